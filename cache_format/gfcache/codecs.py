@@ -1,0 +1,41 @@
+"""How a section's bytes are stored: as they are, or compressed with zstandard where that wins."""
+
+from __future__ import annotations
+
+ZSTD_LEVEL = 3
+# Compression must save at least this share, or the section stays raw (and can be mapped as it is).
+MIN_SAVING = 0.03
+
+
+def encode(raw: bytes | memoryview, try_zstd: bool) -> tuple[str, bytes | memoryview]:
+    """The codec chosen and the bytes to store."""
+    if try_zstd and len(raw):
+        import zstandard
+
+        packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(raw)
+        if len(packed) <= len(raw) * (1 - MIN_SAVING):
+            return "zstd", packed
+    return "raw", raw
+
+
+def decode(codec: str, stored: bytes, raw_bytes: int) -> bytes:
+    """Undo `encode`; never allocates more than raw_bytes.
+
+    Raises:
+        ValueError: the stored bytes do not decode to exactly raw_bytes.
+    """
+    if codec == "raw":
+        if len(stored) != raw_bytes:
+            raise ValueError(f"{len(stored)} bytes stored for {raw_bytes}")
+        return stored
+    import zstandard
+
+    if raw_bytes == 0:
+        raise ValueError("an empty section is never compressed")
+    try:
+        parameters = zstandard.get_frame_parameters(stored)
+        if parameters.content_size != raw_bytes:
+            raise ValueError(f"the frame declares {parameters.content_size} bytes, the table {raw_bytes}")
+        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error

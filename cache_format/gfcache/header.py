@@ -1,0 +1,242 @@
+"""The header of a cache file: its fields, its JSON form, and the sizes that the configuration implies."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from . import layout
+
+
+class HeaderError(ValueError):
+    """A header field that breaks SPEC.md; the reader turns it into DamagedCache with its rule."""
+
+    def __init__(self, rule: str, found: object, expected: object) -> None:
+        self.rule, self.found, self.expected = rule, found, expected
+        super().__init__(f"{rule}: found {found}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One row of the section table.
+
+    Attributes:
+        name: unique in the file.
+        kind: what it holds (layout.KINDS).
+        dtype, shape: of the decoded array.
+        codec: "raw" or "zstd".
+        depends_on: "prefill" or "model": which fingerprint must match to use it.
+        required: a reader that does not know the kind must refuse the file.
+        offset: bytes from the payload start (SPEC 2.3), a multiple of 64.
+        raw_bytes, stored_bytes: decoded and stored size.
+        sha256: of the stored bytes, hex.
+        position: tokens before this state (states, tail_hidden); None elsewhere.
+        token_start: first token of a per-token section; None elsewhere.
+        layer: layer number (attention_kv); None elsewhere.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    codec: str
+    depends_on: str
+    required: bool
+    offset: int
+    raw_bytes: int
+    stored_bytes: int
+    sha256: str
+    position: int | None = None
+    token_start: int | None = None
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a cache file says of itself.
+
+    Attributes:
+        tokens: T, tokens that the cache covers.
+        model: name, model_type, config (our field names), prefill_fingerprint, model_fingerprint.
+        tokenizer: fingerprint (or None) and vocab_size.
+        template: prefix_fingerprint, document_start, document_end (token range of the document).
+        numerics: device, compute_dtype, backend, threads, library; not part of the identity.
+        source: name, sha256, bytes, modified_at of the document, or None.
+        parent: digest and tokens of a base cache, or None.
+        created_at: UTC, ISO 8601.
+        writer: program and version.
+        sections: the table.
+        format_version: (major, minor) from the prefix.
+        digest: SHA-256 of prefix and header, hex: the identity of the file, for it covers every checksum.
+    """
+
+    tokens: int
+    model: dict[str, Any]
+    tokenizer: dict[str, Any]
+    template: dict[str, Any]
+    numerics: dict[str, Any]
+    created_at: str
+    writer: str
+    source: dict[str, Any] | None = None
+    parent: dict[str, Any] | None = None
+    sections: tuple[Section, ...] = ()
+    format_version: tuple[int, int] = (layout.FORMAT_MAJOR, layout.FORMAT_MINOR)
+    digest: str = field(default="", compare=False)
+
+    def of_kind(self, kind: str) -> list[Section]:
+        return [section for section in self.sections if section.kind == kind]
+
+    def to_json(self) -> bytes:
+        """The header's bytes: UTF-8 JSON, sorted keys, no blanks."""
+        values = asdict(self)
+        del values["format_version"], values["digest"]
+        for section in values["sections"]:
+            for optional in ("position", "token_start", "layer"):
+                if section[optional] is None:
+                    del section[optional]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
+    """Read and check the header's JSON (SPEC rules R6 to R13).
+
+    Raises:
+        HeaderError: a rule does not hold.
+    """
+    try:
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, HeaderError):
+            raise
+        raise HeaderError("R6", "a header that is not JSON", "one UTF-8 JSON object") from error
+    _demand(isinstance(values, dict), "R6", type(values).__name__, "one JSON object")
+    kinds: dict[str, Any] = {
+        "tokens": int, "model": dict, "tokenizer": dict, "template": dict, "numerics": dict,
+        "created_at": str, "writer": str, "sections": list,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        found = values.get(name)
+        _demand(
+            isinstance(found, kind) and not isinstance(found, bool), "R7", f"{name}={found!r:.60}", kind.__name__
+        )
+    for name in ("source", "parent"):
+        _demand(values.get(name) is None or isinstance(values[name], dict), "R7", f"{name}", "an object or null")
+    _demand(0 < values["tokens"] <= layout.MAX_TOKENS, "R8", values["tokens"], f"1 to {layout.MAX_TOKENS} tokens")
+    _check_identity(values)
+    _demand(len(values["sections"]) <= layout.MAX_SECTIONS, "R9", len(values["sections"]), layout.MAX_SECTIONS)
+    sections = tuple(_parse_section(row) for row in values["sections"])
+    _demand(len({s.name for s in sections}) == len(sections), "R9", "two sections of one name", "unique names")
+    known = {f.name for f in fields(Header)} - {"format_version", "digest"}
+    values = {k: v for k, v in values.items() if k in known}  # unknown fields of a later minor version are skipped
+    values["sections"] = sections
+    return Header(**values, format_version=version, digest=digest)
+
+
+def _check_identity(values: dict[str, Any]) -> None:
+    model, template = values["model"], values["template"]
+    for name in ("prefill_fingerprint", "model_fingerprint"):
+        _demand(_is_digest(model.get(name)), "R7", f"model.{name}={model.get(name)!r:.80}", "64 hex digits")
+    _demand(isinstance(model.get("config"), dict), "R7", "model.config", "an object")
+    fingerprint = values["tokenizer"].get("fingerprint")
+    _demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
+    _demand(_is_count(values["tokenizer"].get("vocab_size")), "R7", "tokenizer.vocab_size", "a count")
+    _demand(_is_digest(template.get("prefix_fingerprint")), "R7", "template.prefix_fingerprint", "64 hex digits")
+    start, end = template.get("document_start"), template.get("document_end")
+    holds = _is_count(start) and _is_count(end) and start <= end <= values["tokens"]
+    _demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")
+
+
+def _parse_section(row: Any) -> Section:
+    _demand(isinstance(row, dict), "R9", type(row).__name__, "an object per section")
+    for name in ("name", "kind", "dtype", "codec", "depends_on", "sha256"):
+        value = row.get(name)
+        _demand(isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS, "R9", name, "a short text")
+    _demand(_is_digest(row["sha256"]), "R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
+    _demand(row["depends_on"] in layout.DEPENDS_ON, "R9", row["depends_on"], " or ".join(layout.DEPENDS_ON))
+    _demand(isinstance(row.get("required"), bool), "R9", "required", "true or false")
+    for name in ("offset", "raw_bytes", "stored_bytes"):
+        _demand(_is_count(row.get(name)), "R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
+    _demand(row["offset"] % layout.ALIGNMENT == 0, "R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
+    for name in ("position", "token_start", "layer"):
+        _demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
+    shape = row.get("shape")
+    holds = isinstance(shape, list) and len(shape) <= layout.MAX_DIMENSIONS and all(_is_count(n) for n in shape)
+    _demand(holds, "R11", f"shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} counts")
+    if row["dtype"] in layout.DTYPES:
+        expected = math.prod(shape) * layout.DTYPES[row["dtype"]]
+        _demand(row["raw_bytes"] == expected, "R11", f"raw_bytes {row['raw_bytes']}", f"{expected} from the shape")
+    known = {f.name for f in fields(Section)}
+    return Section(**({k: v for k, v in row.items() if k in known} | {"shape": tuple(shape)}))
+
+
+def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
+    """The shape that the configuration implies for a section (SPEC 3), None for kinds it does not fix.
+
+    Raises:
+        HeaderError: the configuration lacks a field that the kind needs.
+    """
+    config, kind = header.model["config"], section.kind
+    get = _ConfigReader(config)
+    if kind == layout.TOKEN_IDS:
+        return (header.tokens,)
+    if kind == layout.COMPRESSED_K:
+        start = section.token_start or 0
+        count = min(layout.CHUNK_TOKENS, header.tokens - start)
+        return (max(count, 0), get.d_model // max(get("compression_ratio"), 1))
+    if kind == layout.WKV_STATE:
+        return (get.n_finch, get.d_model // max(get("head_dim"), 1), get("head_dim"), get("head_dim"))
+    if kind in (layout.TIME_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE):
+        return (get.n_finch, get.d_model)
+    if kind == layout.TAIL_HIDDEN:
+        return (min(2 * get.n_gold + 1, header.tokens if section.position is None else section.position), get.d_model)
+    if kind == layout.ATTENTION_KV:
+        return (2, header.tokens, get.d_model)
+    if kind in (layout.ATTENTION_TIME_SHIFT_STATE, layout.ATTENTION_CHANNEL_SHIFT_STATE):
+        return (get.n_layer - get.n_finch - get.n_gold, get.d_model)
+    if kind == layout.LAST_LOGITS:
+        return (get("vocab_size"),)
+    return None
+
+
+class _ConfigReader:
+    """The few numbers of a model configuration that sizes depend on."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self.d_model, self.n_layer = self("d_model"), self("n_layer")
+        upper = config.get("upper_time_mix")
+        ratio = max(self("layer_ratio"), 1)
+        n_lower = self.n_layer if upper is None else self.n_layer * (ratio - 1) // ratio
+        self.n_gold = self.n_layer - n_lower if upper == "gold" else 0
+        self.n_finch = n_lower if config.get("time_mix") in ("finch", "finch_c2") else 0
+
+    def __call__(self, name: str) -> int:
+        value = self._config.get(name)
+        if not _is_count(value):
+            raise HeaderError("R12", f"model.config.{name}={value!r:.40}", "a count")
+        return int(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+
+
+def _demand(holds: bool, rule: str, found: object, expected: object) -> None:
+    if not holds:
+        raise HeaderError(rule, found, expected)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    _demand(len(out) == len(pairs), "R6", "a key that occurs twice", "unique keys")
+    return out
+
+
+def _no_constants(text: str) -> float:
+    raise HeaderError("R6", text, "finite numbers")

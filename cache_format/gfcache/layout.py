@@ -1,0 +1,73 @@
+"""Every constant of SPEC.md, in its order."""
+
+from __future__ import annotations
+
+import struct
+
+# Prefix (SPEC 2.1). The magic is shaped after PNG's: a transfer that drops the high bit, rewrites line ends or
+# stops at control-Z damages it visibly.
+MAGIC = b"\x89GFC\r\n\x1a\n"
+FORMAT_MAJOR = 1
+FORMAT_MINOR = 0
+# magic, major, minor, header_bytes, file_bytes, reserved; the SHA-256 of these and of the header follows.
+PREFIX = struct.Struct("<8sHHIQQ")
+DIGEST_BYTES = 32
+HEADER_OFFSET = PREFIX.size + DIGEST_BYTES  # 64
+ALIGNMENT = 64
+
+# Limits (SPEC 4)
+MAX_HEADER_BYTES = 16 << 20
+MAX_SECTIONS = 65_536
+MAX_TOKENS = 1 << 40
+MAX_DIMENSIONS = 5
+MAX_NAME_CHARACTERS = 200
+# A zstandard section may not claim more than this multiple of its stored bytes (plus a constant).
+MAX_EXPANSION = 1024
+EXPANSION_SLACK_BYTES = 1 << 20
+
+# dtype name -> bytes per element. bf16 travels as 16-bit words: numpy has no such type.
+DTYPES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "u8": 1, "u16": 2, "u32": 4}
+FLOAT_DTYPES = ("f64", "f32", "f16", "bf16")
+NUMPY_DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "u8": "u1", "u16": "<u2", "u32": "<u4"}
+CODECS = ("raw", "zstd")
+DEPENDS_ON = ("prefill", "model")
+
+# Section kinds (SPEC 3)
+TOKEN_IDS = "token_ids"
+COMPRESSED_K = "compressed_k"
+WKV_STATE = "wkv_state"
+TIME_SHIFT_STATE = "time_shift_state"
+CHANNEL_SHIFT_STATE = "channel_shift_state"
+TAIL_HIDDEN = "tail_hidden"
+ATTENTION_KV = "attention_kv"
+ATTENTION_TIME_SHIFT_STATE = "attention_time_shift_state"
+ATTENTION_CHANNEL_SHIFT_STATE = "attention_channel_shift_state"
+LAST_LOGITS = "last_logits"
+ERROR_RECEIPT = "error_receipt"
+SOURCE_TEXT = "source_text"
+DROPPED_TOKENS = "dropped_tokens"
+ENCRYPTED = "encrypted"  # reserved: version 1 writes none
+KINDS = (
+    TOKEN_IDS,
+    COMPRESSED_K,
+    WKV_STATE,
+    TIME_SHIFT_STATE,
+    CHANNEL_SHIFT_STATE,
+    TAIL_HIDDEN,
+    ATTENTION_KV,
+    ATTENTION_TIME_SHIFT_STATE,
+    ATTENTION_CHANNEL_SHIFT_STATE,
+    LAST_LOGITS,
+    ERROR_RECEIPT,
+    SOURCE_TEXT,
+    DROPPED_TOKENS,
+)
+# Kinds whose size grows with the document; the others are the fixed part.
+PER_TOKEN_KINDS = (TOKEN_IDS, COMPRESSED_K, ATTENTION_KV, SOURCE_TEXT, DROPPED_TOKENS)
+# Tokens of one compressed_k section: a reader can take a long document in pieces.
+CHUNK_TOKENS = 65_536
+
+
+def align(offset: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT

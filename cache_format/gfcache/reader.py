@@ -1,0 +1,178 @@
+"""Reading a cache file without torch. Every length is checked against the file before anything is allocated."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from . import codecs, layout
+from .errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
+from .header import Header, HeaderError, Section, expected_shape, parse_header
+
+
+class CacheFile:
+    """An open cache file: its header at once, its sections when asked for.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError, PermissionError: as the system says.
+        NotACacheFile, DamagedCache, UnsupportedVersion, UnsupportedSection: see SPEC 5.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._stream = open(self.path, "rb")
+        try:
+            self.header, self._payload_start, self.file_bytes = self._read_header()
+            self._check_sections()
+        except HeaderError as error:
+            self.close()
+            raise DamagedCache(self.path, error.rule, error.found, error.expected) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> CacheFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _damaged(self, rule: str, found: object, expected: object) -> DamagedCache:
+        return DamagedCache(self.path, rule, found, expected)
+
+    def _read_header(self) -> tuple[Header, int, int]:
+        size = os.fstat(self._stream.fileno()).st_size
+        prefix = self._stream.read(layout.PREFIX.size)
+        if prefix[: len(layout.MAGIC)] != layout.MAGIC:
+            raise NotACacheFile(self.path, prefix)
+        if size < layout.HEADER_OFFSET:
+            raise self._damaged("R2", f"{size} bytes", f"at least {layout.HEADER_OFFSET}")
+        _, major, minor, header_bytes, file_bytes, reserved = layout.PREFIX.unpack(prefix)
+        if major > layout.FORMAT_MAJOR:
+            raise UnsupportedVersion(self.path, major, layout.FORMAT_MAJOR)
+        if major < 1 or reserved != 0:
+            raise self._damaged("R2", f"version {major}, reserved {reserved}", "version 1 and 0")
+        if file_bytes != size:
+            raise self._damaged("R3", f"{size} bytes", f"{file_bytes} as the file declares")
+        if header_bytes > layout.MAX_HEADER_BYTES or layout.HEADER_OFFSET + header_bytes > size:
+            raise self._damaged("R4", f"a header of {header_bytes} bytes", f"at most {layout.MAX_HEADER_BYTES}, inside the file")
+        stored_digest = self._stream.read(layout.DIGEST_BYTES)
+        body = self._stream.read(header_bytes)
+        digest = hashlib.sha256(prefix + body).digest()
+        if digest != stored_digest:
+            raise self._damaged("R5", f"header checksum {digest.hex()[:16]}", stored_digest.hex()[:16])
+        payload_start = layout.align(layout.HEADER_OFFSET + header_bytes)
+        padding = self._stream.read(min(payload_start, size) - layout.HEADER_OFFSET - header_bytes)
+        if any(padding):
+            raise self._damaged("R5", "bytes between header and payload", "zeros")
+        return parse_header(body, (major, minor), digest.hex()), payload_start, size
+
+    def _check_sections(self) -> None:
+        end = 0
+        for section in sorted(self.header.sections, key=lambda s: s.offset):
+            if section.offset != end:
+                raise self._damaged("R10", f"section {section.name!r} at {section.offset}", f"{end}, no gap or overlap")
+            end = section.offset + layout.align(section.stored_bytes)
+            self._check_known(section)
+            if section.codec == "raw" and section.stored_bytes != section.raw_bytes:
+                raise self._damaged("R11", f"{section.stored_bytes} bytes stored raw", section.raw_bytes)
+            limit = layout.MAX_EXPANSION * section.stored_bytes + layout.EXPANSION_SLACK_BYTES
+            if section.raw_bytes > limit:
+                raise self._damaged("R11", f"section {section.name!r} of {section.raw_bytes} bytes", f"at most {limit}")
+            if section.kind in layout.KINDS:
+                shape = expected_shape(self.header, section)
+                if shape is not None and shape != section.shape:
+                    raise self._damaged("R12", f"section {section.name!r} of shape {section.shape}", shape)
+        if self._payload_start + end != self.file_bytes:
+            raise self._damaged("R10", f"a payload of {self.file_bytes - self._payload_start} bytes", end)
+        self._check_complete()
+
+    def _check_known(self, section: Section) -> None:
+        known = (("kind", layout.KINDS), ("dtype", tuple(layout.DTYPES)), ("codec", layout.CODECS))
+        for field, supported in known:
+            found = getattr(section, field)
+            if section.required and found not in supported:
+                raise UnsupportedSection(self.path, section.name, field, found, supported)
+
+    def _check_complete(self) -> None:
+        """Token ids must be there once, compressed_k must cover the document without gaps."""
+        if len(self.header.of_kind(layout.TOKEN_IDS)) != 1:
+            raise self._damaged("R13", f"{len(self.header.of_kind(layout.TOKEN_IDS))} token_ids sections", 1)
+        chunks = sorted(self.header.of_kind(layout.COMPRESSED_K), key=lambda s: s.token_start or 0)
+        covered = 0
+        for chunk in chunks:
+            if chunk.token_start != covered:
+                raise self._damaged("R13", f"compressed_k from token {chunk.token_start}", covered)
+            covered += chunk.shape[0]
+        if chunks and covered != self.header.tokens:
+            raise self._damaged("R13", f"compressed_k for {covered} tokens", self.header.tokens)
+
+    def section(self, name: str) -> Section:
+        """The table row of that name; KeyError when absent."""
+        for section in self.header.sections:
+            if section.name == name:
+                return section
+        raise KeyError(name)
+
+    def stored(self, section: Section) -> bytes:
+        """The stored bytes, checksum verified (R14)."""
+        self._stream.seek(self._payload_start + section.offset)
+        data = self._stream.read(section.stored_bytes)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != section.sha256:
+            raise self._damaged("R14", f"checksum of {section.name!r} {digest[:16]}", section.sha256[:16])
+        if any(self._stream.read(layout.align(section.stored_bytes) - section.stored_bytes)):
+            raise self._damaged("R14", f"bytes after section {section.name!r}", "zeros")
+        return data
+
+    def array(self, section: Section) -> np.ndarray:
+        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17)."""
+        stored = self.stored(section)
+        try:
+            raw = codecs.decode(section.codec, stored, section.raw_bytes)
+        except ValueError as error:
+            raise self._damaged("R15", f"section {section.name!r}: {error}", "exactly the bytes of the table") from error
+        array = np.frombuffer(raw, layout.NUMPY_DTYPES[section.dtype]).reshape(section.shape)
+        if section.dtype in layout.FLOAT_DTYPES and not _all_finite(array, section.dtype):
+            raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
+        vocab_size = self.header.tokenizer["vocab_size"]
+        if section.kind == layout.TOKEN_IDS and array.size and int(array.max()) >= vocab_size:
+            raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")
+        return array
+
+    def arrays_of_kind(self, kind: str) -> list[np.ndarray]:
+        """The arrays of one kind, in token order."""
+        sections = sorted(self.header.of_kind(kind), key=lambda s: (s.token_start or 0, s.layer or 0))
+        return [self.array(section) for section in sections]
+
+
+def _all_finite(array: np.ndarray, dtype: str) -> bool:
+    if dtype == "bf16":  # the exponent bits of NaN and infinity are all ones
+        return not bool(((array & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(array).all())
+
+
+def read_cache(path: Path | str) -> CacheFile:
+    """Open a cache file and check its header, table and sizes. Sections are checked as they are read."""
+    return CacheFile(path)
+
+
+def verify_cache(path: Path | str) -> Header:
+    """Read every section of a file, with all checks, and return its header."""
+    with CacheFile(path) as cache:
+        for section in cache.header.sections:
+            if section.kind in layout.KINDS and section.codec in layout.CODECS and section.dtype in layout.DTYPES:
+                cache.array(section)
+            else:  # optional and unknown: the checksum is all that can be checked
+                cache.stored(section)
+        return cache.header

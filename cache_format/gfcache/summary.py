@@ -1,0 +1,56 @@
+"""What `gf inspect` shows of a cache file; JSON Schema: docs/schemas/inspect.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import layout
+from .header import Header
+from .reader import CacheFile
+
+SCHEMA_VERSION = 1
+
+
+def inspect_cache(path: Path | str) -> dict[str, Any]:
+    """Sizes, identity and sections of a file, from its header alone (checksums of sections are not read)."""
+    with CacheFile(path) as cache:
+        return _summary(cache.header, cache.file_bytes) | {"path": str(path)}
+
+
+def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
+    per_token = sum(s.stored_bytes for s in header.sections if s.kind in layout.PER_TOKEN_KINDS)
+    llama = llama_bytes_per_token(header.model["config"])
+    bytes_per_token = per_token / header.tokens
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "format_version": "{}.{}".format(*header.format_version),
+        "tokens": header.tokens,
+        "bytes_total": bytes_total,
+        "bytes_per_token": round(bytes_per_token, 3),
+        "fixed_bytes": bytes_total - per_token,
+        "llama_bytes_per_token": llama,
+        "ratio_per_token": round(llama / bytes_per_token, 1),
+        "ratio_total": round(llama * header.tokens / bytes_total, 1),
+        "model": {k: header.model.get(k) for k in ("name", "model_type", "prefill_fingerprint", "model_fingerprint")}
+        | {"config": header.model["config"]},
+        "tokenizer": header.tokenizer,
+        "template": header.template,
+        "codecs": {s.kind: s.codec for s in header.sections},
+        "numerics": header.numerics,
+        "source": header.source,
+        "parent": header.parent,
+        "created_at": header.created_at,
+        "writer": header.writer,
+        "digest": header.digest,
+        "sections": [
+            {k: getattr(s, k) for k in ("name", "kind", "dtype", "codec", "depends_on", "required", "raw_bytes", "stored_bytes")}
+            | {"shape": list(s.shape)}
+            for s in header.sections
+        ],
+    }  # fmt: skip
+
+
+def llama_bytes_per_token(config: dict[str, Any]) -> int:
+    """Bytes per token of a 16-bit key-value cache of a Llama of the same shape: 2 (K, V) x layers x width x 2."""
+    return 4 * int(config["n_layer"]) * int(config["d_model"])

@@ -1,0 +1,130 @@
+"""Writing a cache file: all of it, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from . import codecs, layout
+from .errors import CacheWriteError
+from .header import Header, Section
+
+
+@dataclass(frozen=True)
+class SectionData:
+    """An array to store.
+
+    Attributes:
+        name, kind, dtype, depends_on, required, position, token_start, layer: as in `header.Section`.
+        array: the values; bf16 as 16-bit words.
+        try_zstd: compress when that wins.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    array: np.ndarray
+    depends_on: str = "prefill"
+    required: bool = True
+    position: int | None = None
+    token_start: int | None = None
+    layer: int | None = None
+    try_zstd: bool = False
+
+
+def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:
+    """Lay the file out: the finished header and the pieces to write, in order (SPEC 2)."""
+    sections: list[Section] = []
+    stored_parts: list[bytes | memoryview] = []
+    offset = 0
+    for item in data:
+        array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
+        raw = memoryview(array).cast("B") if array.size else memoryview(b"")
+        codec, stored = codecs.encode(raw, item.try_zstd)
+        sections.append(
+            Section(
+                name=item.name,
+                kind=item.kind,
+                dtype=item.dtype,
+                shape=tuple(array.shape),
+                codec=codec,
+                depends_on=item.depends_on,
+                required=item.required,
+                offset=offset,
+                raw_bytes=array.nbytes,
+                stored_bytes=len(stored),
+                sha256=hashlib.sha256(stored).hexdigest(),
+                position=item.position,
+                token_start=item.token_start,
+                layer=item.layer,
+            )
+        )
+        padding = layout.align(len(stored)) - len(stored)
+        stored_parts += [stored, bytes(padding)]
+        offset += len(stored) + padding
+    header = replace(header, sections=tuple(sections))
+    body = header.to_json()
+    payload_start = layout.align(layout.HEADER_OFFSET + len(body))
+    prefix = layout.PREFIX.pack(
+        layout.MAGIC, layout.FORMAT_MAJOR, layout.FORMAT_MINOR, len(body), payload_start + offset, 0
+    )
+    digest = hashlib.sha256(prefix + body).digest()
+    padding = payload_start - layout.HEADER_OFFSET - len(body)
+    parts: list[bytes | memoryview] = [prefix, digest, body, bytes(padding), *stored_parts]
+    return replace(header, digest=digest.hex()), parts
+
+
+def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -> Header:
+    """Write a cache file (mode 0600) atomically: temporary file, fsync, rename.
+
+    Returns:
+        the header as written, with its section table and digest.
+
+    Raises:
+        CacheWriteError: the folder is missing or not writable, the disk is full, ...; an existing file is
+            untouched and no temporary file stays behind.
+    """
+    path = Path(path)
+    header, parts = build_file(header, data)
+    try:
+        # mkstemp makes the file 0600: it holds the document's token ids in clear.
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise CacheWriteError(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            for part in parts:
+                stream.write(part)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        raise CacheWriteError(path, error) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+    _sync_folder(path.parent)
+    return header
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename durable where the system lets a folder be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,104 @@
+"""The application: its commands, and the one place where exceptions become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from . import exits
+from .ask import ask
+from .console import console
+from .inspect import inspect
+from .model import model_app
+from .prefill import prefill
+from .train import train
+
+app = typer.Typer(
+    name="gf",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(prefill)
+app.command()(ask)
+app.command()(inspect)
+app.add_typer(model_app, name="model")
+app.command()(train)
+
+
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that nothing half-written stays behind."""
+
+
+def _version(value: bool) -> None:
+    if value:
+        from goldfinch.version import __version__
+
+        print(f"gf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gf(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Pre-fill documents with GoldFinch, keep the compressed cache in a file, answer questions from it."""
+    console.debug = debug
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
+    console.quiet = False
+    try:
+        result = app(args=arguments, prog_name="gf", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exits.OK
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort, EOFError):
+        print("interrupted", file=sys.stderr)
+        return exits.INTERRUPTED
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return exits.TERMINATED
+    except BrokenPipeError:
+        # The reader of our output has gone: not an error of ours. Python must not flush into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except Exception as error:
+        return console.error(_usage_error(error) or error)
+
+
+def _usage_error(error: Exception) -> exits.CommandError | None:
+    """A complaint of the command-line parser as one of ours; None for any other exception.
+
+    Told by its shape: some versions of typer use the click package, others carry their own copy of it.
+    """
+    if not hasattr(error, "format_message"):
+        return None
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return exits.CommandError("no command given", hint="gf COMMAND --help shows one command")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "gf"
+    return exits.CommandError(str(error.format_message()), hint=f"see {command} --help")
+
+
+def main() -> None:
+    """The entry point of the `gf` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Exit codes. Once released they do not change; the table for users is in docs/cli.md."""
+
+from __future__ import annotations
+
+import gfcache
+from goldfinch import errors as library
+
+OK = 0
+BUG_OR_OTHER = 1
+USAGE = 2
+SOME_FAILED = 3
+NOT_FOUND = 4
+DOES_NOT_BELONG = 5
+DAMAGED = 6
+UNSUPPORTED = 7
+MEMORY_DEVICE_DISK = 8
+LOCKED = 9
+CONDITION_NOT_MET = 10
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class CommandError(Exception):
+    """A complaint of the command line itself.
+
+    Attributes:
+        code: exit code.
+        hint: what to do next, or None.
+    """
+
+    def __init__(self, message: str, *, code: int = USAGE, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.hint = code, hint
+
+
+# First match wins: special cases before their roots.
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (library.EmptyInput, USAGE),
+    (library.ModelNotFound, NOT_FOUND),
+    (library.CacheMismatch, DOES_NOT_BELONG),
+    (library.ModelDamaged, DAMAGED),
+    (library.DeviceError, MEMORY_DEVICE_DISK),
+    (library.GoldFinchError, USAGE),
+    (gfcache.UnsupportedVersion, UNSUPPORTED),
+    (gfcache.UnsupportedSection, UNSUPPORTED),
+    (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
+    (gfcache.CacheFormatError, DAMAGED),
+    (FileNotFoundError, NOT_FOUND),
+    (MemoryError, MEMORY_DEVICE_DISK),
+    (OSError, MEMORY_DEVICE_DISK),
+)
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of an exception."""
+    if isinstance(error, CommandError):
+        return error.code
+    # KernelError lives beside torch; its name is enough, so that no command imports torch to fail.
+    if any(kind.__name__ == "KernelError" for kind in type(error).__mro__):
+        return USAGE
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return BUG_OR_OTHER
+
+
+def describe(error: BaseException) -> tuple[str, str | None]:
+    """(message, hint) for people."""
+    hint = getattr(error, "hint", None)
+    if isinstance(error, OSError) and error.filename:
+        reason = error.strerror or type(error).__name__
+        return f"{error.filename}: {reason[:1].lower()}{reason[1:]}", hint
+    if exit_code(error) == BUG_OR_OTHER:
+        return f"unexpected {type(error).__name__}: {error}", hint or "run again with --debug and report it"
+    return str(error) or type(error).__name__, hint

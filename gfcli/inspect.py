@@ -1,0 +1,62 @@
+"""gf inspect: what a cache file holds, from its header alone. No torch."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from .options import show_bytes
+
+
+def inspect(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
+) -> None:
+    """Show what a cache file holds: tokens, sizes per token and fixed, model, sections.
+
+    Examples:
+
+      gf inspect doc.gfc
+
+      gf inspect --json doc.gfc
+
+      gf inspect caches/*.gfc
+    """
+    import gfcache
+
+    for i, path in enumerate(files):
+        summary = gfcache.inspect_cache(path)
+        if as_json:
+            print(json.dumps(summary))
+        else:
+            print(("\n" if i else "") + _text(summary))
+
+
+def _text(s: dict[str, Any]) -> str:
+    source = s["source"] or {}
+    numerics = s["numerics"]
+    rows = [
+        ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
+        ("source", f"{source.get('name', 'unknown')}  ({source.get('bytes', 0):,} bytes, read {s['created_at']})"),
+        ("tokens", f"{s['tokens']:,}"),
+        ("per token", f"{s['bytes_per_token']:,.2f} bytes"),
+        ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header)"),
+        (
+            "against Llama",
+            f"{s['ratio_per_token']:,.0f} times smaller per token, {s['ratio_total']:,.1f} times with the fixed part "
+            f"({s['llama_bytes_per_token']:,} bytes per token in 16 bits, same layers and width)",
+        ),
+        ("model", f"{s['model']['name']} ({s['model']['model_type']}), prefill {s['model']['prefill_fingerprint'][:16]}"),
+        ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
+        ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
+    ]  # fmt: skip
+    lines = [f"{name:<14} {value}" for name, value in rows]
+    lines += ["", f"{'section':<22} {'dtype':<5} {'shape':<18} {'codec':<5} {'raw bytes':>13} {'stored':>13}"]
+    for row in s["sections"]:
+        shape = "x".join(map(str, row["shape"]))
+        lines.append(
+            f"{row['name']:<22} {row['dtype']:<5} {shape:<18} {row['codec']:<5} {row['raw_bytes']:>13,} {row['stored_bytes']:>13,}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exits import CommandError
+
+if TYPE_CHECKING:
+    from goldfinch.model import LanguageModel
+
+DTYPES = ("float32", "bfloat16", "float64")
+SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
+
+ModelOption = Annotated[
+    str | None, typer.Option("-m", "--model", metavar="DIR|NAME", help="Model directory or name (see gf model list).")
+]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", metavar="float32|bfloat16|float64", help="Precision of weights and arithmetic.")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no remarks.")]
+
+
+def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:
+    """Load a model as the options say.
+
+    Args:
+        model: directory or name; None for the default model.
+        device: "auto", "cpu", "cuda", "cuda:N".
+        dtype: a name of DTYPES or None: what the cache was computed in, else float32 (bfloat16 on a GPU).
+        cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
+
+    Raises:
+        CommandError: an unknown device or dtype; the errors of `goldfinch.load_model`.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise CommandError(f"--device is {device!r}, allowed: auto, cpu, cuda, cuda:N")
+    if dtype is not None and dtype not in (*DTYPES, *SHORT_DTYPES):
+        raise CommandError(f"--dtype is {dtype!r}, allowed: {', '.join(DTYPES)}")
+    import torch
+
+    from goldfinch import load_model
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = dtype or cache_dtype or ("float32" if device == "cpu" else "bfloat16")
+    return load_model(model, device=device, dtype=getattr(torch, SHORT_DTYPES.get(name, name)))
+
+
+def parse_bytes(text: str) -> int:
+    """A size such as 4g, 512m, 1.5G, 100000.
+
+    Raises:
+        CommandError: not a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise CommandError(f"{text!r} is not a size, expected a number with k, m or g, like 512m")
+    return int(float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " "))
+
+
+def show_bytes(count: float) -> str:
+    """A size for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,73 @@
+"""Where a cache goes, and whether what is there may be replaced."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import gfcache
+
+from .documents import Document
+from .exits import CommandError
+
+SUFFIX = ".gfc"
+
+
+def output_path(document: Document, output: str | None, taken: set[Path], many: bool) -> Path:
+    """The cache file of a document.
+
+    `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names (it ends in a slash or is one).
+    When that name belongs to another document, in this call or on disk, the whole name is kept: `doc.md.gfc`.
+
+    Raises:
+        CommandError: stdin without an output, or one output file for several documents.
+    """
+    is_folder = output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir())
+    if output is not None and not is_folder:
+        if many:
+            raise CommandError(f"one output file {output} for several documents", hint=f"name a folder: -o {output}/")
+        return Path(output)
+    if document.path is None:
+        raise CommandError("a document from stdin needs an output file", hint="add -o NAME.gfc")
+    folder = Path(output) if output is not None else document.path.parent
+    short = folder / (document.path.stem + SUFFIX)
+    if short in taken or (short.exists() and not is_same_source(short, document.source)):
+        return folder / (document.path.name + SUFFIX)
+    return short
+
+
+def is_same_source(path: Path, source: dict[str, Any]) -> bool:
+    """Whether the cache at `path` was made from this document (same place, or same bytes)."""
+    try:
+        with gfcache.read_cache(path) as cache:
+            old = cache.header.source or {}
+    except (OSError, gfcache.CacheFormatError):
+        return False
+    same_place = old.get("path") is not None and old["path"] == source["path"]
+    return same_place or old.get("sha256") == source["sha256"]
+
+
+def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str) -> None:
+    """Refuse to replace a file that is anything but this document's cache by this model.
+
+    Raises:
+        CommandError: exit 2, with the way out.
+    """
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
+        return
+    hint = "choose another output with -o, or replace it with --force"
+    if path.is_dir():
+        raise CommandError(f"{path} is a directory, expected a file name")
+    try:
+        with gfcache.read_cache(path) as cache:
+            old = cache.header
+    except gfcache.CacheFormatError as error:
+        raise CommandError(f"{path} exists and is not a readable cache: {error}", hint=hint) from error
+    if not is_same_source(path, source):
+        name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
+        raise CommandError(f"{path} exists and was made from {name}", hint=hint)
+    if old.model["prefill_fingerprint"] != prefill_fingerprint:
+        raise CommandError(f"{path} exists and was made by model {old.model.get('name')!r}", hint=hint)

@@ -1,0 +1,52 @@
+"""gf train: train a model from a recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import console
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there goes on.")],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
+    ] = None,
+    no_compile: Annotated[bool, typer.Option("--no-compile", help="Do not compile the step.")] = False,
+    steps: Annotated[int | None, typer.Option("--steps", help="Save and leave after this many steps in all.")] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No log on stderr.")] = False,
+) -> None:
+    """Train a model, or go on from the last save of a run. The log goes to stderr and to log.jsonl.
+
+    Examples:
+
+      gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini
+
+      gf train recipe.toml --data ~/corpora -o runs/mine
+
+      gf train recipe.toml -o runs/trial --steps 20 --no-compile
+    """
+    console.quiet = quiet
+    from goldfinch.train.corpora import data_directory
+    from goldfinch.train.recipe import read_recipe
+    from goldfinch.train.trainer import train as run
+
+    def report(entry: dict[str, Any]) -> None:
+        console.say(json.dumps(entry))
+
+    if not recipe.is_file():
+        raise FileNotFoundError(2, "recipe does not exist", str(recipe))
+    path = run(
+        read_recipe(recipe),
+        data_directory(data),
+        output,
+        compile_model=not no_compile,
+        report=report,
+        stop_after=steps,
+    )
+    print(path)

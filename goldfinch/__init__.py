@@ -1,0 +1,58 @@
+"""GoldFinch: linear-time prefill, an extremely compressed cache, answers from the cache alone.
+
+Names load on first use, so that `import goldfinch` costs nothing and `goldfinch.list_models` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .cache import DocumentCache, open_cache
+    from .config import ModelConfig
+    from .errors import GoldFinchError
+    from .model import LanguageModel
+    from .model_directory import list_models, load_model
+    from .prefilling import document_token_ids, prefill
+    from .session import Answer, Session
+
+_HOMES = {
+    "Answer": "session",
+    "DocumentCache": "cache",
+    "GoldFinchError": "errors",
+    "LanguageModel": "model",
+    "ModelConfig": "config",
+    "Session": "session",
+    "document_token_ids": "prefilling",
+    "list_models": "model_directory",
+    "load_model": "model_directory",
+    "open_cache": "cache",
+    "prefill": "prefilling",
+}
+
+__all__ = [
+    "Answer",
+    "DocumentCache",
+    "GoldFinchError",
+    "LanguageModel",
+    "ModelConfig",
+    "Session",
+    "__version__",
+    "document_token_ids",
+    "list_models",
+    "load_model",
+    "open_cache",
+    "prefill",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'goldfinch' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

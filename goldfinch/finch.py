@@ -1,0 +1,142 @@
+"""Time mixes of the recurrent layers: Finch (RWKV-6, arXiv 2404.05892) and Finch-C2 (GoldFinch section 3.1).
+
+Notation: B batch, T tokens, C d_model, H heads, K key channels, V value channels of a head.
+w_raw is the projection; log_w = -exp(w_raw); w = exp(log_w) in (0, 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from gfkernels import wkv6
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .layers import SHIFT_LORA_RANK, channel_ramp, lora_pair, mix_vector, split_heads, token_shift
+from .state import LayerState
+
+DECAY_LORA_RANK = 64
+VALUE2_LORA_RANK = 64
+
+
+def data_dependent_mixes(
+    h: Tensor, shift: Tensor, maa_x: Tensor, w1: Tensor, w2: Tensor, maas: list[Tensor]
+) -> list[Tensor]:
+    """ddlerp with one common LoRA (GoldFinch eq. 3).
+
+    Args:
+        h, shift: (B, T, C), the normed input and its token shift.
+        maa_x: mu_x (1, 1, C); w1 (C, n * 32); w2 (n, 32, C).
+        maas: the n static mix vectors (1, 1, C), in the order of the groups of w2.
+
+    Returns:
+        n mixed inputs (B, T, C).
+    """
+    B, T, _ = h.shape
+    z = torch.tanh((h + shift * maa_x) @ w1).view(B * T, len(maas), -1)  # (B*T, n, 32)
+    dynamic = torch.bmm(z.transpose(0, 1), w2)  # (n, B*T, C)
+    return [torch.addcmul(h, shift, maa + dynamic[i].view_as(h)) for i, maa in enumerate(maas)]
+
+
+class _RecurrentTimeMix(nn.Module):
+    """What Finch and Finch-C2 share: mixes, projections, decay and the order of the mix groups."""
+
+    groups: tuple[str, ...]
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        C, depth = config.d_model, layer / max(config.n_layer - 1, 1)
+        self.config = config
+        self.time_maa_x = mix_vector(channel_ramp(config, layer, 1.0))
+        for group in self.groups:
+            power = 0.5 if group in ("r", "g") else 1.0
+            values = channel_ramp(config, layer, power)
+            if group in ("v", "v2"):
+                values = values + 0.3 * depth
+            setattr(self, f"time_maa_{group}", mix_vector(values))
+        n = len(self.groups)
+        self.time_maa_w1 = nn.Parameter(torch.zeros(C, n * SHIFT_LORA_RANK))
+        self.time_maa_w2 = nn.Parameter(torch.empty(n, SHIFT_LORA_RANK, C).uniform_(-0.01, 0.01))
+
+        position = torch.arange(C) / max(C - 1, 1)
+        self.time_decay = mix_vector(-6.0 + 5.0 * position.pow(0.7 + 1.3 * depth))
+        self.time_decay_w1, self.time_decay_w2 = lora_pair(C, DECAY_LORA_RANK, C)
+        zigzag = ((torch.arange(C) + 1) % 3 - 1) * 0.1
+        self.time_faaaa = nn.Parameter((depth * (1 - position) + zigzag).view(config.n_head, -1))
+
+        self.receptance = nn.Linear(C, C, bias=False)
+        self.key = nn.Linear(C, C, bias=False)
+        self.value = nn.Linear(C, C, bias=False)
+        self.output = nn.Linear(C, C, bias=False)
+        nn.init.orthogonal_(self.receptance.weight, gain=1.0)
+        nn.init.orthogonal_(self.key.weight, gain=0.1)
+        nn.init.orthogonal_(self.value.weight, gain=1.0)
+        nn.init.zeros_(self.output.weight)
+
+    def mixed(self, h: Tensor, shift: Tensor) -> list[Tensor]:
+        maas = [getattr(self, f"time_maa_{g}") for g in self.groups]
+        return data_dependent_mixes(h, shift, self.time_maa_x, self.time_maa_w1, self.time_maa_w2, maas)
+
+    def raw_decay(self, x_w: Tensor) -> Tensor:
+        """w_raw (B, T, C) in float32 or better: exp(-exp(.)) amplifies the rounding of a bf16 sum."""
+        low_rank = torch.tanh(x_w @ self.time_decay_w1) @ self.time_decay_w2
+        acc = torch.float64 if x_w.dtype == torch.float64 else torch.float32
+        return self.time_decay.to(acc) + low_rank.to(acc)
+
+    def heads(self, *tensors: Tensor) -> list[Tensor]:
+        return [split_heads(x, self.config.head_dim) for x in tensors]
+
+
+class FinchTimeMix(_RecurrentTimeMix):
+    """RWKV-6: bonus for the current token, one group norm per head, a silu gate."""
+
+    groups = ("w", "k", "v", "r", "g")
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        C = config.d_model
+        self.gate = nn.Linear(C, C, bias=False)
+        nn.init.orthogonal_(self.gate.weight, gain=0.1)
+        self.ln_x = nn.GroupNorm(config.n_head, C, eps=1e-5 * config.group_norm_divisor**2)
+        nn.init.constant_(self.ln_x.weight, ((1 + layer) / config.n_layer) ** 0.7)
+
+    def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """h (B, T, C) -> out (B, T, C) and the layer's state after it."""
+        B, T, C = h.shape
+        x_w, x_k, x_v, x_r, x_g = self.mixed(h, token_shift(h, state.time_shift_state))
+        r, k, v, w_raw = self.heads(self.receptance(x_r), self.key(x_k), self.value(x_v), self.raw_decay(x_w))
+        y, wkv_state = wkv6(r, k, v, w_raw, self.time_faaaa, state.wkv_state)
+        y = self.ln_x(y.reshape(B * T, C)).view(B, T, C)
+        out = self.output(y * F.silu(self.gate(x_g)))
+        return out, replace(state, wkv_state=wkv_state, time_shift_state=h[:, -1])
+
+
+class FinchC2TimeMix(_RecurrentTimeMix):
+    """Finch-C2: k * (1 - w), a second value in place of the bonus, one layer norm, no gate (eq. 4-13)."""
+
+    groups = ("r", "k", "v", "w", "v2")
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        C = config.d_model
+        self.time_value2_w1, self.time_value2_w2 = lora_pair(C, VALUE2_LORA_RANK, C)
+        self.ln_x = nn.LayerNorm(C)
+        nn.init.constant_(self.ln_x.weight, ((1 + layer) / config.n_layer) ** 0.7)
+
+    def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        """h (B, T, C) -> out (B, T, C) and the layer's state after it."""
+        config = self.config
+        x_r, x_k, x_v, x_w, x_v2 = self.mixed(h, token_shift(h, state.time_shift_state))
+        r, k, v, w_raw = self.receptance(x_r), self.key(x_k), self.value(x_v), self.raw_decay(x_w)
+        if config.one_minus_w:
+            # expm1 keeps 1 - w exact where the decay is next to 1.
+            k = (k * -torch.expm1(-torch.exp(w_raw))).to(h.dtype)
+        bonus = None if config.second_value else self.time_faaaa
+        y, wkv_state = wkv6(*self.heads(r, k, v, w_raw), bonus, state.wkv_state)
+        y = y.flatten(-2)
+        if config.second_value:
+            y = y + self.value(x_v2) + torch.tanh(x_v2 @ self.time_value2_w1) @ self.time_value2_w2
+        out = self.output(self.ln_x(y))
+        return out, replace(state, wkv_state=wkv_state, time_shift_state=h[:, -1])

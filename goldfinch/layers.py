@@ -1,0 +1,125 @@
+"""Parts that several layer kinds share: token shift, norms, low-rank pairs, rotary positions, channel mixes.
+
+Notation: B batch, T tokens, C d_model, F d_ffn, H heads, D head dim. Attribute names are the keys of the
+published checkpoints; the paper's symbols stand in the comments.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig, RopeConfig
+from .state import LayerState
+
+SHIFT_LORA_RANK = 32
+
+
+def token_shift(h: Tensor, previous: Tensor | None) -> Tensor:
+    """h_{t-1} - h_t.
+
+    Args:
+        h: (B, T, C).
+        previous: the row before the first, (B, C); None at the beginning of a sequence (zero).
+
+    Returns:
+        (B, T, C).
+    """
+    first = torch.zeros_like(h[:, :1]) if previous is None else previous[:, None].to(h.dtype)
+    return torch.cat([first, h[:, :-1]], dim=1) - h
+
+
+def rms_scale(x: Tensor) -> Tensor:
+    """x / (sqrt(mean(x^2)) + 1e-8), no weight; the epsilon stands outside the root, as published."""
+    acc = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    return (acc / (acc.pow(2).mean(-1, keepdim=True).sqrt() + 1e-8)).to(x.dtype)
+
+
+def lora_pair(rank_in: int, rank: int, rank_out: int) -> tuple[nn.Parameter, nn.Parameter]:
+    """The matrices A (in, rank) and B (rank, out) of lora(x) = tanh(x A) B (paper eq. 2)."""
+    down = nn.Parameter(torch.zeros(rank_in, rank))
+    up = nn.Parameter(torch.empty(rank, rank_out).uniform_(-0.01, 0.01))
+    return down, up
+
+
+def mix_vector(values: Tensor | None = None, width: int = 0) -> nn.Parameter:
+    """A per-channel lerp weight (1, 1, C)."""
+    return nn.Parameter(torch.zeros(1, 1, width) if values is None else values.reshape(1, 1, -1).clone())
+
+
+def channel_ramp(config: ModelConfig, layer: int, power: float) -> Tensor:
+    """Initial lerp weight: 1 - (i / C) ** (power * (1 - layer / L)), as in the published initialisation."""
+    ramp = torch.arange(config.d_model) / config.d_model
+    return 1.0 - ramp.pow(power * (1.0 - layer / config.n_layer))
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(B, T, C) -> (B, T, H, D), contiguous groups of channels."""
+    return x.unflatten(-1, (-1, head_dim))
+
+
+class Rope(nn.Module):
+    """Rotary positions on interleaved pairs (2i, 2i + 1), in float32 or better."""
+
+    def __init__(self, config: RopeConfig, head_dim: int) -> None:
+        super().__init__()
+        self.config, self.head_dim = config, head_dim
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        """Rotate x (B, H, T, D) whose first row stands at absolute position `start`."""
+        acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+        # Angles in float64: at position 100,000 a float32 product is off by more than the result's ulp.
+        i = torch.arange(self.head_dim // 2, dtype=torch.float64, device=x.device)
+        frequency = (self.config.base * self.config.rebase) ** (-2 * i / self.head_dim) / self.config.rescale
+        angle = torch.arange(start, start + x.shape[-2], dtype=torch.float64, device=x.device)[:, None] * frequency
+        cos, sin = angle.cos().to(acc), angle.sin().to(acc)  # (T, D/2)
+        a, b = x.to(acc).unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
+
+
+class FinchChannelMix(nn.Module):
+    """Channel mix of RWKV-6 (GoldFinch eq. 22-25): sigmoid(r) * (relu(k)^2 W_V)."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        C, width = config.d_model, config.d_ffn
+        ramp = channel_ramp(config, layer, 1.0)
+        self.time_maa_k = mix_vector(ramp)
+        self.time_maa_r = mix_vector(ramp)
+        self.key = nn.Linear(C, width, bias=False)
+        self.receptance = nn.Linear(C, C, bias=False)
+        self.value = nn.Linear(width, C, bias=False)
+        nn.init.orthogonal_(self.key.weight)
+        nn.init.zeros_(self.receptance.weight)
+        nn.init.zeros_(self.value.weight)
+
+    def forward(self, h: Tensor, previous: Tensor | None) -> Tensor:
+        """h (B, T, C), previous row (B, C) or None -> (B, T, C)."""
+        shift = token_shift(h, previous)
+        k = torch.relu(self.key(h + shift * self.time_maa_k)).square()  # (B, T, F)
+        return torch.sigmoid(self.receptance(h + shift * self.time_maa_r)) * self.value(k)
+
+
+class LlamaChannelMix(nn.Module):
+    """SwiGLU: (silu(h w1) * (h w3)) w2."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        C, width = config.d_model, config.d_ffn
+        self.w1 = nn.Linear(C, width, bias=False)
+        self.w2 = nn.Linear(width, C, bias=False)
+        self.w3 = nn.Linear(C, width, bias=False)
+        nn.init.zeros_(self.w2.weight)
+
+    def forward(self, h: Tensor, previous: Tensor | None) -> Tensor:
+        """h (B, T, C) -> (B, T, C); has no token shift."""
+        return self.w2(F.silu(self.w1(h)) * self.w3(h))
+
+
+CHANNEL_MIXES = {"finch": FinchChannelMix, "llama": LlamaChannelMix}
+
+
+def last_row(h: Tensor, state: LayerState, field: str) -> Tensor | None:
+    """The shift state after h (B, T, C): its last row, or the old one when T is 0."""
+    return h[:, -1] if h.shape[1] else getattr(state, field)

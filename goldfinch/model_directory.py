@@ -1,0 +1,313 @@
+"""Model directories: config.json, model.safetensors, and a tokenizer file where there is one.
+
+Names are looked up in GF_MODELS_DIR (by default the XDG data folder) and then among the package's assets.
+Reading a card needs no torch, so `gf model list` starts at once. Nothing is ever fetched from a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ModelConfig
+from .errors import CheckpointError, ConfigError, DeviceError, ModelDamaged, ModelNotFound
+from .template import PromptTemplate
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .model import LanguageModel
+
+DEFAULT_MODEL = "gf-mini"
+ASSETS = Path(__file__).parent / "assets"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model directory says of itself.
+
+    Attributes:
+        name: of the model; the directory may be called otherwise.
+        config: its ModelConfig.
+        template: how documents and questions are joined.
+        prefill_fingerprint, model_fingerprint: see `checkpoint.fingerprints`.
+        tokenizer_file: file name inside the directory, or None.
+        tokenizer_fingerprint: SHA-256 of that file, or None.
+        path: the directory.
+    """
+
+    name: str
+    config: ModelConfig
+    template: PromptTemplate
+    prefill_fingerprint: str
+    model_fingerprint: str
+    tokenizer_file: str | None = None
+    tokenizer_fingerprint: str | None = None
+    path: Path = field(default=Path("."), compare=False)
+
+    def to_json(self) -> str:
+        values = {
+            "name": self.name,
+            "model_type": self.config.model_type,
+            "config": self.config.to_dict(),
+            "template": self.template.to_dict(),
+            "prefill_fingerprint": self.prefill_fingerprint,
+            "model_fingerprint": self.model_fingerprint,
+            "tokenizer_file": self.tokenizer_file,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+        }
+        return json.dumps(values, indent=2) + "\n"
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card of a model directory.
+
+    Raises:
+        ModelNotFound: no config.json there.
+        ModelDamaged: it cannot be understood.
+    """
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        raise ModelNotFound(f"{path} is not a model directory: it has no {CONFIG_FILE}")
+    try:
+        values = json.loads(file.read_text())
+        return ModelCard(
+            name=values["name"],
+            config=ModelConfig.from_dict(values["config"]),
+            template=PromptTemplate.from_dict(values["template"]),
+            prefill_fingerprint=values["prefill_fingerprint"],
+            model_fingerprint=values["model_fingerprint"],
+            tokenizer_file=values.get("tokenizer_file"),
+            tokenizer_fingerprint=values.get("tokenizer_fingerprint"),
+            path=path,
+        )
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ModelDamaged(
+            f"{file} cannot be understood: {type(error).__name__} {error}",
+            hint="make the directory again with gf model import",
+        ) from error
+
+
+def models_folder() -> Path:
+    """GF_MODELS_DIR, or goldfinch/models under the XDG data folder."""
+    given = os.environ.get("GF_MODELS_DIR")
+    if given:
+        return Path(given).expanduser()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "goldfinch" / "models"
+
+
+def list_models() -> Iterator[ModelCard]:
+    """Cards of the models that have a name here: the user's first, then the package's. Damaged ones are left out."""
+    for folder in (models_folder(), ASSETS):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if (path / CONFIG_FILE).is_file():
+                try:
+                    yield read_card(path)
+                except ModelDamaged:
+                    continue
+
+
+def find_model(path_or_name: str | os.PathLike[str] | None = None) -> ModelCard:
+    """The card of a directory or of a named model; without either, of the embedded default.
+
+    Raises:
+        ModelNotFound: neither a model directory nor a known name.
+    """
+    name = DEFAULT_MODEL if path_or_name is None else os.fspath(path_or_name)
+    path = Path(name).expanduser()
+    if (path / CONFIG_FILE).is_file() and (os.sep in name or not _named(name)):
+        return read_card(path)
+    found = _named(name)
+    if found is not None:
+        return found
+    known = ", ".join(sorted({card.name for card in list_models()})) or "none"
+    raise ModelNotFound(f"no model called or at {name!r}", hint=f"known models: {known} (see gf model list)")
+
+
+def _named(name: str) -> ModelCard | None:
+    for card in list_models():
+        if name in (card.name, card.path.name):
+            return card
+    return None
+
+
+def find_model_by_fingerprint(prefill_fingerprint: str, model_fingerprint: str | None = None) -> ModelCard | None:
+    """The model that made a cache: one with both fingerprints if there is one, else with the first."""
+    fitting = [card for card in list_models() if card.prefill_fingerprint == prefill_fingerprint]
+    for card in fitting:
+        if card.model_fingerprint == model_fingerprint:
+            return card
+    return fitting[0] if fitting else None
+
+
+def write_model_directory(
+    out: Path,
+    name: str,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    template: PromptTemplate | None = None,
+    tokenizer_file: Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> ModelCard:
+    """Write a model directory, whole or not at all.
+
+    Raises:
+        CheckpointError: `out` exists and `overwrite` is not set, or the weights do not fit.
+        TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
+    """
+    from safetensors.torch import save_file
+
+    from .checkpoint import check_weights, fingerprints
+    from .model import LanguageModel
+    from .tokenizer import read_tokenizer
+
+    if out.exists() and not overwrite:
+        raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
+    check_weights(weights, _meta_model(LanguageModel, config).state_dict())
+    tokenizer_fingerprint = None
+    if tokenizer_file is not None:
+        tokenizer = read_tokenizer(tokenizer_file)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
+            )
+        tokenizer_fingerprint = tokenizer.fingerprint
+    prefill_fingerprint, model_fingerprint = fingerprints(config, weights)
+    stored_name = None
+    if tokenizer_file is not None:
+        stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
+    card = ModelCard(
+        name, config, template or PromptTemplate(), prefill_fingerprint, model_fingerprint,
+        stored_name, tokenizer_fingerprint, out,
+    )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        save_file({k: weights[k].contiguous() for k in sorted(weights)}, temporary / WEIGHTS_FILE)
+        if tokenizer_file is not None and stored_name is not None:
+            shutil.copyfile(tokenizer_file, temporary / stored_name)
+        (temporary / CONFIG_FILE).write_text(card.to_json())
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return card
+
+
+def import_model(weights_file: Path, config_file: Path, tokenizer_file: Path | None, out: Path) -> ModelCard:
+    """Make a model directory from published weights (`gf model import`)."""
+    from .checkpoint import read_config, read_weights
+
+    config = read_config(config_file)
+    template = PromptTemplate(bos_token_id=0, end_token_id=0) if tokenizer_file is not None else None
+    return write_model_directory(out, out.name, config, read_weights(weights_file), template, tokenizer_file)
+
+
+def init_model(preset: str, seed: int, out: Path, tokenizer_file: Path | None = None) -> ModelCard:
+    """Make a model directory with random weights (`gf model init`), for benchmarks and tests.
+
+    Matrices that training starts at zero are random too, so that every part takes part in the output.
+    """
+    import torch
+
+    from .config import presets
+    from .model import LanguageModel
+
+    known = presets()
+    if preset not in known:
+        raise ConfigError(f"unknown preset {preset!r}", hint="known presets: " + ", ".join(sorted(known)))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LanguageModel(known[preset])
+    weights = {}
+    for key, tensor in model.state_dict().items():
+        if tensor.dim() == 2 and (not bool(tensor.any()) or key == "emb.weight"):
+            tensor = torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5
+        weights[key] = tensor
+    template = PromptTemplate(bos_token_id=0, end_token_id=0)
+    return write_model_directory(out, out.name, known[preset], weights, template, tokenizer_file)
+
+
+def load_model(
+    path_or_name: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> LanguageModel:
+    """Load a model for inference.
+
+    Args:
+        path_or_name: a model directory, or the name of a model (see `list_models`); None for the default.
+        device: "cpu", "cuda", "cuda:N".
+        dtype: of weights and arithmetic; float32 by default, also bfloat16 and float64.
+
+    Returns:
+        the model in evaluation mode, with `.config`, `.tokenizer` (None when the directory has none) and `.card`.
+
+    Raises:
+        ModelNotFound, ModelDamaged, CheckpointError, TokenizerError, DeviceError.
+    """
+    import torch
+
+    from .checkpoint import check_weights, read_weights
+    from .model import LanguageModel
+    from .tokenizer import read_tokenizer
+
+    card = find_model(path_or_name)
+    device = torch.device(device)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
+    weights = read_weights(card.path / WEIGHTS_FILE)
+    model = _meta_model(LanguageModel, card.config)
+    check_weights(weights, model.state_dict())
+    try:
+        weights = {k: v.to(device=device, dtype=dtype or torch.float32) for k, v in weights.items()}
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
+    model.load_state_dict(weights, assign=True)
+    model.eval().requires_grad_(False)
+    model.card = card
+    if card.tokenizer_file is not None:
+        model.tokenizer = read_tokenizer(card.path / card.tokenizer_file)
+        if model.tokenizer.fingerprint != card.tokenizer_fingerprint:
+            raise ModelDamaged(f"the tokenizer of {card.path} is not the one that its config.json names")
+    return model
+
+
+def _meta_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
+    """The model without memory: initial values would be thrown away at once."""
+    import torch
+
+    with torch.device("meta"):
+        return kind(config)
+
+
+def verify_model(card: ModelCard) -> list[str]:
+    """What does not match the card's fingerprints, in words; empty when all is well."""
+    from .checkpoint import check_weights, fingerprints, read_weights
+    from .model import LanguageModel
+    from .tokenizer import read_tokenizer
+
+    weights = read_weights(card.path / WEIGHTS_FILE)
+    check_weights(weights, _meta_model(LanguageModel, card.config).state_dict())
+    found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
+    if card.tokenizer_file is not None:
+        found["tokenizer_fingerprint"] = read_tokenizer(card.path / card.tokenizer_file).fingerprint
+    expected: dict[str, Any] = {name: getattr(card, name) for name in found}
+    return [f"{name} is {found[name]}, config.json says {expected[name]}" for name in found if found[name] != expected[name]]

@@ -1,0 +1,1 @@
+"""Training: recipe, data, planted facts, optimiser, loop (`gf train recipe.toml`)."""

@@ -1,0 +1,42 @@
+"""Training the byte-level BPE of a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .corpora import read_records
+
+END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
+BOS_TOKEN_ID, END_TOKEN_ID = 0, 1
+SAMPLE = (("corpus-wikipedia-00", 1500), ("train_qa", 12000), ("corpus-books", 40), ("train_docqa", 500))
+
+
+def train_bpe(directory: Path, vocab_size: int, path: Path) -> None:
+    """Train on a sample of the corpora and write `tokenizer.json` to `path`.
+
+    Digits stand alone (numbers are copied digit by digit), every byte has a token (any text round-trips).
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, END_OF_ANSWER],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_sample_texts(directory), trainer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+
+
+def _sample_texts(directory: Path) -> Iterator[str]:
+    for name, limit in SAMPLE:
+        for record in read_records(directory / f"{name}.jsonl.zst", limit):
+            text = record.get("text") or record.get("doc") or f"{record['question']} {record['context']}"
+            yield text[:20000]

@@ -1,0 +1,47 @@
+"""Reading the training corpora (JSON Lines, zstandard) from the folder named by GF_DATA_DIR."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import GoldFinchError
+
+MAX_WINDOW_BYTES = 1 << 27
+
+
+def data_directory(given: str | None = None) -> Path:
+    """The corpora's folder: the argument, or GF_DATA_DIR.
+
+    Raises:
+        GoldFinchError: neither is set, or the folder is not there.
+    """
+    name = given or os.environ.get("GF_DATA_DIR")
+    if not name:
+        raise GoldFinchError("no training data given", hint="set GF_DATA_DIR to the folder with the corpora")
+    path = Path(name)
+    if not path.is_dir():
+        raise GoldFinchError(f"training data folder {name} does not exist")
+    return path
+
+
+def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """The records of one .jsonl.zst file, at most `limit`."""
+    import zstandard
+
+    with open(path, "rb") as raw:
+        stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(raw)
+        for i, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8")):
+            if limit is not None and i >= limit:
+                return
+            yield json.loads(line)
+
+
+def is_held_out_document(key: str) -> bool:
+    """One document in fifty, by a hash of its title or id, is kept for evaluation."""
+    return zlib.crc32(("document:" + key).encode()) % 50 == 0

@@ -1,0 +1,184 @@
+"""Training sequences: tasks that look like what the product does, and plain text between them.
+
+A sequence is `<bos> document question answer <end> question answer <end> ...`, encoded exactly as prefill and
+ask encode it (`template.PromptTemplate`). Every batch depends on (seed, step) alone, so a run that was cut
+goes on with the same data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import GoldFinchError
+from ..template import PromptTemplate
+from .corpora import is_held_out_document, read_records
+from .facts import NOT_STATED, FactMaker, harvest_names, plant
+from .recipe import Recipe, Stage
+
+CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
+
+
+@dataclass
+class Passage:
+    """A document with questions; `answers` may be NOT_STATED."""
+
+    text: str
+    questions: list[tuple[str, str]]
+
+
+class TrainingData:
+    """The corpora in memory, and batches from them.
+
+    Args:
+        directory: folder with the corpora.
+        recipe: which files, which weights.
+        tokenizer: encode(text) -> ids.
+        template: how documents and questions are joined.
+    """
+
+    def __init__(self, directory: Path, recipe: Recipe, tokenizer: Any, template: PromptTemplate) -> None:
+        self.recipe, self.tokenizer, self.template = recipe, tokenizer, template
+        self.texts = [
+            record["text"]
+            for name in recipe.corpora
+            for record in read_records(directory / f"{name}.jsonl.zst")
+            if len(record["text"]) > 400 and not is_held_out_document(record["title"])
+        ]
+        self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False))
+        tasks = {task for stage in recipe.stages for task in stage.mixture}
+        unknown = sorted(tasks - set(TASKS))
+        if unknown:
+            raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
+        self.passages = _read_passages(directory) if "qa" in tasks else []
+        self.documents = _read_documents(directory) if "docqa" in tasks else []
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
+        stage = self.recipe.stage_of(step)
+        rng = Random(f"{self.recipe.seed}-{step}")
+        names, weights = zip(*stage.mixture.items(), strict=True)
+        rows = []
+        for _ in range(stage.batch):
+            task = rng.choices(names, weights)[0]
+            rows.append(self._pack(*TASKS[task](self, rng, stage), stage.sequence))
+        ids = torch.tensor([row[0] for row in rows])
+        loss_weights = torch.tensor([row[1] for row in rows])
+        return ids[:, :-1], ids[:, 1:], loss_weights[:, 1:]
+
+    def _pack(self, document: str, questions: list[tuple[str, str]], length: int) -> tuple[list[int], list[float]]:
+        """Token ids and loss weights of one sequence, length + 1 each; the document gives way to the questions."""
+        template, encode = self.template, self.tokenizer.encode
+        tail_ids: list[int] = []
+        tail_weights: list[float] = []
+        for question, answer in questions:
+            q = encode(template.question_text(question))
+            a = [*encode(template.answer_text(answer)), template.end_token_id]
+            if len(tail_ids) + len(q) + len(a) > length // 2:
+                continue
+            tail_ids += q + a
+            tail_weights += [self.recipe.question_weight] * len(q) + [self.recipe.answer_weight] * len(a)
+        ids = [template.bos_token_id, *encode(document)]
+        ids = ids[: length + 1 - len(tail_ids)]
+        weights = [1.0] * len(ids) + tail_weights
+        ids = ids + tail_ids
+        pad = length + 1 - len(ids)
+        return ids + [template.bos_token_id] * pad, weights + [0.0] * pad
+
+    def prose(self, rng: Random, characters: int) -> str:
+        """A stretch of running text that begins at a word."""
+        text = rng.choice(self.texts)
+        start = rng.randrange(max(1, len(text) - characters))
+        if start:
+            start = text.find(" ", start) + 1
+        return text[start : start + characters]
+
+
+def _plain_text(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    return data.prose(rng, stage.sequence * 6), []
+
+
+def _planted_facts(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    facts = data.facts.facts(rng, rng.randint(*stage.facts))
+    questions = [rng.choice(fact.questions) for fact in rng.sample(facts, min(len(facts), 5))]
+    if rng.random() < 0.2:
+        questions.insert(rng.randrange(len(questions) + 1), data.facts.absent_question(rng, facts))
+    room = stage.sequence - 30 * len(questions) - 22 * len(facts)
+    # Half of the sequences are nearly full, the others any shorter length.
+    share = 1.0 if rng.random() < 0.5 else rng.uniform(0.15, 1.0)
+    return plant(rng, data.prose(rng, max(60, int(room * CHARS_PER_TOKEN * share))), facts), questions
+
+
+def _register(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    most = max(4, stage.sequence // 40)
+    text, pairs = data.facts.register(rng, rng.randint(3, most))
+    before = data.prose(rng, rng.randint(0, 300)) + "\n\n" if rng.random() < 0.5 else ""
+    return before + text, rng.sample(pairs, min(len(pairs), 5))
+
+
+def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """One paragraph of an article with its questions, between other paragraphs where there is room."""
+    at = rng.randrange(len(data.passages))
+    passage = data.passages[at]
+    text = passage.text
+    room = int((stage.sequence - 120) * CHARS_PER_TOKEN) - len(text)
+    for offset in (1, -1, 2, -2, 3, -3, 4, -4):
+        if room < 200 or rng.random() < 0.25:
+            break
+        other = data.passages[(at + offset) % len(data.passages)].text
+        if len(other) > room or other in text:
+            break
+        text = f"{text}\n\n{other}" if rng.random() < 0.5 else f"{other}\n\n{text}"
+        room -= len(other)
+    questions = list(passage.questions)
+    rng.shuffle(questions)
+    return text, questions[:6]
+
+
+def _document_questions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """A stretch of a longer document and those questions whose answer stands in it."""
+    document = rng.choice(data.documents)
+    characters = int((stage.sequence - 100) * CHARS_PER_TOKEN)
+    start = 0 if rng.random() < 0.5 else rng.randrange(max(1, len(document.text) - characters))
+    text = document.text[start : start + characters]
+    present = [(q, a) for q, a in document.questions if a in text]
+    return text, rng.sample(present, min(len(present), 5))
+
+
+TASKS = {
+    "text": _plain_text,
+    "facts": _planted_facts,
+    "register": _register,
+    "qa": _question_answering,
+    "docqa": _document_questions,
+}
+
+
+def _read_passages(directory: Path) -> list[Passage]:
+    passages: dict[str, Passage] = {}
+    for name in ("train_qa", "train_qa_unanswerable"):
+        for record in read_records(directory / f"{name}.jsonl.zst"):
+            if is_held_out_document(record["doc_id"]):
+                continue
+            answer = record["answers"][0] if record["answers"] else NOT_STATED
+            if len(answer) > 120:
+                continue
+            passage = passages.setdefault(record["context"], Passage(record["context"], []))
+            passage.questions.append((record["question"].strip(), answer))
+    return [p for p in passages.values() if len(p.text) < 4000]
+
+
+def _read_documents(directory: Path) -> list[Passage]:
+    out = []
+    for record in read_records(directory / "train_docqa.jsonl.zst"):
+        if is_held_out_document(record["title"]) or record["title"] == "Mongolia":
+            continue
+        pairs = [(qa["question"], qa["answers"][0]) for qa in record["qas"] if len(qa["answers"][0]) <= 120]
+        if pairs:
+            out.append(Passage(record["doc"], pairs))
+    return out

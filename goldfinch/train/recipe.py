@@ -1,0 +1,131 @@
+"""The recipe of a training run: a TOML file, read strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..config import ModelConfig, presets
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one sequence length and one mixture.
+
+    Attributes:
+        tokens: length of the stage in training tokens.
+        sequence: tokens per sequence.
+        batch: sequences per step.
+        mixture: weight per task (see `data.TASKS`).
+        facts: (fewest, most) facts per sequence of the task `facts`.
+    """
+
+    tokens: int
+    sequence: int
+    batch: int
+    mixture: dict[str, float]
+    facts: tuple[int, int] = (2, 6)
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.tokens // (self.sequence * self.batch))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights.
+
+    Attributes:
+        name: name of the model directory to write.
+        model: configuration, from a preset and changes to it.
+        tokenizer: file of the tokenizer; trained and written there when absent.
+        stages: what to train on, in order.
+        learning_rate, final_learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then a
+            linear fall to the final rate over the last `decay_share` of all steps.
+        weight_decay, betas: AdamW's, decay on matrices only.
+        clip_norm: largest gradient norm.
+        answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
+        precision: "float32" or "bfloat16" (autocast).
+        seed: of weights and data.
+    """
+
+    name: str
+    model: ModelConfig
+    tokenizer: str
+    stages: tuple[Stage, ...]
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 1e-4
+    warmup_steps: int = 50
+    decay_share: float = 0.2
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    answer_weight: float = 4.0
+    question_weight: float = 0.3
+    precision: str = "float32"
+    seed: int = 1
+    save_seconds: float = 120.0
+    corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of 0-based `step`."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        decay_from = self.total_steps * (1 - self.decay_share)
+        share = max(0.0, (step - decay_from) / max(1.0, self.total_steps - decay_from))
+        return self.learning_rate + (self.final_learning_rate - self.learning_rate) * min(share, 1.0)
+
+    def stage_of(self, step: int) -> Stage:
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value out of range.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error}") from error
+    model = dict(values.pop("model", {}))
+    preset = model.pop("preset", "goldfinch-small")
+    if preset not in presets():
+        raise ConfigError(f"unknown preset {preset!r}", hint="known: " + ", ".join(sorted(presets())))
+    values["model"] = ModelConfig.from_dict(presets()[preset].to_dict() | model)
+    values["stages"] = tuple(_stage(stage) for stage in values.pop("stage", []))
+    for name in ("betas", "corpora"):
+        if name in values:
+            values[name] = tuple(values[name])
+    unknown = sorted(set(values) - {f.name for f in fields(Recipe)})
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} in the recipe {path}")
+    try:
+        recipe = Recipe(**values)
+    except TypeError as error:
+        raise ConfigError(f"incomplete recipe {path}: {error}") from error
+    if not recipe.stages:
+        raise ConfigError(f"the recipe {path} has no [[stage]]")
+    return recipe
+
+
+def _stage(values: dict[str, Any]) -> Stage:
+    values = dict(values)
+    if "facts" in values:
+        values["facts"] = tuple(values["facts"])
+    try:
+        return Stage(**values)
+    except TypeError as error:
+        raise ConfigError(f"bad [[stage]] in the recipe: {error}") from error

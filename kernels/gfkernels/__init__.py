@@ -1,0 +1,29 @@
+"""Ops of the GoldFinch family: each fast form beside the readable one that judges it."""
+
+from .attention import (
+    attend_block,
+    attend_expanded,
+    attention_ref,
+    causal_attention,
+    merge_partials,
+)
+from .dispatch import choose_backend, wkv6
+from .errors import BackendUnavailable, KernelError, KernelInputError
+from .wkv6_chunk import wkv6_chunked, wkv6_step
+from .wkv6_ref import wkv6_recurrent
+
+__all__ = [
+    "BackendUnavailable",
+    "KernelError",
+    "KernelInputError",
+    "attend_block",
+    "attend_expanded",
+    "attention_ref",
+    "causal_attention",
+    "choose_backend",
+    "merge_partials",
+    "wkv6",
+    "wkv6_chunked",
+    "wkv6_recurrent",
+    "wkv6_step",
+]

@@ -1,0 +1,30 @@
+"""Errors of the kernels package.
+
+KernelError
+├── BackendUnavailable    a backend was asked for by name and cannot run here
+└── KernelInputError      shapes, dtypes or devices that a kernel does not take
+"""
+
+from __future__ import annotations
+
+
+class KernelError(Exception):
+    """Root of everything that gfkernels raises on purpose."""
+
+
+class BackendUnavailable(KernelError):
+    """A backend was asked for by name and cannot run here."""
+
+    def __init__(self, op: str, backend: str, reason: str, supported: tuple[str, ...]) -> None:
+        self.op, self.backend, self.reason, self.supported = op, backend, reason, supported
+        super().__init__(
+            f"backend '{backend}' cannot run {op}: {reason} (available: {', '.join(supported)})"
+        )
+
+
+class KernelInputError(KernelError):
+    """Shapes, dtypes or devices that a kernel does not take."""
+
+    def __init__(self, op: str, found: str, expected: str) -> None:
+        self.op, self.found, self.expected = op, found, expected
+        super().__init__(f"{op}: found {found}, expected {expected}")

@@ -1,0 +1,96 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+SMALL_GOLDEN = HERE / "golden"
+SAMPLES = HERE.parent / "docs" / "samples"
+
+
+def golden_folders() -> dict[str, Path]:
+    """Golden sets by name: those in the tree, and the full set where GF_GOLDEN_DIR points at it."""
+    roots = [SMALL_GOLDEN]
+    if os.environ.get("GF_GOLDEN_DIR"):
+        roots.append(Path(os.environ["GF_GOLDEN_DIR"]))
+    return {path.parent.name: path.parent for root in reversed(roots) for path in sorted(root.glob("*/config.json"))}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees or touches the user's models, caches or settings."""
+    monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
+    monkeypatch.delenv("GF_KERNELS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Model directory of a golden set, made by the real importer through the command line."""
+    from gfcli.app import run
+
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            folder = golden_folders()[name]
+            out = tmp_path_factory.mktemp("imported") / name
+            arguments = ["model", "import", str(folder / "weights.safetensors")]
+            assert run([*arguments, "--config", str(folder / "config.json"), "-o", str(out)]) == 0
+            made[name] = out
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level BPE with 300 entries, trained on a shipped sample."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([(SAMPLES / "us-constitution.txt").read_text()], trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
+    """Directory of a tiny random GoldFinch with a tokenizer."""
+    from goldfinch.model_directory import init_model
+
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    init_model("goldfinch-tiny", 1, out, tiny_tokenizer)
+    return out
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
+    """The same shape and tokenizer, other weights."""
+    from goldfinch.model_directory import init_model
+
+    out = tmp_path_factory.mktemp("models") / "other"
+    init_model("goldfinch-tiny", 2, out, tiny_tokenizer)
+    return out

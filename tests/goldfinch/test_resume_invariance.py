@@ -1,0 +1,124 @@
+"""Answering from the file equals answering without ever saving, bit for bit, with no token computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from goldfinch import DocumentCache, Session, load_model, open_cache, prefill
+from goldfinch.model import LanguageModel
+from torch import Tensor
+
+from tests import tolerances
+from tests.conftest import golden_folders
+
+NAMES = sorted(golden_folders())
+QUESTION = [5, 9, 200, 31, 7]
+
+
+def document(model: LanguageModel, length: int, seed: int = 7) -> Tensor:
+    return torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_cold_equals_warm(name: str, dtype: torch.dtype, imported: Callable[[str], Path], tmp_path: Path) -> None:
+    model = load_model(imported(name), dtype=dtype)
+    warm = prefill(model, document(model, 700))
+    warm.save(tmp_path / "doc.gfc")
+    cold = open_cache(tmp_path / "doc.gfc", load_model(imported(name), dtype=dtype))
+    assert_equal_caches(warm, cold)
+    for memory_bytes in (1 << 30, 0):
+        warm_session = Session(model, warm, memory_bytes=memory_bytes)
+        cold_session = Session(model, cold, memory_bytes=memory_bytes)
+        for question in (QUESTION, [1]):
+            logits, _ = warm_session.start(question)
+            assert torch.equal(logits, cold_session.start(question)[0])
+        answer = warm_session.generate(QUESTION, max_tokens=12)
+        assert answer == cold_session.generate(QUESTION, max_tokens=12)
+        usage = cold_session.last_usage
+        assert usage.document_tokens_computed == 0
+        assert usage.document_tokens_cached == 700
+        assert usage.tail_tokens_replayed == (model.config.tail_length if model.config.n_gold else 0)
+
+
+def assert_equal_caches(warm: DocumentCache, cold: DocumentCache) -> None:
+    assert torch.equal(warm.token_ids, cold.token_ids)
+    assert torch.equal(warm.tail_hidden, cold.tail_hidden)
+    assert warm.document_range == cold.document_range
+    if warm.compressed_k is not None:
+        assert torch.equal(warm.compressed_k, cold.compressed_k)
+    for a, b in zip(warm.state.layers, cold.state.layers, strict=True):
+        for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
+            one, other = getattr(a, field), getattr(b, field)
+            assert (one is None) == (other is None)
+            assert one is None or torch.equal(one, other)
+        assert a.keys.length == b.keys.length
+        if a.keys.length:
+            assert torch.equal(a.keys.rows, b.keys.rows)
+            assert torch.equal(a.values.rows, b.values.rows)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 64, 513])
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_question_after_prefill_equals_all_layers_over_all_tokens(
+    name: str, length: int, imported: Callable[[str], Path]
+) -> None:
+    """The tail property: K = 2G + 1 replayed tokens give the exact logits, for documents short and long."""
+    model = load_model(imported(name), dtype=torch.float64)
+    tokens = document(model, length)
+    session = Session(model, prefill(model, tokens))
+    for question in ([], [3], QUESTION):
+        logits, state = session.start(question)
+        everything = torch.cat([tokens, torch.tensor([question], dtype=torch.int64)], dim=1)
+        whole, whole_state = model(everything)
+        assert float((logits - whole[0, -1]).abs().max()) <= tolerances.TAIL_FP64
+        # The continuation is exact too.
+        following = torch.tensor([[11, 12, 13]])
+        next_logits, _ = model(following, state)
+        next_whole, _ = model(following, whole_state)
+        assert float((next_logits - next_whole).abs().max()) <= tolerances.TAIL_FP64
+
+
+@torch.no_grad()
+def test_one_tail_token_fewer_is_noticed(imported: Callable[[str], Path]) -> None:
+    """The limit is tight: with 2G - 1 tokens, as the paper states, the logits are wrong."""
+    model = load_model(imported("finch_gold"), dtype=torch.float64)
+    tokens = document(model, 64)
+    cache = prefill(model, tokens)
+    cache.tail_hidden = cache.tail_hidden[:, 2:]
+    logits, _ = Session(model, cache).start([])
+    whole, _ = model(tokens)
+    assert float((logits - whole[0, -1]).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if "gold" in n])
+def test_expanded_and_rebuilt_agree(name: str, imported: Callable[[str], Path]) -> None:
+    model = load_model(imported(name))
+    cache = prefill(model, document(model, 2500))  # more than two rebuild blocks
+    expanded, rebuilt = Session(model, cache, memory_bytes=1 << 30), Session(model, cache, memory_bytes=0)
+    assert expanded.expands
+    assert not rebuilt.expands
+    a, b = expanded.start(QUESTION)[0], rebuilt.start(QUESTION)[0]
+    assert float((a - b).abs().max() / a.abs().max()) <= tolerances.PATHS_FP32
+
+
+def test_questions_do_not_disturb_each_other(imported: Callable[[str], Path]) -> None:
+    for name in ("goldfinch_ratio2", "llama_rope", "finchc2_gptalpha"):
+        model = load_model(imported(name))
+        session = Session(model, prefill(model, document(model, 100)))
+        first = session.generate(QUESTION, max_tokens=8)
+        session.generate([8, 8, 8, 8], max_tokens=8)
+        assert session.generate(QUESTION, max_tokens=8) == first
+
+
+def test_a_long_question_is_taken_in_blocks(imported: Callable[[str], Path]) -> None:
+    model = load_model(imported("goldfinch_ratio2"), dtype=torch.float64)
+    tokens, question = document(model, 50), document(model, 1100, seed=9)
+    logits, _ = Session(model, prefill(model, tokens)).start(question[0].tolist())
+    with torch.no_grad():
+        whole, _ = model(torch.cat([tokens, question], dim=1))
+    assert float((logits - whole[0, -1]).abs().max()) <= tolerances.TAIL_FP64
