@@ -15,6 +15,11 @@ the decay: nothing can overflow, and a factor that underflows belongs to a weigh
     level h:   fwd_t = D(start of half, t),  rev_i = D(i, end of half),  exp(D(i, t)) = exp(rev_i) exp(fwd_t)
 
 The sums are built bottom-up by additions of numbers that are never positive, so there is no cancellation either.
+
+The levels cost more than one product over the whole chunk, so inference looks at max|log_w| first and starts the
+halving from the largest blocks for which the reference point in the middle is safe: all of the chunk for ordinary
+decays, single tokens for extreme ones. Training always halves (its masked products would have to stay finite for
+the gradient, and a choice made from data would stop the compiler).
 """
 
 from __future__ import annotations
@@ -26,6 +31,18 @@ from torch import Tensor
 from .wkv6_inputs import accumulation_dtype, check_wkv6_inputs
 
 CHUNK = 32
+LONG_CHUNK = 64  # where the whole chunk is one safe product
+# Largest |exponent| of a factor at a reference point in the middle. exp(60) = 1e26 leaves float32 eleven decades on
+# either side for r and k themselves: neither overflow nor a denormal receptance can eat the answer.
+MAX_EXPONENT = 60.0
+
+
+def safe_block(max_abs_log_w: float, longest: int = LONG_CHUNK) -> int:
+    """The longest block, a power of two, whose middle is a safe reference point; 1 if none is."""
+    block = longest
+    while block > 1 and block / 2 * max_abs_log_w > MAX_EXPONENT:
+        block //= 2
+    return block
 
 
 def wkv6_chunked(
@@ -36,13 +53,13 @@ def wkv6_chunked(
     u: Tensor | None = None,
     wkv_state: Tensor | None = None,
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """WKV6 over a sequence of any length; same contract as `wkv6_ref.wkv6_recurrent`. Differentiable.
 
     Args:
         r, k, v, w_raw, u, wkv_state: as in `wkv6_recurrent`.
-        chunk: tokens per chunk, a power of two.
+        chunk: tokens per chunk, a power of two; by default chosen from the decays.
 
     Returns:
         y (B, T, H, V) in the dtype of r; final state (B, H, V, K) in float32 (float64 for float64).
@@ -62,20 +79,23 @@ def wkv6_chunked(
 
 
 def _wkv6_chunked(
-    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor, chunk: int
+    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
     B, T, H, K = r.shape
     V, acc = v.shape[-1], state.dtype
-    c = min(chunk, 1 << (T - 1).bit_length())
+    log_w = -torch.exp(w_raw.to(acc))
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw))
+    block = 1 if needs_grad else safe_block(-float(log_w.amin()))
+    c = min(chunk or max(block, CHUNK), 1 << (T - 1).bit_length())
+    block = min(block, c)
     pad = -T % c
-    parts = [x.to(acc).transpose(1, 2) for x in (r, k, v)]
-    parts.append(-torch.exp(w_raw.to(acc)).transpose(1, 2))  # log_w
+    parts = [x.to(acc).transpose(1, 2) for x in (r, k, v)] + [log_w.transpose(1, 2)]
     if pad:  # zero keys and log_w = 0 leave the state untouched
         parts = [F.pad(x, (0, 0, 0, pad)) for x in parts]
     N = (T + pad) // c
     r_c, k_c, v_c, log_w = (x.reshape(B, H, N, c, -1) for x in parts)  # (B, H, N, c, .)
 
-    y, fwd, rev, total = _inside_chunks(r_c, k_c, v_c, log_w)
+    y, fwd, rev, total = _inside_chunks(r_c, k_c, v_c, log_w, block)
     if u is not None:
         y = y + (r_c * u.to(acc)[None, :, None, None, :] * k_c).sum(-1, keepdim=True) * v_c
 
@@ -90,21 +110,28 @@ def _wkv6_chunked(
     return y.to(r.dtype), state
 
 
-def _inside_chunks(r_c: Tensor, k_c: Tensor, v_c: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inside_chunks(
+    r_c: Tensor, k_c: Tensor, v_c: Tensor, log_w: Tensor, block: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Contributions of earlier tokens of the same chunk, and the decay sums of whole chunks.
 
     Args:
         r_c, k_c, log_w: (B, H, N, c, K); v_c: (B, H, N, c, V).
+        block: tokens of the blocks that one product with a reference point in the middle treats; 1 for none.
 
     Returns:
         y (B, H, N, c, V); fwd and rev (B, H, N, c, K), the sums of log_w before and after each token within its
         chunk; total (B, H, N, K).
     """
     lead, c = r_c.shape[:3], r_c.shape[3]
-    fwd = rev = torch.zeros_like(log_w).unsqueeze(-2)  # (B, H, N, blocks, tokens of a block, K)
-    total = log_w  # (B, H, N, blocks, K)
-    y = torch.zeros_like(v_c)
-    half = 1
+    if block == 1:
+        fwd = rev = torch.zeros_like(log_w).unsqueeze(-2)  # (B, H, N, blocks, tokens of a block, K)
+        total, y = log_w, torch.zeros_like(v_c)  # total: (B, H, N, blocks, K)
+    else:
+        r_b, k_b, v_b, log_w_b = (x.unflatten(3, (c // block, block)) for x in (r_c, k_c, v_c, log_w))
+        y, fwd, rev, total = _around_the_middle(r_b, k_b, v_b, log_w_b)
+        y = y.flatten(3, 4)
+    half = block
     while half < c:
         pairs = c // (2 * half)
         r_2 = r_c.view(*lead, pairs, 2, half, -1)[:, :, :, :, 1]  # second halves, (B, H, N, pairs, half, K)
@@ -124,6 +151,26 @@ def _inside_chunks(r_c: Tensor, k_c: Tensor, v_c: Tensor, log_w: Tensor) -> tupl
         total = (first + second).squeeze(-2)
         half *= 2
     return y, fwd.flatten(3, 4), rev.flatten(3, 4), total.squeeze(3)
+
+
+def _around_the_middle(r_b: Tensor, k_b: Tensor, v_b: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One masked product per block, with the sum at its middle as reference point.
+
+    Args:
+        r_b, k_b, log_w: (B, H, N, blocks, b, K); v_b: (B, H, N, blocks, b, V).
+
+    Returns:
+        y (B, H, N, blocks, b, V), fwd and rev (B, H, N, blocks, b, K), total (B, H, N, blocks, K).
+    """
+    b = log_w.shape[-2]
+    after = log_w.cumsum(-2)
+    fwd = after - log_w
+    total = after[..., -1, :]
+    middle = after[..., b // 2 - 1, None, :]
+    weights = (r_b * torch.exp(fwd - middle)) @ (k_b * torch.exp(middle - after)).transpose(-1, -2)
+    # The upper triangle may overflow: it is replaced, never multiplied.
+    upper = torch.ones(b, b, dtype=torch.bool, device=r_b.device).triu()
+    return weights.masked_fill(upper, 0.0) @ v_b, fwd, total[..., None, :] - after, total
 
 
 def wkv6_step(

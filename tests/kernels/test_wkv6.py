@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from gfkernels import KernelInputError, wkv6, wkv6_chunked, wkv6_recurrent, wkv6_step
+from gfkernels.wkv6_chunk import safe_block
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -73,6 +74,15 @@ def test_tiny_receptance_survives_strong_decays() -> None:
     y, _ = wkv6_recurrent(r, k, v, w_raw, u, state)
     found, _ = wkv6_chunked(*(x.float() for x in (r, k, v, w_raw, u, state)))
     assert relative(found, y) <= tolerances.WKV6_FP32
+
+
+def test_blocks_are_long_only_where_that_is_safe() -> None:
+    assert safe_block(1.0) == 64
+    assert safe_block(3.0) == 32
+    assert safe_block(7.0) == 16
+    assert safe_block(20.0) == 4
+    assert safe_block(61.0) == 1
+    assert safe_block(float("inf")) == 1
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 8, 64, 128])
