@@ -230,50 +230,12 @@ def open_cache(path: str | Path, model: LanguageModel) -> DocumentCache:
 
 def _load(file: gfcache.CacheFile, model: LanguageModel) -> DocumentCache:
     header, config = file.header, model.config
-
-    def tensor(kind: str, dtype: torch.dtype | None = None) -> Tensor | None:
-        # Only the final state: an equal kind at an earlier position is a checkpoint.
-        sections = [s for s in header.of_kind(kind) if s.position in (None, header.tokens)]
-        if not sections:
-            return None
-        sections.sort(key=lambda s: (s.token_start or 0, s.layer or 0))
-        parts = [from_numpy(file.array(s), s.dtype) for s in sections]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return joined.to(model.device, dtype or joined.dtype)
-
-    token_ids = tensor(layout.TOKEN_IDS)
-    assert token_ids is not None  # reading rule R13
-    compressed_k = tensor(layout.COMPRESSED_K, model.dtype)
-    tail_hidden = tensor(layout.TAIL_HIDDEN, model.dtype)
-    finch_layers = range(config.n_lower if config.time_mix in ("finch", "finch_c2") else 0)
-    attention_layers = range(len(finch_layers), config.n_prefill)
-    states: list[LayerState] = [LayerState() for _ in range(config.n_layer)]
-    acc = torch.float64 if model.dtype == torch.float64 else torch.float32
-    if finch_layers:
-        wkv, time_shift, channel_shift = (
-            tensor(layout.WKV_STATE, acc),
-            tensor(layout.TIME_SHIFT_STATE, model.dtype),
-            tensor(layout.CHANNEL_SHIFT_STATE, model.dtype),
-        )
-        _demand_sections(file, {"wkv_state": wkv, "time_shift_state": time_shift, "channel_shift_state": channel_shift})
-        for i in finch_layers:
-            states[i] = LayerState(wkv[i][None], time_shift[i][None], channel_shift[i][None])  # type: ignore[index]
-    time_shift = tensor(layout.ATTENTION_TIME_SHIFT_STATE, model.dtype)
-    channel_shift = tensor(layout.ATTENTION_CHANNEL_SHIFT_STATE, model.dtype)
-    by_layer = {s.layer: s for s in header.of_kind(layout.ATTENTION_KV)}
-    for n, i in enumerate(attention_layers):
-        _demand_sections(file, {f"attention_kv of layer {i}": by_layer.get(i)})
-        pair = from_numpy(file.array(by_layer[i]), by_layer[i].dtype).to(model.device, model.dtype)
-        states[i] = LayerState(
-            time_shift_state=None if time_shift is None else time_shift[n][None],
-            channel_shift_state=None if channel_shift is None else channel_shift[n][None],
-            keys=GrowingBuffer.of(pair[0][None]),
-            values=GrowingBuffer.of(pair[1][None]),
-        )
-    _demand_sections(file, {"tail_hidden": tail_hidden})
-    if config.n_gold:
-        _demand_sections(file, {"compressed_k": compressed_k})
-    assert tail_hidden is not None
+    reader = _SectionReader(file, model)
+    token_ids = reader.tensor(layout.TOKEN_IDS)
+    compressed_k = reader.tensor(layout.COMPRESSED_K, model.dtype) if config.n_gold else None
+    tail_hidden = reader.tensor(layout.TAIL_HIDDEN, model.dtype)
+    states = reader.finch_states() + reader.attention_states()
+    states += [LayerState() for _ in range(config.n_gold)]
     gold = GoldMemory(model) if config.n_gold else None
     return DocumentCache(
         token_ids=token_ids.to(torch.int64)[None],
@@ -292,7 +254,57 @@ def _load(file: gfcache.CacheFile, model: LanguageModel) -> DocumentCache:
     )
 
 
-def _demand_sections(file: gfcache.CacheFile, sections: dict[str, Any]) -> None:
-    for name, found in sections.items():
-        if found is None:
-            raise gfcache.DamagedCache(file.path, "R13", f"no {name} section", "every section that the model needs")
+class _SectionReader:
+    """Sections of a file as tensors on the model's device."""
+
+    def __init__(self, file: gfcache.CacheFile, model: LanguageModel) -> None:
+        self._file, self._model = file, model
+        config = model.config
+        self._n_finch = config.n_lower if config.time_mix in ("finch", "finch_c2") else 0
+        self._n_attention = config.n_prefill - self._n_finch
+
+    def tensor(self, kind: str, dtype: torch.dtype | None = None) -> Tensor:
+        """The final values of a kind, its pieces joined in token order; DamagedCache (R13) when absent."""
+        file = self._file
+        # Only the final state: an equal kind at an earlier position is a checkpoint.
+        sections = [s for s in file.header.of_kind(kind) if s.position in (None, file.header.tokens)]
+        if not sections:
+            raise gfcache.DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
+        sections.sort(key=lambda s: s.token_start or 0)
+        parts = [from_numpy(file.array(s), s.dtype) for s in sections]
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined.to(self._model.device, dtype or joined.dtype)
+
+    def finch_states(self) -> list[LayerState]:
+        if not self._n_finch:
+            return []
+        dtype = self._model.dtype
+        acc = torch.float64 if dtype == torch.float64 else torch.float32
+        wkv = self.tensor(layout.WKV_STATE, acc)
+        time_shift = self.tensor(layout.TIME_SHIFT_STATE, dtype)
+        channel_shift = self.tensor(layout.CHANNEL_SHIFT_STATE, dtype)
+        return [LayerState(wkv[i][None], time_shift[i][None], channel_shift[i][None]) for i in range(self._n_finch)]
+
+    def attention_states(self) -> list[LayerState]:
+        if not self._n_attention:
+            return []
+        file, dtype = self._file, self._model.dtype
+        shifts = self._model.config.layer_kind(self._n_finch) != "llama"
+        time_shift = self.tensor(layout.ATTENTION_TIME_SHIFT_STATE, dtype) if shifts else None
+        channel_shift = self.tensor(layout.ATTENTION_CHANNEL_SHIFT_STATE, dtype) if shifts else None
+        by_layer = {s.layer: s for s in file.header.of_kind(layout.ATTENTION_KV)}
+        out = []
+        for n in range(self._n_attention):
+            section = by_layer.get(self._n_finch + n)
+            if section is None:
+                raise gfcache.DamagedCache(file.path, "R13", f"no keys of layer {self._n_finch + n}", "one per layer")
+            pair = from_numpy(file.array(section), section.dtype).to(self._model.device, dtype)
+            out.append(
+                LayerState(
+                    time_shift_state=None if time_shift is None else time_shift[n][None],
+                    channel_shift_state=None if channel_shift is None else channel_shift[n][None],
+                    keys=GrowingBuffer.of(pair[0][None]),
+                    values=GrowingBuffer.of(pair[1][None]),
+                )
+            )
+        return out

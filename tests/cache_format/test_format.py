@@ -1,0 +1,326 @@
+"""The .gfc file: what is written is read, and one rejection per numbered reading rule of SPEC.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import numpy as np
+import pytest
+from gfcache import Header, SectionData, layout
+from gfcache.writer import build_file
+
+CONFIG = {
+    "n_layer": 3, "d_model": 64, "vocab_size": 512, "time_mix": "finch_c2", "upper_time_mix": "gold", "head_dim": 64,
+    "layer_ratio": 3, "compression_ratio": 16,
+}  # fmt: skip
+T = 300
+
+
+def header(**changes: Any) -> Header:
+    values: dict[str, Any] = {
+        "tokens": T,
+        "model": {
+            "name": "m", "model_type": "goldfinch", "config": CONFIG,
+            "prefill_fingerprint": "a" * 64, "model_fingerprint": "b" * 64,
+        },
+        "tokenizer": {"fingerprint": "c" * 64, "vocab_size": 512},
+        "template": {"prefix_fingerprint": "d" * 64, "document_start": 1, "document_end": T},
+        "numerics": {"device": "cpu", "compute_dtype": "f32"},
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "writer": "test",
+    }  # fmt: skip
+    return Header(**(values | changes))
+
+
+def sections() -> list[SectionData]:
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    ids = rng.integers(0, 50, T).astype(np.uint16)
+    return [
+        SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True),
+        SectionData("compressed_k/0", layout.COMPRESSED_K, "f32", normal(T, 4), token_start=0),
+        SectionData(layout.WKV_STATE, layout.WKV_STATE, "f32", normal(2, 1, 64, 64), position=T),
+        SectionData(layout.TIME_SHIFT_STATE, layout.TIME_SHIFT_STATE, "f32", normal(2, 64), position=T),
+        SectionData(layout.CHANNEL_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE, "f32", normal(2, 64), position=T),
+        SectionData(layout.TAIL_HIDDEN, layout.TAIL_HIDDEN, "f32", normal(3, 64), position=T),
+    ]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
+    return tmp_path / "doc.gfc"
+
+
+def test_round_trip(path: Path) -> None:
+    with gfcache.read_cache(path) as cache:
+        for item in sections():
+            section = cache.section(item.name)
+            np.testing.assert_array_equal(cache.array(section), item.array)
+            assert section.raw_bytes == item.array.nbytes
+        assert cache.section(layout.TOKEN_IDS).codec == "zstd"  # 50 symbols in 16 bits do compress
+        assert cache.header == dataclasses.replace(header(), sections=cache.header.sections)
+    assert gfcache.verify_cache(path).tokens == T
+
+
+def test_file_is_private_and_deterministic(path: Path, tmp_path: Path) -> None:
+    assert path.stat().st_mode & 0o777 == 0o600
+    gfcache.write_cache(tmp_path / "again.gfc", header(), sections())
+    assert (tmp_path / "again.gfc").read_bytes() == path.read_bytes()
+
+
+def test_bfloat16_travels_as_words(tmp_path: Path) -> None:
+    words = np.arange(3 * 64, dtype=np.uint16).reshape(3, 64) + 0x3F80
+    items = sections()
+    items[-1] = dataclasses.replace(items[-1], dtype="bf16", array=words)
+    gfcache.write_cache(tmp_path / "doc.gfc", header(), items)
+    with gfcache.read_cache(tmp_path / "doc.gfc") as cache:
+        np.testing.assert_array_equal(cache.array(cache.section(layout.TAIL_HIDDEN)), words)
+
+
+def test_the_reader_needs_no_torch(path: Path) -> None:
+    code = (
+        "import sys, gfcache; c = gfcache.read_cache(sys.argv[1]); gfcache.verify_cache(sys.argv[1]);"
+        "gfcache.inspect_cache(sys.argv[1]); assert 'torch' not in sys.modules; print(c.header.tokens)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(T)
+
+
+def test_summary_counts_every_byte(path: Path) -> None:
+    summary = gfcache.inspect_cache(path)
+    with gfcache.read_cache(path) as cache:
+        per_token = sum(s.stored_bytes for s in cache.header.sections if s.kind in layout.PER_TOKEN_KINDS)
+    assert summary["bytes_total"] == path.stat().st_size
+    assert summary["fixed_bytes"] == summary["bytes_total"] - per_token
+    assert summary["bytes_per_token"] == pytest.approx(per_token / T, abs=1e-3)
+    assert summary["llama_bytes_per_token"] == 2 * 3 * 64 * 2
+
+
+def test_unknown_optional_section_is_skipped_and_unknown_required_refused(tmp_path: Path) -> None:
+    extra = SectionData("later/0", "later_kind", "u8", np.arange(10, dtype=np.uint8), required=False)
+    gfcache.write_cache(tmp_path / "a.gfc", header(), [*sections(), extra])
+    assert gfcache.verify_cache(tmp_path / "a.gfc").tokens == T
+    gfcache.write_cache(tmp_path / "b.gfc", header(), [*sections(), dataclasses.replace(extra, required=True)])
+    with pytest.raises(gfcache.UnsupportedSection, match="later_kind"):
+        gfcache.read_cache(tmp_path / "b.gfc")
+
+
+# Rejection tests: one change per rule.
+
+
+def rebuilt(change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A file whose header was changed and whose checksum was made to fit again."""
+    _, parts = build_file(header(), sections())
+    values = json.loads(bytes(parts[2]))
+    change(values)
+    return assemble(json.dumps(values).encode(), b"".join(bytes(p) for p in parts[4:]))
+
+
+def assemble(body: bytes, payload: bytes) -> bytes:
+    start = layout.align(layout.HEADER_OFFSET + len(body))
+    prefix = layout.PREFIX.pack(layout.MAGIC, 1, 0, len(body), start + len(payload), 0)
+    padding = bytes(start - layout.HEADER_OFFSET - len(body))
+    return prefix + hashlib.sha256(prefix + body).digest() + body + padding + payload
+
+
+def patched(path: Path, offset: int, data: bytes) -> bytes:
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + len(data)] = data
+    return bytes(raw)
+
+
+def expect_damage(tmp_path: Path, data: bytes, rule: str) -> None:
+    file = tmp_path / "bad.gfc"
+    file.write_bytes(data)
+    with pytest.raises(gfcache.DamagedCache) as caught:
+        gfcache.verify_cache(file)
+    assert caught.value.rule == rule
+    assert rule in str(caught.value)
+
+
+def test_r1_magic(path: Path, tmp_path: Path) -> None:
+    for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(100), path.read_bytes().replace(b"\r\n", b"\n", 1)):
+        (tmp_path / "foreign").write_bytes(data)
+        with pytest.raises(gfcache.NotACacheFile):
+            gfcache.read_cache(tmp_path / "foreign")
+
+
+def test_r2_prefix(path: Path, tmp_path: Path) -> None:
+    expect_damage(tmp_path, path.read_bytes()[:40], "R2")
+    expect_damage(tmp_path, patched(path, 24, b"\x01"), "R2")
+    expect_damage(tmp_path, patched(path, 8, b"\0\0"), "R2")
+    newer = tmp_path / "newer.gfc"
+    newer.write_bytes(patched(path, 8, struct.pack("<H", 2)))
+    with pytest.raises(gfcache.UnsupportedVersion) as caught:
+        gfcache.read_cache(newer)
+    assert (caught.value.found, caught.value.supported) == (2, 1)
+
+
+def test_r3_length(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    for cut in (data[:-1], data[: len(data) // 2], data[:64], data + b"\0"):
+        expect_damage(tmp_path, cut, "R3")
+
+
+def test_r4_header_length(path: Path, tmp_path: Path) -> None:
+    expect_damage(tmp_path, patched(path, 12, struct.pack("<I", 2**32 - 1)), "R4")
+    expect_damage(tmp_path, patched(path, 12, struct.pack("<I", path.stat().st_size)), "R4")
+
+
+def test_r5_header_checksum_catches_every_bit(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    header_bytes = struct.unpack_from("<I", data, 12)[0]
+    for at in range(32, layout.align(layout.HEADER_OFFSET + header_bytes)):
+        raw = bytearray(data)
+        raw[at] ^= 1 << (at % 8)
+        expect_damage(tmp_path, bytes(raw), "R5")
+
+
+def test_r6_json(tmp_path: Path) -> None:
+    for body in (b"\xff", b"[1]", b"{", b'{"tokens":1,"tokens":2}', b'{"tokens":NaN}', b"[" * 100_000):
+        expect_damage(tmp_path, assemble(body, b""), "R6")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "rule"),
+    [
+        (["tokens"], "many", "R7"),
+        (["tokens"], True, "R7"),
+        (["model", "prefill_fingerprint"], "xyz", "R7"),
+        (["tokenizer", "vocab_size"], -1, "R7"),
+        (["template", "prefix_fingerprint"], None, "R7"),
+        (["tokens"], 0, "R8"),
+        (["tokens"], 1 << 63, "R8"),
+        (["template", "document_end"], T + 1, "R8"),
+        (["sections", 1, "name"], "token_ids", "R9"),
+        (["sections", 1, "depends_on"], "luck", "R9"),
+        (["sections", 1, "offset"], 64, "R10"),
+        (["sections", 1, "offset"], 1 << 63, "R10"),
+        (["sections", 1, "offset"], 7, "R10"),
+        (["sections", 0, "stored_bytes"], 1 << 62, "R10"),
+        (["sections", 1, "shape"], [T, 4, 1, 1, 1, 1], "R11"),
+        (["sections", 1, "raw_bytes"], 5, "R11"),
+        (["sections", 2, "shape"], [2, 1, 32, 128], "R12"),
+        (["model", "config", "d_model"], 128, "R12"),
+        (["model", "config", "n_layer"], "three", "R12"),
+        (["sections", 1, "token_start"], 5, "R12"),
+    ],
+)
+def test_r7_to_r12_fields(keys: list[Any], value: Any, rule: str, tmp_path: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            values = values[key]
+        values[keys[-1]] = value
+
+    expect_damage(tmp_path, rebuilt(change), rule)
+
+
+def test_r11_decompression_bomb(tmp_path: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["tokens"] = values["template"]["document_end"] = 1 << 39
+        values["sections"][0] |= {"shape": [1 << 39], "raw_bytes": 1 << 40}
+
+    expect_damage(tmp_path, rebuilt(change), "R11")
+
+
+def test_r13_complete(tmp_path: Path) -> None:
+    for items in (sections()[1:], [*sections(), dataclasses.replace(sections()[0], name="second")]):
+        gfcache.write_cache(tmp_path / "x.gfc", header(), items)
+        expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R13")
+
+
+def test_r14_section_checksum(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    with gfcache.read_cache(path) as cache:
+        start = cache._payload_start
+        places = [start + s.offset + n for s in cache.header.sections for n in (0, s.stored_bytes // 2, s.stored_bytes - 1)]
+        places += [start + s.offset + s.stored_bytes for s in cache.header.sections if s.stored_bytes % 64]  # padding
+    assert len(places) > 18
+    for at in places:
+        raw = bytearray(data)
+        raw[at] ^= 0x10
+        expect_damage(tmp_path, bytes(raw), "R14")
+
+
+def test_r15_decodes_to_the_table(tmp_path: Path) -> None:
+    import zstandard
+
+    item = sections()[0]
+    for stored in (b"not zstandard at all, really", zstandard.compress(item.array.tobytes()[:-2])):
+        _, parts = build_file(header(), [item])
+        values = json.loads(bytes(parts[2]))
+        values["sections"][0] |= {"stored_bytes": len(stored), "sha256": hashlib.sha256(stored).hexdigest()}
+        payload = stored + bytes(layout.align(len(stored)) - len(stored))
+        expect_damage(tmp_path, assemble(json.dumps(values).encode(), payload), "R15")
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_r16_finite(poison: float, tmp_path: Path) -> None:
+    items = sections()
+    items[1].array[17, 2] = poison
+    gfcache.write_cache(tmp_path / "x.gfc", header(), items)
+    expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R16")
+
+
+def test_r17_vocabulary(tmp_path: Path) -> None:
+    items = sections()
+    items[0].array[-1] = 512
+    gfcache.write_cache(tmp_path / "x.gfc", header(), items)
+    expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R17")
+
+
+def test_spec_lists_exactly_these_rules() -> None:
+    spec = (Path(__file__).parents[2] / "cache_format" / "SPEC.md").read_text()
+    listed = set(re.findall(r"^\| (R\d+) \|", spec, re.MULTILINE))
+    assert listed == {f"R{n}" for n in range(1, 18)}
+
+
+# Writing
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, full)
+            with pytest.raises(gfcache.CacheWriteError, match="No space left"):
+                gfcache.write_cache(path, header(writer="other"), sections())
+        assert path.read_bytes() == before
+        assert [p.name for p in path.parent.iterdir()] == ["doc.gfc"]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(gfcache.CacheWriteError):
+        gfcache.write_cache(tmp_path / "no" / "doc.gfc", header(), sections())

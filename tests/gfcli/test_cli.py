@@ -1,0 +1,390 @@
+"""The command line: exit codes, clean stdout, clear words, nothing half-written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import jsonschema
+import pytest
+from gfcli.app import run
+
+from tests.conftest import SAMPLES
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "doc.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def cache(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert run(["prefill", str(document), "-m", str(tiny_model), "-q"]) == 0
+    capsys.readouterr()
+    return document.with_suffix(".gfc")
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
+
+
+def test_prefill_then_ask(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(document.with_suffix(".gfc"))
+    assert "tok/s" in err
+    arguments = ["ask", "--cache", out.strip(), "-m", str(tiny_model), "-n", "5"]
+    assert run([*arguments, "What?"]) == 0
+    streamed, err = capsys.readouterr()
+    assert err == ""
+    assert run([*arguments, "--no-stream", "What?"]) == 0
+    assert capsys.readouterr().out == streamed
+
+
+def test_ask_json(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = cache.read_bytes()
+    arguments = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "5", "--json", "What is it?"]
+    assert run(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    jsonschema.validate(first, schema("ask"))
+    assert first["document_tokens_computed"] == 0
+    assert first["document_tokens_cached"] == gfcache.inspect_cache(cache)["tokens"]
+    assert first["tail_tokens_replayed"] == 3
+    assert first["generated_tokens"] <= 5
+    assert cache.read_bytes() == before
+    assert run([*arguments, "--memory", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == first["answer"]
+
+
+def test_sampling_with_a_seed_repeats(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = set()
+    for seed in ("1", "1", "2"):
+        arguments = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "8", "--temperature", "1.5"]
+        assert run([*arguments, "--top-p", "0.9", "--top-k", "50", "--seed", seed, "--raw", "x"]) == 0
+        answers.add(capsys.readouterr().out)
+    assert len(answers) == 2
+
+
+def test_question_from_stdin(
+    cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "3"]
+    assert run([*arguments, "Who?"]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who?\n"))
+    assert run(arguments) == 0
+    assert capsys.readouterr().out == expected
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    assert run(arguments) == 2
+
+
+def test_usage_goes_to_stderr(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "3", "-u", "Who?"]) == 0
+    assert "document tokens from the cache, 0 computed" in capsys.readouterr().err
+
+
+def test_inspect(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "--json", str(cache)]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    jsonschema.validate(summary, schema("inspect"))
+    assert summary["bytes_total"] == cache.stat().st_size
+    assert summary["source"]["name"] == "doc.txt"
+    assert run(["inspect", str(cache)]) == 0
+    text = capsys.readouterr().out
+    assert f"{summary['tokens']:,}" in text
+    assert "compressed_k" in text
+
+
+def test_raw_bytes_equal_the_arithmetic_of_the_configuration(cache: Path) -> None:
+    summary = gfcache.inspect_cache(cache)
+    config, tokens = summary["model"]["config"], summary["tokens"]
+    width, finch, gold = config["d_model"], 2, 1
+    expected = {
+        "token_ids": 2 * tokens,
+        "compressed_k/0": tokens * width // 16 * 4,
+        "wkv_state": finch * width * 64 * 4,
+        "time_shift_state": finch * width * 4,
+        "channel_shift_state": finch * width * 4,
+        "tail_hidden": (2 * gold + 1) * width * 4,
+    }
+    assert {s["name"]: s["raw_bytes"] for s in summary["sections"]} == expected
+
+
+def test_model_commands(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    assert run(["model", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    jsonschema.validate(listed, schema("model-list"))
+    assert "tiny" in {row["name"] for row in listed["models"]}
+    assert run(["model", "verify", "tiny"]) == 0
+    assert run(["model", "show", "tiny"]) == 0
+    assert "goldfinch" in capsys.readouterr().out
+    assert run(["model", "show", "nothing-of-the-kind"]) == 4
+    assert "known models" in capsys.readouterr().err
+    for seed in ("5", "5"):
+        out = tmp_path / f"made-{time.monotonic_ns()}"
+        assert run(["model", "init", "--preset", "goldfinch-tiny", "--seed", seed, "-o", str(out)]) == 0
+    made = [json.loads((path / "config.json").read_text()) for path in tmp_path.glob("made-*")]
+    assert made[0]["model_fingerprint"] == made[1]["model_fingerprint"]
+    assert run(["model", "init", "--preset", "nothing", "-o", str(tmp_path / "x")]) == 2
+    assert run(["model", "init", "-o", str(out)]) == 2  # exists already
+
+
+def test_model_verify_finds_one_changed_weight(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights["head.weight"][3, 3] += 1e-3
+    save_file(weights, copy / "model.safetensors")
+    assert run(["model", "verify", str(copy)]) == 6
+    assert "model_fingerprint" in capsys.readouterr().err
+
+
+def test_model_is_found_by_the_fingerprint(
+    document: Path, tiny_model: Path, other_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0
+    cache = str(document.with_suffix(".gfc"))
+    assert run(["ask", "--cache", cache, "Who?"]) == 4  # no model here made it
+    assert "tiny" in capsys.readouterr().err
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    assert run(["ask", "--cache", cache, "-n", "2", "Who?"]) == 0
+    assert run(["ask", "--cache", cache, "-m", str(other_model), "Who?"]) == 5
+    assert "prefill_fingerprint" in capsys.readouterr().err
+
+
+def test_many_documents(document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT[::-1])
+    names = [str(document), str(tmp_path / "missing.txt"), str(other)]
+    out = f"{tmp_path}/caches/"
+    assert run(["prefill", *names, "-o", out, "-m", str(tiny_model), "--jsonl"]) == 3
+    captured = capsys.readouterr()
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    for row in rows:
+        jsonschema.validate(row, schema("prefill"))
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert rows[1]["error"]["code"] == 4
+    assert "missing.txt" in rows[1]["error"]["message"]
+    assert {p.name for p in (tmp_path / "caches").iterdir()} == {"doc.gfc", "other.gfc"}
+    assert run(["prefill", *names, "-o", out, "-m", str(tiny_model)]) == 3
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2
+    assert "missing.txt" in captured.err
+    assert "1 of 3" in captured.err
+
+
+def test_output_names(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "doc.txt").write_text(TEXT)
+    (tmp_path / "doc.md").write_text(TEXT + "more")
+    names = [str(tmp_path / "doc.txt"), str(tmp_path / "doc.md")]
+    assert run(["prefill", *names, "-m", str(tiny_model), "-q"]) == 0
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.gfc", "doc.md.gfc"]
+    # The same names again, in the other order: each document keeps its file.
+    assert run(["prefill", *names[::-1], "-m", str(tiny_model), "-q"]) == 0
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.md.gfc", "doc.gfc"]
+    assert run(["prefill", names[0], "-m", str(tiny_model), "-q", "-o", str(tmp_path)]) == 0
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "doc.gfc"
+    assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 3
+
+
+def test_existing_outputs(
+    cache: Path, document: Path, tiny_model: Path, other_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = cache.read_bytes()
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0  # the same again: refreshed
+    document.write_text(TEXT + " It grew.")
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0  # the same place, edited: refreshed
+    second = cache.read_bytes()
+    assert first != second
+    assert run(["prefill", str(document), "-m", str(other_model)]) == 2
+    assert "--force" in capsys.readouterr().err
+    other = document.with_name("other.txt")
+    other.write_text("Quite another document.")
+    assert run(["prefill", str(other), "-m", str(tiny_model), "-o", str(cache)]) == 2
+    assert cache.read_bytes() == second
+    foreign = document.with_name("notes.gfc")
+    foreign.write_text("my own notes")
+    assert run(["prefill", str(other), "-m", str(tiny_model), "-o", str(foreign)]) == 2
+    assert foreign.read_text() == "my own notes"
+    assert run(["prefill", str(document), "-m", str(other_model), "--force"]) == 0
+    assert cache.read_bytes() != second
+
+
+BAD_DOCUMENTS = [
+    ("empty", b"", "empty"),
+    ("blank", b" \n\t\n", "empty"),
+    ("paper.pdf", b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+    ("page.html", b"  <!DOCTYPE html><html><body>x</body></html>", "HTML"),
+    ("page2.html", b"<HTML><p>x", "HTML"),
+    ("noise.bin", bytes(range(256)) * 20, "binary"),
+    ("archive.zip", b"PK\x03\x04\x14\0\0\0\x08\0", "binary"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "word"), BAD_DOCUMENTS, ids=[row[0] for row in BAD_DOCUMENTS])
+def test_documents_that_are_not_text(
+    name: str, data: bytes, word: str, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert run(["prefill", str(path), "-m", str(tiny_model)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert word in err
+    assert "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [name]
+
+
+def test_other_encodings(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.txt"
+    path.write_bytes("Café à la crème, coûte 5 €".encode("cp1252"))
+    assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
+    assert "not UTF-8" in capsys.readouterr().err
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes("Привет, 你好".encode(encoding))
+        assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
+        assert "not UTF-8" not in capsys.readouterr().err
+
+
+def test_bad_arguments(cache: Path, document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask, fill = ["ask", "--cache", str(cache), "-m", str(tiny_model)], ["prefill", "-m", str(tiny_model)]
+    cases = [
+        ([], 2), (["nonsense"], 2), (["ask", "Who?"], 2), ([*ask, "--bogus", "Who?"], 2), ([*ask, "-n", "0", "Who?"], 2),
+        ([*ask, "-n", "many", "Who?"], 2), ([*ask, "--temperature", "-1", "Who?"], 2), ([*ask, "--top-p", "0", "Who?"], 2),
+        ([*ask, "--memory", "lots", "Who?"], 2), ([*ask, "--dtype", "int3", "Who?"], 2), ([*ask, "--device", "tpu", "Who?"], 2),
+        (["ask", "--cache", str(tmp_path / "no.gfc"), "Who?"], 4), (["ask", "--cache", str(document), "Who?"], 6),
+        (["inspect", str(document)], 6), (["inspect", str(tmp_path / "no.gfc")], 4),
+        ([*fill, str(tmp_path / "no.txt")], 4), ([*fill, str(tmp_path)], 2), ([*fill, "-", "-"], 2),
+        ([*fill, str(document), "-o", str(tmp_path / "no" / "x.gfc")], 2), (["prefill", str(document), "-m", "nothing"], 4),
+        (["prefill", str(document), "-m", str(tmp_path)], 4),
+    ]  # fmt: skip
+    for arguments, code in cases:
+        capsys.readouterr()
+        assert run(arguments) == code, arguments
+        out, err = capsys.readouterr()
+        assert out == "", arguments
+        assert "error: " in err, arguments
+        assert "Traceback" not in err
+
+
+def test_errors_as_json(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "--json", str(document)]) == 6
+    error = json.loads(capsys.readouterr().err)
+    assert error["code"] == 6
+    assert "not a .gfc" in error["message"]
+
+
+def test_damaged_caches(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = cache.read_bytes()
+    bad = cache.with_name("bad.gfc")
+    payload = bytearray(data)
+    payload[-200] ^= 1
+    newer = bytearray(data)
+    newer[8] = 9
+    for content, code in ((data[:-1], 6), (data[:100], 6), (bytes(payload), 6), (bytes(newer), 7), (b"", 6)):
+        bad.write_bytes(content)
+        assert run(["ask", "--cache", str(bad), "-m", str(tiny_model), "Who?"]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+    # A failed load leaves the process usable.
+    assert run(["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2", "Who?"]) == 0
+
+
+def test_full_disk(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 8
+    assert "No space left" in capsys.readouterr().err
+    assert [p.name for p in document.parent.iterdir() if p.is_file()] == ["doc.txt"]
+
+
+def test_unwritable_folder(document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    # /proc takes no new files, whoever asks: root passes the permission bits of the folder above.
+    target = "/proc/doc.gfc" if os.geteuid() == 0 else str(folder / "doc.gfc")
+    assert run(["prefill", str(document), "-m", str(tiny_model), "-o", target]) == 8
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_long_document_gets_a_warning(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT)
+    assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
+    assert "trained on 256" in capsys.readouterr().err
+
+
+def gf(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "gfcli", *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def test_as_a_process(cache: Path, document: Path, tiny_model: Path) -> None:
+    done = gf("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("gf ")
+    done = gf("prefill", "-", "-o", str(document.with_name("piped.gfc")), "-m", str(tiny_model), input=TEXT)
+    assert done.returncode == 0, done.stderr
+    done = gf("ask", "--cache", done.stdout.strip(), "-m", str(tiny_model), "-n", "3", "--json", input="Who?")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["document_tokens_computed"] == 0
+    assert gf("prefill", "-", "-m", str(tiny_model), input=TEXT).returncode == 2
+
+
+def test_light_commands_import_no_torch(cache: Path) -> None:
+    code = (
+        "import sys, gfcli.app; from gfcli.app import run; code = run(sys.argv[1:]);"
+        "heavy = {'torch', 'triton', 'tokenizers', 'safetensors'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
+    )
+    for arguments in (["--help"], ["--version"], ["ask", "--help"], ["inspect", str(cache)], ["model", "list"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_light_commands_start_fast(cache: Path) -> None:
+    for arguments in (["--help"], ["--version"], ["inspect", str(cache)]):
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            assert gf(*arguments).returncode == 0
+            times.append(time.perf_counter() - started)
+        assert min(times) < 0.3, (arguments, times)
+
+
+def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT * 2000)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gfcli", "prefill", str(path), "-m", str(tiny_model)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        process.stderr.readline()  # the warning about the length: the model is loaded
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["long.txt"]
