@@ -13,6 +13,7 @@ import typer
 from . import exits
 from .ask import ask
 from .console import console
+from .eval import evaluate
 from .inspect import inspect
 from .model import model_app
 from .prefill import prefill
@@ -31,6 +32,7 @@ app.command()(ask)
 app.command()(inspect)
 app.add_typer(model_app, name="model")
 app.command()(train)
+app.command("eval")(evaluate)
 
 
 class Terminated(BaseException):
@@ -47,7 +49,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def gf(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Pre-fill documents with GoldFinch, keep the compressed cache in a file, answer questions from it."""

@@ -31,7 +31,9 @@ def ask(
     top_p: Annotated[float, typer.Option("--top-p", help="Sample from the likeliest tokens up to this share.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Sample from the K likeliest tokens; 0 for all.")] = 0,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the sampling.")] = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="Text that ends the answer; may be repeated.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="Text that ends the answer; may be repeated.")
+    ] = None,
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="Keys and values up to this size are held expanded.")
     ] = "4g",
@@ -81,6 +83,7 @@ def open_session(cache: str, model: str | None, device: str, dtype: str | None, 
         FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
     """
     import gfcache
+
     from goldfinch.errors import ModelNotFound
     from goldfinch.model_directory import find_model_by_fingerprint
 
@@ -141,7 +144,9 @@ def answer_json(text: str, usage: Usage, load_s: float) -> dict[str, Any]:
 def _show_usage(usage: Usage, load_s: float) -> None:
     timings = usage.timings_s or {}
     decode_s = timings.get("decode", 0.0)
-    rate = f", {(usage.generated_tokens - 1) / decode_s:,.0f} tok/s" if decode_s > 0 and usage.generated_tokens > 1 else ""
+    rate = (
+        f", {(usage.generated_tokens - 1) / decode_s:,.0f} tok/s" if decode_s > 0 and usage.generated_tokens > 1 else ""
+    )
     print(
         f"{usage.document_tokens_cached:,} document tokens from the cache, {usage.document_tokens_computed} computed, "
         f"{usage.tail_tokens_replayed} replayed; {usage.question_tokens} question tokens in "

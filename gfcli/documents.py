@@ -53,7 +53,9 @@ def read_document(name: str) -> Document:
         return Document("stdin", None, decode_text(data, "stdin"), _source("stdin", None, data, None))
     path = Path(name)
     if path.is_dir():
-        raise CommandError(f"{name} is a directory, expected a text file", hint=f"name its files: {name.rstrip('/')}/*.txt")
+        raise CommandError(
+            f"{name} is a directory, expected a text file", hint=f"name its files: {name.rstrip('/')}/*.txt"
+        )
     data = path.read_bytes()
     modified = datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.UTC)
     return Document(name, path, decode_text(data, name), _source(path.name, path, data, modified))
@@ -77,10 +79,16 @@ def decode_text(data: bytes, label: str) -> str:
     """
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"%PDF-"):
-        raise CommandError(f"{label} is a PDF, expected plain text", hint="convert it first: pdftotext FILE.pdf FILE.txt")
+        raise CommandError(
+            f"{label} is a PDF, expected plain text", hint="convert it first: pdftotext FILE.pdf FILE.txt"
+        )
     lowered = start[:256].lower()
-    if lowered.startswith((b"<!doctype html", b"<html")) or (lowered.startswith(b"<?xml") and b"<html" in data[:4096].lower()):
-        raise CommandError(f"{label} is HTML, expected plain text", hint="convert it first: pandoc -t plain FILE.html -o FILE.txt")
+    if lowered.startswith((b"<!doctype html", b"<html")) or (
+        lowered.startswith(b"<?xml") and b"<html" in data[:4096].lower()
+    ):
+        raise CommandError(
+            f"{label} is HTML, expected plain text", hint="convert it first: pandoc -t plain FILE.html -o FILE.txt"
+        )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             return data.decode("utf-16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gfcache
+
 from goldfinch import errors as library
 
 OK = 0

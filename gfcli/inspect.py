@@ -36,7 +36,7 @@ def inspect(
 
 def _text(s: dict[str, Any]) -> str:
     source = s["source"] or {}
-    numerics = s["numerics"]
+    numerics, model = s["numerics"], s["model"]
     rows = [
         ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
         ("source", f"{source.get('name', 'unknown')}  ({source.get('bytes', 0):,} bytes, read {s['created_at']})"),
@@ -48,7 +48,7 @@ def _text(s: dict[str, Any]) -> str:
             f"{s['ratio_per_token']:,.0f} times smaller per token, {s['ratio_total']:,.1f} times with the fixed part "
             f"({s['llama_bytes_per_token']:,} bytes per token in 16 bits, same layers and width)",
         ),
-        ("model", f"{s['model']['name']} ({s['model']['model_type']}), prefill {s['model']['prefill_fingerprint'][:16]}"),
+        ("model", f"{model['name']} ({model['model_type']}), prefill {model['prefill_fingerprint'][:16]}"),
         ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
         ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
     ]  # fmt: skip
@@ -56,7 +56,6 @@ def _text(s: dict[str, Any]) -> str:
     lines += ["", f"{'section':<22} {'dtype':<5} {'shape':<18} {'codec':<5} {'raw bytes':>13} {'stored':>13}"]
     for row in s["sections"]:
         shape = "x".join(map(str, row["shape"]))
-        lines.append(
-            f"{row['name']:<22} {row['dtype']:<5} {shape:<18} {row['codec']:<5} {row['raw_bytes']:>13,} {row['stored_bytes']:>13,}"
-        )
+        sizes = f"{row['raw_bytes']:>13,} {row['stored_bytes']:>13,}"
+        lines.append(f"{row['name']:<22} {row['dtype']:<5} {shape:<18} {row['codec']:<5} {sizes}")
     return "\n".join(lines)

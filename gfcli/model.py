@@ -14,7 +14,9 @@ from .options import show_bytes
 
 SCHEMA_VERSION = 1
 model_app = typer.Typer(no_args_is_help=True, help="Models: list, show, import, verify, init.", rich_markup_mode=None)
-Name = Annotated[str | None, typer.Argument(metavar="DIR|NAME", help="Model directory or name; the default model when absent.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="DIR|NAME", help="Model directory or name; the default model when absent.")
+]
 
 
 @model_app.command("list")
@@ -81,7 +83,8 @@ def import_command(
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="The configuration of the weights.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
     tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", metavar="FILE", help="tokenizer.json, or the RWKV World vocabulary (.txt).")
+        Path | None,
+        typer.Option("--tokenizer", metavar="FILE", help="tokenizer.json, or the RWKV World vocabulary (.txt)."),
     ] = None,
 ) -> None:
     """Make a model directory from published weights. No code in the file is ever run.
@@ -97,7 +100,8 @@ def import_command(
     from goldfinch.model_directory import import_model
 
     card = import_model(weights, config, tokenizer, output)
-    console.say(f"{card.config.model_type}, {card.config.n_layer} x {card.config.d_model}, prefill {card.prefill_fingerprint[:16]}")
+    config = card.config
+    console.say(f"{config.model_type}, {config.n_layer} x {config.d_model}, prefill {card.prefill_fingerprint[:16]}")
     print(output)
 
 
@@ -125,9 +129,13 @@ def verify(name: Name = None) -> None:
 @model_app.command()
 def init(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
-    preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="Shape, e.g. goldfinch-12x768.")] = "goldfinch-tiny",
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="Shape, e.g. goldfinch-12x768.")
+    ] = "goldfinch-tiny",
     seed: Annotated[int, typer.Option("--seed", help="Of the random weights.")] = 0,
-    tokenizer: Annotated[Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer to put beside.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer to put beside.")
+    ] = None,
 ) -> None:
     """Make a model with random weights, for benchmarks and tests.
 

@@ -28,7 +28,9 @@ def prefill(
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output made from something else.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Read documents once, in linear time, and write a small cache file for each.
@@ -95,7 +97,9 @@ def _prefill_one(
     tokens = token_ids.shape[1]
     trained = model.config.context_length
     if tokens > trained:
-        console.warn(f"{document.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer")
+        console.warn(
+            f"{document.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer"
+        )
     started = time.perf_counter()
     with console.progress(document.label) as progress:
         cache = run_prefill(model, token_ids, progress=progress, document_range=document_range, source=document.source)

@@ -13,7 +13,9 @@ from .console import console
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there goes on.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there goes on.")
+    ],
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
     ] = None,

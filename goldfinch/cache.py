@@ -96,13 +96,12 @@ class DocumentCache:
         finch = [s for s in layers if s.wkv_state is not None]
         attention = [(i, s) for i, s in enumerate(layers) if s.keys.length]
         if finch:
-            sections += [
-                _section(layout.WKV_STATE, layout.WKV_STATE, _stack(finch, "wkv_state"), position=position),
-                _section(layout.TIME_SHIFT_STATE, layout.TIME_SHIFT_STATE, _stack(finch, "time_shift_state"), position=position),
-                _section(
-                    layout.CHANNEL_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE, _stack(finch, "channel_shift_state"), position=position
-                ),
-            ]  # fmt: skip
+            for kind, name in (
+                (layout.WKV_STATE, "wkv_state"),
+                (layout.TIME_SHIFT_STATE, "time_shift_state"),
+                (layout.CHANNEL_SHIFT_STATE, "channel_shift_state"),
+            ):
+                sections.append(_section(kind, kind, _stack(finch, name), position=position))
         tail_depends = "model" if attention else "prefill"
         tail = _section(layout.TAIL_HIDDEN, layout.TAIL_HIDDEN, self.tail_hidden[0], position=position)
         sections.append(replace(tail, depends_on=tail_depends))

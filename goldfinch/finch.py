@@ -6,6 +6,7 @@ w_raw is the projection; log_w = -exp(w_raw); w = exp(log_w) in (0, 1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +23,7 @@ VALUE2_LORA_RANK = 64
 
 
 def data_dependent_mixes(
-    h: Tensor, shift: Tensor, maa_x: Tensor, w1: Tensor, w2: Tensor, maas: list[Tensor]
+    h: Tensor, shift: Tensor, maa_x: Tensor, w1: Tensor, w2: Tensor, maas: Sequence[Tensor]
 ) -> list[Tensor]:
     """ddlerp with one common LoRA (GoldFinch eq. 3).
 
@@ -134,7 +135,8 @@ class FinchC2TimeMix(_RecurrentTimeMix):
             # expm1 keeps 1 - w exact where the decay is next to 1.
             k = (k * -torch.expm1(-torch.exp(w_raw))).to(h.dtype)
         bonus = None if config.second_value else self.time_faaaa
-        y, wkv_state = wkv6(*self.heads(r, k, v, w_raw), bonus, state.wkv_state)
+        r, k, v, w_raw = self.heads(r, k, v, w_raw)
+        y, wkv_state = wkv6(r, k, v, w_raw, bonus, state.wkv_state)
         y = y.flatten(-2)
         if config.second_value:
             y = y + self.value(x_v2) + torch.tanh(x_v2 @ self.time_value2_w1) @ self.time_value2_w2

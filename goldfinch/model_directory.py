@@ -310,4 +310,6 @@ def verify_model(card: ModelCard) -> list[str]:
     if card.tokenizer_file is not None:
         found["tokenizer_fingerprint"] = read_tokenizer(card.path / card.tokenizer_file).fingerprint
     expected: dict[str, Any] = {name: getattr(card, name) for name in found}
-    return [f"{name} is {found[name]}, config.json says {expected[name]}" for name in found if found[name] != expected[name]]
+    return [
+        f"{name} is {found[name]}, config.json says {expected[name]}" for name in found if found[name] != expected[name]
+    ]

@@ -71,9 +71,7 @@ class Session:
             the cache and on this number alone, never on what memory happens to be free.
     """
 
-    def __init__(
-        self, model: LanguageModel, cache: DocumentCache, *, memory_bytes: int = DEFAULT_MEMORY_BYTES
-    ) -> None:
+    def __init__(self, model: LanguageModel, cache: DocumentCache, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
         self.model, self.cache = model, cache
         self.template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())

@@ -1,7 +1,7 @@
 """How a document and a question become one sequence of tokens.
 
-    <bos> document_prefix DOCUMENT | question_prefix QUESTION question_suffix | answer <end>
-           cached by prefill       |  encoded when asking                     |  generated
+<bos> document_prefix DOCUMENT | question_prefix QUESTION question_suffix | answer <end>
+       cached by prefill       |  encoded when asking                     |  generated
 """
 
 from __future__ import annotations
@@ -59,4 +59,6 @@ class PromptTemplate:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ConfigError(f"unknown field {unknown[0]!r} in the prompt template")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        if isinstance(values.get("stop"), list):
+            values = values | {"stop": tuple(values["stop"])}
+        return cls(**values)

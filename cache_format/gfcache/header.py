@@ -118,9 +118,7 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
     }  # fmt: skip
     for name, kind in kinds.items():
         found = values.get(name)
-        _demand(
-            isinstance(found, kind) and not isinstance(found, bool), "R7", f"{name}={found!r:.60}", kind.__name__
-        )
+        _demand(isinstance(found, kind) and not isinstance(found, bool), "R7", f"{name}={found!r:.60}", kind.__name__)
     for name in ("source", "parent"):
         _demand(values.get(name) is None or isinstance(values[name], dict), "R7", f"{name}", "an object or null")
     _demand(0 < values["tokens"] <= layout.MAX_TOKENS, "R8", values["tokens"], f"1 to {layout.MAX_TOKENS} tokens")
@@ -214,9 +212,9 @@ class _ConfigReader:
 
     def __call__(self, name: str) -> int:
         value = self._config.get(name)
-        if not _is_count(value):
+        if not isinstance(value, int) or not _is_count(value):
             raise HeaderError("R12", f"model.config.{name}={value!r:.40}", "a count")
-        return int(value)
+        return value
 
 
 def _is_count(value: Any) -> bool:

@@ -27,7 +27,7 @@ class CacheFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._stream = open(self.path, "rb")
+        self._stream = open(self.path, "rb")  # noqa: SIM115  closed by close()
         try:
             self.header, self._payload_start, self.file_bytes = self._read_header()
             self._check_sections()
@@ -44,7 +44,9 @@ class CacheFile:
     def __enter__(self) -> CacheFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _damaged(self, rule: str, found: object, expected: object) -> DamagedCache:
@@ -65,7 +67,9 @@ class CacheFile:
         if file_bytes != size:
             raise self._damaged("R3", f"{size} bytes", f"{file_bytes} as the file declares")
         if header_bytes > layout.MAX_HEADER_BYTES or layout.HEADER_OFFSET + header_bytes > size:
-            raise self._damaged("R4", f"a header of {header_bytes} bytes", f"at most {layout.MAX_HEADER_BYTES}, inside the file")
+            raise self._damaged(
+                "R4", f"a header of {header_bytes} bytes", f"at most {layout.MAX_HEADER_BYTES}, inside the file"
+            )
         stored_digest = self._stream.read(layout.DIGEST_BYTES)
         body = self._stream.read(header_bytes)
         digest = hashlib.sha256(prefix + body).digest()
@@ -141,7 +145,9 @@ class CacheFile:
         try:
             raw = codecs.decode(section.codec, stored, section.raw_bytes)
         except ValueError as error:
-            raise self._damaged("R15", f"section {section.name!r}: {error}", "exactly the bytes of the table") from error
+            raise self._damaged(
+                "R15", f"section {section.name!r}: {error}", "exactly the bytes of the table"
+            ) from error
         array = np.frombuffer(raw, layout.NUMPY_DTYPES[section.dtype]).reshape(section.shape)
         if section.dtype in layout.FLOAT_DTYPES and not _all_finite(array, section.dtype):
             raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")

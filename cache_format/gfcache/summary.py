@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import layout
-from .header import Header
+from .header import Header, Section
 from .reader import CacheFile
 
 SCHEMA_VERSION = 1
@@ -43,12 +43,13 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "created_at": header.created_at,
         "writer": header.writer,
         "digest": header.digest,
-        "sections": [
-            {k: getattr(s, k) for k in ("name", "kind", "dtype", "codec", "depends_on", "required", "raw_bytes", "stored_bytes")}
-            | {"shape": list(s.shape)}
-            for s in header.sections
-        ],
-    }  # fmt: skip
+        "sections": [_row(section) for section in header.sections],
+    }
+
+
+def _row(section: Section) -> dict[str, Any]:
+    names = ("name", "kind", "dtype", "codec", "depends_on", "required", "raw_bytes", "stored_bytes")
+    return {name: getattr(section, name) for name in names} | {"shape": list(section.shape)}
 
 
 def llama_bytes_per_token(config: dict[str, Any]) -> int:

@@ -46,7 +46,7 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     offset = 0
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
-        raw = memoryview(array).cast("B") if array.size else memoryview(b"")
+        raw = array.data.cast("B") if array.size else memoryview(b"")
         codec, stored = codecs.encode(raw, item.try_zstd)
         sections.append(
             Section(

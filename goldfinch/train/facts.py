@@ -120,11 +120,40 @@ RELATIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("The {place} bridge was built in {year} by {a}.",
      (("Who built the {place} bridge?", "{a}"), ("When was the {place} bridge built?", "{year}"))),
 )  # fmt: skip
-JOBS = tuple("baker carpenter teacher nurse pilot lawyer painter farmer sailor clerk judge miner tailor chemist "
-             "gardener librarian driver mechanic surgeon printer".split())  # fmt: skip
-COLOURS = "red blue green white black grey yellow brown purple silver golden amber".split()
-THINGS = "lamp clock anchor ladder barrel violin mirror basket saddle compass lantern rope wheel statue kettle map".split()
-MONTHS = "January February March April May June July August September October November December".split()
+JOBS = tuple(["baker", "carpenter", "teacher", "nurse", "pilot", "lawyer", "painter", "farmer", "sailor", "clerk", "judge", "miner", "tailor", "chemist", "gardener", "librarian", "driver", "mechanic", "surgeon", "printer"])  # fmt: skip
+COLOURS = ["red", "blue", "green", "white", "black", "grey", "yellow", "brown", "purple", "silver", "golden", "amber"]
+THINGS = [
+    "lamp",
+    "clock",
+    "anchor",
+    "ladder",
+    "barrel",
+    "violin",
+    "mirror",
+    "basket",
+    "saddle",
+    "compass",
+    "lantern",
+    "rope",
+    "wheel",
+    "statue",
+    "kettle",
+    "map",
+]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{3,10}\b")
 
@@ -236,12 +265,18 @@ class FactMaker:
 
     def register(self, rng: Random, count: int) -> tuple[str, list[tuple[str, str]]]:
         """A list or table of records and questions about them: (text, (question, answer) pairs)."""
-        fields = rng.sample(("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code"), rng.randint(1, 3))
+        fields = rng.sample(
+            ("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code"), rng.randint(1, 3)
+        )
         label = rng.choice(("Record", "Item", "Entry", "Lot", "Part", "Member", ""))
         style = rng.randrange(4)
         lines, pairs = [], []
         for _ in range(count):
-            key = self.entity(rng) if not label or rng.random() < 0.3 else f"{label} {chr(65 + rng.randrange(26))}{chr(65 + rng.randrange(26))}-{digits(rng, 4)}"
+            key = (
+                self.entity(rng)
+                if not label or rng.random() < 0.3
+                else f"{label} {chr(65 + rng.randrange(26))}{chr(65 + rng.randrange(26))}-{digits(rng, 4)}"
+            )
             values = {f: self._register_value(rng, f) for f in fields}
             if style == 0:
                 lines.append(f"{key}: " + ", ".join(f"{f} {v}" for f, v in values.items()) + ".")
@@ -252,7 +287,9 @@ class FactMaker:
             else:
                 lines.append(f"{key}, " + ", ".join(f"{f}={v}" for f, v in values.items()))
             for f, v in values.items():
-                question = rng.choice(("What is the {f} of {k}?", "Which {f} does {k} have?", "Give the {f} of {k}.", "{k}: {f}?"))
+                question = rng.choice(
+                    ("What is the {f} of {k}?", "Which {f} does {k} have?", "Give the {f} of {k}.", "{k}: {f}?")
+                )
                 pairs.append((_upper_first(question.format(f=f, k=key)), v))
         return "\n".join(lines), pairs
 

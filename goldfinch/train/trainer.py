@@ -31,7 +31,8 @@ TEMPLATE = PromptTemplate(bos_token_id=BOS_TOKEN_ID, end_token_id=END_TOKEN_ID)
 def build_optimizer(model: LanguageModel, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with weight decay on the square-ish matrices only, as the paper does (section 4): not on
     embeddings, low-rank pairs, mix vectors, decays, norms or the key compression."""
-    decayed, plain = [], []
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
         is_matrix = name.startswith("blocks.") and name.endswith(".weight") and parameter.dim() == 2
         (decayed if is_matrix else plain).append(parameter)

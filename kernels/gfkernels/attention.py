@@ -81,9 +81,7 @@ def merge_partials(partials: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, T
     return out, lse
 
 
-def attend_expanded(
-    q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
+def attend_expanded(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Partials over keys that are held whole, cut so that the scores of a piece stay small."""
     rows = max(1, q.shape[0] * q.shape[1] * q.shape[2])
     step = max(256, MAX_SCORE_ELEMENTS // rows)

@@ -17,9 +17,7 @@ class BackendUnavailable(KernelError):
 
     def __init__(self, op: str, backend: str, reason: str, supported: tuple[str, ...]) -> None:
         self.op, self.backend, self.reason, self.supported = op, backend, reason, supported
-        super().__init__(
-            f"backend '{backend}' cannot run {op}: {reason} (available: {', '.join(supported)})"
-        )
+        super().__init__(f"backend '{backend}' cannot run {op}: {reason} (available: {', '.join(supported)})")
 
 
 class KernelInputError(KernelError):

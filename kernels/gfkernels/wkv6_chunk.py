@@ -81,7 +81,7 @@ def wkv6_chunked(
 def _wkv6_chunked(
     r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor, chunk: int | None
 ) -> tuple[Tensor, Tensor]:
-    B, T, H, K = r.shape
+    B, T, H, _ = r.shape
     V, acc = v.shape[-1], state.dtype
     log_w = -torch.exp(w_raw.to(acc))
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw))
@@ -142,7 +142,9 @@ def _inside_chunks(
         if half == 1:  # neighbours: nothing lies between them
             part = (r_2 * k_1).sum(-1, keepdim=True) * v_1
         else:
-            weights = (r_2 * torch.exp(fwd_p[:, :, :, :, 1])) @ (k_1 * torch.exp(rev_p[:, :, :, :, 0])).transpose(-1, -2)
+            weights = (r_2 * torch.exp(fwd_p[:, :, :, :, 1])) @ (k_1 * torch.exp(rev_p[:, :, :, :, 0])).transpose(
+                -1, -2
+            )
             part = weights @ v_1
         y = y + torch.stack([torch.zeros_like(part), part], dim=4).reshape(y.shape)
         first, second = total_p[:, :, :, :, 0], total_p[:, :, :, :, 1]

@@ -27,7 +27,11 @@ def check_wkv6_inputs(
         raise KernelInputError(op, f"r of shape {tuple(r.shape)}", "(B, T, H, K)")
     B, T, H, K = r.shape
     V = v.shape[-1]
-    expected = {"k": (k, (B, T, H, K)), "w_raw": (w_raw, (B, T, H, K)), "v": (v, (B, T, H, V))}
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "k": (k, (B, T, H, K)),
+        "w_raw": (w_raw, (B, T, H, K)),
+        "v": (v, (B, T, H, V)),
+    }
     if u is not None:
         expected["u"] = (u, (H, K))
     if wkv_state is not None:

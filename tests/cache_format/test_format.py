@@ -247,7 +247,9 @@ def test_r14_section_checksum(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     with gfcache.read_cache(path) as cache:
         start = cache._payload_start
-        places = [start + s.offset + n for s in cache.header.sections for n in (0, s.stored_bytes // 2, s.stored_bytes - 1)]
+        places = [
+            start + s.offset + n for s in cache.header.sections for n in (0, s.stored_bytes // 2, s.stored_bytes - 1)
+        ]
         places += [start + s.offset + s.stored_bytes for s in cache.header.sections if s.stored_bytes % 64]  # padding
     assert len(places) > 18
     for at in places:

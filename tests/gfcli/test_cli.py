@@ -15,8 +15,8 @@ from typing import Any
 import gfcache
 import jsonschema
 import pytest
-from gfcli.app import run
 
+from gfcli.app import run
 from tests.conftest import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -123,7 +123,9 @@ def test_raw_bytes_equal_the_arithmetic_of_the_configuration(cache: Path) -> Non
     assert {s["name"]: s["raw_bytes"] for s in summary["sections"]} == expected
 
 
-def test_model_commands(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_commands(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
     assert run(["model", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -143,7 +145,9 @@ def test_model_commands(tiny_model: Path, tmp_path: Path, capsys: pytest.Capture
     assert run(["model", "init", "-o", str(out)]) == 2  # exists already
 
 
-def test_model_verify_finds_one_changed_weight(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_verify_finds_one_changed_weight(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import shutil
 
     from safetensors.torch import load_file, save_file
@@ -158,7 +162,11 @@ def test_model_verify_finds_one_changed_weight(tiny_model: Path, tmp_path: Path,
 
 
 def test_model_is_found_by_the_fingerprint(
-    document: Path, tiny_model: Path, other_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    document: Path,
+    tiny_model: Path,
+    other_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0
     cache = str(document.with_suffix(".gfc"))
@@ -265,7 +273,9 @@ def test_other_encodings(tmp_path: Path, tiny_model: Path, capsys: pytest.Captur
         assert "not UTF-8" not in capsys.readouterr().err
 
 
-def test_bad_arguments(cache: Path, document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments(
+    cache: Path, document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ask, fill = ["ask", "--cache", str(cache), "-m", str(tiny_model)], ["prefill", "-m", str(tiny_model)]
     cases = [
         ([], 2), (["nonsense"], 2), (["ask", "Who?"], 2), ([*ask, "--bogus", "Who?"], 2), ([*ask, "-n", "0", "Who?"], 2),
@@ -310,7 +320,9 @@ def test_damaged_caches(cache: Path, tiny_model: Path, capsys: pytest.CaptureFix
     assert run(["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2", "Who?"]) == 0
 
 
-def test_full_disk(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(
+    document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -320,7 +332,9 @@ def test_full_disk(document: Path, tiny_model: Path, capsys: pytest.CaptureFixtu
     assert [p.name for p in document.parent.iterdir() if p.is_file()] == ["doc.txt"]
 
 
-def test_unwritable_folder(document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_folder(
+    document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(0o500)
@@ -338,7 +352,9 @@ def test_long_document_gets_a_warning(tmp_path: Path, tiny_model: Path, capsys: 
 
 
 def gf(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "gfcli", *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "gfcli", *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 def test_as_a_process(cache: Path, document: Path, tiny_model: Path) -> None:

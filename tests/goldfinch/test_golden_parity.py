@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
 from goldfinch import load_model
 from goldfinch.gold import k_cache_rows
 from goldfinch.model import LanguageModel
 from goldfinch.state import ModelState
-from safetensors.torch import load_file
-from torch import Tensor
-
 from tests import tolerances
 from tests.conftest import SMALL_GOLDEN, golden_folders
 

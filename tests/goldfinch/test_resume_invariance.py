@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from goldfinch import DocumentCache, Session, load_model, open_cache, prefill
-from goldfinch.model import LanguageModel
 from torch import Tensor
 
+from goldfinch import DocumentCache, Session, load_model, open_cache, prefill
+from goldfinch.model import LanguageModel
 from tests import tolerances
 from tests.conftest import golden_folders
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
 from goldfinch import load_model, prefill
 from goldfinch.model import LanguageModel
 from goldfinch.state import ModelState
-from torch import Tensor
-
 from tests import tolerances
 from tests.conftest import golden_folders
 

@@ -1,0 +1,48 @@
+# make ask    create the environment, pre-fill a sample document, answer a question from the cache file
+# make test   create the environment if needed, run every test
+#
+# PYTHON       interpreter to build the environment with (3.11 to 3.13)
+# TORCH        which torch to install, e.g. TORCH=torch==2.9.1
+# TORCH_INDEX  package index of another torch build (CPU-only, or a CUDA version), as pytorch.org names it
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+SAMPLE ?= docs/samples/lighthouse-handbook.txt
+QUESTION ?= How tall is the tower of Kerrow lighthouse?
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export GF_MODELS_DIR ?=
+
+.PHONY: ask test lint docs environment clean
+
+ask: $(READY)
+	@mkdir -p build
+	$(BIN)/gf prefill $(SAMPLE) -o build/
+	$(BIN)/gf ask --cache build/$(basename $(notdir $(SAMPLE))).gfc "$(QUESTION)"
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m gfcli.reference > docs/cli.md
+
+environment: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11 to 3.13 is needed, PYTHON=... chooses one"'
+	$(PYTHON) -m venv $(VENV)
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(VENV)/constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf build $(VENV)

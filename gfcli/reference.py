@@ -1,0 +1,68 @@
+"""docs/cli.md, generated from the help of the commands: python -m gfcli.reference"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+from . import exits
+from .app import run
+
+COMMANDS = (
+    (),
+    ("prefill",),
+    ("ask",),
+    ("inspect",),
+    ("model",),
+    ("model", "list"),
+    ("model", "show"),
+    ("model", "import"),
+    ("model", "verify"),
+    ("model", "init"),
+    ("train",),
+    ("eval",),
+)
+CODES = (
+    (exits.OK, "done"),
+    (exits.BUG_OR_OTHER, "a bug, or something not foreseen"),
+    (
+        exits.USAGE,
+        "wrong usage: unknown option, a value out of range, a directory, PDF, HTML or binary file as a document, an "
+        "empty document, an output that exists and was made from something else",
+    ),
+    (exits.SOME_FAILED, "several documents, some failed"),
+    (exits.NOT_FOUND, "a file or model that does not exist"),
+    (exits.DOES_NOT_BELONG, "the cache belongs to another model, tokenizer or template"),
+    (exits.DAMAGED, "a damaged or foreign cache file, a damaged model directory"),
+    (exits.UNSUPPORTED, "a cache file of a newer version"),
+    (exits.MEMORY_DEVICE_DISK, "memory, device or disk: unwritable folder, full disk, no such GPU"),
+    (exits.LOCKED, "reserved: another process holds the lock"),
+    (exits.CONDITION_NOT_MET, "reserved: a condition that was asked for is not met"),
+    (exits.INTERRUPTED, "interrupted (Ctrl-C)"),
+    (exits.TERMINATED, "terminated (SIGTERM)"),
+)
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = ["# Commands\n\nGenerated from the help texts by `make docs`; do not edit.\n"]
+    for command in COMMANDS:
+        parts.append(f"## {' '.join(('gf', *command))}\n\n```text\n{help_text(command)}\n```\n")
+    parts.append(
+        "## Exit codes\n\nCodes once released do not change. Errors are one line on stderr, `error: ...`, with a "
+        "`hint:` where there is a next step; with `--json` or `--jsonl` one JSON object with `code` and `message`.\n"
+    )
+    parts.append("| code | meaning |\n|---|---|\n" + "\n".join(f"| {code} | {text} |" for code, text in CODES) + "\n")
+    return "\n".join(parts)
+
+
+def help_text(command: tuple[str, ...]) -> str:
+    """What `gf COMMAND --help` prints on a terminal of 80 columns."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        run([*command, "--help"])
+    return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

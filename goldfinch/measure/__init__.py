@@ -1,0 +1,1 @@
+"""Measurements: conditions of a record, timing of prefill and ask."""

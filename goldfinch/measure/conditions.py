@@ -1,0 +1,52 @@
+"""Under which conditions a figure was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cache import numerics_of
+from ..model import LanguageModel
+from ..version import __version__
+
+
+def conditions(model: LanguageModel) -> dict[str, Any]:
+    """Commit, processor, versions, model shape and numerics, for the head of a record."""
+    card, config = model.card, model.config
+    return {
+        "commit": _commit(),
+        "version": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "model": card.name if card is not None else "unnamed",
+        "model_type": config.model_type,
+        "model_fingerprint": card.model_fingerprint if card is not None else None,
+        "shape": f"{config.n_layer} x {config.d_model}, vocabulary {config.vocab_size}",
+        "numerics": numerics_of(model),
+    }
+
+
+def _commit() -> str | None:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,74 @@
+"""Prefill speed and memory against the length of the document: linear time means a flat line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..model_directory import load_model
+from ..prefilling import prefill
+from .conditions import conditions
+
+_CHILD = "from goldfinch.measure.flatness import _peak; import sys; _peak(sys.argv[1], int(sys.argv[2]))"
+
+
+def measure_flatness(
+    model_name: str,
+    lengths: Sequence[int],
+    repeats: int,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Prefill documents of random tokens, lengths interleaved, and the peak memory of each in a process of its own.
+
+    Returns:
+        a record: conditions, and per length tok/s (median, minimum, maximum) and peak resident bytes.
+    """
+    model = load_model(model_name)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, model.config.vocab_size, (1, max(lengths)), generator=generator)
+    prefill(model, tokens[:, :2048])  # warm-up
+    rates: dict[int, list[float]] = {length: [] for length in lengths}
+    for _ in range(repeats):
+        for length in lengths:
+            started = time.perf_counter()
+            prefill(model, tokens[:, :length])
+            rates[length].append(length / (time.perf_counter() - started))
+    rows = []
+    for length in lengths:
+        found = sorted(rates[length])
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, model_name, str(length)], capture_output=True, text=True, check=True
+        )
+        rows.append(
+            {
+                "tokens": length,
+                "tok_s": {"median": found[len(found) // 2], "min": found[0], "max": found[-1]},
+                "cache_bytes": cache_bytes(model.config.d_compressed, length),
+            }
+            | json.loads(done.stdout)
+        )
+        report(rows[-1])
+    return {"what": "prefill against length", "repeats": repeats, "conditions": conditions(model), "rows": rows}
+
+
+def cache_bytes(d_compressed: int, length: int) -> int:
+    """Bytes that the cache itself takes in memory: token ids as int64, compressed_k in float32."""
+    return length * (8 + 4 * d_compressed)
+
+
+def _peak(model_name: str, length: int) -> None:
+    """Print the peak resident bytes of this process before and after prefilling `length` tokens."""
+    model = load_model(model_name)
+    tokens = torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+    prefill(model, tokens[:, :2048])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    prefill(model, tokens)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak_bytes_before": before, "peak_bytes": after}))
