@@ -14,7 +14,6 @@ QUESTION ?= How tall is the tower of Kerrow lighthouse?
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-export GF_MODELS_DIR ?=
 
 .PHONY: ask test lint docs environment clean
 

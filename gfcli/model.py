@@ -100,8 +100,8 @@ def import_command(
     from goldfinch.model_directory import import_model
 
     card = import_model(weights, config, tokenizer, output)
-    config = card.config
-    console.say(f"{config.model_type}, {config.n_layer} x {config.d_model}, prefill {card.prefill_fingerprint[:16]}")
+    shape = card.config
+    console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, prefill {card.prefill_fingerprint[:16]}")
     print(output)
 
 

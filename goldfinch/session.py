@@ -224,8 +224,8 @@ class StreamedText:
             return self._give(text[: min(found)], len(text))
         # A trailing replacement character is an unfinished one.
         certain = min(len(text.rstrip("\ufffd")), len(text) - self._stop_overlap(text))
-        if self._strip:
-            certain = min(certain, len(text.rstrip()))
+        if self._strip:  # blanks at the end may yet turn out to be the last
+            certain = len(text[:certain].rstrip())
         return self._give(text, certain)
 
     def finish(self) -> str:

@@ -1,0 +1,87 @@
+"""Write docs/benchmarks.md and the figures of README.md from the records: python bench/report.py"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+MARKS = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
+
+
+def record(name: str) -> dict[str, Any]:
+    """A record of bench/results by name."""
+    return json.loads((RESULTS / f"{name}.json").read_text())  # type: ignore[no-any-return]
+
+
+def conditions_line(values: dict[str, Any]) -> str:
+    """The conditions of a record in one sentence."""
+    numerics = values["numerics"]
+    return (
+        f"{values['model']} ({values['shape']}), {numerics['compute_dtype']} on {numerics['device']} with "
+        f"{numerics['threads']} threads, {values['processor']}, torch {values['torch']}, commit {values['commit']}"
+    )
+
+
+def percent(share: float) -> str:
+    """A share as per cent with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def benchmarks_page() -> str:
+    """docs/benchmarks.md."""
+    quality, flat = record("eval-gf-mini"), record("flatness")
+    lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python bench/report.py`; do not edit.", ""]
+    lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
+    lines += [
+        "Five 5-digit facts per document of held-out encyclopedia text, unseen names, unseen phrasings; exact match.",
+        "",
+    ]
+    lines += ["| document tokens | questions | exact |", "|---|---|---|"]
+    lines += [f"| {row['length']:,} | {row['questions']} | {percent(row['exact'])} |" for row in quality["facts"]]
+    q = quality["questions"]
+    lines += ["", "## Embedded model: questions about passages of unseen articles", ""]
+    lines += [f"{q['questions']} questions about {q['passages']} passages (SQuAD articles kept from training).", ""]
+    lines += [
+        '| exact match | F1 | wrongly "Not stated." | rightly "Not stated." on unanswerable questions |',
+        "|---|---|---|---|",
+    ]
+    absent = percent(q["absent_recall"]) + f" of {q['absent_questions']}"
+    lines += [f"| {percent(q['exact'])} | {100 * q['f1']:.1f} | {percent(q['false_absent'])} | {absent} |", ""]
+    lines += ["## Prefill against length", "", conditions_line(flat["conditions"]), ""]
+    lines += [
+        f"Medians of {flat['repeats']} repeats (minimum to maximum), lengths interleaved; memory in a process of its own.",
+        "",
+    ]
+    lines += ["| tokens | tok/s | peak memory grew by | the cache itself |", "|---|---|---|---|"]
+    for row in flat["rows"]:
+        rate, grew = row["tok_s"], row["peak_bytes"] - row["peak_bytes_before"]
+        span = f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"
+        lines.append(f"| {row['tokens']:,} | {span} | {grew / 1e6:.1f} MB | {row['cache_bytes'] / 1e6:.1f} MB |")
+    return "\n".join(lines) + "\n"
+
+
+def readme_with_figures() -> str:
+    """README.md with the figures between its marks renewed."""
+    quality = record("eval-gf-mini")
+    exact = {row["length"]: row["exact"] for row in quality["facts"]}
+    q = quality["questions"]
+    text = (
+        f"Measured on text it never saw: a 5-digit fact planted in a document is found in {percent(exact[2000])} of cases at\n"
+        f"2,000 tokens and {percent(exact[4000])} at 4,000; questions about unseen encyclopedia passages are answered exactly in\n"
+        f"{percent(q['exact'])} of cases (F1 {100 * q['f1']:.1f}). All figures: [docs/benchmarks.md](docs/benchmarks.md).\n"
+    )
+    return MARKS.sub(lambda m: m.group(1) + text + m.group(2), (ROOT / "README.md").read_text())
+
+
+def main() -> None:
+    """Write both pages."""
+    (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
+    (ROOT / "README.md").write_text(readme_with_figures())
+
+
+if __name__ == "__main__":
+    main()

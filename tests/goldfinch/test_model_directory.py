@@ -1,0 +1,167 @@
+"""Configurations, importing, fingerprints, lookup by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from gfcli.app import run
+from goldfinch.checkpoint import config_from_published, fingerprints, prefill_keys, read_weights
+from goldfinch.config import ModelConfig, presets
+from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
+from goldfinch.model import LanguageModel
+from goldfinch.model_directory import find_model, list_models, load_model, read_card
+from tests.conftest import SMALL_GOLDEN
+
+
+def test_presets_have_the_paper_s_proportions() -> None:
+    shapes = presets()
+    large = shapes["goldfinch-24x2048"]
+    assert (large.n_prefill, large.n_gold, large.tail_length, large.d_compressed) == (16, 8, 17, 128)
+    small = shapes["goldfinch-12x768"]
+    assert (small.n_prefill, small.n_gold, small.d_ffn, small.vocab_size) == (8, 4, 2688, 65536)
+    assert shapes["llama-12x768"].d_ffn == 2048
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"d_model": 100}, {"n_layer": 0}, {"time_mix": "mamba"}, {"upper_time_mix": "silver"}, {"layer_ratio": 1},
+        {"compression_ratio": 7}, {"time_mix": "llama"}, {"n_layer": "six"}, {"colour": "gold"}, {"rope": {"bass": 1}},
+    ],
+)  # fmt: skip
+def test_impossible_configurations(change: dict[str, object]) -> None:
+    values = presets()["goldfinch-tiny"].to_dict()
+    ModelConfig.from_dict(values)
+    with pytest.raises(ConfigError):
+        ModelConfig.from_dict(values | change)
+
+
+def test_published_configuration() -> None:
+    values = json.loads((SMALL_GOLDEN / "finch_gold" / "config.json").read_text())
+    config = config_from_published(values)
+    assert (config.model_type, config.n_prefill, config.n_gold) == ("finch_gold", 5, 1)
+    with pytest.raises(ConfigError, match="dim_att"):
+        config_from_published(values | {"dim_att": 32})
+    with pytest.raises(ConfigError):
+        config_from_published({"n_embd": 64})
+
+
+def test_fingerprints_see_what_prefill_reads_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    config = presets()["goldfinch-tiny"]
+    weights = dict(LanguageModel(config).state_dict())
+    prefill, model = fingerprints(config, weights)
+    keys = set(prefill_keys(config, weights))
+    assert "emb.weight" in keys
+    assert "w_kv_cache_a.weight" in keys
+    assert "w_kv_cache_b.weight" not in keys
+    assert not any(key.startswith("blocks.2.") for key in keys)  # the GOLD layer
+    for key in ("emb.weight", "blocks.0.ln0.weight", "blocks.1.att.time_decay", "w_kv_cache_a.weight", "head.weight"):
+        changed = weights | {key: weights[key] + 1e-3}
+        new_prefill, new_model = fingerprints(config, changed)
+        assert new_model != model
+        assert (new_prefill != prefill) == (key in keys), key
+    half = {key: tensor.bfloat16() for key, tensor in weights.items()}
+    assert fingerprints(config, half) == fingerprints(config, {key: t.float() for key, t in half.items()})
+
+
+def test_weights_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = str(SMALL_GOLDEN / "finchc2" / "weights.safetensors")
+    config = str(SMALL_GOLDEN / "goldfinch_ratio2" / "config.json")
+    out = tmp_path / "out"
+    assert run(["model", "import", weights, "--config", config, "-o", str(out)]) == 2
+    assert "do not fit" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert run(["model", "import", str(tmp_path / "no.pth"), "--config", config, "-o", str(out)]) == 4
+    assert run(["model", "import", weights, "--config", str(tmp_path / "no.json"), "-o", str(out)]) == 4
+    damaged = tmp_path / "weights.safetensors"
+    damaged.write_bytes(Path(weights).read_bytes()[:1000])
+    assert run(["model", "import", str(damaged), "--config", config, "-o", str(out)]) == 2
+
+
+class Payload:
+    """An object whose unpickling would leave a trace."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (eval, ("open('executed', 'w')",))
+
+
+def test_a_pth_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open("evil.pth", "wb") as stream:
+        pickle.dump({"emb.weight": Payload()}, stream)
+    torch.save({"emb.weight": Payload()}, "evil2.pth")
+    for name in ("evil.pth", "evil2.pth"):
+        with pytest.raises(CheckpointError):
+            read_weights(Path(name))
+    assert not Path("executed").exists()
+
+
+def test_lookup(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        find_model("tiny")
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    assert find_model("tiny").path == tiny_model
+    assert find_model(str(tiny_model)).name == "tiny"
+    assert "tiny" in [card.name for card in list_models()]
+    (tmp_path / "user-models" / "broken").mkdir(parents=True)
+    (tmp_path / "user-models" / "broken" / "config.json").write_text("{")
+    monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
+    assert "broken" not in [card.name for card in list_models()]
+    with pytest.raises(ModelDamaged):
+        read_card(tmp_path / "user-models" / "broken")
+
+
+def test_a_swapped_tokenizer_is_noticed(tiny_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    text = (copy / "tokenizer.json").read_text()
+    (copy / "tokenizer.json").write_text(text + "\n")
+    with pytest.raises(ModelDamaged, match="tokenizer"):
+        load_model(copy)
+
+
+@pytest.mark.parametrize("preset", ["goldfinch-tiny", "llama-6x512"])
+def test_random_models_are_random_everywhere(preset: str, tmp_path: Path) -> None:
+    from goldfinch.model_directory import init_model
+
+    init_model(preset, 3, tmp_path / "m")
+    for key, tensor in read_weights(tmp_path / "m" / "model.safetensors").items():
+        if tensor.dim() == 2 and key.endswith(".weight"):
+            assert float(tensor.std()) > 1e-3, key
+
+
+def test_a_missing_gpu_is_named(tiny_model: Path) -> None:
+    from goldfinch.errors import DeviceError
+
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="not available"):
+            load_model(tiny_model, device="cuda")
+    else:
+        with pytest.raises(DeviceError, match="not available"):
+            load_model(tiny_model, device="cuda:99")
+
+
+@pytest.mark.gpu
+def test_the_engine_runs_on_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
+    """A cache written on the GPU is read on the CPU and the reverse, with logits close in float32."""
+    import goldfinch
+
+    tokens = torch.randint(0, 500, (1, 600), generator=torch.Generator().manual_seed(0))
+    logits = {}
+    for device in ("cpu", "cuda"):
+        model = load_model(tiny_model, device=device)
+        goldfinch.prefill(model, tokens).save(tmp_path / f"{device}.gfc")
+    for writer, reader in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")):
+        model = load_model(tiny_model, device=reader)
+        session = goldfinch.Session(model, goldfinch.open_cache(tmp_path / f"{writer}.gfc", model))
+        logits[writer, reader] = session.start([1, 2, 3])[0].cpu()
+    for found in logits.values():
+        torch.testing.assert_close(found, logits["cpu", "cpu"], rtol=0, atol=2e-3)

@@ -1,0 +1,171 @@
+"""Sampling, streaming and the Python API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import goldfinch
+from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.prefilling import document_token_ids
+from goldfinch.sampling import Sampling, choose_token
+from goldfinch.session import StreamedText
+from goldfinch.tokenizer import read_tokenizer
+
+
+def choices(sampling: Sampling, logits: torch.Tensor, count: int = 300) -> set[int]:
+    generator = sampling.generator()
+    return {choose_token(logits, sampling, generator) for _ in range(count)}
+
+
+def test_sampling() -> None:
+    logits = torch.tensor([0.0, 3.0, 2.9, -1.0, 2.0])
+    assert choices(Sampling(), logits) == {1}
+    assert choices(Sampling(temperature=1.0, top_k=2, seed=0), logits) == {1, 2}
+    assert choices(Sampling(temperature=1.0, top_p=0.4, seed=0), logits) == {1}
+    assert choices(Sampling(temperature=1.0, top_p=0.7, seed=0), logits) == {1, 2}
+    assert choices(Sampling(temperature=5.0, seed=0), logits) == {0, 1, 2, 3, 4}
+    assert choices(Sampling(temperature=1e-4, seed=0), logits) == {1}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"max_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}]
+)
+def test_sampling_limits(bad: dict[str, float]) -> None:
+    with pytest.raises(GoldFinchError, match="allowed"):
+        Sampling(**bad)  # type: ignore[arg-type]
+
+
+class Characters:
+    """A tokenizer whose tokens are bytes."""
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(ids).decode("utf-8", errors="replace")
+
+
+def streamed(text: str, stops: tuple[str, ...] = ("\n",), strip: bool = True) -> tuple[list[str], bool]:
+    out, stream = [], StreamedText(Characters(), stops, strip)
+    for byte in text.encode():
+        out.append(stream.add(byte))
+        if stream.stopped:
+            return out, True
+    return [*out, stream.finish()], False
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected", "stopped"),
+    [
+        (" 48213\n\nQuestion", ("\n",), "48213", True),
+        (" plain answer ", ("\n",), "plain answer", False),
+        (" ünï😀 cödé", ("\n",), "ünï😀 cödé", False),
+        (" one STO two STOP three", ("STOP",), "one STO two", True),
+        (" ends with STO", ("STOP",), "ends with STO", False),
+        ("   ", ("\n",), "", False),
+        ("abcabd", ("abd", "x"), "abc", True),
+    ],
+)
+def test_streamed_text(text: str, stops: tuple[str, ...], expected: str, stopped: bool) -> None:
+    pieces, did_stop = streamed(text, stops)
+    assert "".join(pieces) == expected
+    assert did_stop == stopped
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_raw_text_keeps_its_blanks() -> None:
+    assert "".join(streamed("  a \n b ", (), strip=False)[0]) == "  a \n b "
+
+
+def test_python_api(tiny_model: Path, tmp_path: Path) -> None:
+    model = goldfinch.load_model(tiny_model)
+    assert model.config.model_type == "goldfinch"
+    text = "The code of Harwick is 48213. " * 20
+    assert model.tokenizer.decode(model.tokenizer.encode(text)) == text
+    token_ids, _ = document_token_ids(model, text)
+    seen: list[tuple[int, int]] = []
+    cache = goldfinch.prefill(model, token_ids, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (token_ids.shape[1], token_ids.shape[1])
+    cache.save(tmp_path / "doc.gfc")
+    session = goldfinch.Session(model, goldfinch.open_cache(tmp_path / "doc.gfc", model))
+    answer = session.ask("What is the code of Harwick?", max_tokens=6)
+    assert answer.usage.document_tokens_computed == 0
+    assert len(answer.token_ids) == answer.usage.generated_tokens <= 6
+    assert "".join(session.stream("What is the code of Harwick?", max_tokens=6)) == answer.text
+    ids = session.question_token_ids("What is the code of Harwick?")
+    assert session.generate(ids, max_tokens=6)[: len(answer.token_ids)] == answer.token_ids
+    logits, state = model(token_ids)
+    assert logits.shape == (1, token_ids.shape[1], model.config.vocab_size)
+    assert state.position == token_ids.shape[1]
+
+
+def test_a_prefilled_document_is_template_prefix_and_text(tiny_model: Path) -> None:
+    model = goldfinch.load_model(tiny_model)
+    ids, (start, end) = document_token_ids(model, "some text")
+    assert ids[0, 0] == model.card.template.bos_token_id
+    assert model.tokenizer.decode(ids[0, start:end].tolist()) == "some text"
+    with pytest.raises(EmptyInput):
+        document_token_ids(model, " \n")
+    with pytest.raises(EmptyInput):
+        goldfinch.prefill(model, torch.zeros(1, 0, dtype=torch.int64))
+
+
+def test_a_model_without_tokenizer_says_so(tmp_path: Path) -> None:
+    from goldfinch.model_directory import init_model
+
+    init_model("goldfinch-tiny", 0, tmp_path / "bare")
+    model = goldfinch.load_model(tmp_path / "bare")
+    assert model.tokenizer is None
+    with pytest.raises(TokenizerError, match="no tokenizer"):
+        document_token_ids(model, "text")
+
+
+def test_refusals(tiny_model: Path, other_model: Path, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    """Other weights, another tokenizer, another template: each is refused by its own field."""
+    import json
+    import shutil
+
+    model = goldfinch.load_model(tiny_model)
+    ids, span = document_token_ids(model, "a document of some length")
+    goldfinch.prefill(model, ids, document_range=span).save(tmp_path / "doc.gfc")
+
+    def refused_field(folder: Path) -> str:
+        with pytest.raises(CacheMismatch) as caught:
+            goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(folder))
+        return caught.value.field
+
+    assert refused_field(other_model) == "prefill_fingerprint"
+    retokenized = tmp_path / "retokenized"
+    shutil.copytree(tiny_model, retokenized)
+    text = json.dumps(json.loads(tiny_tokenizer.read_text()), indent=1)
+    (retokenized / "tokenizer.json").write_text(text)
+    card = json.loads((retokenized / "config.json").read_text())
+    card["tokenizer_fingerprint"] = read_tokenizer(retokenized / "tokenizer.json").fingerprint
+    (retokenized / "config.json").write_text(json.dumps(card))
+    assert refused_field(retokenized) == "tokenizer_fingerprint"
+    templated = tmp_path / "templated"
+    shutil.copytree(tiny_model, templated)
+    card = json.loads((templated / "config.json").read_text())
+    card["template"]["document_prefix"] = "Document: "
+    (templated / "config.json").write_text(json.dumps(card))
+    assert refused_field(templated) == "prefix_fingerprint"
+    goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(tiny_model))
+
+
+def test_a_cache_serves_models_that_share_the_prefill_layers(tiny_model: Path, tmp_path: Path) -> None:
+    """Another GOLD layer or head: prefill fingerprint equal, the cache still belongs."""
+    from safetensors.torch import load_file
+
+    from goldfinch.model_directory import read_card, write_model_directory
+
+    card = read_card(tiny_model)
+    weights = load_file(tiny_model / "model.safetensors")
+    weights["blocks.2.att.query.weight"] *= 1.5
+    tuned = tmp_path / "tuned"
+    written = write_model_directory(tuned, "tuned", card.config, weights, card.template, tiny_model / "tokenizer.json")
+    assert written.prefill_fingerprint == card.prefill_fingerprint
+    assert written.model_fingerprint != card.model_fingerprint
+    model = goldfinch.load_model(tiny_model)
+    ids, _ = document_token_ids(model, "a document of some length")
+    goldfinch.prefill(model, ids).save(tmp_path / "doc.gfc")
+    goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(tuned))

@@ -1,0 +1,172 @@
+"""The trainer at toy size: it learns, survives being cut, and its data is what it should be."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+import zstandard
+
+from goldfinch import load_model
+from goldfinch.config import presets
+from goldfinch.errors import CheckpointError, ConfigError, GoldFinchError
+from goldfinch.evaluate.scoring import exact_match, f1
+from goldfinch.tokenizer import read_tokenizer
+from goldfinch.train.corpora import data_directory, is_held_out_document
+from goldfinch.train.data import TrainingData
+from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
+from goldfinch.train.recipe import Recipe, Stage, read_recipe
+from goldfinch.train.trainer import TEMPLATE, train
+from tests.conftest import SAMPLES
+
+RECIPES = Path(__file__).parents[2] / "goldfinch" / "train" / "recipes"
+
+
+def write_records(path: Path, records: list[dict[str, object]]) -> None:
+    stream = io.StringIO()
+    for record in records:
+        stream.write(json.dumps(record) + "\n")
+    path.write_bytes(zstandard.compress(stream.getvalue().encode()))
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora")
+    texts = {p.stem: p.read_text() for p in SAMPLES.glob("*.txt")}
+    write_records(folder / "corpus-wikipedia-00.jsonl.zst", [{"title": n, "text": t} for n, t in texts.items()])
+    write_records(folder / "corpus-books.jsonl.zst", [{"title": n, "text": t} for n, t in texts.items()])
+    passage = texts["lighthouse-handbook"][:1500]
+    row = {"context": passage, "question": "Who built it?", "doc_id": "a", "title": "t", "source": "squad"}
+    write_records(folder / "train_qa.jsonl.zst", [row | {"answers": ["Josiah Pellow"]}])
+    write_records(folder / "train_qa_unanswerable.jsonl.zst", [row | {"answers": [], "question": "Who sold it?"}])
+    qas = [{"question": "Where?", "answers": ["headland"]}]
+    write_records(folder / "train_docqa.jsonl.zst", [{"doc": passage, "title": "t", "source": "s", "qas": qas}])
+    return folder
+
+
+@pytest.fixture
+def recipe(tiny_tokenizer: Path) -> Recipe:
+    mixture = {"text": 0.3, "facts": 0.3, "register": 0.1, "qa": 0.2, "docqa": 0.1}
+    return Recipe(
+        name="toy",
+        model=replace(presets()["goldfinch-tiny"], vocab_size=300),
+        tokenizer=str(tiny_tokenizer),
+        stages=(Stage(4 * 96 * 2, 96, 2, mixture), Stage(4 * 128 * 2, 128, 2, mixture)),
+        warmup_steps=2,
+        corpora=("corpus-wikipedia-00", "corpus-books"),
+    )
+
+
+def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    assert recipe.total_steps == 8
+    whole = train(recipe, corpora, tmp_path / "whole", compile_model=False)
+    for stop in (1, 3, 6, None):
+        cut = train(recipe, corpora, tmp_path / "cut", compile_model=False, stop_after=stop)
+    a, b = load_model(whole), load_model(cut)
+    assert a.card.model_fingerprint == b.card.model_fingerprint
+    assert a.tokenizer is not None
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 3, 6, 8]
+    other = replace(recipe, model=replace(recipe.model, d_ffn=128))
+    with pytest.raises(CheckpointError, match="does not belong"):
+        train(other, corpora, tmp_path / "cut", compile_model=False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_loss_falls(precision: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    longer = replace(recipe, stages=(Stage(40 * 96 * 4, 96, 4, {"text": 1.0}),), precision=precision)
+    entries: list[dict[str, float]] = []
+    train(longer, corpora, tmp_path / "run", compile_model=False, report=entries.append)
+    assert entries[-1]["loss"] < entries[0]["loss"] - 0.3
+
+
+def test_batches(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
+    tokenizer = read_tokenizer(tiny_tokenizer)
+    data = TrainingData(corpora, recipe, tokenizer, TEMPLATE)
+    for step in range(8):
+        ids, targets, weights = data.batch(step)
+        length = recipe.stage_of(step).sequence
+        assert ids.shape == targets.shape == weights.shape == (2, length)
+        assert torch.equal(ids[:, 1:], targets[:, :-1])
+        again = data.batch(step)
+        assert all(torch.equal(a, b) for a, b in zip((ids, targets, weights), again, strict=True))
+        # Every answer is preceded by the template's words and ended by the end token.
+        for row_targets, row_weights in zip(targets, weights, strict=True):
+            answer = [int(t) for t, w in zip(row_targets, row_weights, strict=True) if w == recipe.answer_weight]
+            if answer:
+                assert answer[-1] == TEMPLATE.end_token_id
+    assert not torch.equal(data.batch(0)[0], data.batch(1)[0])
+    bad = replace(recipe, stages=(Stage(100, 10, 1, {"riddles": 1.0}),))
+    with pytest.raises(GoldFinchError, match="unknown task"):
+        TrainingData(corpora, bad, tokenizer, TEMPLATE)
+
+
+def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
+    text = (SAMPLES / "treasure-island-ch1-3.txt").read_text()
+    maker = FactMaker(harvest_names([text], held_out=False))
+    for seed in range(50):
+        rng = Random(seed)
+        facts = maker.facts(rng, 4)
+        document = plant(rng, text[:1500], facts)
+        without = document
+        for fact in facts:
+            assert fact.statement in document
+            without = without.replace(fact.statement + " ", "", 1)
+            for _, answer in fact.questions:
+                words = answer.split()
+                assert all(word.strip(",") in fact.statement for word in words if word != "a")
+        assert without == text[:1500]
+        question, answer = maker.absent_question(rng, facts)
+        assert answer == NOT_STATED
+        assert question not in document
+        register, pairs = maker.register(rng, 5)
+        assert len(pairs) >= 5
+        assert all(value in register for _, value in pairs)
+
+
+def test_names_and_documents_are_split() -> None:
+    text = (SAMPLES / "us-constitution.txt").read_text()
+    seen, unseen = harvest_names([text], held_out=False), harvest_names([text], held_out=True)
+    assert seen
+    assert unseen
+    assert not set(seen) & set(unseen)
+    assert all(is_held_out(name) for name in unseen)
+    share = sum(is_held_out_document(f"title {n}") for n in range(5000)) / 5000
+    assert 0.01 < share < 0.03
+
+
+def test_the_shipped_recipe_reads() -> None:
+    recipe = read_recipe(RECIPES / "gf-mini.toml")
+    assert recipe.model.model_type == "goldfinch"
+    rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
+    assert rates[0] < rates[recipe.warmup_steps] == recipe.learning_rate
+    assert rates[-1] < rates[-100]
+
+
+@pytest.mark.parametrize(
+    "text", ["name = ", 'name = "x"', 'colour = "red"\n[[stage]]\ntokens = 1', '[model]\npreset = "none"']
+)
+def test_bad_recipes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+def test_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GF_DATA_DIR", raising=False)
+    with pytest.raises(GoldFinchError, match="no training data"):
+        data_directory()
+    with pytest.raises(GoldFinchError, match="does not exist"):
+        data_directory("/no/such/folder")
+
+
+def test_scores() -> None:
+    assert exact_match("The Admiral Benbow.", ["admiral benbow"])
+    assert not exact_match("Benbow", ["Admiral Benbow"])
+    assert f1("a seafaring man", ["seafaring man with one leg"]) == pytest.approx(2 * 1 * 0.4 / 1.4)
+    assert f1("nothing", ["something"]) == 0
