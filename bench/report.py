@@ -58,7 +58,7 @@ def benchmarks_page() -> str:
     ]
     lines += ["| tokens | tok/s | peak memory grew by | the cache itself |", "|---|---|---|---|"]
     for row in flat["rows"]:
-        rate, grew = row["tok_s"], row["peak_bytes"] - row["peak_bytes_before"]
+        rate, grew = row["tok_s"], row["peak_bytes"] - row["resident_bytes_before"]
         span = f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"
         lines.append(f"| {row['tokens']:,} | {span} | {grew / 1e6:.1f} MB | {row['cache_bytes'] / 1e6:.1f} MB |")
     return "\n".join(lines) + "\n"

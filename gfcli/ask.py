@@ -38,6 +38,9 @@ def ask(
         str, typer.Option("--memory", metavar="SIZE", help="Keys and values up to this size are held expanded.")
     ] = "4g",
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a cache computed on another device kind or in another precision.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="No question template: continue the text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     usage: Annotated[bool, typer.Option("-u", "--usage", help="Counts and timings on stderr.")] = False,
@@ -67,7 +70,7 @@ def ask(
     if not interactive and not (question or raw):
         raise EmptyInput("the question is empty")
     started = time.perf_counter()
-    session = open_session(cache, model, device, dtype, parse_bytes(memory))
+    session = open_session(cache, model, device, dtype, parse_bytes(memory), strict)
     load_s = time.perf_counter() - started
     if interactive:
         _prompt(session, raw, sampling, usage)
@@ -76,7 +79,9 @@ def ask(
     _answer(session, question, raw, sampling, as_json, no_stream, usage, load_s)
 
 
-def open_session(cache: str, model: str | None, device: str, dtype: str | None, memory_bytes: int) -> Session:
+def open_session(
+    cache: str, model: str | None, device: str, dtype: str | None, memory_bytes: int, strict: bool
+) -> Session:
     """Check the file, find and load its model, and make a session.
 
     Raises:
@@ -101,10 +106,20 @@ def open_session(cache: str, model: str | None, device: str, dtype: str | None, 
     loaded = load(model, device, dtype, header.numerics.get("compute_dtype"))
 
     from goldfinch import Session, open_cache
+    from goldfinch.cache import numerics_difference
+    from goldfinch.errors import CacheMismatch
 
     opened = open_cache(cache, loaded)
     if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
         console.warn("this model shares only the prefill layers with the one that wrote the cache")
+    difference = numerics_difference(opened.numerics, loaded)
+    if difference is not None:
+        field, found, expected = difference
+        if strict:
+            raise CacheMismatch(f"numerics.{field}", found, expected, hint="leave out --strict to accept rounding")
+        console.warn(
+            f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly"
+        )
     return Session(loaded, opened, memory_bytes=memory_bytes)
 
 

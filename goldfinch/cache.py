@@ -186,6 +186,15 @@ def numerics_of(model: LanguageModel) -> dict[str, Any]:
     }
 
 
+def numerics_difference(numerics: dict[str, Any], model: LanguageModel) -> tuple[str, str, str] | None:
+    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does."""
+    own = numerics_of(model)
+    for name in ("device", "compute_dtype", "backend", "threads"):
+        if numerics.get(name) != own[name]:
+            return name, str(numerics.get(name)), str(own[name])
+    return None
+
+
 def check_belongs(header: Header, model: LanguageModel) -> None:
     """Refuse a cache of another model, tokenizer or template, before any value is read.
 

@@ -69,6 +69,18 @@ def test_ask_json(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["answer"] == first["answer"]
 
 
+def test_other_numerics_are_reported_and_strict_refuses_them(
+    cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2", "Who?"]
+    assert run([*arguments, "--strict"]) == 0
+    assert capsys.readouterr().err == ""
+    assert run([*arguments, "--dtype", "bfloat16"]) == 0
+    assert "compute_dtype f32" in capsys.readouterr().err
+    assert run([*arguments, "--dtype", "bfloat16", "--strict"]) == 5
+    assert "compute_dtype" in capsys.readouterr().err
+
+
 def test_sampling_with_a_seed_repeats(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = set()
     for seed in ("1", "1", "2"):
