@@ -73,7 +73,7 @@ class TokenProgress:
                 console=RichConsole(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(label, total=None, rate=0.0)
+            self._task = self._bar.add_task(label, total=0, rate=0.0)
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is not None:

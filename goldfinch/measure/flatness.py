@@ -64,7 +64,7 @@ def cache_bytes(d_compressed: int, length: int) -> int:
 
 
 def _peak(model_name: str, length: int) -> None:
-    """Print by how much prefilling `length` tokens raises the resident memory of this process at its highest (Linux)."""
+    """Print resident memory before prefilling `length` tokens, and its peak during it (Linux)."""
     model = load_model(model_name)
     tokens = torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     prefill(model, tokens[:, :2048])  # buffers of the libraries are there before the measurement

@@ -416,3 +416,30 @@ def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
         assert process.returncode == code, err
         assert "Traceback" not in err
         assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["long.txt"]
+
+
+def test_progress_on_a_terminal(document: Path, tiny_model: Path) -> None:
+    """In a terminal a bar shows tokens and tok/s on stderr, and stdout stays data."""
+    import pty
+
+    document.write_text(TEXT * 30)
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gfcli", "prefill", str(document), "-m", str(tiny_model)],
+        stdout=subprocess.PIPE, stderr=child, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(parent, 4096)
+        except OSError:  # Linux reports the closed terminal so
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(parent)
+    assert process.communicate()[0].strip() == str(document.with_suffix(".gfc"))
+    assert process.returncode == 0
+    assert b"tokens" in seen
+    assert b"tok/s" in seen
