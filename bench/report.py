@@ -64,8 +64,12 @@ def benchmarks_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme_with_figures() -> str:
-    """README.md with the figures between its marks renewed."""
+README = ROOT / "README.md"
+MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
+
+
+def with_figures(page: Path) -> str:
+    """A page with the figures between its marks renewed."""
     quality = record("eval-gf-mini")
     exact = {row["length"]: row["exact"] for row in quality["facts"]}
     q = quality["questions"]
@@ -74,13 +78,16 @@ def readme_with_figures() -> str:
         f"2,000 tokens and {percent(exact[4000])} at 4,000; questions about unseen encyclopedia passages are answered exactly in\n"
         f"{percent(q['exact'])} of cases (F1 {100 * q['f1']:.1f}). All figures: [docs/benchmarks.md](docs/benchmarks.md).\n"
     )
-    return MARKS.sub(lambda m: m.group(1) + text + m.group(2), (ROOT / "README.md").read_text())
+    # Links are relative to the page; only the README links on.
+    text = text if page == README else text.replace("[docs/benchmarks.md](docs/benchmarks.md)", "docs/benchmarks.md")
+    return MARKS.sub(lambda m: m.group(1) + text + m.group(2), page.read_text())
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
-    (ROOT / "README.md").write_text(readme_with_figures())
+    for page in (README, MODEL_CARD):
+        page.write_text(with_figures(page))
 
 
 if __name__ == "__main__":

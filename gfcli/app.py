@@ -18,6 +18,7 @@ from .inspect import inspect
 from .model import model_app
 from .prefill import prefill
 from .train import train
+from .verify import verify
 
 app = typer.Typer(
     name="gf",
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(prefill)
 app.command()(ask)
 app.command()(inspect)
+app.command()(verify)
 app.add_typer(model_app, name="model")
 app.command()(train)
 app.command("eval")(evaluate)

@@ -15,6 +15,8 @@ from .exits import CommandError
 from .options import DeviceOption, DtypeOption, ModelOption, load, parse_bytes
 
 if TYPE_CHECKING:
+    from goldfinch.cache import DocumentCache
+    from goldfinch.model import LanguageModel
     from goldfinch.session import Session, Usage
 
 SCHEMA_VERSION = 1
@@ -82,7 +84,22 @@ def ask(
 def open_session(
     cache: str, model: str | None, device: str, dtype: str | None, memory_bytes: int, strict: bool
 ) -> Session:
-    """Check the file, find and load its model, and make a session.
+    """A session on a cache file; see `open_cache_with_model`."""
+    loaded, opened = open_cache_with_model(cache, model, device, dtype, strict)
+    from goldfinch import Session
+
+    return Session(loaded, opened, memory_bytes=memory_bytes)
+
+
+def open_cache_with_model(
+    cache: str, model: str | None, device: str, dtype: str | None, strict: bool
+) -> tuple[LanguageModel, DocumentCache]:
+    """Check the file, find and load its model, and read it.
+
+    Args:
+        cache: the file.
+        model, device, dtype: as the options say.
+        strict: refuse other numerics instead of reporting them.
 
     Raises:
         FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
@@ -105,7 +122,7 @@ def open_session(
         model = str(card.path)
     loaded = load(model, device, dtype, header.numerics.get("compute_dtype"))
 
-    from goldfinch import Session, open_cache
+    from goldfinch import open_cache
     from goldfinch.cache import numerics_difference
     from goldfinch.errors import CacheMismatch
 
@@ -120,7 +137,7 @@ def open_session(
         console.warn(
             f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly"
         )
-    return Session(loaded, opened, memory_bytes=memory_bytes)
+    return loaded, opened
 
 
 def _answer(

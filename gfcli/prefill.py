@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import gfcache
 import typer
 
 from .console import console
@@ -16,6 +17,7 @@ from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, load, 
 from .outputs import check_replaceable, output_path
 
 if TYPE_CHECKING:
+    from goldfinch.cache import DocumentCache
     from goldfinch.model import LanguageModel
 
 
@@ -27,6 +29,15 @@ def prefill(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
+    checkpoints: Annotated[
+        str,
+        typer.Option(
+            "--checkpoints",
+            metavar="none|auto|N",
+            help="Positions to go on from when the document changes: none, every N tokens, or as many as a quarter "
+            "of the tokens' own bytes pays for, densest near the end.",
+        ),
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace an output made from something else.")] = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")
@@ -35,8 +46,9 @@ def prefill(
 ) -> None:
     """Read documents once, in linear time, and write a small cache file for each.
 
-    doc.txt gives doc.gfc beside it. The paths of the caches go to stdout. One document that fails does not stop the
-    others (exit 3).
+    doc.txt gives doc.gfc beside it. A document that changed since is computed from the last checkpoint before the
+    change, with the result of a cold run. The paths of the caches go to stdout. One document that fails does not
+    stop the others (exit 3).
 
     Examples:
 
@@ -58,7 +70,7 @@ def prefill(
     for name in documents:
         started = time.perf_counter()
         try:
-            report = _prefill_one(name, output, loaded, force, taken, many)
+            report = _prefill_one(name, output, loaded, force, checkpoints, taken, many)
         except Exception as error:
             if not many and not jsonl:
                 raise
@@ -82,11 +94,12 @@ def _failed(name: str, error: BaseException, message: str) -> dict[str, Any]:
 
 
 def _prefill_one(
-    name: str, output: str | None, model: LanguageModel, force: bool, taken: set[Path], many: bool
+    name: str, output: str | None, model: LanguageModel, force: bool, checkpoints: str, taken: set[Path], many: bool
 ) -> dict[str, Any]:
     from goldfinch import document_token_ids
     from goldfinch import prefill as run_prefill
     from goldfinch.cache import identity_of
+    from goldfinch.prefilling import plan_checkpoints, reusable_tokens
 
     document = read_document(name)
     path = output_path(document, output, taken, many)
@@ -101,17 +114,41 @@ def _prefill_one(
             f"{document.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer"
         )
     started = time.perf_counter()
+    base = None if force else _previous(path, model)
+    reused = 0 if base is None else reusable_tokens(base, token_ids)
     with console.progress(document.label) as progress:
-        cache = run_prefill(model, token_ids, progress=progress, document_range=document_range, source=document.source)
+        cache = run_prefill(
+            model,
+            token_ids,
+            progress=progress,
+            document_range=document_range,
+            source=document.source,
+            checkpoints=plan_checkpoints(model.config, tokens, checkpoints, model.emb.weight.element_size()),
+            base=base,
+        )
     elapsed = time.perf_counter() - started
     cache.save(path)
     size = path.stat().st_size
-    console.say(f"{path}: {tokens:,} tokens, {show_bytes(size)}, {tokens / elapsed:,.0f} tok/s")
+    taken_over = f", {reused:,} of them taken over" if reused else ""
+    console.say(f"{path}: {tokens:,} tokens{taken_over}, {show_bytes(size)}, {tokens / elapsed:,.0f} tok/s")
     return {
         "source": name,
         "status": "ok",
         "output": str(path),
         "tokens": tokens,
+        "tokens_reused": reused,
         "bytes": size,
         "tok_s": round(tokens / elapsed, 1),
     }
+
+
+def _previous(path: Path, model: LanguageModel) -> DocumentCache | None:
+    """The cache that is about to be refreshed, if going on from it gives the bits of a cold run."""
+    from goldfinch import GoldFinchError, open_cache
+    from goldfinch.cache import numerics_difference
+
+    try:
+        base = open_cache(path, model)
+    except (OSError, gfcache.CacheFormatError, GoldFinchError):
+        return None  # absent, damaged or another model's: computed afresh
+    return base if numerics_difference(base.numerics, model) is None else None

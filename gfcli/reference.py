@@ -13,6 +13,7 @@ COMMANDS = (
     ("prefill",),
     ("ask",),
     ("inspect",),
+    ("verify",),
     ("model",),
     ("model", "list"),
     ("model", "show"),
@@ -37,7 +38,7 @@ CODES = (
     (exits.UNSUPPORTED, "a cache file of a newer version"),
     (exits.MEMORY_DEVICE_DISK, "memory, device or disk: unwritable folder, full disk, no such GPU"),
     (exits.LOCKED, "reserved: another process holds the lock"),
-    (exits.CONDITION_NOT_MET, "reserved: a condition that was asked for is not met"),
+    (exits.CONDITION_NOT_MET, "a condition that was asked for is not met: a replay that differs"),
     (exits.INTERRUPTED, "interrupted (Ctrl-C)"),
     (exits.TERMINATED, "terminated (SIGTERM)"),
 )

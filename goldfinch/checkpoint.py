@@ -129,12 +129,11 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
 
 def prefill_keys(config: ModelConfig, keys: Iterable[str]) -> list[str]:
     """The published keys that prefill reads: embedding, ln0, the Finch blocks, the key compression."""
-    finch_layers = config.n_lower if config.time_mix in ("finch", "finch_c2") else 0
     layer_of = re.compile(r"blocks\.(\d+)\.")
     out = []
     for key in sorted(keys):
         match = layer_of.match(key)
-        in_finch_block = match is not None and int(match.group(1)) < finch_layers
+        in_finch_block = match is not None and int(match.group(1)) < config.n_finch
         if key == "emb.weight" or key.startswith("blocks.0.ln0.") or in_finch_block or key == "w_kv_cache_a.weight":
             out.append(key)
     return out

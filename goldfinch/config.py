@@ -91,6 +91,11 @@ class ModelConfig:
         return self.n_layer * (self.layer_ratio - 1) // self.layer_ratio
 
     @property
+    def n_finch(self) -> int:
+        """Recurrent layers: the lower ones of Finch and Finch-C2 models."""
+        return self.n_lower if self.time_mix in ("finch", "finch_c2") else 0
+
+    @property
     def n_upper(self) -> int:
         return self.n_layer - self.n_lower
 

@@ -8,19 +8,22 @@ compressed_k per token, the final layer states, and the residual stream at the l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .cache import DocumentCache, identity_of, numerics_of
-from .errors import DeviceError, EmptyInput, TokenizerError
+from .cache import Checkpoint, DocumentCache, identity_of, numerics_of
+from .config import ModelConfig
+from .errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from .model import LanguageModel
 from .template import PromptTemplate
 
 # Tokens per block: large enough for the matrix products, small enough for the caches of the processor.
 BLOCK_TOKENS = 512
+# Automatic checkpoints take at most this share of what token ids and compressed keys take.
+AUTO_SHARE = 0.25
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +36,8 @@ def prefill(
     block_tokens: int = BLOCK_TOKENS,
     document_range: tuple[int, int] | None = None,
     source: dict[str, Any] | None = None,
+    checkpoints: Sequence[int] = (),
+    base: DocumentCache | None = None,
 ) -> DocumentCache:
     """Pre-fill a document.
 
@@ -43,6 +48,10 @@ def prefill(
         block_tokens: tokens per block; the result is the same up to rounding.
         document_range: (start, end) of the document's own tokens; all of them by default.
         source: provenance for the file.
+        checkpoints: positions, multiples of block_tokens below T, to keep a checkpoint at.
+        base: a cache of this model whose document begins alike: what its checkpoints allow is taken over instead of
+            computed again (`reusable_tokens` tells how much). Blocks start at the same places, so the result
+            equals a run without it bit for bit.
 
     Returns:
         the cache, on the model's device; memory beyond it is constant in T.
@@ -56,48 +65,126 @@ def prefill(
     T = token_ids.shape[1]
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
+    bad = [p for p in checkpoints if p <= 0 or p % block_tokens or p >= T]
+    if bad:
+        raise ValueError(f"checkpoint at {bad[0]}, expected multiples of {block_tokens} between 0 and {T}")
     try:
         with torch.no_grad():
-            return _prefill(model, token_ids, progress, block_tokens, document_range or (0, T), source)
+            run = _Run(model, token_ids.to(model.device), block_tokens, frozenset(checkpoints))
+            if base is not None:
+                run.take_over(base)
+            run.finish(progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
-
-
-def _prefill(
-    model: LanguageModel,
-    token_ids: Tensor,
-    progress: Progress | None,
-    block_tokens: int,
-    document_range: tuple[int, int],
-    source: dict[str, Any] | None,
-) -> DocumentCache:
-    config, T = model.config, token_ids.shape[1]
-    token_ids = token_ids.to(model.device)
-    state = model.empty_state()
-    compressed_k = None
-    if config.n_gold:
-        compressed_k = torch.empty(1, T, config.d_compressed, dtype=model.dtype, device=model.device)
-    tail: Tensor | None = None
-    for start in range(0, T, block_tokens):
-        block = token_ids[:, start : start + block_tokens]
-        x, state = model.run_prefill_layers(block, state)
-        if compressed_k is not None:
-            compressed_k[:, start : start + block.shape[1]] = model.compress_keys(x)
-        rows = x if tail is None else torch.cat([tail, x], dim=1)
-        tail = rows[:, -config.tail_length :].clone()
-        if progress is not None:
-            progress(start + block.shape[1], T)
-    assert tail is not None
+    assert run.tail is not None
     return DocumentCache(
-        token_ids=token_ids,
-        compressed_k=compressed_k,
-        state=state,
-        tail_hidden=tail,
-        document_range=document_range,
+        token_ids=run.token_ids,
+        compressed_k=run.compressed_k,
+        state=run.state,
+        tail_hidden=run.tail,
+        document_range=document_range or (0, T),
         identity=identity_of(model),
         numerics=numerics_of(model),
         source=source,
+        checkpoints=tuple(run.checkpoints),
     )
+
+
+class _Run:
+    """One prefill under way."""
+
+    def __init__(self, model: LanguageModel, token_ids: Tensor, block_tokens: int, wanted: frozenset[int]) -> None:
+        self.model, self.token_ids, self.block_tokens, self.wanted = model, token_ids, block_tokens, wanted
+        self.state = model.empty_state()
+        self.tail: Tensor | None = None
+        self.checkpoints: list[Checkpoint] = []
+        self.compressed_k: Tensor | None = None
+        if model.config.n_gold:
+            shape = (1, token_ids.shape[1], model.config.d_compressed)
+            self.compressed_k = torch.empty(shape, dtype=model.dtype, device=model.device)
+
+    def take_over(self, base: DocumentCache) -> None:
+        """Start from the last checkpoint of `base` that both documents share."""
+        checkpoint = _shared_checkpoint(base, self.token_ids, self.block_tokens)
+        if checkpoint is None:
+            return
+        position = checkpoint.position
+        self.state, self.tail = checkpoint.state, checkpoint.tail_hidden
+        if self.compressed_k is not None:
+            assert base.compressed_k is not None
+            self.compressed_k[:, :position] = base.compressed_k[:, :position]
+        self.checkpoints = [c for c in base.checkpoints if c.position <= position and c.position in self.wanted]
+
+    def finish(self, progress: Progress | None) -> None:
+        """Run the remaining blocks."""
+        T, kept = self.token_ids.shape[1], self.model.config.tail_length
+        for start in range(self.state.position, T, self.block_tokens):
+            block = self.token_ids[:, start : start + self.block_tokens]
+            x, self.state = self.model.run_prefill_layers(block, self.state)
+            end = start + block.shape[1]
+            if self.compressed_k is not None:
+                self.compressed_k[:, start:end] = self.model.compress_keys(x)
+            rows = x if self.tail is None else torch.cat([self.tail, x], dim=1)
+            self.tail = rows[:, -kept:].clone()
+            if end in self.wanted:
+                self.checkpoints.append(Checkpoint(end, self.state, self.tail))
+            if progress is not None:
+                progress(end, T)
+
+
+def _shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int) -> Checkpoint | None:
+    """The last position of `base`, checkpoint or end, up to which its tokens are those of `token_ids`."""
+    n = min(base.length, token_ids.shape[1])
+    differs = (base.token_ids[0, :n] != token_ids[0, :n]).nonzero()
+    shared = int(differs[0]) if len(differs) else n
+    candidates = [*base.checkpoints, Checkpoint(base.length, base.state, base.tail_hidden)]
+    # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
+    fitting = [c for c in candidates if c.position <= shared and c.position % block_tokens == 0]
+    return max(fitting, key=lambda c: c.position, default=None)
+
+
+def reusable_tokens(base: DocumentCache, token_ids: Tensor, block_tokens: int = BLOCK_TOKENS) -> int:
+    """Tokens that `prefill(..., base=base)` will take over instead of computing, for token_ids (1, T)."""
+    checkpoint = _shared_checkpoint(base, token_ids.to(base.token_ids.device), block_tokens)
+    return 0 if checkpoint is None else checkpoint.position
+
+
+def plan_checkpoints(config: ModelConfig, tokens: int, wanted: str, element_bytes: int = 4) -> list[int]:
+    """Positions of checkpoints for a document.
+
+    Args:
+        config: of the model; one with attention layers that keep all keys gets none.
+        tokens: T.
+        wanted: "none"; a number N (every N tokens, rounded up to whole blocks); or "auto": one at the last block
+            boundary and others at 2, 4, 8, ... blocks before it, as long as all of them take
+            at most AUTO_SHARE of what the document's tokens take in the file.
+        element_bytes: of the compute dtype.
+
+    Raises:
+        GoldFinchError: not one of these.
+    """
+    if wanted == "none" or config.n_prefill != config.n_finch:
+        return []
+    last = (tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    if wanted != "auto":
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
+        step = -(-int(wanted) // BLOCK_TOKENS) * BLOCK_TOKENS
+        return list(range(step, last + 1, step))
+    room = AUTO_SHARE * tokens * (2 + element_bytes * (config.d_compressed if config.n_gold else 0))
+    count = int(room // checkpoint_bytes(config, element_bytes))
+    positions: list[int] = []
+    distance = 0
+    while len(positions) < count and last - distance > 0:
+        positions.append(last - distance)
+        distance = max(2 * distance, 2 * BLOCK_TOKENS)
+    return positions[::-1]
+
+
+def checkpoint_bytes(config: ModelConfig, element_bytes: int = 4) -> int:
+    """Bytes of one checkpoint in a file, without its rows in the header."""
+    wkv = config.n_finch * config.d_model * config.head_dim * max(element_bytes, 4)
+    return wkv + (2 * config.n_finch + config.tail_length) * config.d_model * element_bytes
 
 
 def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[int, int]]:

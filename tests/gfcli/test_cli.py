@@ -248,6 +248,25 @@ def test_existing_outputs(
     assert cache.read_bytes() != second
 
 
+def test_an_edited_document_goes_on_from_a_checkpoint(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, cold = tmp_path / "doc.txt", tmp_path / "cold"
+    path.write_text(TEXT)
+    arguments = ["-m", str(tiny_model), "--checkpoints", "512", "--jsonl"]
+    assert run(["prefill", str(path), *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens_reused"] == 0
+    path.write_text(TEXT + " And more of it.")
+    assert run(["prefill", str(path), *arguments]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert 0 < row["tokens_reused"] == (row["tokens"] - 1) // 512 * 512
+    assert run(["prefill", str(path), *arguments, "-o", f"{cold}/"]) == 0
+    capsys.readouterr()
+    with gfcache.read_cache(tmp_path / "doc.gfc") as a, gfcache.read_cache(cold / "doc.gfc") as b:
+        assert [s.sha256 for s in a.header.sections] == [s.sha256 for s in b.header.sections]
+    assert run(["prefill", str(path), *arguments, "--checkpoints", "lots"]) == 2
+
+
 BAD_DOCUMENTS = [
     ("empty", b"", "empty"),
     ("blank", b" \n\t\n", "empty"),
