@@ -12,7 +12,9 @@ import typer
 
 from . import exits
 from .ask import ask
+from .change import append, truncate
 from .console import console
+from .diff import diff
 from .eval import evaluate
 from .inspect import inspect
 from .model import model_app
@@ -32,6 +34,9 @@ app.command()(prefill)
 app.command()(ask)
 app.command()(inspect)
 app.command()(verify)
+app.command()(diff)
+app.command()(append)
+app.command()(truncate)
 app.add_typer(model_app, name="model")
 app.command()(train)
 app.command("eval")(evaluate)

@@ -14,6 +14,9 @@ COMMANDS = (
     ("ask",),
     ("inspect",),
     ("verify",),
+    ("diff",),
+    ("append",),
+    ("truncate",),
     ("model",),
     ("model", "list"),
     ("model", "show"),
@@ -38,7 +41,7 @@ CODES = (
     (exits.UNSUPPORTED, "a cache file of a newer version"),
     (exits.MEMORY_DEVICE_DISK, "memory, device or disk: unwritable folder, full disk, no such GPU"),
     (exits.LOCKED, "reserved: another process holds the lock"),
-    (exits.CONDITION_NOT_MET, "a condition that was asked for is not met: a replay that differs"),
+    (exits.CONDITION_NOT_MET, "a condition that was asked for is not met: a replay or diff that finds a difference"),
     (exits.INTERRUPTED, "interrupted (Ctrl-C)"),
     (exits.TERMINATED, "terminated (SIGTERM)"),
 )

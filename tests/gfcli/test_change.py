@@ -1,0 +1,88 @@
+"""gf append, gf truncate, gf diff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:6000]
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+@pytest.fixture
+def made(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]):
+    """make(name, text) -> cache file."""
+
+    def make(name: str, text: str) -> str:
+        (tmp_path / f"{name}.txt").write_text(text)
+        arguments = ["-m", str(tiny_model), "-q", "--checkpoints", "512"]
+        assert run(["prefill", str(tmp_path / f"{name}.txt"), *arguments]) == 0
+        return capsys.readouterr().out.strip()
+
+    return make
+
+
+def options(model: Path) -> list[str]:
+    return ["-m", str(model), "--checkpoints", "512"]
+
+
+@pytest.mark.parametrize("cut", [100, 2999, 3000, 3003, 5990])
+def test_append_equals_a_cold_run(cut: int, made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    """Cut inside words and at blanks: the tokens are those of the whole text."""
+    part, whole = made("part", TEXT[:cut]), made("whole", TEXT)
+    (tmp_path / "more.txt").write_text(TEXT[cut:])
+    assert run(["append", part, str(tmp_path / "more.txt"), *options(tiny_model)]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == part
+    assert "taken over" in err
+    assert run(["diff", part, whole]) == 0
+
+
+def test_append_to_another_file(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    part, whole = made("part", TEXT[:3000]), made("whole", TEXT)
+    before = Path(part).read_bytes()
+    (tmp_path / "more.txt").write_text(TEXT[3000:])
+    both = str(tmp_path / "both.gfc")
+    arguments = ["append", part, str(tmp_path / "more.txt"), "-o", both, *options(tiny_model)]
+    assert run(arguments) == 0
+    assert Path(part).read_bytes() == before
+    assert run(["diff", both, whole]) == 0
+    assert run(arguments) == 2  # both.gfc is another file and exists
+    (tmp_path / "nothing.txt").write_text("")
+    assert run(["append", part, str(tmp_path / "nothing.txt"), *options(tiny_model)]) == 2
+
+
+def test_truncate(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    lines = TEXT.splitlines(keepends=True)
+    whole, first = made("whole", TEXT), made("first", "".join(lines[:5]))
+    shorter = str(tmp_path / "shorter.gfc")
+    assert run(["truncate", whole, "--to-line", "5", "-o", shorter, *options(tiny_model)]) == 0
+    assert run(["diff", shorter, first]) == 0
+    assert run(["truncate", whole, "--to-token", "700", *options(tiny_model)]) == 0
+    assert "512 of them taken over" in capsys.readouterr().err
+    for bad in (["--to-line", "0"], ["--to-token", "100000"], [], ["--to-line", "1", "--to-token", "1"]):
+        assert run(["truncate", whole, *bad, *options(tiny_model)]) == 2
+
+
+def test_diff(made, tiny_model: Path, other_model: Path, tmp_path: Path, capsys) -> None:
+    a, b = made("a", TEXT), made("b", TEXT[:3000] + "X" + TEXT[3001:])
+    assert run(["diff", a, a]) == 0
+    assert "equal" in capsys.readouterr().out
+    assert run(["diff", "--json", a, b]) == 10
+    result = json.loads(capsys.readouterr().out)
+    jsonschema.validate(result, json.loads((SCHEMAS / "diff.json").read_text()))
+    assert not result["equal"]
+    assert result["identity"] == []
+    assert 0 < result["first_divergent_token"] < result["tokens"][0]
+    assert "compressed_k/0" in result["sections"]
+    assert run(["prefill", str(tmp_path / "a.txt"), "-m", str(other_model), "-q", "-o", str(tmp_path / "c.gfc")]) == 0
+    capsys.readouterr()
+    assert run(["diff", a, str(tmp_path / "c.gfc")]) == 10
+    assert "model.prefill_fingerprint" in capsys.readouterr().out
+    assert run(["diff", a, str(tmp_path / "none.gfc")]) == 4
