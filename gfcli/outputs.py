@@ -21,7 +21,7 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
     When that name belongs to another document, in this call or on disk, the whole name is kept: `doc.md.gfc`.
 
     Raises:
-        CommandError: stdin without an output, or one output file for several documents.
+        CommandError: stdin without an output, one output file for several documents, or no name left.
     """
     is_folder = output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir())
     if output is not None and not is_folder:
@@ -33,7 +33,13 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
     folder = Path(output) if output is not None else document.path.parent
     short = folder / (document.path.stem + SUFFIX)
     if short in taken or (short.exists() and not is_same_source(short, document.source)):
-        return folder / (document.path.name + SUFFIX)
+        long = folder / (document.path.name + SUFFIX)
+        if long in taken:
+            raise CommandError(
+                f"{document.label}: {long} is already the output of another document of this call",
+                hint="pre-fill documents of one name into different folders",
+            )
+        return long
     return short
 
 

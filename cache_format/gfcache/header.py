@@ -10,6 +10,11 @@ from typing import Any
 from . import layout
 
 
+# Fields of the configuration that sizes follow from.
+CONFIG_COUNTS = ("n_layer", "d_model", "vocab_size", "head_dim", "layer_ratio", "compression_ratio")
+MAX_CONFIG_COUNT = 1 << 31
+
+
 class HeaderError(ValueError):
     """A header field that breaks SPEC.md; the reader turns it into DamagedCache with its rule."""
 
@@ -136,7 +141,14 @@ def _check_identity(values: dict[str, Any]) -> None:
     model, template = values["model"], values["template"]
     for name in ("prefill_fingerprint", "model_fingerprint"):
         _demand(_is_digest(model.get(name)), "R7", f"model.{name}={model.get(name)!r:.80}", "64 hex digits")
+    for name in ("name", "model_type"):
+        _demand(isinstance(model.get(name), str), "R7", f"model.{name}", "a text")
     _demand(isinstance(model.get("config"), dict), "R7", "model.config", "an object")
+    for name in CONFIG_COUNTS:
+        value = model["config"].get(name)
+        holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
+        _demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
+    _check_source(values.get("source"))
     fingerprint = values["tokenizer"].get("fingerprint")
     _demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
     _demand(_is_count(values["tokenizer"].get("vocab_size")), "R7", "tokenizer.vocab_size", "a count")
@@ -144,6 +156,14 @@ def _check_identity(values: dict[str, Any]) -> None:
     start, end = template.get("document_start"), template.get("document_end")
     holds = _is_count(start) and _is_count(end) and start <= end <= values["tokens"]
     _demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")
+
+
+def _check_source(source: dict[str, Any] | None) -> None:
+    if source is None:
+        return
+    for name in ("name", "path", "sha256", "modified_at"):
+        _demand(source.get(name) is None or isinstance(source[name], str), "R7", f"source.{name}", "a text or null")
+    _demand(source.get("bytes") is None or _is_count(source["bytes"]), "R7", "source.bytes", "a count or null")
 
 
 def _parse_section(row: Any) -> Section:

@@ -216,7 +216,10 @@ def test_r6_json(tmp_path: Path) -> None:
         (["sections", 1, "raw_bytes"], 5, "R11"),
         (["sections", 2, "shape"], [2, 1, 32, 128], "R12"),
         (["model", "config", "d_model"], 128, "R12"),
-        (["model", "config", "n_layer"], "three", "R12"),
+        (["model", "config", "n_layer"], "three", "R7"),
+        (["model", "config", "compression_ratio"], 0, "R7"),
+        (["model", "name"], 5, "R7"),
+        (["source"], {"bytes": "many"}, "R7"),
         (["sections", 1, "token_start"], 5, "R12"),
     ],
 )

@@ -225,6 +225,17 @@ def test_output_names(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFi
     assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 3
 
 
+def test_three_documents_of_one_name(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(f"{TEXT} {folder}")
+    names = [str(tmp_path / folder / "x.txt") for folder in "abc"]
+    assert run(["prefill", *names, "-m", str(tiny_model), "-o", f"{tmp_path}/out/", "--force"]) == 3
+    assert len(capsys.readouterr().out.split()) == 2
+    sources = {gfcache.inspect_cache(path)["source"]["path"] for path in (tmp_path / "out").iterdir()}
+    assert sources == set(names[:2])
+
+
 def test_existing_outputs(
     cache: Path, document: Path, tiny_model: Path, other_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
