@@ -197,6 +197,7 @@ def write_model_directory(
     try:
         temporary.chmod(0o755)
         save_file({k: weights[k].contiguous() for k in sorted(weights)}, temporary / WEIGHTS_FILE)
+        (temporary / WEIGHTS_FILE).chmod(0o644)  # the library writes 0600
         if tokenizer_file is not None and stored_name is not None:
             shutil.copyfile(tokenizer_file, temporary / stored_name)
         (temporary / CONFIG_FILE).write_text(card.to_json())

@@ -9,7 +9,6 @@ from typing import Any
 
 from . import layout
 
-
 # Fields of the configuration that sizes follow from.
 CONFIG_COUNTS = ("n_layer", "d_model", "vocab_size", "head_dim", "layer_ratio", "compression_ratio")
 MAX_CONFIG_COUNT = 1 << 31

@@ -11,7 +11,7 @@ from ..model import LanguageModel
 from ..prefilling import document_token_ids, prefill
 from ..session import Session
 from ..train.corpora import is_held_out_document, read_records
-from ..train.facts import FactMaker, harvest_names, plant
+from ..train.facts import Fact, FactMaker, digits, harvest_names, plant
 from .scoring import exact_match
 
 FACTS_PER_DOCUMENT = 5
@@ -38,46 +38,55 @@ def evaluate_facts(
     corpora: Sequence[str] = ("corpus-wikipedia-00", "corpus-wikipedia-01"),
     report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
-    """Exact-match accuracy of 5-digit facts by document length.
+    """Exact-match accuracy of planted facts by document length.
 
     Args:
         lengths: document lengths in tokens (met within 2 %).
-        documents: documents per length; each holds and is asked FACTS_PER_DOCUMENT facts.
+        documents: documents per length with 5-digit values; half as many with values of 2 to 7 digits, some of them
+            letters and digits. Each holds and is asked FACTS_PER_DOCUMENT facts.
         report: called with each row.
 
     Returns:
-        rows with length, questions, exact (share, 0 to 1).
+        rows with length; exact and questions for 5-digit values (share, 0 to 1); exact_mixed and questions_mixed.
     """
     texts = held_out_texts(directory, corpora)
     maker = FactMaker(harvest_names(texts, held_out=True), held_out=True)
     rows = []
     for length in lengths:
-        right = asked = 0
-        for n in range(documents):
-            rng = Random(f"facts-{seed}-{length}-{n}")
-            facts = [maker.attribute_fact(rng, attribute=rng.choice(NUMBERS)) for _ in range(FACTS_PER_DOCUMENT)]
-            text = _document(model, rng, texts, length, [f.statement for f in facts], facts)
-            ids, span = document_token_ids(model, text)
-            session = Session(model, prefill(model, ids, document_range=span))
-            for fact in facts:
-                question, value = fact.questions[0]
-                right += exact_match(session.ask(question, max_tokens=24).text, [value])
-                asked += 1
-        rows.append({"length": length, "documents": documents, "questions": asked, "exact": right / asked})
-        report(rows[-1])
+        row: dict[str, Any] = {"length": length}
+        for name, five_digits, count in (("exact", True, documents), ("exact_mixed", False, max(1, documents // 2))):
+            right = asked = 0
+            for n in range(count):
+                rng = Random(f"facts-{name}-{seed}-{length}-{n}")
+                found = _ask_about_document(model, rng, texts, maker, length, five_digits)
+                right, asked = right + sum(found), asked + len(found)
+            row |= {name: right / asked, name.replace("exact", "questions"): asked}
+        rows.append(row)
+        report(row)
     return rows
 
 
-def _document(
-    model: LanguageModel,
-    rng: Random,
-    texts: Sequence[str],
-    length: int,
-    statements: Sequence[str],
-    facts: Sequence[Any],
-) -> str:
+def _ask_about_document(
+    model: LanguageModel, rng: Random, texts: Sequence[str], maker: FactMaker, length: int, five_digits: bool
+) -> list[bool]:
+    """Plant facts in a document of `length` tokens, ask for each; which answers were right."""
+    facts = [
+        maker.attribute_fact(rng, attribute=rng.choice(NUMBERS), value=digits(rng, 5) if five_digits else None)
+        for _ in range(FACTS_PER_DOCUMENT)
+    ]
+    text = _document(model, rng, texts, length, facts)
+    ids, span = document_token_ids(model, text)
+    session = Session(model, prefill(model, ids, document_range=span))
+    return [
+        exact_match(session.ask(question, max_tokens=24).text, [value])
+        for f in facts
+        for question, value in f.questions
+    ]
+
+
+def _document(model: LanguageModel, rng: Random, texts: Sequence[str], length: int, facts: Sequence[Fact]) -> str:
     """Prose with the facts in it, `length` tokens long within 2 %."""
-    needed = length - sum(len(model.tokenizer.encode(s)) for s in statements)
+    needed = length - sum(len(model.tokenizer.encode(fact.statement)) for fact in facts)
     prose = ""
     while len(model.tokenizer.encode(prose)) < needed:
         text = rng.choice(texts)

@@ -50,7 +50,7 @@ class TrainingData:
             for record in read_records(directory / f"{name}.jsonl.zst")
             if len(record["text"]) > 400 and not is_held_out_document(record["title"])
         ]
-        self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False))
+        self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False), varied=recipe.varied_phrasings)
         tasks = {task for stage in recipe.stages for task in stage.mixture}
         unknown = sorted(tasks - set(TASKS))
         if unknown:
@@ -106,7 +106,7 @@ def _plain_text(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, lis
 def _planted_facts(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     facts = data.facts.facts(rng, rng.randint(*stage.facts))
     questions = [rng.choice(fact.questions) for fact in rng.sample(facts, min(len(facts), 5))]
-    if rng.random() < 0.2:
+    if rng.random() < data.recipe.absent_questions:
         questions.insert(rng.randrange(len(questions) + 1), data.facts.absent_question(rng, facts))
     room = stage.sequence - 30 * len(questions) - 22 * len(facts)
     # Half of the sequences are nearly full, the others any shorter length.
@@ -135,7 +135,8 @@ def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[
             break
         text = f"{text}\n\n{other}" if rng.random() < 0.5 else f"{other}\n\n{text}"
         room -= len(other)
-    questions = list(passage.questions)
+    share = data.recipe.keep_unanswerable
+    questions = [(q, a) for q, a in passage.questions if a != NOT_STATED or share == 1 or rng.random() < share]
     rng.shuffle(questions)
     return text, questions[:6]
 

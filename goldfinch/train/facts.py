@@ -12,6 +12,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from .phrasings import (
+    ASKED,
+    ASKING,
+    COLOURS,
+    DATE_ATTRIBUTES,
+    FORMS,
+    HELD_OUT_QUESTIONS,
+    HELD_OUT_STATEMENTS,
+    JOBS,
+    MONTHS,
+    NUMBER_ATTRIBUTES,
+    OPENINGS,
+    PASSKEY_QUESTIONS,
+    PASSKEYS,
+    QUESTIONS,
+    RELATIONS,
+    STATEMENTS,
+    THINGS,
+    VERBS,
+    WORD_ATTRIBUTES,
+)
+
 NOT_STATED = "Not stated."
 
 
@@ -31,129 +53,6 @@ class Fact:
     subject: str
     attribute: str | None = None
 
-
-NUMBER_ATTRIBUTES = (
-    "code", "access code", "phone extension", "locker number", "serial number", "badge number", "price", "height",
-    "population", "room number", "invoice number", "tracking number", "pass key", "secret number", "bus number",
-    "registration number", "score", "weight", "account number", "case number", "lot number", "version number",
-    "postal code", "catalogue number", "membership number", "depth", "length", "quota", "budget", "capacity",
-    "frequency", "order number", "ticket number", "membership fee", "annual output", "number of seats",
-    "opening year", "speed limit", "license number", "PIN", "key", "id", "contract number", "distance",
-)  # fmt: skip
-WORD_ATTRIBUTES = (
-    "password", "favourite colour", "nickname", "home town", "codename", "call sign", "owner", "director", "partner",
-    "supplier", "birthplace", "teacher", "main product", "mascot", "guardian", "secretary", "successor", "rival",
-    "architect", "sponsor", "capital", "flower", "instrument", "chief engineer", "meeting place", "contact person",
-)  # fmt: skip
-DATE_ATTRIBUTES = (
-    "deadline", "date of birth", "opening day", "inspection date", "founding date", "renewal date", "delivery date",
-    "wedding day", "expiry date", "launch date",
-)  # fmt: skip
-STATEMENTS = (
-    "The {attr} of {ent} is {val}.",
-    "{ent}'s {attr} is {val}.",
-    "The {attr} for {ent} is {val}.",
-    "It is noted that the {attr} of {ent} is {val}.",
-    "For {ent}, the {attr} is {val}.",
-    "The {attr} of {ent} was {val}.",
-    "According to the register, the {attr} of {ent} is {val}.",
-    "{ent} has {val} as {attr}.",
-    "The {attr} assigned to {ent} is {val}.",
-    "Please remember that the {attr} of {ent} is {val}.",
-    "{ent} was given the {attr} {val}.",
-    "In the case of {ent}, {val} is the {attr}.",
-    "{val} is the {attr} of {ent}.",
-    "{ent}: {attr} {val}.",
-    "{attr} of {ent}: {val}.",
-    "We set the {attr} of {ent} to {val}.",
-)
-QUESTIONS = (
-    "What is the {attr} of {ent}?",
-    "What is {ent}'s {attr}?",
-    "What was the {attr} of {ent}?",
-    "What is the {attr} for {ent}?",
-    "Tell me the {attr} of {ent}.",
-    "Give the {attr} of {ent}.",
-    "Which {attr} does {ent} have?",
-    "What {attr} was assigned to {ent}?",
-    "{ent}: what is the {attr}?",
-    "What does the text say about the {attr} of {ent}?",
-    "What {attr} does {ent} have?",
-)
-HELD_OUT_STATEMENTS = (
-    "The {attr} belonging to {ent} is {val}.",
-    "Records show that {ent} has the {attr} {val}.",
-    "As of today, the {attr} of {ent} stands at {val}.",
-)
-HELD_OUT_QUESTIONS = (
-    "Can you tell me the {attr} of {ent}?",
-    "Which is the {attr} of {ent}?",
-    "According to the document, what is {ent}'s {attr}?",
-)
-PASSKEYS = (
-    "The pass key is {val}. Remember it. {val} is the pass key.",
-    "The secret code is {val}. Do not forget it.",
-    "Remember this number: {val}. The number is {val}.",
-)
-PASSKEY_QUESTIONS = (
-    ("What is the pass key?", "What is the pass key that was mentioned?"),
-    ("What is the secret code?", "Which secret code is given?"),
-    ("What is the number to remember?", "Which number should be remembered?"),
-)
-RELATIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("{a} was born in {place} in {year}.",
-     (("Where was {a} born?", "{place}"), ("When was {a} born?", "{year}"), ("In what year was {a} born?", "{year}"))),
-    ("{a} works as a {job} in {place}.",
-     (("Where does {a} work?", "{place}"), ("What does {a} work as?", "a {job}"), ("What is the job of {a}?", "{job}"))),
-    ("The {thing} is kept at {place}, shelf {n}.",
-     (("Where is the {thing} kept?", "{place}, shelf {n}"), ("On which shelf is the {thing}?", "{n}"))),
-    ("In {year}, {a} bought {n} {thing}s from {b}.",
-     (("Who bought {n} {thing}s?", "{a}"), ("From whom did {a} buy the {thing}s?", "{b}"),
-      ("How many {thing}s did {a} buy?", "{n}"), ("When did {a} buy the {thing}s?", "{year}"))),
-    ("{a} is married to {b}.", (("Who is married to {a}?", "{b}"), ("Who is {a} married to?", "{b}"))),
-    ("The {thing} belongs to {a}.", (("Who does the {thing} belong to?", "{a}"), ("Who owns the {thing}?", "{a}"))),
-    ("{a} founded the {place} Society in {year}.",
-     (("Who founded the {place} Society?", "{a}"), ("When was the {place} Society founded?", "{year}"))),
-    ("The train to {place} leaves from platform {n}.",
-     (("From which platform does the train to {place} leave?", "{n}"), ("Where does the train from platform {n} go?", "{place}"))),
-    ("{a} lives at {n} {place} Road.", (("Where does {a} live?", "{n} {place} Road"), ("What is the address of {a}?", "{n} {place} Road"))),
-    ("The {place} bridge was built in {year} by {a}.",
-     (("Who built the {place} bridge?", "{a}"), ("When was the {place} bridge built?", "{year}"))),
-)  # fmt: skip
-JOBS = tuple(["baker", "carpenter", "teacher", "nurse", "pilot", "lawyer", "painter", "farmer", "sailor", "clerk", "judge", "miner", "tailor", "chemist", "gardener", "librarian", "driver", "mechanic", "surgeon", "printer"])  # fmt: skip
-COLOURS = ["red", "blue", "green", "white", "black", "grey", "yellow", "brown", "purple", "silver", "golden", "amber"]
-THINGS = [
-    "lamp",
-    "clock",
-    "anchor",
-    "ladder",
-    "barrel",
-    "violin",
-    "mirror",
-    "basket",
-    "saddle",
-    "compass",
-    "lantern",
-    "rope",
-    "wheel",
-    "statue",
-    "kettle",
-    "map",
-]
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{3,10}\b")
 
@@ -177,9 +76,11 @@ class FactMaker:
     Args:
         names: the pool.
         held_out: use the phrasings that training never sees.
+        varied: put most phrasings together from parts (training only).
     """
 
-    def __init__(self, names: Sequence[str], held_out: bool = False) -> None:
+    def __init__(self, names: Sequence[str], held_out: bool = False, varied: bool = False) -> None:
+        self.varied = varied
         self.names = list(names)
         self.statements = HELD_OUT_STATEMENTS if held_out else STATEMENTS
         self.questions = HELD_OUT_QUESTIONS if held_out else QUESTIONS
@@ -212,12 +113,21 @@ class FactMaker:
         kind = rng.random()
         return rng.choice(NUMBER_ATTRIBUTES if kind < 0.65 else WORD_ATTRIBUTES if kind < 0.88 else DATE_ATTRIBUTES)
 
-    def attribute_fact(self, rng: Random, entity: str | None = None, attribute: str | None = None) -> Fact:
+    def attribute_fact(
+        self, rng: Random, entity: str | None = None, attribute: str | None = None, value: str | None = None
+    ) -> Fact:
         entity, attribute = entity or self.entity(rng), attribute or self.attribute(rng)
-        value = self.value(rng, attribute)
+        value = value or self.value(rng, attribute)
         words = {"ent": entity, "attr": attribute, "val": value}
-        statement = rng.choice(self.statements).format(**words)
-        question = rng.choice(self.questions).format(**words)
+        if self.varied and rng.random() < 0.75:
+            form = rng.choice(FORMS).format(**words, verb=rng.choice(VERBS))
+            statement = rng.choice(OPENINGS) + form + "."
+        else:
+            statement = rng.choice(self.statements).format(**words)
+        if self.varied and rng.random() < 0.6:
+            question = rng.choice(ASKING).format(x=rng.choice(ASKED).format(**words))
+        else:
+            question = rng.choice(self.questions).format(**words)
         return Fact(_upper_first(statement), ((_upper_first(question), value),), entity, attribute)
 
     def relation_fact(self, rng: Random) -> Fact:

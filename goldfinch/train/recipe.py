@@ -50,6 +50,10 @@ class Recipe:
         answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
         precision: "float32" or "bfloat16" (autocast).
         seed: of weights and data.
+        start: model directory whose weights to start from, instead of random ones.
+        varied_phrasings: facts are phrased from parts, in thousands of ways.
+        absent_questions: share of facts sequences with a question that the text does not answer.
+        keep_unanswerable: share of the unanswerable questions of `qa` that is used.
     """
 
     name: str
@@ -67,6 +71,10 @@ class Recipe:
     question_weight: float = 0.3
     precision: str = "float32"
     seed: int = 1
+    start: str = ""
+    varied_phrasings: bool = False
+    absent_questions: float = 0.2
+    keep_unanswerable: float = 1.0
     save_seconds: float = 120.0
     corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
 

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint import check_weights, read_weights
 from ..errors import CheckpointError
 from ..model import LanguageModel, cross_entropy
+from ..model_directory import WEIGHTS_FILE, find_model
 from ..template import PromptTemplate
 from ..tokenizer import Tokenizer, read_tokenizer
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
@@ -69,6 +71,10 @@ def train(
     data = TrainingData(data_directory, recipe, tokenizer, TEMPLATE)
     torch.manual_seed(recipe.seed)
     model = LanguageModel(replace(recipe.model, vocab_size=tokenizer.vocab_size))
+    if recipe.start:
+        start = read_weights(find_model(recipe.start).path / WEIGHTS_FILE)
+        check_weights(start, model.state_dict())
+        model.load_state_dict(start)
     optimizer = build_optimizer(model, recipe)
     checkpoint = run_directory / "checkpoint.pt"
     step = _resume(checkpoint, model, optimizer)

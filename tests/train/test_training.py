@@ -77,6 +77,13 @@ def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp
         train(other, corpora, tmp_path / "cut", compile_model=False)
 
 
+def test_a_run_can_start_from_a_model(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    first = train(recipe, corpora, tmp_path / "first", compile_model=False)
+    second = replace(recipe, start=str(first), learning_rate=0.0, final_learning_rate=0.0)
+    again = train(second, corpora, tmp_path / "second", compile_model=False)
+    assert load_model(again).card.model_fingerprint == load_model(first).card.model_fingerprint
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_loss_falls(precision: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
     longer = replace(recipe, stages=(Stage(40 * 96 * 4, 96, 4, {"text": 1.0}),), precision=precision)
@@ -129,6 +136,24 @@ def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
         assert all(value in register for _, value in pairs)
 
 
+def test_phrasings_are_varied_and_leave_the_held_out_words_alone() -> None:
+    maker = FactMaker(["Harwick", "Mersey"], varied=True)
+    facts = [maker.attribute_fact(Random(seed)) for seed in range(400)]
+    assert all(value in f.statement for f in facts for _, value in f.questions)
+    shapes = {f.statement.replace(f.subject, "").replace(f.attribute or "", "") for f in facts}
+    assert len(shapes) > 300
+    seen = " ".join(f.statement + " " + f.questions[0][0] for f in facts)
+    for phrase in (
+        "stands at",
+        "belonging to",
+        "Records show",
+        "Can you tell",
+        "Which is the",
+        "According to the document",
+    ):
+        assert phrase not in seen
+
+
 def test_names_and_documents_are_split() -> None:
     text = (SAMPLES / "us-constitution.txt").read_text()
     seen, unseen = harvest_names([text], held_out=False), harvest_names([text], held_out=True)
@@ -141,6 +166,8 @@ def test_names_and_documents_are_split() -> None:
 
 
 def test_the_shipped_recipe_reads() -> None:
+    for path in RECIPES.glob("*.toml"):
+        assert read_recipe(path).name == "gf-mini"
     recipe = read_recipe(RECIPES / "gf-mini.toml")
     assert recipe.model.model_type == "goldfinch"
     rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
