@@ -10,7 +10,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 SAMPLE ?= docs/samples/lighthouse-handbook.txt
-QUESTION ?= How tall is the tower of Kerrow lighthouse?
+QUESTION ?= What is the code of the key cabinet?
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
