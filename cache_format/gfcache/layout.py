@@ -62,6 +62,8 @@ KINDS = (
     SOURCE_TEXT,
     DROPPED_TOKENS,
 )
+# dtypes of the kinds that hold no floating-point values.
+INTEGER_DTYPES = {TOKEN_IDS: ("u16", "u32"), SOURCE_TEXT: ("u8",), DROPPED_TOKENS: ("u32",)}
 # Kinds whose size grows with the document; the others are the fixed part.
 PER_TOKEN_KINDS = (TOKEN_IDS, COMPRESSED_K, ATTENTION_KV, SOURCE_TEXT, DROPPED_TOKENS)
 # Tokens of one compressed_k section: a reader can take a long document in pieces.

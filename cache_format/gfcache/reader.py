@@ -94,6 +94,9 @@ class CacheFile:
             if section.raw_bytes > limit:
                 raise self._damaged("R11", f"section {section.name!r} of {section.raw_bytes} bytes", f"at most {limit}")
             if section.kind in layout.KINDS:
+                dtypes = layout.INTEGER_DTYPES.get(section.kind, layout.FLOAT_DTYPES)
+                if section.dtype not in dtypes:
+                    raise self._damaged("R12", f"section {section.name!r} in {section.dtype}", " or ".join(dtypes))
                 shape = expected_shape(self.header, section)
                 if shape is not None and shape != section.shape:
                     raise self._damaged("R12", f"section {section.name!r} of shape {section.shape}", shape)

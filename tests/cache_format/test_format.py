@@ -214,6 +214,7 @@ def test_r6_json(tmp_path: Path) -> None:
         (["sections", 0, "stored_bytes"], 1 << 62, "R10"),
         (["sections", 1, "shape"], [T, 4, 1, 1, 1, 1], "R11"),
         (["sections", 1, "raw_bytes"], 5, "R11"),
+        (["sections", 0, "dtype"], "f16", "R12"),
         (["sections", 2, "shape"], [2, 1, 32, 128], "R12"),
         (["model", "config", "d_model"], 128, "R12"),
         (["model", "config", "n_layer"], "three", "R7"),
