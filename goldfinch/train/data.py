@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import GoldFinchError
 from ..template import PromptTemplate
 from .corpora import is_held_out_document, read_records
-from .facts import NOT_STATED, FactMaker, harvest_names, plant
+from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
 from .recipe import Recipe, Stage
 
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
@@ -50,7 +50,8 @@ class TrainingData:
             for record in read_records(directory / f"{name}.jsonl.zst")
             if len(record["text"]) > 400 and not is_held_out_document(record["title"])
         ]
-        self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False), varied=recipe.varied_phrasings)
+        fragments = harvest_fragments(self.texts[:400]) if recipe.varied_phrasings else []
+        self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False), fragments=fragments)
         tasks = {task for stage in recipe.stages for task in stage.mixture}
         unknown = sorted(tasks - set(TASKS))
         if unknown:

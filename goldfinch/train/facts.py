@@ -27,12 +27,12 @@ from .phrasings import (
     PASSKEY_QUESTIONS,
     PASSKEYS,
     QUESTIONS,
-    RELATIONS,
     STATEMENTS,
     THINGS,
     VERBS,
     WORD_ATTRIBUTES,
 )
+from .relations import ANIMALS, BUILDINGS, MATERIALS, MONEY, OFFICES, PARTS, RELATIONS, SUBJECTS, TRANSPORTS, VESSELS
 
 NOT_STATED = "Not stated."
 
@@ -70,17 +70,30 @@ def harvest_names(texts: Sequence[str], held_out: bool) -> list[str]:
     return sorted(name for name in found if is_held_out(name) == held_out)
 
 
+_FRAGMENT = re.compile(r"(?<= )[a-z]{2,9}(?: [a-z]{2,9}){0,2}(?= )")
+
+
+def harvest_fragments(texts: Sequence[str]) -> list[str]:
+    """Runs of one to three lower-case words, sorted and unique: fillers for phrasings that no list could foresee."""
+    found: set[str] = set()
+    for text in texts:
+        found.update(_FRAGMENT.findall(text))
+    return sorted(found)
+
+
 class FactMaker:
     """Makes facts from a pool of names.
 
     Args:
         names: the pool.
         held_out: use the phrasings that training never sees.
-        varied: put most phrasings together from parts (training only).
+        fragments: words to fill phrasings with; when there are any, most phrasings are put together from parts
+            (training only).
     """
 
-    def __init__(self, names: Sequence[str], held_out: bool = False, varied: bool = False) -> None:
-        self.varied = varied
+    def __init__(self, names: Sequence[str], held_out: bool = False, fragments: Sequence[str] = ()) -> None:
+        self.varied = bool(fragments)
+        self.fragments = list(fragments)
         self.names = list(names)
         self.statements = HELD_OUT_STATEMENTS if held_out else STATEMENTS
         self.questions = HELD_OUT_QUESTIONS if held_out else QUESTIONS
@@ -107,9 +120,26 @@ class FactMaker:
             return self.name(rng) if rng.random() < 0.6 else f"{self.name(rng)} {self.name(rng)}"
         if rng.random() < 0.1:
             return f"{rng.choice('ABCDEFGHJKLMNPRSTUVWXYZ')}{rng.choice('ABCDEFGHJKLMNPRSTUVWXYZ')}{digits(rng, 4)}"
+        if self.varied and rng.random() < 0.1:
+            return self.quantity(rng)
         return digits(rng, rng.choice((2, 3, 4, 5, 5, 5, 6, 7)))
 
+    def quantity(self, rng: Random) -> str:
+        """A time, a sum, a decimal or a number with its unit."""
+        kind = rng.randrange(5)
+        if kind == 0:
+            return f"{rng.randint(1, 23)}:{rng.choice(('00', '15', '30', '45', '20', '50'))}"
+        if kind == 1:
+            return f"{digits(rng, rng.randint(1, 3))}.{rng.randint(1, 99)}"
+        if kind == 2:
+            return f"${digits(rng, rng.randint(1, 4))}"
+        if kind == 3:
+            return f"{rng.randint(1, 99)} {rng.choice(('percent', 'metres', 'years', 'miles', 'tons', 'hours', 'kg'))}"
+        return f"{rng.randint(1, 999)},{rng.randint(100, 999)}"
+
     def attribute(self, rng: Random) -> str:
+        if self.varied and rng.random() < 0.12:
+            return rng.choice(self.fragments)
         kind = rng.random()
         return rng.choice(NUMBER_ATTRIBUTES if kind < 0.65 else WORD_ATTRIBUTES if kind < 0.88 else DATE_ATTRIBUTES)
 
@@ -120,7 +150,8 @@ class FactMaker:
         value = value or self.value(rng, attribute)
         words = {"ent": entity, "attr": attribute, "val": value}
         if self.varied and rng.random() < 0.75:
-            form = rng.choice(FORMS).format(**words, verb=rng.choice(VERBS))
+            fill = {"filler": rng.choice(self.fragments), "filler2": rng.choice(self.fragments)}
+            form = rng.choice(FORMS).format(**words, verb=rng.choice(VERBS), **fill)
             statement = rng.choice(OPENINGS) + form + "."
         else:
             statement = rng.choice(self.statements).format(**words)
@@ -130,18 +161,49 @@ class FactMaker:
             question = rng.choice(self.questions).format(**words)
         return Fact(_upper_first(statement), ((_upper_first(question), value),), entity, attribute)
 
+    def person(self, rng: Random) -> str:
+        kind = rng.random()
+        if kind < 0.75:
+            return f"{self.name(rng)} {self.name(rng)}"
+        if kind < 0.87:
+            return f"{rng.choice(('Mr', 'Mrs', 'Doctor', 'Sir', 'Lady', 'Professor', 'Captain'))} {self.name(rng)}"
+        return f"{chr(65 + rng.randrange(26))}. {self.name(rng)}" if kind < 0.92 else self.name(rng)
+
     def relation_fact(self, rng: Random) -> Fact:
-        statement, questions = rng.choice(RELATIONS)
+        statements, questions = rng.choice(RELATIONS)
+        hours = ("noon", "midnight", "half past {}", "{} o'clock", "{}:30", "{} in the morning", "quarter to {}")
+        described = rng.random() < 0.4
         words = {
-            "a": f"{self.name(rng)} {self.name(rng)}",
-            "b": f"{self.name(rng)} {self.name(rng)}",
+            "a": self.person(rng),
+            "b": self.person(rng),
             "place": self.name(rng),
+            "place2": self.name(rng),
             "year": str(rng.randint(1500, 2025)),
+            "date": f"{rng.randint(1, 28)} {rng.choice(MONTHS)} {rng.randint(1800, 2030)}",
+            "hour": rng.choice(hours).format(rng.randint(1, 12)),
+            "hour2": rng.choice(hours).format(rng.randint(1, 12)),
             "job": rng.choice(JOBS),
             "thing": f"{rng.choice(COLOURS)} {rng.choice(THINGS)}",
+            "building": f"{self.name(rng)} {rng.choice(BUILDINGS)}" if described else rng.choice(BUILDINGS),
+            "office": rng.choice(OFFICES) + (f" of {self.name(rng)}" if described else ""),
+            "vessel": rng.choice(VESSELS),
+            "parts": rng.choice(PARTS),
+            "material": rng.choice(MATERIALS),
+            "money": rng.choice(MONEY),
+            "transport": rng.choice(TRANSPORTS),
+            "subject": rng.choice(SUBJECTS),
+            "animal": rng.choice(ANIMALS),
+            "title": f"The {rng.choice(COLOURS).title()} {rng.choice(THINGS).title()}",
             "n": str(rng.randint(2, 400)),
         }
-        pairs = tuple((q.format(**words), a.format(**words)) for q, a in questions)
+        if rng.random() < 0.6:  # the words that a statement leaves open stay open in its questions
+            statement = rng.choice(statements)
+        else:
+            statement = rng.choice(statements)
+            opening = rng.choice(OPENINGS)
+            statement = opening + (statement if not opening or statement[0] == "{" else _lower_first(statement))
+        asked = [(q, answer) for group, answer in questions for q in group if _answerable(statement, q, answer)]
+        pairs = tuple((_upper_first(q.format(**words)), a.format(**words)) for q, a in asked)
         return Fact(_upper_first(statement.format(**words)), pairs, words["a"])
 
     def passkey_fact(self, rng: Random) -> Fact:
@@ -154,16 +216,19 @@ class FactMaker:
         out: list[Fact] = []
         shared = self.attribute(rng) if rng.random() < 0.4 else None
         subjects: set[str] = set()
+        asked: set[str] = set()
         while len(out) < count:
             kind = rng.random()
-            if kind < 0.07:
+            if kind < 0.06:
                 fact = self.passkey_fact(rng)
-            elif kind < 0.25:
+            elif kind < (0.42 if self.varied else 0.25):
                 fact = self.relation_fact(rng)
             else:
                 fact = self.attribute_fact(rng, attribute=shared if rng.random() < 0.6 else None)
-            if fact.subject not in subjects:
+            questions = {question for question, _ in fact.questions}
+            if fact.subject not in subjects and not questions & asked:
                 subjects.add(fact.subject)
+                asked |= questions
                 out.append(fact)
         return out
 
@@ -209,6 +274,14 @@ class FactMaker:
         return rng.choice(COLOURS) if field == "colour" else digits(rng, rng.choice((2, 3, 4, 5)))
 
 
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def _answerable(statement: str, question: str, answer: str) -> bool:
+    """Whether the statement has every word that the question and its answer speak of."""
+    return set(_SLOT.findall(question + answer)) <= set(_SLOT.findall(statement))
+
+
 def digits(rng: Random, count: int) -> str:
     """A number of `count` digits, the first one not zero."""
     return str(rng.randrange(10 ** (count - 1), 10**count))
@@ -216,6 +289,10 @@ def digits(rng: Random, count: int) -> str:
 
 def _upper_first(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
