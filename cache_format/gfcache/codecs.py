@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import layout
+
 ZSTD_LEVEL = 3
 # Compression must save at least this share, or the section stays raw (and can be mapped as it is).
 MIN_SAVING = 0.03
@@ -13,7 +15,9 @@ def encode(raw: bytes | memoryview, try_zstd: bool) -> tuple[str, bytes | memory
         import zstandard
 
         packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(raw)
-        if len(packed) <= len(raw) * (1 - MIN_SAVING):
+        # What a reader would refuse as a decompression bomb (rule R11) is stored raw.
+        readable = len(raw) <= layout.MAX_EXPANSION * len(packed) + layout.EXPANSION_SLACK_BYTES
+        if readable and len(packed) <= len(raw) * (1 - MIN_SAVING):
             return "zstd", packed
     return "raw", raw
 

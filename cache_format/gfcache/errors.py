@@ -5,6 +5,9 @@ CacheFormatError
 ├── DamagedCache          a reading rule of SPEC.md does not hold (truncated, altered, inconsistent)
 ├── UnsupportedVersion    a newer major version
 ├── UnsupportedSection    a required section of a kind, dtype or codec that this reader does not know
+├── CacheLocked           another process writes this file now
+├── ParentMissing         the base cache that this one continues is not there
+├── ParentChanged         the base cache is another file than the one that this one continues
 └── CacheWriteError       the file could not be written; nothing was left behind
 """
 
@@ -35,7 +38,8 @@ class NotACacheFile(CacheFormatError):
 
     def __init__(self, path: Path | str, found: bytes) -> None:
         self.found = found
-        super().__init__(path, f"not a .gfc cache file (begins with {found[:8]!r})")
+        what = f"begins with {found[:8]!r}" if found else "it is empty, a directory or a device"
+        super().__init__(path, f"not a .gfc cache file ({what})")
 
 
 class DamagedCache(CacheFormatError):
@@ -70,6 +74,44 @@ class UnsupportedSection(CacheFormatError):
     def __init__(self, path: Path | str, section: str, field: str, found: str, supported: tuple[str, ...]) -> None:
         self.section, self.field, self.found, self.supported = section, field, found, supported
         super().__init__(path, f"section {section!r} has {field} {found!r}, this reader knows {', '.join(supported)}")
+
+
+class CacheLocked(CacheFormatError):
+    """Another process writes this file now."""
+
+    hint = "wait until it has finished, or choose another output"
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, "another process is writing this file")
+
+
+class ParentMissing(CacheFormatError):
+    """The base cache that this one continues is not there.
+
+    Attributes:
+        parent: its name.
+        digest: its digest.
+    """
+
+    hint = "put the base cache back, or pre-fill the whole document without --base"
+
+    def __init__(self, path: Path | str, parent: str, digest: str) -> None:
+        self.parent, self.digest = parent, digest
+        super().__init__(path, f"its base cache {parent} (digest {digest[:16]}) is not there")
+
+
+class ParentChanged(CacheFormatError):
+    """The base cache is another file than the one that this one continues.
+
+    Attributes:
+        parent, found, expected: its name and the digests.
+    """
+
+    hint = "pre-fill this document again with --base, for the base cache was replaced"
+
+    def __init__(self, path: Path | str, parent: str, found: str, expected: str) -> None:
+        self.parent, self.found, self.expected = parent, found, expected
+        super().__init__(path, f"its base cache {parent} has digest {found[:16]}, expected {expected[:16]}")
 
 
 class CacheWriteError(CacheFormatError):

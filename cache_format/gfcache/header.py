@@ -68,7 +68,7 @@ class Header:
         template: prefix_fingerprint, document_start, document_end (token range of the document).
         numerics: device, compute_dtype, backend, threads, library; not part of the identity.
         source: name, sha256, bytes, modified_at of the document, or None.
-        parent: digest and tokens of a base cache, or None.
+        parent: the base cache that this one continues (digest, tokens, name, path), or None.
         created_at: UTC, ISO 8601.
         writer: program and version.
         sections: the table.
@@ -88,6 +88,11 @@ class Header:
     sections: tuple[Section, ...] = ()
     format_version: tuple[int, int] = (layout.FORMAT_MAJOR, layout.FORMAT_MINOR)
     digest: str = field(default="", compare=False)
+
+    @property
+    def first_token(self) -> int:
+        """First token of the file's own part: how many the parent holds, 0 without one."""
+        return 0 if self.parent is None else int(self.parent["tokens"])
 
     def of_kind(self, kind: str) -> list[Section]:
         return [section for section in self.sections if section.kind == kind]
@@ -148,6 +153,7 @@ def _check_identity(values: dict[str, Any]) -> None:
         holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
         _demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
     _check_source(values.get("source"))
+    _check_parent(values.get("parent"), values["tokens"])
     fingerprint = values["tokenizer"].get("fingerprint")
     _demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
     _demand(_is_count(values["tokenizer"].get("vocab_size")), "R7", "tokenizer.vocab_size", "a count")
@@ -163,6 +169,17 @@ def _check_source(source: dict[str, Any] | None) -> None:
     for name in ("name", "path", "sha256", "modified_at"):
         _demand(source.get(name) is None or isinstance(source[name], str), "R7", f"source.{name}", "a text or null")
     _demand(source.get("bytes") is None or _is_count(source["bytes"]), "R7", "source.bytes", "a count or null")
+
+
+def _check_parent(parent: dict[str, Any] | None, tokens: int) -> None:
+    if parent is None:
+        return
+    _demand(_is_digest(parent.get("digest")), "R7", f"parent.digest={parent.get('digest')!r:.80}", "64 hex digits")
+    for name in ("name", "path"):
+        holds = isinstance(parent.get(name), str) and 0 < len(parent[name]) <= layout.MAX_PATH_CHARACTERS
+        _demand(holds and "\0" not in parent[name], "R7", f"parent.{name}", "a text")
+    held = parent.get("tokens")
+    _demand(_is_count(held) and 0 < int(held or 0) < tokens, "R8", f"parent.tokens={held!r:.40}", f"1 to {tokens - 1}")
 
 
 def _parse_section(row: Any) -> Section:
@@ -197,7 +214,7 @@ def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
     config, kind = header.model["config"], section.kind
     get = _ConfigReader(config)
     if kind == layout.TOKEN_IDS:
-        return (header.tokens,)
+        return (header.tokens - header.first_token,)
     if kind == layout.COMPRESSED_K:
         start = section.token_start or 0
         count = min(layout.CHUNK_TOKENS, header.tokens - start)

@@ -21,6 +21,8 @@ MAX_SECTIONS = 65_536
 MAX_TOKENS = 1 << 40
 MAX_DIMENSIONS = 5
 MAX_NAME_CHARACTERS = 200
+MAX_PATH_CHARACTERS = 4096
+MAX_PARENTS = 16
 # A zstandard section may not claim more than this multiple of its stored bytes (plus a constant).
 MAX_EXPANSION = 1024
 EXPANSION_SLACK_BYTES = 1 << 20

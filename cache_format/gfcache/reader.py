@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +28,8 @@ class CacheFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe or device may never end
+            raise NotACacheFile(self.path, b"")
         self._stream = open(self.path, "rb")  # noqa: SIM115  closed by close()
         try:
             self.header, self._payload_start, self.file_bytes = self._read_header()
@@ -112,11 +115,17 @@ class CacheFile:
                 raise UnsupportedSection(self.path, section.name, field, found, supported)
 
     def _check_complete(self) -> None:
-        """Token ids must be there once, compressed_k must cover the document without gaps."""
-        if len(self.header.of_kind(layout.TOKEN_IDS)) != 1:
-            raise self._damaged("R13", f"{len(self.header.of_kind(layout.TOKEN_IDS))} token_ids sections", 1)
+        """Token ids must be there once, compressed_k must cover the file's own part without gaps."""
+        first = self.header.first_token
+        ids = self.header.of_kind(layout.TOKEN_IDS)
+        if len(ids) != 1:
+            raise self._damaged("R13", f"{len(ids)} token_ids sections", 1)
+        if (ids[0].token_start or 0) != first:
+            raise self._damaged("R13", f"token_ids from token {ids[0].token_start}", first)
+        if first and self.header.of_kind(layout.ATTENTION_KV):
+            raise self._damaged("R13", "attention_kv in a file with a parent", "none")
         chunks = sorted(self.header.of_kind(layout.COMPRESSED_K), key=lambda s: s.token_start or 0)
-        covered = 0
+        covered = first
         for chunk in chunks:
             if chunk.token_start != covered:
                 raise self._damaged("R13", f"compressed_k from token {chunk.token_start}", covered)
@@ -174,14 +183,3 @@ def _all_finite(array: np.ndarray, dtype: str) -> bool:
 def read_cache(path: Path | str) -> CacheFile:
     """Open a cache file and check its header, table and sizes. Sections are checked as they are read."""
     return CacheFile(path)
-
-
-def verify_cache(path: Path | str) -> Header:
-    """Read every section of a file, with all checks, and return its header."""
-    with CacheFile(path) as cache:
-        for section in cache.header.sections:
-            if section.kind in layout.KINDS and section.codec in layout.CODECS and section.dtype in layout.DTYPES:
-                cache.array(section)
-            else:  # optional and unknown: the checksum is all that can be checked
-                cache.stored(section)
-        return cache.header

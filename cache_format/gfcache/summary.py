@@ -22,6 +22,7 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
     per_token = sum(s.stored_bytes for s in header.sections if s.kind in layout.PER_TOKEN_KINDS)
     llama = llama_bytes_per_token(header.model["config"])
     bytes_per_token = per_token / header.tokens
+    earlier = [s for s in header.sections if s.position is not None and s.position != header.tokens]
     return {
         "schema_version": SCHEMA_VERSION,
         "format_version": "{}.{}".format(*header.format_version),
@@ -29,6 +30,8 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "bytes_total": bytes_total,
         "bytes_per_token": round(bytes_per_token, 3),
         "fixed_bytes": bytes_total - per_token,
+        "checkpoints": sorted({s.position for s in earlier if s.position is not None}),
+        "checkpoint_bytes": sum(s.stored_bytes for s in earlier),
         "llama_bytes_per_token": llama,
         "ratio_per_token": round(llama / bytes_per_token, 1),
         "ratio_total": round(llama * header.tokens / bytes_total, 1),

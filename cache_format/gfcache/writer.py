@@ -15,6 +15,11 @@ import numpy as np
 from . import codecs, layout
 from .errors import CacheWriteError
 from .header import Header, Section
+from .locks import output_lock
+
+
+def on_step(name: str) -> None:
+    """Called after every step of a write; the tests replace it to stop the process there."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +87,37 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
 
 
 def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -> Header:
-    """Write a cache file (mode 0600) atomically: temporary file, fsync, rename.
+    """Write a cache file (mode 0600) atomically: lock, temporary file, fsync, rename.
 
     Returns:
         the header as written, with its section table and digest.
 
     Raises:
+        CacheLocked: another process writes this file now.
         CacheWriteError: the folder is missing or not writable, the disk is full, ...; an existing file is
             untouched and no temporary file stays behind.
     """
     path = Path(path)
     header, parts = build_file(header, data)
+    with output_lock(path):
+        _replace(path, parts)
+    return header
+
+
+def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    temporary = None
     try:
         # mkstemp makes the file 0600: it holds the document's token ids in clear.
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise CacheWriteError(path, error) from error
-    try:
         with os.fdopen(handle, "wb") as stream:
+            on_step("created")
             for part in parts:
                 stream.write(part)
+                on_step("wrote")
             stream.flush()
+            on_step("flushed")
             os.fsync(stream.fileno())
+        on_step("synced")
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
@@ -111,11 +125,14 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
     except BaseException:
         _remove(temporary)
         raise
+    on_step("renamed")
     _sync_folder(path.parent)
-    return header
+    on_step("finished")
 
 
-def _remove(name: str) -> None:
+def _remove(name: str | None) -> None:
+    if name is None:
+        return
     with contextlib.suppress(OSError):
         os.unlink(name)
 

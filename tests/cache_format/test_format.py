@@ -330,3 +330,14 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(gfcache.CacheWriteError):
         gfcache.write_cache(tmp_path / "no" / "doc.gfc", header(), sections())
+
+
+def test_a_document_of_one_repeated_token_is_readable(tmp_path: Path) -> None:
+    """zstandard would shrink it beyond what a reader accepts (R11): it is stored raw."""
+    count = 4_000_000
+    ids = np.zeros(count, np.uint16)
+    template = {"prefix_fingerprint": "d" * 64, "document_start": 0, "document_end": count}
+    path = tmp_path / "x.gfc"
+    data = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True)]
+    gfcache.write_cache(path, header(tokens=count, template=template), data)
+    assert gfcache.verify_cache(path).tokens == count

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import gfcache
 import pytest
@@ -14,39 +12,7 @@ from gfcache.writer import build_file
 
 from gfcli.app import run
 from tests.cache_format.test_format import assemble, header, sections
-
-STRANGE: list[Any] = [
-    None, True, False, 0, 1, -1, 2**31, 2**63 - 1, 2**63, 2**200, 1.5, 1e300, "", "x", "a" * 64, [], [1], [[]], {}, {"a": 1},
-    "f32", "u16", "zstd", "raw", "prefill", "model", "token_ids", "wkv_state", [0], [300], [2**62, 2**62], [1] * 100,
-]  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a JSON value."""
-    out = [path] if path else []
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        out += places(child, (*path, key))
-    return out
-
-
-def changed(values: Any, rng: Random) -> Any:
-    """A copy with one to three places replaced, removed or copied from elsewhere."""
-    values = copy.deepcopy(values)
-    for _ in range(rng.randint(1, 3)):
-        found = places(values)
-        *parents, key = rng.choice(found)
-        target = values
-        for parent in parents:
-            target = target[parent]
-        kind = rng.random()
-        if kind < 0.15:
-            del target[key]
-        elif kind < 0.3 and isinstance(target, list):
-            target.append(copy.deepcopy(target[key]))
-        else:
-            target[key] = copy.deepcopy(rng.choice(STRANGE))
-    return values
+from tests.fuzz.mutations import changed
 
 
 def test_changed_headers_give_typed_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,154 @@
+"""Caches that continue a base cache: the parent is found, checked by its digest, and its part joined (SPEC 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import layout
+from .errors import DamagedCache, ParentChanged, ParentMissing
+from .header import Header
+from .reader import CacheFile
+from .writer import SectionData, write_cache
+
+
+def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
+    """The header field of a file at `child` that continues the first `tokens` tokens of `base`."""
+    path = os.path.relpath(base.path.absolute(), child.absolute().parent)
+    return {"digest": base.header.digest, "tokens": tokens, "name": base.path.name, "path": path}
+
+
+def open_parent(file: CacheFile) -> CacheFile:
+    """The base cache of a file that has one: at the noted place seen from the file, else beside it by name.
+
+    Raises:
+        ParentMissing, ParentChanged: naming it.
+        DamagedCache: it is damaged, or it is a cache of another model (R13).
+    """
+    note = file.header.parent
+    assert note is not None
+    found: CacheFile | None = None
+    for place in dict.fromkeys((file.path.parent / note["path"], file.path.parent / Path(note["name"]).name)):
+        try:
+            candidate = CacheFile(place)
+        except OSError:
+            continue
+        if candidate.header.digest == note["digest"]:
+            if found is not None:
+                found.close()
+            _check_fits(file, candidate)
+            return candidate
+        if found is None:
+            found = candidate
+        else:
+            candidate.close()
+    if found is None:
+        raise ParentMissing(file.path, note["path"], note["digest"])
+    digest = found.header.digest
+    found.close()
+    raise ParentChanged(file.path, note["path"], digest, note["digest"])
+
+
+def _check_fits(file: CacheFile, parent: CacheFile) -> None:
+    own, other = file.header, parent.header
+    same = (
+        own.model["prefill_fingerprint"] == other.model["prefill_fingerprint"]
+        and own.tokenizer.get("fingerprint") == other.tokenizer.get("fingerprint")
+        and own.template["prefix_fingerprint"] == other.template["prefix_fingerprint"]
+        and own.model["config"] == other.model["config"]
+        and own.first_token <= other.tokens
+    )
+    if not same:
+        parent.close()
+        raise DamagedCache(file.path, "R13", f"a parent of another model, {parent.path.name}", "one of this model")
+
+
+def whole_array(file: CacheFile, kind: str, depth: int = 0) -> tuple[np.ndarray, str]:
+    """A per-token kind over all tokens of the document, the parents' part included, and its dtype name.
+
+    Args:
+        kind: layout.TOKEN_IDS (1 axis) or layout.COMPRESSED_K (rows).
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache: see `open_parent`.
+    """
+    if depth > layout.MAX_PARENTS:
+        raise DamagedCache(file.path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+    sections = file.header.of_kind(kind)
+    if not sections:
+        raise DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
+    dtype = sections[0].dtype
+    if any(section.dtype != dtype for section in sections):
+        raise DamagedCache(file.path, "R13", f"{kind} in several dtypes", "one dtype")
+    parts = file.arrays_of_kind(kind)
+    if file.header.parent is not None:
+        with open_parent(file) as parent:
+            inherited, parent_dtype = whole_array(parent, kind, depth + 1)
+            if parent_dtype != dtype:
+                raise DamagedCache(file.path, "R13", f"{kind} in {dtype}, its parent's in {parent_dtype}", "one dtype")
+            parts.insert(0, inherited[: file.header.first_token])
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), dtype
+
+
+def verify_cache(path: Path | str) -> Header:
+    """Read every section of a file and of the parents that it needs, with all checks, and return its header."""
+    with CacheFile(path) as cache:
+        _verify(cache, 0)
+        return cache.header
+
+
+def _verify(cache: CacheFile, depth: int) -> None:
+    if depth > layout.MAX_PARENTS:
+        raise DamagedCache(cache.path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+    for section in cache.header.sections:
+        if section.kind in layout.KINDS and section.codec in layout.CODECS and section.dtype in layout.DTYPES:
+            cache.array(section)
+        else:  # optional and unknown: the checksum is all that can be checked
+            cache.stored(section)
+    if cache.header.parent is not None:
+        with open_parent(cache) as parent:
+            _verify(parent, depth + 1)
+
+
+def flatten_cache(path: Path | str, out: Path | str) -> Header:
+    """Write a file that stands alone from one that continues a base cache.
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
+    """
+    with CacheFile(path) as file:
+        data: list[SectionData] = []
+        joined: set[str] = set()
+        for section in file.header.sections:
+            if section.kind not in (layout.TOKEN_IDS, layout.COMPRESSED_K):
+                data.append(
+                    SectionData(
+                        section.name,
+                        section.kind,
+                        section.dtype,
+                        file.array(section),
+                        depends_on=section.depends_on,
+                        required=section.required,
+                        position=section.position,
+                        token_start=section.token_start,
+                        layer=section.layer,
+                    )
+                )
+            elif section.kind not in joined:
+                joined.add(section.kind)
+                data += _joined(file, section.kind)
+        return write_cache(out, dataclasses.replace(file.header, parent=None, sections=()), data)
+
+
+def _joined(file: CacheFile, kind: str) -> list[SectionData]:
+    array, dtype = whole_array(file, kind)
+    if kind == layout.TOKEN_IDS:
+        return [SectionData(kind, kind, dtype, array, token_start=0, try_zstd=True)]
+    return [
+        SectionData(f"{kind}/{start}", kind, dtype, array[start : start + layout.CHUNK_TOKENS], token_start=start)
+        for start in range(0, len(array), layout.CHUNK_TOKENS)
+    ]
