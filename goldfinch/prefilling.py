@@ -9,7 +9,7 @@ compressed_k per token, the final layer states, and the residual stream at the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from .config import ModelConfig
 from .errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from .model import LanguageModel
 from .template import PromptTemplate
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 # Tokens per block: large enough for the matrix products, small enough for the caches of the processor.
 BLOCK_TOKENS = 512
@@ -38,6 +41,7 @@ def prefill(
     source: dict[str, Any] | None = None,
     checkpoints: Sequence[int] = (),
     base: DocumentCache | None = None,
+    journal: Journal | None = None,
 ) -> DocumentCache:
     """Pre-fill a document.
 
@@ -52,6 +56,7 @@ def prefill(
         base: a cache of this model whose document begins alike: what its checkpoints allow is taken over instead of
             computed again (`reusable_tokens` tells how much). Blocks start at the same places, so the result
             equals a run without it bit for bit.
+        journal: notes the way, so that a killed run can go on.
 
     Returns:
         the cache, on the model's device; memory beyond it is constant in T.
@@ -71,23 +76,13 @@ def prefill(
     try:
         with torch.no_grad():
             run = _Run(model, token_ids.to(model.device), block_tokens, frozenset(checkpoints))
+            run.document_range, run.source = document_range or (0, T), source
             if base is not None:
                 run.take_over(base)
-            run.finish(progress)
+            run.finish(progress, journal)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
-    assert run.tail is not None
-    return DocumentCache(
-        token_ids=run.token_ids,
-        compressed_k=run.compressed_k,
-        state=run.state,
-        tail_hidden=run.tail,
-        document_range=document_range or (0, T),
-        identity=identity_of(model),
-        numerics=numerics_of(model),
-        source=source,
-        checkpoints=tuple(run.checkpoints),
-    )
+    return run.cache()
 
 
 class _Run:
@@ -95,6 +90,8 @@ class _Run:
 
     def __init__(self, model: LanguageModel, token_ids: Tensor, block_tokens: int, wanted: frozenset[int]) -> None:
         self.model, self.token_ids, self.block_tokens, self.wanted = model, token_ids, block_tokens, wanted
+        self.document_range, self.source = (0, token_ids.shape[1]), cast(dict[str, Any] | None, None)
+        self.identity, self.numerics = identity_of(model), numerics_of(model)
         self.state = model.empty_state()
         self.tail: Tensor | None = None
         self.checkpoints: list[Checkpoint] = []
@@ -113,9 +110,27 @@ class _Run:
         if self.compressed_k is not None:
             assert base.compressed_k is not None
             self.compressed_k[:, :position] = base.compressed_k[:, :position]
-        self.checkpoints = [c for c in base.checkpoints if c.position <= position and c.position in self.wanted]
+        kept = {c.position: c for c in (*base.checkpoints, checkpoint) if c.position <= position}
+        self.checkpoints = [kept[p] for p in sorted(kept) if p in self.wanted]
 
-    def finish(self, progress: Progress | None) -> None:
+    def cache(self) -> DocumentCache:
+        """The cache of the tokens done so far."""
+        assert self.tail is not None
+        done = self.state.position
+        start, end = self.document_range
+        return DocumentCache(
+            token_ids=self.token_ids[:, :done],
+            compressed_k=None if self.compressed_k is None else self.compressed_k[:, :done],
+            state=self.state,
+            tail_hidden=self.tail,
+            document_range=(min(start, done), min(end, done)),
+            identity=self.identity,
+            numerics=self.numerics,
+            source=self.source,
+            checkpoints=tuple(c for c in self.checkpoints if c.position < done),
+        )
+
+    def finish(self, progress: Progress | None, journal: Journal | None) -> None:
         """Run the remaining blocks."""
         T, kept = self.token_ids.shape[1], self.model.config.tail_length
         for start in range(self.state.position, T, self.block_tokens):
@@ -130,17 +145,25 @@ class _Run:
                 self.checkpoints.append(Checkpoint(end, self.state, self.tail))
             if progress is not None:
                 progress(end, T)
+            if journal is not None and end < T:
+                journal.note(self.cache)
 
 
 def _shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int) -> Checkpoint | None:
     """The last position of `base`, checkpoint or end, up to which its tokens are those of `token_ids`."""
-    n = min(base.length, token_ids.shape[1])
-    differs = (base.token_ids[0, :n] != token_ids[0, :n]).nonzero()
-    shared = int(differs[0]) if len(differs) else n
+    differs = first_difference(base.token_ids, token_ids)
+    shared = min(base.length, token_ids.shape[1]) if differs is None else differs
     candidates = [*base.checkpoints, Checkpoint(base.length, base.state, base.tail_hidden)]
     # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
     fitting = [c for c in candidates if c.position <= shared and c.position % block_tokens == 0]
     return max(fitting, key=lambda c: c.position, default=None)
+
+
+def first_difference(a: Tensor, b: Tensor) -> int | None:
+    """Position of the first token that differs between (1, T) and (1, U) ids; None when one begins with the other."""
+    n = min(a.shape[1], b.shape[1])
+    differs = (a[0, :n].to(b.device) != b[0, :n]).nonzero()
+    return int(differs[0]) if len(differs) else None
 
 
 def reusable_tokens(base: DocumentCache, token_ids: Tensor, block_tokens: int = BLOCK_TOKENS) -> int:
