@@ -15,10 +15,13 @@ from .ask import ask
 from .change import append, truncate
 from .console import console
 from .diff import diff
+from .doctor import doctor
 from .eval import evaluate
+from .flatten import flatten
 from .inspect import inspect
 from .model import model_app
 from .prefill import prefill
+from .status import refresh, status
 from .train import train
 from .verify import verify
 
@@ -37,9 +40,13 @@ app.command()(verify)
 app.command()(diff)
 app.command()(append)
 app.command()(truncate)
+app.command()(flatten)
+app.command()(status)
+app.command()(refresh)
 app.add_typer(model_app, name="model")
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(doctor)
 
 
 class Terminated(BaseException):

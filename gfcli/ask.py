@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
+import gfcache
 import typer
 
 from .console import console
@@ -43,6 +44,12 @@ def ask(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a cache computed on another device kind or in another precision.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what the answer rests on: tokens, fingerprints, source; on stderr.")
+    ] = False,
+    require_cached: Annotated[
+        bool, typer.Option("--require-cached", help="Exit 10 when the source has changed since it was pre-filled.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="No question template: continue the text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     usage: Annotated[bool, typer.Option("-u", "--usage", help="Counts and timings on stderr.")] = False,
@@ -59,6 +66,8 @@ def ask(
       echo "When was it signed?" | gf ask --cache doc.gfc --json
 
       gf ask --cache doc.gfc
+
+      gf ask --cache doc.gfc --explain --require-cached "Who signed?"
     """
     sampling: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
@@ -72,13 +81,39 @@ def ask(
     if not interactive and not (question or raw):
         raise EmptyInput("the question is empty")
     started = time.perf_counter()
-    session = open_session(cache, model, device, dtype, parse_bytes(memory), strict)
+    memory_bytes = parse_bytes(memory)
+    if explain or require_cached:
+        _before(cache, model, explain and not as_json, require_cached)
+    session = open_session(cache, model, device, dtype, memory_bytes, strict)
     load_s = time.perf_counter() - started
+    found = _explanation(session, cache, as_json) if explain else None
     if interactive:
         _prompt(session, raw, sampling, usage)
         return
     assert question is not None
-    _answer(session, question, raw, sampling, as_json, no_stream, usage, load_s)
+    _answer(session, question, raw, sampling, as_json, no_stream, usage, load_s, found)
+
+
+def _before(cache: str, model: str | None, show: bool, require_cached: bool) -> None:
+    """What --explain and --require-cached say before anything is loaded."""
+    from goldfinch.model_directory import find_model
+
+    from . import explain as explaining
+
+    header = explaining.read_header(cache)
+    if show:
+        explaining.show_identity(header, find_model(model or find_model_of(header)))
+    if require_cached:
+        explaining.require_cached(cache, header)
+
+
+def _explanation(session: Session, cache: str, as_json: bool) -> dict[str, Any]:
+    from . import explain as explaining
+
+    found = explaining.explain(session, explaining.read_header(cache))
+    if not as_json:
+        explaining.show(found)
+    return found
 
 
 def open_session(
@@ -104,23 +139,9 @@ def open_cache_with_model(
     Raises:
         FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
     """
-    import gfcache
-
-    from goldfinch.errors import ModelNotFound
-    from goldfinch.model_directory import find_model_by_fingerprint
-
     with gfcache.read_cache(cache) as file:  # refuses a foreign or damaged file before torch is even imported
         header = file.header
-    if model is None:
-        card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
-        if card is None:
-            raise ModelNotFound(
-                f"no model here made this cache: it was written by {header.model.get('name')!r} "
-                f"({header.model['prefill_fingerprint'][:16]})",
-                hint="name the model directory with -m, or put it under GF_MODELS_DIR",
-            )
-        model = str(card.path)
-    loaded = load(model, device, dtype, header.numerics.get("compute_dtype"))
+    loaded = load(model or find_model_of(header), device, dtype, header.numerics.get("compute_dtype"))
 
     from goldfinch import open_cache
     from goldfinch.cache import numerics_difference
@@ -140,6 +161,25 @@ def open_cache_with_model(
     return loaded, opened
 
 
+def find_model_of(header: gfcache.Header) -> str:
+    """The directory of the model that wrote a cache.
+
+    Raises:
+        ModelNotFound: none here has its fingerprint.
+    """
+    from goldfinch.errors import ModelNotFound
+    from goldfinch.model_directory import find_model_by_fingerprint
+
+    card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
+    if card is None:
+        raise ModelNotFound(
+            f"no model here made this cache: it was written by {header.model.get('name')!r} "
+            f"({header.model['prefill_fingerprint'][:16]})",
+            hint="name the model directory with -m, or put it under GF_MODELS_DIR",
+        )
+    return str(card.path)
+
+
 def _answer(
     session: Session,
     question: str,
@@ -149,10 +189,14 @@ def _answer(
     no_stream: bool,
     show_usage: bool,
     load_s: float,
+    explanation: dict[str, Any] | None = None,
 ) -> None:
     if as_json or no_stream:
         answer = session.ask(question, raw=raw, **sampling)
-        print(json.dumps(answer_json(answer.text, answer.usage, load_s)) if as_json else answer.text, flush=True)
+        values = answer_json(answer.text, answer.usage, load_s)
+        if explanation is not None:
+            values["explain"] = explanation
+        print(json.dumps(values) if as_json else answer.text, flush=True)
     else:
         for piece in session.stream(question, raw=raw, **sampling):
             print(piece, end="", flush=True)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import gfcache
 import typer
 
 from .ask import open_cache_with_model
 from .console import console
 from .documents import read_document
 from .exits import CommandError
-from .options import DeviceOption, ModelOption, QuietOption, show_bytes
+from .options import CheckpointsOption, DeviceOption, ModelOption, QuietOption
+from .writing import Job, write
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from goldfinch.cache import DocumentCache
     from goldfinch.model import LanguageModel
 
 Output = Annotated[
     str | None, typer.Option("-o", "--output", metavar="FILE", help="Another file; by default the cache is replaced.")
 ]
-CheckpointsOption = Annotated[str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")]
 
 
 def append(
@@ -51,10 +49,12 @@ def append(
 
     console.quiet = quiet
     more = read_document(document)
-    loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
-    token_ids, span, text = appended(loaded, old, more.text)
-    source = changed_source(old, text, f"and {more.label}")
-    _write(Path(output or cache), loaded, old, token_ids, span, source, checkpoints)
+    path = Path(output or cache)
+    with gfcache.output_lock(path):
+        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
+        token_ids, span, text = appended(loaded, old, more.text)
+        source = changed_source(old, text, f"and {more.label}")
+        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints, (old,)))
 
 
 def truncate(
@@ -82,51 +82,28 @@ def truncate(
     console.quiet = quiet
     if (to_token is None) == (to_line is None):
         raise CommandError("name one of --to-token and --to-line")
-    loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
-    if to_token is not None:
-        token_ids, span, text = truncated_to_token(loaded, old, to_token)
-        note = f"first {to_token} tokens"
-    else:
-        assert to_line is not None
-        token_ids, span, text = truncated_to_line(loaded, old, to_line)
-        note = f"first {to_line} lines"
-    _write(Path(output or cache), loaded, old, token_ids, span, changed_source(old, text, note), checkpoints)
+    path = Path(output or cache)
+    with gfcache.output_lock(path):
+        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
+        if to_token is not None:
+            token_ids, span, text = truncated_to_token(loaded, old, to_token)
+            note = f"first {to_token} tokens"
+        else:
+            assert to_line is not None
+            token_ids, span, text = truncated_to_line(loaded, old, to_line)
+            note = f"first {to_line} lines"
+        source = changed_source(old, text, note)
+        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints, (old,)))
 
 
-def _write(
-    path: Path,
-    model: LanguageModel,
-    old: DocumentCache,
-    token_ids: Tensor,
-    span: tuple[int, int],
-    source: dict[str, object],
-    checkpoints: str,
-) -> None:
-    from goldfinch import prefill
+def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
     from goldfinch.cache import numerics_difference
-    from goldfinch.prefilling import plan_checkpoints, reusable_tokens
 
     if path.exists() and old.path is not None and not path.samefile(old.path):
         raise CommandError(f"{path} exists", hint="choose another output with -o")
-    tokens = token_ids.shape[1]
     if numerics_difference(old.numerics, model) is not None:
         console.warn(
             "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         )
-    reused = reusable_tokens(old, token_ids)
-    started = time.perf_counter()
-    with console.progress(path.name) as progress:
-        cache = prefill(
-            model,
-            token_ids,
-            progress=progress,
-            document_range=span,
-            source=source,
-            checkpoints=plan_checkpoints(model.config, tokens, checkpoints, model.emb.weight.element_size()),
-            base=old,
-        )
-    elapsed = time.perf_counter() - started
-    cache.save(path)
-    size = show_bytes(path.stat().st_size)
-    console.say(f"{path}: {tokens:,} tokens, {reused:,} of them taken over, {size}, {elapsed:.2f} s")
+    write(path, model, job)
     print(path)

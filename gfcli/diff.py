@@ -79,7 +79,9 @@ def _value(file: CacheFile, part: str, name: str) -> Any:
 
 def _first_divergent_token(a: CacheFile, b: CacheFile) -> int | None:
     """Position of the first token that differs or that only one has; None when the tokens are equal."""
-    one, other = (file.arrays_of_kind("token_ids")[0] for file in (a, b))
+    import gfcache
+
+    one, other = (gfcache.whole_array(file, "token_ids")[0] for file in (a, b))
     n = min(len(one), len(other))
     differs = (one[:n] != other[:n]).nonzero()[0]
     if len(differs):

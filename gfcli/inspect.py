@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .console import console
+from .exits import SOME_FAILED
 from .options import show_bytes
 
 
@@ -26,12 +28,29 @@ def inspect(
     """
     import gfcache
 
+    failures = 0
     for i, path in enumerate(files):
-        summary = gfcache.inspect_cache(path)
+        try:
+            summary = gfcache.inspect_cache(path)
+        except (OSError, gfcache.CacheFormatError) as error:
+            if len(files) == 1:
+                raise
+            failures += 1
+            console.error(error)
+            continue
         if as_json:
             print(json.dumps(summary))
         else:
             print(("\n" if i else "") + _text(summary))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _checkpoints(s: dict[str, Any]) -> str:
+    if not s["checkpoints"]:
+        return "none"
+    share = s["checkpoint_bytes"] / s["bytes_total"]
+    return f"{len(s['checkpoints'])}, {show_bytes(s['checkpoint_bytes'])} ({share:.0%} of the file)"
 
 
 def _text(s: dict[str, Any]) -> str:
@@ -42,7 +61,8 @@ def _text(s: dict[str, Any]) -> str:
         ("source", f"{source.get('name', 'unknown')}  ({source.get('bytes', 0):,} bytes, read {s['created_at']})"),
         ("tokens", f"{s['tokens']:,}"),
         ("per token", f"{s['bytes_per_token']:,.2f} bytes"),
-        ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header)"),
+        ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header, checkpoints)"),
+        ("checkpoints", _checkpoints(s)),
         (
             "against Llama",
             f"{s['ratio_per_token']:,.0f} times smaller per token, {s['ratio_total']:,.1f} times with the fixed part "
@@ -52,6 +72,9 @@ def _text(s: dict[str, Any]) -> str:
         ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
         ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
     ]  # fmt: skip
+    if s["parent"] is not None:
+        continued = f"the first {s['parent']['tokens']:,} tokens of {s['parent']['path']}, {s['parent']['digest'][:16]}"
+        rows.insert(2, ("continues", continued))
     lines = [f"{name:<14} {value}" for name, value in rows]
     lines += ["", f"{'section':<22} {'dtype':<5} {'shape':<18} {'codec':<5} {'raw bytes':>13} {'stored':>13}"]
     for row in s["sections"]:

@@ -23,6 +23,7 @@ DtypeOption = Annotated[
     str | None, typer.Option("--dtype", metavar="float32|bfloat16|float64", help="Precision of weights and arithmetic.")
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no remarks.")]
+CheckpointsOption = Annotated[str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")]
 
 
 def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:

@@ -54,6 +54,16 @@ def is_same_source(path: Path, source: dict[str, Any]) -> bool:
     return same_place or old.get("sha256") == source["sha256"]
 
 
+def check_folder(path: Path) -> None:
+    """Refuse an output in a folder that does not exist.
+
+    Raises:
+        CommandError: exit 2, with the way out.
+    """
+    if not path.parent.is_dir():
+        raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
+
+
 def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str) -> None:
     """Refuse to replace a file that is anything but this document's cache by this model.
 
@@ -61,8 +71,6 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         CommandError: exit 2, with the way out.
     """
     if not path.exists():
-        if not path.parent.is_dir():
-            raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
         return
     hint = "choose another output with -o, or replace it with --force"
     if path.is_dir():

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import gfcache
 import typer
 
+from .ask import open_cache_with_model
 from .console import console
 from .documents import STDIN, read_document
 from .exits import SOME_FAILED, CommandError, describe, exit_code
-from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, load, show_bytes
-from .outputs import check_replaceable, output_path
+from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, load
+from .outputs import check_folder, check_replaceable, output_path
+from .writing import check_not_parent, document_job, write
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -38,6 +40,14 @@ def prefill(
             "of the tokens' own bytes pays for, densest near the end.",
         ),
     ] = "auto",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="CACHE",
+            help="A cache that every document continues: each file stores its own part and a reference to it.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output made from something else.")] = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")
@@ -47,7 +57,8 @@ def prefill(
     """Read documents once, in linear time, and write a small cache file for each.
 
     doc.txt gives doc.gfc beside it. A document that changed since is computed from the last checkpoint before the
-    change, with the result of a cold run. The paths of the caches go to stdout. One document that fails does not
+    change, and a run that was interrupted goes on where it stopped, both with the result of a cold run; --force
+    computes everything again. The paths of the caches go to stdout. One document that fails does not
     stop the others (exit 3).
 
     Examples:
@@ -57,20 +68,22 @@ def prefill(
       gf prefill docs/*.txt -o caches/
 
       pdftotext report.pdf - | gf prefill - -o report.gfc
+
+      gf prefill --base handbook.gfc chapter*.txt
     """
     console.quiet = quiet
     if documents.count(STDIN) > 1:
         raise CommandError("- (stdin) is named more than once")
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
-    loaded = load(model, device, dtype)
+    loaded, parent = _load(model, device, dtype, base)
     taken: set[Path] = set()
     failures: list[BaseException] = []
     many = len(documents) > 1
     for name in documents:
         started = time.perf_counter()
         try:
-            report = _prefill_one(name, output, loaded, force, checkpoints, taken, many)
+            report = _prefill_one(name, output, loaded, force, checkpoints, parent, taken, many)
         except Exception as error:
             if not many and not jsonl:
                 raise
@@ -94,61 +107,34 @@ def _failed(name: str, error: BaseException, message: str) -> dict[str, Any]:
 
 
 def _prefill_one(
-    name: str, output: str | None, model: LanguageModel, force: bool, checkpoints: str, taken: set[Path], many: bool
+    name: str,
+    output: str | None,
+    model: LanguageModel,
+    force: bool,
+    checkpoints: str,
+    parent: DocumentCache | None,
+    taken: set[Path],
+    many: bool,
 ) -> dict[str, Any]:
-    from goldfinch import document_token_ids
-    from goldfinch import prefill as run_prefill
     from goldfinch.cache import identity_of
-    from goldfinch.prefilling import plan_checkpoints, reusable_tokens
 
     document = read_document(name)
     path = output_path(document, output, taken, many)
-    if not force:
-        check_replaceable(path, document.source, identity_of(model)["model"]["prefill_fingerprint"])
     taken.add(path)
-    token_ids, document_range = document_token_ids(model, document.text)
-    tokens = token_ids.shape[1]
-    trained = model.config.context_length
-    if tokens > trained:
-        console.warn(
-            f"{document.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer"
-        )
-    started = time.perf_counter()
-    base = None if force else _previous(path, model)
-    reused = 0 if base is None else reusable_tokens(base, token_ids)
-    with console.progress(document.label) as progress:
-        cache = run_prefill(
-            model,
-            token_ids,
-            progress=progress,
-            document_range=document_range,
-            source=document.source,
-            checkpoints=plan_checkpoints(model.config, tokens, checkpoints, model.emb.weight.element_size()),
-            base=base,
-        )
-    elapsed = time.perf_counter() - started
-    cache.save(path)
-    size = path.stat().st_size
-    taken_over = f", {reused:,} of them taken over" if reused else ""
-    console.say(f"{path}: {tokens:,} tokens{taken_over}, {show_bytes(size)}, {tokens / elapsed:,.0f} tok/s")
-    return {
-        "source": name,
-        "status": "ok",
-        "output": str(path),
-        "tokens": tokens,
-        "tokens_reused": reused,
-        "bytes": size,
-        "tok_s": round(tokens / elapsed, 1),
-    }
+    check_folder(path)
+    if parent is not None and parent.path is not None:
+        check_not_parent(path, parent.path)
+    with gfcache.output_lock(path):
+        if not force:
+            check_replaceable(path, document.source, identity_of(model)["model"]["prefill_fingerprint"])
+        job = document_job(document, model, checkpoints, parent)
+        return {"source": name} | write(path, model, job, fresh=force)
 
 
-def _previous(path: Path, model: LanguageModel) -> DocumentCache | None:
-    """The cache that is about to be refreshed, if going on from it gives the bits of a cold run."""
-    from goldfinch import GoldFinchError, open_cache
-    from goldfinch.cache import numerics_difference
-
-    try:
-        base = open_cache(path, model)
-    except (OSError, gfcache.CacheFormatError, GoldFinchError):
-        return None  # absent, damaged or another model's: computed afresh
-    return base if numerics_difference(base.numerics, model) is None else None
+def _load(
+    model: str | None, device: str, dtype: str | None, base: str | None
+) -> tuple[LanguageModel, DocumentCache | None]:
+    """The model, and the base cache if there is one (its model, unless another is named)."""
+    if base is None:
+        return load(model, device, dtype), None
+    return open_cache_with_model(base, model, device, dtype, strict=False)

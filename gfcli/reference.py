@@ -17,6 +17,9 @@ COMMANDS = (
     ("diff",),
     ("append",),
     ("truncate",),
+    ("flatten",),
+    ("status",),
+    ("refresh",),
     ("model",),
     ("model", "list"),
     ("model", "show"),
@@ -25,6 +28,7 @@ COMMANDS = (
     ("model", "init"),
     ("train",),
     ("eval",),
+    ("doctor",),
 )
 CODES = (
     (exits.OK, "done"),
@@ -35,13 +39,17 @@ CODES = (
         "empty document, an output that exists and was made from something else",
     ),
     (exits.SOME_FAILED, "several documents, some failed"),
-    (exits.NOT_FOUND, "a file or model that does not exist"),
-    (exits.DOES_NOT_BELONG, "the cache belongs to another model, tokenizer or template"),
+    (exits.NOT_FOUND, "a file, a model or the base of a cache that does not exist"),
+    (exits.DOES_NOT_BELONG, "the cache belongs to another model, tokenizer, template or base"),
     (exits.DAMAGED, "a damaged or foreign cache file, a damaged model directory"),
     (exits.UNSUPPORTED, "a cache file of a newer version"),
     (exits.MEMORY_DEVICE_DISK, "memory, device or disk: unwritable folder, full disk, no such GPU"),
-    (exits.LOCKED, "reserved: another process holds the lock"),
-    (exits.CONDITION_NOT_MET, "a condition that was asked for is not met: a replay or diff that finds a difference"),
+    (exits.LOCKED, "another process is writing this output"),
+    (
+        exits.CONDITION_NOT_MET,
+        "a condition that was asked for is not met: a replay, diff or self-check that finds a difference, "
+        "--fail-stale, --require-cached",
+    ),
     (exits.INTERRUPTED, "interrupted (Ctrl-C)"),
     (exits.TERMINATED, "terminated (SIGTERM)"),
 )

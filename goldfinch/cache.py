@@ -7,7 +7,7 @@ and the engine reads nothing but what is stored.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gfcache import Header, layout
 from torch import Tensor
 
 from . import version
-from .cache_sections import DTYPE_NAMES, SectionReader, pack
+from .cache_sections import DTYPE_NAMES, SectionReader, from_numpy, pack
 from .config import ModelConfig
 from .errors import CacheMismatch, DeviceError
 from .gold import GoldMemory
@@ -73,14 +73,27 @@ class DocumentCache:
         """T: tokens in the cache."""
         return self.token_ids.shape[1]
 
-    def save(self, path: str | Path, *, created_at: str | None = None) -> Header:
+    def save(
+        self, path: str | Path, *, created_at: str | None = None, parent: tuple[str | Path, int] | None = None
+    ) -> Header:
         """Write the cache to a file, atomically (mode 0600).
+
+        Args:
+            created_at: time stamp, UTC ISO 8601; now by default.
+            parent: (cache file, tokens): store only what follows the first `tokens` tokens, which that file holds,
+                and a reference to it.
 
         Raises:
             gfcache.CacheWriteError: the file could not be written; an existing one is untouched.
+            gfcache.CacheLocked: another process writes this file now.
         """
         config = ModelConfig.from_dict(self.identity["model"]["config"])
-        header = gfcache.write_cache(path, self._header(created_at), pack(self, config))
+        header, first = self._header(created_at), 0
+        if parent is not None:
+            first = parent[1]
+            with gfcache.read_cache(parent[0]) as base:
+                header = replace(header, parent=gfcache.parent_reference(base, first, Path(path)))
+        header = gfcache.write_cache(path, header, pack(self, config, first))
         self.path = Path(path)
         return header
 
@@ -191,11 +204,13 @@ def open_cache(path: str | Path, model: LanguageModel) -> DocumentCache:
 def _load(file: gfcache.CacheFile, model: LanguageModel) -> DocumentCache:
     header, config = file.header, model.config
     final = _load_checkpoint(file, model, header.tokens)
-    reader = SectionReader(file, model, header.tokens)
-    compressed_k = reader.tensor(layout.COMPRESSED_K, model.dtype)[None] if config.n_gold else None
+    compressed_k = None
+    if config.n_gold:
+        compressed_k = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K)).to(model.device, model.dtype)[None]
+    token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
     positions = sorted({s.position for s in header.of_kind(layout.TAIL_HIDDEN) if s.position is not None})
     return DocumentCache(
-        token_ids=reader.tensor(layout.TOKEN_IDS).to(torch.int64)[None],
+        token_ids=token_ids,
         compressed_k=compressed_k,
         state=final.state,
         tail_hidden=final.tail_hidden,

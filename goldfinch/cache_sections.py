@@ -22,13 +22,17 @@ TORCH_DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16
 DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 
-def pack(cache: DocumentCache, config: ModelConfig) -> list[SectionData]:
-    """The sections of a cache, in the order of SPEC section 3."""
-    ids = cache.token_ids[0].cpu().numpy()
+def pack(cache: DocumentCache, config: ModelConfig, first: int = 0) -> list[SectionData]:
+    """The sections of a cache, in the order of SPEC section 3.
+
+    Args:
+        first: tokens that a parent file holds; only the ones after it are packed.
+    """
+    ids = cache.token_ids[0, first:].cpu().numpy()
     id_dtype = "u16" if config.vocab_size <= 1 << 16 else "u32"
-    sections = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, id_dtype, ids, token_start=0, try_zstd=True)]
+    sections = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, id_dtype, ids, token_start=first, try_zstd=True)]
     if cache.compressed_k is not None:
-        for start in range(0, cache.length, layout.CHUNK_TOKENS):
+        for start in range(first, cache.length, layout.CHUNK_TOKENS):
             rows = cache.compressed_k[0, start : start + layout.CHUNK_TOKENS]
             sections.append(_section(f"compressed_k/{start}", layout.COMPRESSED_K, rows, token_start=start))
     attention = [(i, s) for i, s in enumerate(cache.state.layers) if s.keys.length]
@@ -48,6 +52,8 @@ def pack(cache: DocumentCache, config: ModelConfig) -> list[SectionData]:
             shift = _section(kind, kind, _stack(states, name), position=cache.length)
             sections.append(replace(shift, depends_on="model"))
     for checkpoint in cache.checkpoints:
+        if checkpoint.position <= first:  # the parent's
+            continue
         sections += _pack_checkpoint(checkpoint)
     return sections
 

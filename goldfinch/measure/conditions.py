@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gfkernels import dispatch
 
 from ..cache import numerics_of
 from ..model import LanguageModel
@@ -23,7 +24,7 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
         "version": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "model": card.name if card is not None else "unnamed",
         "model_type": config.model_type,
@@ -44,9 +45,26 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def processor_features() -> list[str]:
+    """Instructions for bf16 matrix products that this processor has, as Linux names them."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return []
+    return [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
+
+
+def kernel_backends() -> dict[str, str]:
+    """Which backend runs each op now, and why."""
+    asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
+    reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else "automatic"
+    return {"wkv6": f"{dispatch.choose_backend('wkv6')} ({reason}; here: {', '.join(dispatch.WKV6_BACKENDS)})"}

@@ -1,0 +1,35 @@
+"""gf flatten: a cache that stands alone. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import gfcache
+import typer
+
+from .exits import CommandError
+
+
+def flatten(
+    cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file that continues a base cache.")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Another file; by default it is replaced.")
+    ] = None,
+) -> None:
+    """Make a cache that continues a base cache stand alone. No model is loaded.
+
+    Examples:
+
+      gf flatten chapter1.gfc
+
+      gf flatten chapter1.gfc -o whole.gfc
+
+      gf flatten chapter1.gfc && rm handbook.gfc
+    """
+    path = Path(output or cache)
+    if output is not None and path.exists():
+        raise CommandError(f"{path} exists", hint="choose another output with -o")
+    with gfcache.output_lock(path):
+        gfcache.flatten_cache(cache, path)
+    print(path)

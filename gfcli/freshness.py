@@ -1,0 +1,93 @@
+"""Whether a cache still belongs to its source file: the rules behind gf status, gf refresh and gf ask --explain."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gfcache
+from gfcache import CacheFile, Header
+
+from .exits import CommandError
+
+FRESH, STALE, ORPHANED, DETACHED, BROKEN, DAMAGED = "fresh", "stale", "orphaned", "detached", "broken", "damaged"
+STATES = {
+    FRESH: "the source is what was pre-filled",
+    STALE: "the source has changed since",
+    ORPHANED: "the source is gone",
+    DETACHED: "made from stdin, or changed by append or truncate: no source to compare with",
+    BROKEN: "the base cache is gone or was replaced",
+    DAMAGED: "not a readable cache",
+}
+
+
+def find_caches(names: Sequence[str]) -> list[Path]:
+    """Cache files: those named, and all `*.gfc` below the folders named, sorted.
+
+    Raises:
+        FileNotFoundError: a name that does not exist.
+        CommandError: nothing found.
+    """
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*.gfc") if p.is_file())
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(2, "no such file or folder", name)
+    if not found:
+        raise CommandError(f"no cache files in {', '.join(names)}", hint="gf prefill doc.txt makes one")
+    return list(dict.fromkeys(found))
+
+
+def source_state(header: Header) -> str:
+    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file."""
+    source = header.source or {}
+    path = source.get("path")
+    if path is None or source.get("sha256") is None:
+        return DETACHED
+    try:
+        if os.path.getsize(path) != source.get("bytes"):
+            return STALE
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ORPHANED
+    return FRESH if digest == source["sha256"] else STALE
+
+
+def cache_state(path: Path) -> dict[str, Any]:
+    """One row of gf status: path, state, source, tokens, bytes, model."""
+    row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
+    try:
+        with gfcache.read_cache(path) as file:
+            header = file.header
+            state = source_state(header)
+            if state in (FRESH, DETACHED) and not _parents_there(file):
+                state = BROKEN
+    except (OSError, gfcache.CacheFormatError) as error:
+        return {"state": DAMAGED, **row, "message": str(error)}
+    source = header.source or {}
+    return {
+        "state": state,
+        **row,
+        "source": source.get("path") or source.get("name"),
+        "tokens": header.tokens,
+        "bytes": path.stat().st_size,
+        "model": header.model.get("name"),
+    }
+
+
+def _parents_there(file: CacheFile) -> bool:
+    if file.header.parent is None:
+        return True
+    try:
+        with gfcache.open_parent(file) as parent:
+            return _parents_there(parent)
+    except gfcache.CacheFormatError:
+        return False

@@ -1,0 +1,152 @@
+"""gf status and gf refresh: `make` for caches."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gfcache
+import typer
+
+from .ask import find_model_of
+from .console import console
+from .documents import read_document
+from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
+from .freshness import BROKEN, FRESH, STALE, STATES, cache_state, find_caches
+from .options import DeviceOption, QuietOption
+
+if TYPE_CHECKING:
+    from goldfinch.cache import DocumentCache
+    from goldfinch.model import LanguageModel
+
+SCHEMA_VERSION = 1
+Caches = Annotated[list[str] | None, typer.Argument(metavar="[CACHE|DIR]...", help="Default: the current folder.")]
+
+
+def status(
+    caches: Caches = None,
+    fail_stale: Annotated[
+        bool, typer.Option("--fail-stale", help="Exit 10 unless every cache is fresh or has no source.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show which caches still belong to their source files: fresh, stale, orphaned, detached, broken, damaged.
+
+    Sources are compared by their bytes, so a file that was only touched stays fresh. No model is loaded.
+
+    Examples:
+
+      gf status
+
+      gf status caches/ --json
+
+      gf status --fail-stale doc.gfc && gf ask --cache doc.gfc "Who signed?"
+    """
+    rows = [cache_state(path) for path in find_caches(caches or ["."])]
+    counts = Counter(row["state"] for row in rows)
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)}))
+    else:
+        width = max(len(row["path"]) for row in rows)
+        for row in rows:
+            print(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}".rstrip())
+        console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
+    if fail_stale and any(row["state"] not in (FRESH, "detached") for row in rows):
+        raise typer.Exit(CONDITION_NOT_MET)
+
+
+def refresh(
+    caches: Caches = None,
+    device: DeviceOption = "auto",
+    checkpoints: Annotated[
+        str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per refreshed cache on stdout.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Pre-fill the sources of stale caches again, each by the model that made it.
+
+    Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. Fresh
+    and detached caches are left alone. A cache whose source is gone cannot be refreshed (exit 3 at the end).
+
+    Examples:
+
+      gf refresh doc.gfc
+
+      gf refresh caches/
+
+      gf refresh --dry-run caches/
+    """
+    console.quiet = quiet
+    rows = [cache_state(path) for path in find_caches(caches or ["."])]
+    failures = 0
+    models: dict[tuple[str, str | None], LanguageModel] = {}
+    for row in rows:
+        if row["state"] in (FRESH, "detached"):
+            continue
+        if row["state"] not in (STALE, BROKEN):
+            failures += 1
+            console.warn(f"{row['path']} is {row['state']} and stays as it is: {row.get('message') or row['source']}")
+            continue
+        if dry_run:
+            print(row["path"])
+            continue
+        try:
+            report = _refresh_one(Path(row["path"]), device, checkpoints, models)
+        except Exception as error:
+            failures += 1
+            message, hint = describe(error)
+            if jsonl:
+                failed = {"code": exit_code(error), "message": message}
+                print(json.dumps({"source": row["source"], "status": "failed", "error": failed}), flush=True)
+            else:
+                known = row["path"] in message
+                console.error(error if known else CommandError(f"{row['path']}: {message}", hint=hint))
+            continue
+        print(json.dumps(report) if jsonl else report["output"], flush=True)
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _refresh_one(
+    path: Path, device: str, checkpoints: str, models: dict[tuple[str, str | None], LanguageModel]
+) -> dict[str, Any]:
+    from .writing import document_job, write
+
+    with gfcache.output_lock(path):
+        with gfcache.read_cache(path) as file:
+            header = file.header
+        source = (header.source or {}).get("path")
+        if source is None:
+            raise CommandError("it has no source file to read", hint="pre-fill the document again with --base")
+        document = read_document(source)
+        model = _model_of(header, device, models)
+        parent = None if header.parent is None else _base_of(path, header, model)
+        return {"source": source} | write(path, model, document_job(document, model, checkpoints, parent))
+
+
+def _model_of(
+    header: gfcache.Header, device: str, models: dict[tuple[str, str | None], LanguageModel]
+) -> LanguageModel:
+    """The model that wrote a cache, loaded once per call of the command."""
+    from .options import load
+
+    key = (header.model["model_fingerprint"], header.numerics.get("compute_dtype"))
+    if key not in models:
+        models[key] = load(find_model_of(header), device, None, key[1])
+    return models[key]
+
+
+def _base_of(path: Path, header: gfcache.Header, model: LanguageModel) -> DocumentCache:
+    """The base cache as it is now, whatever its digest."""
+    from goldfinch import open_cache
+
+    assert header.parent is not None
+    places = (path.parent / header.parent["path"], path.parent / Path(header.parent["name"]).name)
+    place = next((p for p in places if p.exists()), places[0])
+    if not place.exists():
+        raise gfcache.ParentMissing(path, header.parent["path"], header.parent["digest"])
+    return open_cache(place, model)

@@ -1,0 +1,246 @@
+"""gf status, gf refresh, gf prefill --base, gf flatten."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import gfcache
+import jsonschema
+import pytest
+
+import goldfinch
+from gfcli.app import run
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
+    """Three documents with their caches; the model is found by its fingerprint."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    work = tmp_path / "work"
+    work.mkdir()
+    for name, length in (("a", 5000), ("b", 2500), ("c", 800)):
+        (work / f"{name}.txt").write_text(TEXT[:length])
+        assert run(["prefill", str(work / f"{name}.txt"), "-m", "tiny", "-q", "--checkpoints", "512"]) == 0
+    monkeypatch.chdir(work)
+    capsys.readouterr()
+    return work
+
+
+def states(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+    assert run(["status", "--json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    jsonschema.validate(found, json.loads((SCHEMAS / "status.json").read_text()))
+    return {Path(row["path"]).name: row["state"] for row in found["caches"]}
+
+
+def test_states(folder: Path, capsys) -> None:
+    assert states(capsys) == {"a.gfc": "fresh", "b.gfc": "fresh", "c.gfc": "fresh"}
+    (folder / "a.txt").touch()
+    assert states(capsys)["a.gfc"] == "fresh"
+    assert run(["status", "--fail-stale"]) == 0
+    capsys.readouterr()
+    (folder / "a.txt").write_text(TEXT[:5000].replace("the", "The", 1))  # the same size
+    (folder / "b.txt").unlink()
+    (folder / "c.gfc").write_bytes(b"x")
+    assert states(capsys) == {"a.gfc": "stale", "b.gfc": "orphaned", "c.gfc": "damaged"}
+    assert run(["status"]) == 0
+    out, err = capsys.readouterr()
+    assert "stale     a.gfc" in out
+    assert "1 stale; 1 orphaned; 1 damaged" in err
+    assert run(["status", "--fail-stale"]) == 10
+    assert run(["status", "absent.gfc"]) == 4
+    (folder / "empty").mkdir()
+    assert run(["status", "empty"]) == 2
+
+
+def test_a_cache_without_a_source_is_detached(folder: Path, capsys) -> None:
+    assert run(["truncate", "a.gfc", "--to-token", "600", "-o", "short.gfc", "-q"]) == 0
+    capsys.readouterr()
+    assert states(capsys, "short.gfc") == {"short.gfc": "detached"}
+
+
+def test_refresh_computes_only_what_changed(folder: Path, capsys, tiny_model: Path) -> None:
+    edited = TEXT[:4000] + "A new end." + TEXT[4200:5000]
+    (folder / "a.txt").write_text(edited)
+    before = {name: (folder / name).read_bytes() for name in ("b.gfc", "c.gfc")}
+    assert run(["refresh", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "a.gfc\n"
+    assert states(capsys)["a.gfc"] == "stale"
+    assert run(["refresh", "--jsonl", "--checkpoints", "512"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report | {"seconds": 0}, json.loads((SCHEMAS / "prefill.json").read_text()))
+    assert report["tokens_reused"] >= 1024
+    assert report["first_changed_token"] >= report["tokens_reused"]
+    assert report["checkpoint_bytes"] > 0
+    assert states(capsys)["a.gfc"] == "fresh"
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert run(["prefill", "a.txt", "-o", "cold.gfc", "-m", "tiny", "--checkpoints", "512"]) == 0
+    assert run(["diff", "a.gfc", "cold.gfc"]) == 0
+
+
+def test_refresh_names_what_it_cannot_refresh(folder: Path, capsys) -> None:
+    (folder / "b.txt").unlink()
+    assert run(["refresh"]) == 3
+    assert "b.gfc is orphaned" in capsys.readouterr().err
+    assert (folder / "b.gfc").exists()
+    (folder / "a.txt").write_bytes(b"%PDF-1.7")
+    assert run(["refresh", "a.gfc"]) == 3
+    assert "PDF" in capsys.readouterr().err
+    assert gfcache.verify_cache(folder / "a.gfc").tokens > 0
+
+
+def test_children_of_a_base(folder: Path, capsys) -> None:
+    """Each child stores its own part; answers and vectors are those of the joined document."""
+    (folder / "chapter1.txt").write_text("Chapter one. " + TEXT[6000:8000])
+    (folder / "chapter2.txt").write_text("Chapter two. " + TEXT[8000:9000])
+    assert run(["prefill", "--base", "a.gfc", "chapter1.txt", "chapter2.txt"]) == 0
+    capsys.readouterr()
+    (folder / "joined.txt").write_text(TEXT[:5000] + "Chapter one. " + TEXT[6000:8000])
+    assert run(["prefill", "joined.txt", "-m", "tiny", "--checkpoints", "none"]) == 0
+    model = goldfinch.load_model("tiny")
+    child, whole = (goldfinch.open_cache(folder / f"{name}.gfc", model) for name in ("chapter1", "joined"))
+    assert child.token_ids.equal(whole.token_ids)
+    assert child.compressed_k.equal(whole.compressed_k)
+    assert child.tail_hidden.equal(whole.tail_hidden)
+    question = "What does he say?"
+    one = goldfinch.Session(model, child).ask(question, max_tokens=8)
+    other = goldfinch.Session(model, whole).ask(question, max_tokens=8)
+    assert one.token_ids == other.token_ids
+    with gfcache.read_cache(folder / "chapter1.gfc") as file:
+        assert file.header.parent["name"] == "a.gfc"
+        assert file.header.first_token >= 1024
+        own = sum(s.stored_bytes for s in file.header.of_kind("compressed_k"))
+    with gfcache.read_cache(folder / "joined.gfc") as file:
+        assert own < sum(s.stored_bytes for s in file.header.of_kind("compressed_k"))
+    assert states(capsys, "chapter1.gfc") == {"chapter1.gfc": "fresh"}
+    assert run(["verify", "--replay", "100%", "chapter1.gfc"]) == 0
+    assert run(["flatten", "chapter1.gfc", "-o", "flat.gfc"]) == 0
+    assert run(["flatten", "chapter1.gfc", "-o", "flat.gfc"]) == 2
+    (folder / "a.gfc").unlink()
+    capsys.readouterr()
+    assert states(capsys, "chapter1.gfc") == {"chapter1.gfc": "broken"}
+    assert run(["ask", "--cache", "chapter1.gfc", "x"]) == 4
+    assert "a.gfc" in capsys.readouterr().err
+    assert run(["verify", "flat.gfc"]) == 0
+    flat = goldfinch.open_cache(folder / "flat.gfc", model)
+    assert flat.compressed_k.equal(whole.compressed_k)
+
+
+def test_a_replaced_base_is_refused_and_refresh_mends_it(folder: Path, capsys) -> None:
+    (folder / "chapter.txt").write_text("Chapter one. " + TEXT[6000:8000])
+    assert run(["prefill", "--base", "a.gfc", "chapter.txt", "-q"]) == 0
+    (folder / "a.txt").write_text(TEXT[:5000] + "More.")
+    assert run(["refresh", "a.gfc", "--checkpoints", "512"]) == 0
+    capsys.readouterr()
+    assert run(["ask", "--cache", "chapter.gfc", "x"]) == 5
+    assert "a.gfc" in capsys.readouterr().err
+    assert states(capsys, "chapter.gfc") == {"chapter.gfc": "broken"}
+    assert run(["refresh", "chapter.gfc"]) == 0
+    capsys.readouterr()
+    assert states(capsys, "chapter.gfc") == {"chapter.gfc": "fresh"}
+    assert run(["verify", "chapter.gfc"]) == 0
+
+
+def test_a_base_without_positions_and_a_base_as_its_own_child_are_refused(folder: Path, capsys) -> None:
+    assert run(["prefill", "c.txt", "-m", "tiny", "--checkpoints", "none", "--force"]) == 0
+    assert run(["prefill", "--base", "c.gfc", "b.txt", "-o", "child.gfc"]) == 2
+    assert "--checkpoints 512" in capsys.readouterr().err
+    assert not (folder / "child.gfc").exists()
+    assert run(["prefill", "--base", "a.gfc", "b.txt", "-o", "a.gfc", "--force"]) == 2
+    assert run(["prefill", "--base", "absent.gfc", "b.txt"]) == 4
+
+
+def test_a_locked_output_is_exit_9(folder: Path, capsys) -> None:
+    import fcntl
+
+    before = (folder / "a.gfc").read_bytes()
+    (folder / "a.txt").write_text("Another text.")
+    with open(folder / ".a.gfc.lock", "w") as other:  # as another process would hold it
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for command in (["prefill", "a.txt", "-m", "tiny"], ["append", "a.gfc", "b.txt"], ["flatten", "a.gfc"]):
+            assert run(command) == 9
+            assert "another process is writing" in capsys.readouterr().err
+        assert run(["refresh", "a.gfc"]) == 3
+    assert (folder / "a.gfc").read_bytes() == before
+
+
+def test_explain_and_require_cached(folder: Path, capsys) -> None:
+    ask = ["ask", "--cache", "a.gfc", "-n", "2"]
+    assert run([*ask, "--explain", "--require-cached", "What?"]) == 0
+    err = capsys.readouterr().err
+    assert "prefill_fingerprint" in err
+    assert "0 computed" in err
+    assert "source fresh" in err
+    (folder / "a.txt").write_text(TEXT[:4000] + "A new end.")
+    assert run([*ask, "--explain", "--json", "What?"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "ask.json").read_text()))
+    explained = found["explain"]
+    assert explained["source_state"] == "stale"
+    assert explained["tokens_computed"] == 0
+    model = goldfinch.load_model("tiny")
+    kept = len(model.tokenizer.encode(TEXT[:3990]))
+    assert kept - 5 <= explained["first_divergent_token"] <= kept + 15
+    assert run([*ask, "--require-cached", "What?"]) == 10
+    assert "gf refresh a.gfc" in capsys.readouterr().err
+
+
+def test_explain_names_what_differs(folder: Path, other_model: Path, capsys) -> None:
+    assert run(["ask", "--cache", "a.gfc", "-m", str(other_model), "--explain", "What?"]) == 5
+    err = capsys.readouterr().err
+    assert "prefill_fingerprint          differs: cache " in err
+    assert "tokenizer_fingerprint        same" in err
+
+
+def test_doctor(tiny_model: Path, capsys, monkeypatch) -> None:
+    assert run(["doctor", "-m", str(tiny_model), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "doctor.json").read_text()))
+    assert found["ok"]
+    assert len(found["checks"]) == 3
+    monkeypatch.setattr(gfcache, "verify_cache", lambda path: None)  # a reader that accepts anything
+    assert run(["doctor", "-m", str(tiny_model)]) == 10
+    assert "FAILS  damaged copies are refused" in capsys.readouterr().out
+
+
+def test_inspect_goes_on_after_a_damaged_file(folder: Path, capsys) -> None:
+    (folder / "b.gfc").write_bytes(b"x")
+    assert run(["inspect", "a.gfc", "b.gfc", "c.gfc"]) == 3
+    out, err = capsys.readouterr()
+    assert out.count("checkpoints    ") == 2
+    assert "b.gfc" in err
+    assert run(["inspect", "b.gfc"]) == 6
+
+
+def test_failed_loads_leave_the_process_usable(folder: Path, other_model: Path) -> None:
+    """Foreign, cut, altered, newer and missing files, a cache of another model; then the good one answers as before."""
+    model = goldfinch.load_model("tiny")
+    ask = lambda: goldfinch.Session(model, goldfinch.open_cache("a.gfc", model)).ask("What?", max_tokens=5).token_ids  # noqa: E731
+    before = ask()
+    data = Path("a.gfc").read_bytes()
+    newer = data[:8] + b"\x02" + data[9:]
+    altered = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+    expected = [
+        (b"no cache", gfcache.NotACacheFile),
+        (data[:5000], gfcache.DamagedCache),
+        (altered, gfcache.DamagedCache),
+        (newer, gfcache.UnsupportedVersion),
+    ]
+    for content, kind in expected:
+        Path("bad.gfc").write_bytes(content)
+        with pytest.raises(kind):
+            goldfinch.open_cache("bad.gfc", model)
+        assert ask() == before
+    with pytest.raises(goldfinch.errors.CacheMismatch):
+        goldfinch.open_cache("a.gfc", goldfinch.load_model(other_model))
+    with pytest.raises(FileNotFoundError):
+        goldfinch.open_cache("absent.gfc", model)
+    assert ask() == before
