@@ -39,6 +39,7 @@ def doctor(
       gf doctor -m mymodel --device cuda
     """
     loaded = load(model, device, dtype)
+    from goldfinch.measure.conditions import kernel_backends
     from goldfinch.selfcheck import run_checks
 
     with tempfile.TemporaryDirectory(prefix="gf-doctor-") as folder:
@@ -46,7 +47,7 @@ def doctor(
     facts = {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": _device(str(loaded.device)),
-        "kernels": _kernels(),
+        "kernels": kernel_backends(loaded),
         "model": {"name": loaded.card.name, "path": str(loaded.card.path), "dtype": str(loaded.dtype).split(".")[1]},
     }
     holds = all(check.holds for check in checks)
@@ -87,9 +88,3 @@ def _device(name: str) -> dict[str, Any]:
     if torch.cuda.is_available():
         values["gpu"] = torch.cuda.get_device_name()
     return values
-
-
-def _kernels() -> dict[str, Any]:
-    from goldfinch.measure.conditions import kernel_backends
-
-    return kernel_backends()

@@ -145,7 +145,7 @@ def numerics_of(model: LanguageModel) -> dict[str, Any]:
     return {
         "device": model.device.type,
         "compute_dtype": DTYPE_NAMES[model.dtype],
-        "backend": "torch",
+        "backend": model.layer_backend(),
         "threads": torch.get_num_threads() if model.device.type == "cpu" else None,
         "library": f"torch {torch.__version__}",
     }

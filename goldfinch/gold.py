@@ -18,6 +18,7 @@ import torch
 from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
+from . import gold_native
 from .config import ModelConfig
 from .layers import SHIFT_LORA_RANK, Rope, channel_ramp, lora_pair, mix_vector, rms_scale, split_heads, token_shift
 from .state import GrowingBuffer, LayerState
@@ -218,12 +219,14 @@ def rebuild_keys_values(
     if previous is not None:
         token_ids = torch.cat([previous[0].expand(token_ids.shape[0], 1), token_ids], dim=1)
         compressed_k = torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1)
+    layers = model.gold_layers if only is None else [model.gold_layers[only]]
+    if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and model.layer_backend() == "native":
+        return gold_native.keys_values(model, layers, token_ids, compressed_k, previous is not None, start)
     e = model.embed(token_ids)
     e_bar, kappa = rms_scale(e), k_cache_rows(model, e, compressed_k)
     e_shift, kappa_shift = token_shift(e_bar, None), token_shift(kappa, None)
     if previous is not None:
         e_bar, e_shift, kappa, kappa_shift = (x[:, 1:] for x in (e_bar, e_shift, kappa, kappa_shift))
-    layers = model.gold_layers if only is None else [model.gold_layers[only]]
     return [layer.keys_values(e_bar, e_shift, kappa, kappa_shift, start) for layer in layers]
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gfkernels import choose_backend
 from torch import Tensor, nn
 
+from . import finch_native
 from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -96,6 +98,14 @@ class LanguageModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.emb.weight.dtype
 
+    def layer_backend(self) -> str:
+        """What runs the recurrent layers without gradients at batch 1: "native" (fused C kernels) or "torch".
+
+        Raises:
+            gfkernels.BackendUnavailable: GF_KERNELS names one that cannot run this model here.
+        """
+        return choose_backend("the recurrent layers", native_obstacle=finch_native.supports(self))
+
     def empty_state(self) -> ModelState:
         """The state before the first token."""
         gold = GoldMemory(self) if self.config.n_gold else None
@@ -115,10 +125,13 @@ class LanguageModel(nn.Module):
         Returns:
             the residual stream x (B, T, C) after those layers, and the state after the tokens.
         """
-        x = self.embed(token_ids)
         layers = list(state.layers)
-        for i in range(self.config.n_prefill):
-            x, layers[i] = self.blocks[i](x, layers[i])
+        if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and self.layer_backend() == "native":
+            x, layers = finch_native.run_layers(self, token_ids, layers)
+        else:
+            x = self.embed(token_ids)
+            for i in range(self.config.n_prefill):
+                x, layers[i] = self.blocks[i](x, layers[i])
         return x, replace(state, layers=tuple(layers), position=state.position + token_ids.shape[1])
 
     def compress_keys(self, x: Tensor) -> Tensor:

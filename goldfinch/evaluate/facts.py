@@ -43,18 +43,27 @@ def evaluate_facts(
     Args:
         lengths: document lengths in tokens (met within 2 %).
         documents: documents per length with 5-digit values; half as many with values of 2 to 7 digits, some of them
-            letters and digits. Each holds and is asked FACTS_PER_DOCUMENT facts.
+            letters and digits, and half as many with 5-digit values that stand before their subject. Each holds and is asked FACTS_PER_DOCUMENT facts.
         report: called with each row.
 
     Returns:
-        rows with length; exact and questions for 5-digit values (share, 0 to 1); exact_mixed and questions_mixed.
+        rows with length; exact and questions for 5-digit values (share, 0 to 1); exact_mixed, exact_value_first and
+        their questions_... likewise.
     """
     texts = held_out_texts(directory, corpora)
-    maker = FactMaker(harvest_names(texts, held_out=True), held_out=True)
+    names = harvest_names(texts, held_out=True)
+    subject_first = FactMaker(names, held_out=True)
+    value_first = FactMaker(names, held_out=True, value_first=True)
+    few = max(1, documents // 2)
+    kinds = (
+        ("exact", subject_first, True, documents),
+        ("exact_mixed", subject_first, False, few),
+        ("exact_value_first", value_first, True, few),
+    )
     rows = []
     for length in lengths:
         row: dict[str, Any] = {"length": length}
-        for name, five_digits, count in (("exact", True, documents), ("exact_mixed", False, max(1, documents // 2))):
+        for name, maker, five_digits, count in kinds:
             right = asked = 0
             for n in range(count):
                 rng = Random(f"facts-{name}-{seed}-{length}-{n}")

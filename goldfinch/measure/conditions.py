@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from gfkernels import dispatch
 
+from .. import finch_native
 from ..cache import numerics_of
 from ..model import LanguageModel
 from ..version import __version__
@@ -63,8 +64,9 @@ def processor_features() -> list[str]:
     return [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
 
 
-def kernel_backends() -> dict[str, str]:
-    """Which backend runs each op now, and why."""
+def kernel_backends(model: LanguageModel) -> dict[str, str]:
+    """Which backend runs the model's layers here, and why."""
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
-    reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else "automatic"
-    return {"wkv6": f"{dispatch.choose_backend('wkv6')} ({reason}; here: {', '.join(dispatch.WKV6_BACKENDS)})"}
+    obstacle = finch_native.supports(model)
+    reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
+    return {"layers": f"{model.layer_backend()} ({reason})", "available": ", ".join(dispatch.BACKENDS)}

@@ -20,6 +20,7 @@ from .phrasings import (
     FORMS,
     HELD_OUT_QUESTIONS,
     HELD_OUT_STATEMENTS,
+    HELD_OUT_VALUE_FIRST,
     JOBS,
     MONTHS,
     NUMBER_ATTRIBUTES,
@@ -87,15 +88,23 @@ class FactMaker:
     Args:
         names: the pool.
         held_out: use the phrasings that training never sees.
+        value_first: of the held-out phrasings, those that name the value before its subject.
         fragments: words to fill phrasings with; when there are any, most phrasings are put together from parts
             (training only).
     """
 
-    def __init__(self, names: Sequence[str], held_out: bool = False, fragments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        held_out: bool = False,
+        fragments: Sequence[str] = (),
+        value_first: bool = False,
+    ) -> None:
         self.varied = bool(fragments)
         self.fragments = list(fragments)
         self.names = list(names)
-        self.statements = HELD_OUT_STATEMENTS if held_out else STATEMENTS
+        held_out_statements = HELD_OUT_VALUE_FIRST if value_first else HELD_OUT_STATEMENTS
+        self.statements = held_out_statements if held_out else STATEMENTS
         self.questions = HELD_OUT_QUESTIONS if held_out else QUESTIONS
 
     def name(self, rng: Random) -> str:

@@ -32,7 +32,6 @@ STATEMENTS = (
     "Please remember that the {attr} of {ent} is {val}.",
     "{ent} was given the {attr} {val}.",
     "In the case of {ent}, {val} is the {attr}.",
-    "{val} is the {attr} of {ent}.",
     "{ent}: {attr} {val}.",
     "{attr} of {ent}: {val}.",
     "We set the {attr} of {ent} to {val}.",
@@ -50,6 +49,7 @@ QUESTIONS = (
     "What does the text say about the {attr} of {ent}?",
     "What {attr} does {ent} have?",
 )
+# In all of these the value follows its subject: see HELD_OUT_VALUE_FIRST.
 # Varied phrasings are put together from an opening, a form and a verb, so that no fixed wording can be leant on.
 OPENINGS = (
     "",
@@ -155,7 +155,6 @@ FORMS = (
     "{ent} uses {val} as {attr}",
     "{ent} got the {attr} {val}",
     "{ent} with the {attr} {val} was mentioned",
-    "{val} {verb} the {attr} of {ent}",
     "for {ent} the {attr} {verb} {val}",
     "{ent} received {val} as {attr}",
     "the {attr} given to {ent} {verb} {val}",
@@ -163,18 +162,12 @@ FORMS = (
     "as to {ent}, the {attr} {verb} {val}",
     "they gave {ent} the {attr} {val}",
     "the {ent} {attr} {verb} {val}",
-    "one finds {val} as the {attr} of {ent}",
     "{ent} keeps the {attr} {val}",
     "the right {attr} for {ent} {verb} {val}",
     "the new {attr} of {ent} {verb} {val}",
     "{ent} goes by the {attr} {val}",
-    "the {attr} {val} was handed to {ent}",
-    "{attr} {val} is meant for {ent}",
-    "the {attr} {val} goes to {ent}",
     "{ent} answers to the {attr} {val}",
     "look under {ent} for the {attr} {val}",
-    "{val}, the {attr} of {ent}, {filler}",
-    "{filler} {val} {verb} the {attr} of {ent}",
     "{filler} the {attr} of {ent} {filler2} {val}",
     "the {attr} of {ent} {filler} {val}",
     "the {attr} of {ent} {filler} {val} {filler2}",
@@ -184,7 +177,6 @@ FORMS = (
     "{ent} {filler} the {attr} {val} {filler2}",
     "{ent} - {attr} - {val}",
     "{ent}, {attr} {val}, {filler}",
-    "{attr}: {val} ({ent})",
     "{attr} ({ent}): {val}",
 )
 ASKING = (
@@ -226,8 +218,13 @@ HELD_OUT_STATEMENTS = (
     "The {attr} belonging to {ent} is {val}.",
     "Records show that {ent} has the {attr} {val}.",
     "As of today, the {attr} of {ent} stands at {val}.",
-    "The office lists {val} as the {attr} of {ent}.",
     "On file for {ent}: {attr} {val}.",
+    "{ent} still has {val} for a {attr}.",
+)
+# The value stands before its subject. A key is made from what came before it, so nothing at the value can say whose it
+# is: these are asked apart.
+HELD_OUT_VALUE_FIRST = (
+    "The office lists {val} as the {attr} of {ent}.",
     "{attr} {val} was issued to {ent} last spring.",
 )
 HELD_OUT_QUESTIONS = (
