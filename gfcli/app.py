@@ -12,6 +12,7 @@ import typer
 
 from . import exits
 from .ask import ask
+from .bench import bench_app
 from .change import append, truncate
 from .console import console
 from .diff import diff
@@ -47,6 +48,7 @@ app.add_typer(model_app, name="model")
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(doctor)
+app.add_typer(bench_app, name="bench")
 
 
 class Terminated(BaseException):

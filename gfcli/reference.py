@@ -29,6 +29,11 @@ COMMANDS = (
     ("train",),
     ("eval",),
     ("doctor",),
+    ("bench",),
+    ("bench", "prefill"),
+    ("bench", "ask"),
+    ("bench", "load"),
+    ("bench", "kernels"),
 )
 CODES = (
     (exits.OK, "done"),

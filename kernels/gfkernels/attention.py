@@ -81,12 +81,38 @@ def merge_partials(partials: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, T
     return out, lse
 
 
+def _flash_fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch's kernel takes these: on the CPU, one dtype and batch, K = V, channels next to each other."""
+    alike = q.dtype == k.dtype == v.dtype and q.shape[0] == k.shape[0] and q.shape[-1] == v.shape[-1]
+    adjacent = all(x.stride(-1) == 1 for x in (q, k, v))
+    return q.device.type == "cpu" and alike and adjacent and not torch.is_grad_enabled()
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """One piece of keys that every query sees, without writing the scores out (PyTorch's flash kernel for the CPU).
+
+    Args:
+        q (B, H, Tq, K), k (B, H, Tk, K), v (B, H, Tk, V) of one dtype, K = V.
+
+    Returns:
+        out (B, H, Tq, V) and lse (B, H, Tq), as `attend_block`; twin: attend_block.
+    """
+    acc = accumulation_dtype(q)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False)
+    return out.to(acc), lse.to(acc)
+
+
 def attend_expanded(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Partials over keys that are held whole, cut so that the scores of a piece stay small."""
     rows = max(1, q.shape[0] * q.shape[1] * q.shape[2])
     step = max(256, MAX_SCORE_ELEMENTS // rows)
     last_seen = q_start + q.shape[-2]
-    for start in range(0, k.shape[-2], step):
+    seen_by_all = min(q_start - k_start + 1, k.shape[-2])
+    first = 0
+    if seen_by_all > 0 and _flash_fits(q, k, v):
+        yield attend_all(q, k[:, :, :seen_by_all], v[:, :, :seen_by_all])
+        first = seen_by_all
+    for start in range(first, k.shape[-2], step):
         if k_start + start >= last_seen:
             return
         end = start + step

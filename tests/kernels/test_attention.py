@@ -58,3 +58,24 @@ def test_batch_of_questions_over_one_document() -> None:
     out, _ = attend_block(q, k[:1], v[:1], 40, 0)
     expected = attention_ref(q, k[:1].expand_as(k), v[:1].expand_as(v), 40)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(("Tq", "Tk"), [(1, 1), (1, 65), (5, 200), (65, 200), (200, 200)])
+def test_keys_that_all_queries_see_take_the_flash_kernel(dtype: torch.dtype, limit: float, Tq: int, Tk: int) -> None:
+    """Without gradients, in the layout of the model: heads cut from rows (B, T, C)."""
+    g = torch.Generator().manual_seed(0)
+    rows = [torch.randn(2, n, 48, generator=g).to(dtype) for n in (Tq, Tk, Tk)]
+    q, k, v = (x.unflatten(-1, (3, 16)).transpose(1, 2) for x in rows)
+    expected = attention_ref(*(x.double() for x in (q, k, v)), Tk - Tq)
+    with torch.no_grad():
+        assert attention_module._flash_fits(q, k, v)
+        partials = list(attend_expanded(q, k, v, Tk - Tq))
+        assert len(partials) == (1 if Tq == 1 else 2)
+        found = merge_partials(partials)[0]
+    assert float((found - expected).abs().max()) <= limit
+    first, lse = partials[0]
+    seen = Tk - Tq + 1
+    out, expected_lse = attend_block(*(x.double() for x in (q, k[:, :, :seen], v[:, :, :seen])), Tk - Tq, 0)
+    assert float((first - out).abs().max()) <= limit
+    assert float((lse - expected_lse).abs().max()) <= limit

@@ -1,0 +1,229 @@
+"""How fast prefill, ask, start-up and the kernels are here: the measurements behind `gf bench`.
+
+Every measurement checks first that what it measures is right, warms up, and repeats; figures are medians with minimum
+and maximum. Documents are random token ids: nothing is gained from their content.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cache import open_cache
+from ..errors import GoldFinchError
+from ..model import LanguageModel
+from ..prefilling import BLOCK_TOKENS, prefill
+from ..selfcheck import run_checks
+from ..session import Session, decode_one_token
+from .conditions import conditions
+
+Report = Callable[[dict[str, Any]], None]
+QUESTION_TOKENS = 32
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, minimum and maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def random_tokens(model: LanguageModel, count: int, seed: int = 0) -> Tensor:
+    """(1, count) token ids on the model's device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, model.config.vocab_size, (1, count), generator=generator).to(model.device)
+
+
+def gate(model: LanguageModel) -> None:
+    """Refuse to measure a model or machine that gives wrong results.
+
+    Raises:
+        GoldFinchError: naming the check that fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="gf-bench-") as folder:
+        for check in run_checks(model, Path(folder)):
+            if not check.holds:
+                raise GoldFinchError(f"nothing was measured: {check.name} fails ({check.seen})", hint="gf doctor")
+
+
+def _record(what: str, model: LanguageModel, repeats: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"schema_version": 1, "what": what, "repeats": repeats, "conditions": conditions(model), "rows": rows}
+
+
+def _synchronize(model: LanguageModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def measure_prefill(
+    model: LanguageModel, lengths: Sequence[int], repeats: int, report: Report = lambda row: None
+) -> dict[str, Any]:
+    """Prefill tok/s by document length, lengths interleaved; beside it the rate of the matrix products alone."""
+    gate(model)
+    tokens = random_tokens(model, max(lengths))
+    seconds: dict[int, list[float]] = {length: [] for length in lengths}
+    products: list[float] = []
+    prefill(model, tokens[:, : 4 * BLOCK_TOKENS])
+    for _ in range(repeats):
+        products.append(1 / _product_seconds_per_token(model))
+        for length in lengths:
+            _synchronize(model)
+            started = time.perf_counter()
+            prefill(model, tokens[:, :length])
+            _synchronize(model)
+            seconds[length].append(time.perf_counter() - started)
+    rows = []
+    for length in lengths:
+        rate = spread([length / s for s in seconds[length]])
+        share = rate["median"] / statistics.median(products)
+        rows.append({"name": f"pp{length}", "tokens": length, "tok_s": rate, "share_of_products": round(share, 3)})
+        report(rows[-1])
+    record = _record("prefill", model, repeats, rows)
+    return record | {"products_tok_s": spread(products)}
+
+
+def _product_seconds_per_token(model: LanguageModel) -> float:
+    """Seconds per token that the matrix products of the prefill layers take, with nothing between them."""
+    layers = model.blocks[: model.config.n_prefill]
+    pairs: dict[tuple[int, ...], Tensor] = {}
+    weights = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n.endswith("weight")]
+    low_rank = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n[-2:] in ("w1", "w2")]
+    with torch.no_grad():
+        for p in weights:
+            pairs[p.shape[1:]] = torch.randn(BLOCK_TOKENS, p.shape[1], dtype=p.dtype, device=p.device)
+        for p in low_rank:
+            pairs[p.shape[:1]] = torch.randn(BLOCK_TOKENS, p.shape[0], dtype=p.dtype, device=p.device)
+        _synchronize(model)
+        started = time.perf_counter()
+        for p in weights:
+            torch.nn.functional.linear(pairs[p.shape[1:]], p)
+        for p in low_rank:
+            pairs[p.shape[:1]] @ p
+        _synchronize(model)
+        return (time.perf_counter() - started) / BLOCK_TOKENS
+
+
+def measure_ask(
+    model: LanguageModel,
+    lengths: Sequence[int],
+    repeats: int,
+    *,
+    answer_tokens: int = 32,
+    report: Report = lambda row: None,
+) -> dict[str, Any]:
+    """From a file with the model loaded: time to the first token (open, check, rebuild, question), decode tok/s.
+
+    Args:
+        lengths: document lengths in tokens.
+        answer_tokens: tokens decoded after the first.
+    """
+    gate(model)
+    rows = []
+    question = random_tokens(model, QUESTION_TOKENS, seed=1)[0].tolist()
+    with tempfile.TemporaryDirectory(prefix="gf-bench-") as folder:
+        for length in lengths:
+            path = Path(folder) / f"{length}.gfc"
+            started = time.perf_counter()
+            cache = prefill(model, random_tokens(model, length))
+            cache.save(path)
+            prefill_s = time.perf_counter() - started
+            first, decode, opened = [], [], []
+            for _ in range(repeats + 1):
+                begun = time.perf_counter()
+                cache = open_cache(path, model)
+                opened.append(1e3 * (time.perf_counter() - begun))
+                logits, state = Session(model, cache).start(question)
+                token = int(logits.argmax())
+                first.append(1e3 * (time.perf_counter() - begun))
+                begun = time.perf_counter()
+                for _ in range(answer_tokens):
+                    logits, state = decode_one_token(model, token, state)
+                    token = int(logits.argmax())
+                decode.append(answer_tokens / (time.perf_counter() - begun))
+            row = {
+                "name": f"ask @ d{length}",
+                "tokens": length,
+                "file_bytes": path.stat().st_size,
+                "prefill_and_save_s": round(prefill_s, 4),
+                "open_ms": spread(opened[1:]),
+                "first_token_ms": spread(first[1:]),
+                "decode_tok_s": spread(decode[1:]),
+            }
+            rows.append(row)
+            report(row)
+    return _record("ask", model, repeats, rows)
+
+
+_STARTS = {
+    "python": "pass",
+    "import torch": "import torch",
+    "import torch and load the model": "import goldfinch, sys; goldfinch.load_model(sys.argv[1])",
+    "gf --help": "import gfcli.app, sys; sys.exit(gfcli.app.run(['--help']))",
+}
+
+
+def measure_load(model: LanguageModel, repeats: int, report: Report = lambda row: None) -> dict[str, Any]:
+    """Seconds from process start, each in a new process: the interpreter, torch, a loaded model, `gf --help`."""
+    assert model.card is not None
+    seconds: dict[str, list[float]] = {name: [] for name in _STARTS}
+    for _ in range(repeats + 1):
+        for name, code in _STARTS.items():
+            started = time.perf_counter()
+            command = [sys.executable, "-c", code, str(model.card.path)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - started)
+    rows = [{"name": name, "seconds": spread(values[1:])} for name, values in seconds.items()]
+    for row in rows:
+        report(row)
+    return _record("load", model, repeats, rows)
+
+
+def measure_kernels(model: LanguageModel, repeats: int, report: Report = lambda row: None) -> dict[str, Any]:
+    """Microseconds per token of the recurrent layers and of WKV6 with each backend, backends interleaved."""
+    import os
+
+    from gfkernels import dispatch, wkv6
+
+    gate(model)
+    config, T = model.config, BLOCK_TOKENS
+    tokens, H, D = random_tokens(model, T), config.n_head, config.head_dim
+    generator = torch.Generator().manual_seed(0)
+    r, k, v, w_raw = (torch.randn(1, T, H, D, generator=generator).to(model.device, model.dtype) for _ in range(4))
+    state = torch.zeros(1, H, D, D, device=model.device)
+    backends = [name for name in ("native", "torch") if name == "torch" or model.layer_backend() == "native"]
+
+    def layers(backend: str) -> None:
+        os.environ[dispatch.ENVIRONMENT_VARIABLE] = backend
+        model.run_prefill_layers(tokens, model.empty_state())
+
+    ops: dict[str, tuple[Callable[[str], object], int]] = {
+        "prefill layers": (layers, T * config.n_prefill),
+        "wkv6": (lambda backend: wkv6(r, k, v, w_raw, None, state, backend=backend), T),
+    }
+    found: dict[tuple[str, str], list[float]] = {}
+    before = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
+    try:
+        with torch.no_grad():
+            for _ in range(repeats + 2):
+                for name, (run, count) in ops.items():
+                    for backend in backends:
+                        _synchronize(model)
+                        started = time.perf_counter()
+                        run(backend)
+                        _synchronize(model)
+                        found.setdefault((name, backend), []).append(1e6 * (time.perf_counter() - started) / count)
+    finally:
+        os.environ.pop(dispatch.ENVIRONMENT_VARIABLE, None)
+        if before is not None:
+            os.environ[dispatch.ENVIRONMENT_VARIABLE] = before
+    rows = [{"name": n, "backend": b, "us_per_token_layer": spread(v[2:])} for (n, b), v in found.items()]
+    for row in rows:
+        report(row)
+    return _record("kernels", model, repeats, rows)
