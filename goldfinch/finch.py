@@ -15,7 +15,7 @@ from gfkernels import wkv6
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import SHIFT_LORA_RANK, channel_ramp, lora_pair, mix_vector, split_heads, token_shift
+from .layers import SHIFT_LORA_RANK, Linear, channel_ramp, lora_pair, mix_vector, split_heads, token_shift
 from .state import LayerState
 
 DECAY_LORA_RANK = 64
@@ -67,10 +67,10 @@ class _RecurrentTimeMix(nn.Module):
         zigzag = ((torch.arange(C) + 1) % 3 - 1) * 0.1
         self.time_faaaa = nn.Parameter((depth * (1 - position) + zigzag).view(config.n_head, -1))
 
-        self.receptance = nn.Linear(C, C, bias=False)
-        self.key = nn.Linear(C, C, bias=False)
-        self.value = nn.Linear(C, C, bias=False)
-        self.output = nn.Linear(C, C, bias=False)
+        self.receptance = Linear(C, C)
+        self.key = Linear(C, C)
+        self.value = Linear(C, C)
+        self.output = Linear(C, C)
         nn.init.orthogonal_(self.receptance.weight, gain=1.0)
         nn.init.orthogonal_(self.key.weight, gain=0.1)
         nn.init.orthogonal_(self.value.weight, gain=1.0)
@@ -98,7 +98,7 @@ class FinchTimeMix(_RecurrentTimeMix):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__(config, layer)
         C = config.d_model
-        self.gate = nn.Linear(C, C, bias=False)
+        self.gate = Linear(C, C)
         nn.init.orthogonal_(self.gate.weight, gain=0.1)
         self.ln_x = nn.GroupNorm(config.n_head, C, eps=1e-5 * config.group_norm_divisor**2)
         nn.init.constant_(self.ln_x.weight, ((1 + layer) / config.n_layer) ** 0.7)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from gfkernels import native
+from gfkernels import linear, native
 from torch import Tensor
 
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -28,12 +28,16 @@ _FINCH_ORDER = ("r", "k", "v", "g", "w")
 
 @dataclass
 class _Vectors:
-    """Parameter vectors of a block in float32, contiguous; made once per model."""
+    """Parameter vectors of a block in float32 and its low-rank matrices transposed; made once per model."""
 
     mix_x: Tensor  # (C,)
     mixes: Tensor  # (G, C), in the order used here
     mix_w2: Tensor  # (G, 32, C), the same order
-    mix_w1: Tensor  # (C, G * 32), the same order
+    mix_w1: Tensor  # (G * 32, C), the same order
+    decay_w1: Tensor  # (64, C)
+    decay_w2: Tensor  # (C, 64)
+    value2_w1: Tensor | None  # (64, C)
+    value2_w2: Tensor | None  # (C, 64)
     decay: Tensor  # (H, D)
     bonus: Tensor | None  # (H, D)
     channel_k: Tensor  # (C,)
@@ -83,9 +87,9 @@ def _run_block(block: Block, x: Tensor, state: LayerState) -> tuple[Tensor, Laye
     time_shift_state = h[-1:].clone()
     h = native.add_norm(x, out, *vectors.norms[1], block.ln2.eps)  # x += out
     before = None if state.channel_shift_state is None else state.channel_shift_state[0].to(h.dtype).contiguous()
-    k = native.relu_squared(F.linear(native.shift_lerp(h, before, vectors.channel_k), ffn.key.weight))
-    gate = F.linear(native.shift_lerp(h, before, vectors.channel_r), ffn.receptance.weight)
-    native.gate_add(x, gate, F.linear(k, ffn.value.weight))
+    k = native.relu_squared(linear(native.shift_lerp(h, before, vectors.channel_k), ffn.key.weight))
+    gate = linear(native.shift_lerp(h, before, vectors.channel_r), ffn.receptance.weight)
+    native.gate_add(x, gate, linear(k, ffn.value.weight))
     state = replace(
         state,
         wkv_state=wkv_state[None],
@@ -103,17 +107,17 @@ def _time_mix(
     H, D = vectors.decay.shape
     before = None if state.time_shift_state is None else state.time_shift_state[0].to(h.dtype).contiguous()
     groups = vectors.mixes.shape[0]
-    z = torch.tanh(native.shift_lerp(h, before, vectors.mix_x) @ vectors.mix_w1)  # (T, G * 32)
+    z = torch.tanh(linear(native.shift_lerp(h, before, vectors.mix_x), vectors.mix_w1))  # (T, G * 32)
     dynamic = torch.bmm(z.view(T, groups, -1).transpose(0, 1), vectors.mix_w2)  # (G, T, C)
     mixed = native.shift_ddlerp(h, before, vectors.mixes, dynamic)
-    r, k = F.linear(mixed[0], mix.receptance.weight), F.linear(mixed[1], mix.key.weight)
-    w_low = torch.tanh(mixed[4] @ mix.time_decay_w1) @ mix.time_decay_w2
+    r, k = linear(mixed[0], mix.receptance.weight), linear(mixed[1], mix.key.weight)
+    w_low = linear(torch.tanh(linear(mixed[4], vectors.decay_w1)), vectors.decay_w2)
     is_c2 = isinstance(mix, FinchC2TimeMix)
     if is_c2 and mix.config.second_value:
-        values = F.linear(mixed[2:4].reshape(2 * T, C), mix.value.weight)
+        values = linear(mixed[2:4].reshape(2 * T, C), mix.value.weight)
         v, v2 = values[:T], values[T:]
     else:
-        v, v2 = F.linear(mixed[2], mix.value.weight), None
+        v, v2 = linear(mixed[2], mix.value.weight), None
     wkv_state = h.new_zeros(H, D, D, dtype=torch.float32) if state.wkv_state is None else state.wkv_state[0]
     r, k, v, w_low = (a.view(T, H, D) for a in (r, k, v, w_low))
     y, wkv_state = native.wkv6(
@@ -123,11 +127,13 @@ def _time_mix(
     if isinstance(mix, FinchC2TimeMix):
         low = None
         if v2 is not None:
-            low = torch.tanh(mixed[3] @ mix.time_value2_w1) @ mix.time_value2_w2
+            assert vectors.value2_w1 is not None
+            assert vectors.value2_w2 is not None
+            low = linear(torch.tanh(linear(mixed[3], vectors.value2_w1)), vectors.value2_w2)
         y = native.sum_norm(y, v2, low, *vectors.norms[2], mix.ln_x.eps, h.dtype)
     else:
-        y = mix.ln_x(y.to(h.dtype)) * F.silu(F.linear(mixed[3], mix.gate.weight))
-    return F.linear(y, mix.output.weight), wkv_state
+        y = mix.ln_x(y.to(h.dtype)) * F.silu(linear(mixed[3], mix.gate.weight))
+    return linear(y, mix.output.weight), wkv_state
 
 
 def _vectors(block: Block) -> _Vectors:
@@ -148,7 +154,11 @@ def _vectors(block: Block) -> _Vectors:
         mix_x=_f32(mix.time_maa_x).view(-1),
         mixes=torch.stack([_f32(getattr(mix, f"time_maa_{group}")).view(-1) for group in order]),
         mix_w2=mix.time_maa_w2.detach()[places].contiguous(),
-        mix_w1=mix.time_maa_w1.detach().view(C, G, -1)[:, places].reshape(C, -1).contiguous(),
+        mix_w1=_turned(mix.time_maa_w1.view(C, G, -1)[:, places].reshape(C, -1)),
+        decay_w1=_turned(mix.time_decay_w1),
+        decay_w2=_turned(mix.time_decay_w2),
+        value2_w1=_turned(mix.time_value2_w1) if isinstance(mix, FinchC2TimeMix) else None,
+        value2_w2=_turned(mix.time_value2_w2) if isinstance(mix, FinchC2TimeMix) else None,
         decay=_f32(mix.time_decay).view(heads),
         bonus=_f32(mix.time_faaaa).view(heads) if has_bonus else None,
         channel_k=_f32(ffn.time_maa_k).view(-1),
@@ -161,3 +171,7 @@ def _vectors(block: Block) -> _Vectors:
 
 def _f32(parameter: Tensor) -> Tensor:
     return parameter.detach().to(torch.float32).contiguous()
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    return matrix.detach().t().contiguous()

@@ -20,7 +20,17 @@ from torch import Tensor, nn
 
 from . import gold_native
 from .config import ModelConfig
-from .layers import SHIFT_LORA_RANK, Rope, channel_ramp, lora_pair, mix_vector, rms_scale, split_heads, token_shift
+from .layers import (
+    SHIFT_LORA_RANK,
+    Linear,
+    Rope,
+    channel_ramp,
+    lora_pair,
+    mix_vector,
+    rms_scale,
+    split_heads,
+    token_shift,
+)
 from .state import GrowingBuffer, LayerState
 
 if TYPE_CHECKING:
@@ -48,8 +58,8 @@ class GoldTimeMix(nn.Module):
         self.time_maa_kv_w2 = nn.Parameter(torch.empty(2, SHIFT_LORA_RANK, C).uniform_(-0.01, 0.01))
         self.time_key_w1, self.time_key_w2 = lora_pair(C, rank, C)
         self.time_value_w1, self.time_value_w2 = lora_pair(C, rank, C)
-        self.query = nn.Linear(C, C, bias=False)
-        self.output = nn.Linear(C, C, bias=False)
+        self.query = Linear(C, C)
+        self.output = Linear(C, C)
         nn.init.orthogonal_(self.query.weight)
         nn.init.zeros_(self.output.weight)
         self.ln_q, self.ln_k, self.ln_v, self.ln_x = (nn.LayerNorm(C) for _ in range(4))
@@ -242,10 +252,15 @@ def _rebuilt(
     model: LanguageModel, document: GoldDocument, only: int | None
 ) -> Iterator[tuple[int, list[tuple[Tensor, Tensor]]]]:
     ids, c = document.token_ids, document.compressed_k
-    for start in range(0, document.length, REBUILD_BLOCK):
-        end = min(start + REBUILD_BLOCK, document.length)
-        previous = (ids[:, start - 1 : start], c[:, start - 1 : start]) if start else None
+    for start, end, has_previous in _blocks(document):
+        previous = (ids[:, start - 1 : start], c[:, start - 1 : start]) if has_previous else None
         yield start, rebuild_keys_values(model, ids[:, start:end], c[:, start:end], previous, start, only)
+
+
+def _blocks(document: GoldDocument) -> Iterator[tuple[int, int, int]]:
+    """(start, end, rows before it that the token shift needs: 0 or 1) of the blocks of a document."""
+    for start in range(0, document.length, REBUILD_BLOCK):
+        yield start, min(start + REBUILD_BLOCK, document.length), min(start, 1)
 
 
 def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocument:
@@ -255,6 +270,12 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
     pairs = tuple(
         (document.compressed_k.new_empty(shape), document.compressed_k.new_empty(shape)) for _ in model.gold_layers
     )
+    if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "native":
+        for start, end, previous in _blocks(document):
+            ids, c = document.token_ids[:, start - previous : end], document.compressed_k[:, start - previous : end]
+            out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]
+            gold_native.keys_values(model, model.gold_layers, ids, c, bool(previous), start, out)
+        return replace(document, expanded=pairs)
     for start, rebuilt in _rebuilt(model, document, None):
         for (all_k, all_v), (k, v) in zip(pairs, rebuilt, strict=True):
             all_k[:, start : start + k.shape[1]] = k

@@ -27,12 +27,14 @@ def keys_values(
     compressed_k: Tensor,
     has_previous: bool,
     start: int,
+    out: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of consecutive rows, as `gold.rebuild_keys_values` gives them.
 
     Args:
         token_ids: (1, T) or, with a previous row in front, (1, T + 1); compressed_k likewise (1, ., R).
         start: absolute position of the first of the T rows.
+        out: per layer where to put K and V, contiguous (1, T, C) each; new tensors by default.
 
     Returns:
         (K, V), each (1, T, C), per layer.
@@ -47,11 +49,21 @@ def keys_values(
     if has_previous:
         e_bar, kappa = e_bar[1:], kappa[1:]
     e_before, kappa_before = before
-    return [_of_layer(layer, e_bar, kappa, e_before, kappa_before, start) for layer in layers]
+    places: Sequence[tuple[Tensor | None, Tensor | None]] = out or [(None, None)] * len(layers)
+    return [
+        _of_layer(layer, e_bar, kappa, e_before, kappa_before, start, place)
+        for layer, place in zip(layers, places, strict=True)
+    ]
 
 
 def _of_layer(
-    layer: GoldTimeMix, e_bar: Tensor, kappa: Tensor, e_before: Tensor | None, kappa_before: Tensor | None, start: int
+    layer: GoldTimeMix,
+    e_bar: Tensor,
+    kappa: Tensor,
+    e_before: Tensor | None,
+    kappa_before: Tensor | None,
+    start: int,
+    out: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor]:
     z = torch.tanh(native.shift_lerp(e_bar, e_before, _f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
     rows = []
@@ -64,10 +76,13 @@ def _of_layer(
         dynamic = z[:, i * SHIFT_LORA_RANK : (i + 1) * SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[i]
         mixed = native.shift_ddlerp(source, before, _f32(mix)[None], dynamic[None])[0]
         low_rank = torch.tanh(mixed @ down) @ up
-        rows.append(native.add_norm(mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps)[None])
+        place = out[i]
+        where = None if place is None else place[0]
+        rows.append(native.add_norm(mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, where)[None])
     k, v = rows
     if layer.rope is not None:
-        k = layer.rope(layer.heads(k), start).transpose(1, 2).flatten(-2)
+        rotated = layer.rope(layer.heads(k), start).transpose(1, 2).flatten(-2)
+        k = rotated if out[0] is None else k.copy_(rotated)
     return k, v
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from gfkernels import linear
 from torch import Tensor, nn
 
 from .config import ModelConfig, RopeConfig
@@ -59,6 +60,17 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
     return x.unflatten(-1, (-1, head_dim))
 
 
+class Linear(nn.Linear):
+    """A matrix product without bias that takes the fast path for a single row, as decoding has it."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return linear(input, self.weight)
+
+
 class Rope(nn.Module):
     """Rotary positions on interleaved pairs (2i, 2i + 1), in float32 or better."""
 
@@ -87,9 +99,9 @@ class FinchChannelMix(nn.Module):
         ramp = channel_ramp(config, layer, 1.0)
         self.time_maa_k = mix_vector(ramp)
         self.time_maa_r = mix_vector(ramp)
-        self.key = nn.Linear(C, width, bias=False)
-        self.receptance = nn.Linear(C, C, bias=False)
-        self.value = nn.Linear(width, C, bias=False)
+        self.key = Linear(C, width)
+        self.receptance = Linear(C, C)
+        self.value = Linear(width, C)
         nn.init.orthogonal_(self.key.weight)
         nn.init.zeros_(self.receptance.weight)
         nn.init.zeros_(self.value.weight)

@@ -22,7 +22,7 @@ from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
 from .gold import GoldMemory, GoldTimeMix
-from .layers import CHANNEL_MIXES
+from .layers import CHANNEL_MIXES, Linear
 from .state import LayerState, ModelState
 
 TIME_MIXES = {
@@ -77,10 +77,10 @@ class LanguageModel(nn.Module):
         self.emb = nn.Embedding(config.vocab_size, C)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_out = nn.LayerNorm(C)
-        self.head = nn.Linear(C, config.vocab_size, bias=False)
+        self.head = Linear(C, config.vocab_size)
         if config.n_gold:
-            self.w_kv_cache_a = nn.Linear(C, config.d_compressed, bias=False)  # W^KD, eq. 14
-            self.w_kv_cache_b = nn.Linear(C + config.d_compressed, C, bias=False)  # W^KU, eq. 15
+            self.w_kv_cache_a = Linear(C, config.d_compressed)  # W^KD, eq. 14
+            self.w_kv_cache_b = Linear(C + config.d_compressed, C)  # W^KU, eq. 15
             nn.init.orthogonal_(self.w_kv_cache_a.weight)
             nn.init.orthogonal_(self.w_kv_cache_b.weight)
         nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)

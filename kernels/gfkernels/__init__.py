@@ -7,7 +7,7 @@ from .attention import (
     causal_attention,
     merge_partials,
 )
-from .dispatch import choose_backend, wkv6
+from .dispatch import choose_backend, linear, wkv6
 from .errors import BackendUnavailable, KernelError, KernelInputError
 from .wkv6_chunk import wkv6_chunked, wkv6_step
 from .wkv6_ref import wkv6_recurrent
@@ -21,6 +21,7 @@ __all__ = [
     "attention_ref",
     "causal_attention",
     "choose_backend",
+    "linear",
     "merge_partials",
     "wkv6",
     "wkv6_chunked",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import native
@@ -38,6 +39,18 @@ def choose_backend(op: str, requested: str | None = None, *, native_obstacle: st
     if name == "native" and native_obstacle:
         raise BackendUnavailable(op, name, native_obstacle, BACKENDS[1:])
     return name
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x weight^T, (..., K) and (N, K) -> (..., N); one row at a time goes to the native kernel where it can."""
+    # The shape comes first: a compiler that traces this for many rows must not meet the environment.
+    if x.numel() == x.shape[-1] and _native_allowed() and native.matvec_fits(weight, x):
+        return native.matvec(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
+    return F.linear(x, weight)
+
+
+def _native_allowed() -> bool:
+    return os.environ.get(ENVIRONMENT_VARIABLE, "auto") in ("auto", "native")
 
 
 def wkv6(

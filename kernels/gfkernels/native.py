@@ -38,6 +38,7 @@ FLAGS = (
 NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 COMPILE_TIMEOUT_S = 120
 MAX_HEAD_DIM = 128  # MAX_D of the source
+MAX_ROW = 16_384  # the same there
 
 
 class NativeUnavailable(Exception):
@@ -156,9 +157,12 @@ def shift_ddlerp(h: Tensor, before: Tensor | None, mix: Tensor, dynamic: Tensor)
     return out
 
 
-def add_norm(x: Tensor, add: Tensor | None, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Layer norm of x + add, adding in place: x (T, C) changes; weight and bias (C,) float32. Returns (T, C)."""
-    h = torch.empty_like(x)
+def add_norm(
+    x: Tensor, add: Tensor | None, weight: Tensor, bias: Tensor, eps: float, out: Tensor | None = None
+) -> Tensor:
+    """Layer norm of x + add, adding in place: x (T, C) changes; weight and bias (C,) float32. Returns (T, C), `out`
+    if given."""
+    h = torch.empty_like(x) if out is None else out
     T, C = x.shape
     _call("add_norm", x.dtype, T, C, x, add, weight, bias, float(eps), h)
     return h
@@ -191,6 +195,27 @@ def relu_squared(x: Tensor) -> Tensor:
 def gate_add(x: Tensor, gate: Tensor, value: Tensor) -> None:
     """x += sigmoid(gate) * value, in place; equal shapes and dtypes."""
     _call("gate_add", x.dtype, ctypes.c_int64(x.numel()), x, gate, value)
+
+
+def matvec(weight: Tensor, x: Tensor) -> Tensor:
+    """weight @ x for one row: weight (N, K) contiguous, x (K,) of one dtype, K at most MAX_ROW. Returns (N,)."""
+    out = torch.empty(weight.shape[0], dtype=x.dtype)
+    _call("matvec", x.dtype, weight.shape[0], weight.shape[1], weight, x.contiguous(), out)
+    return out
+
+
+def matvec_fits(weight: Tensor, x: Tensor) -> bool:
+    """Whether `matvec` takes this product: one row, on the CPU, one supported dtype, no gradients."""
+    return (
+        x.numel() == x.shape[-1]
+        and x.dtype in NAMES
+        and x.dtype == weight.dtype
+        and x.device.type == "cpu"
+        and weight.shape[1] <= MAX_ROW
+        and weight.is_contiguous()
+        and not torch.is_grad_enabled()
+        and unavailable() is None
+    )
 
 
 def supports(dtype: torch.dtype, head_dim: int) -> bool:

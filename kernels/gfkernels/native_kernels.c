@@ -65,6 +65,61 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 typedef float vec __attribute__((vector_size(64), aligned(4)));
 #define LANES 16
 
+typedef uint32_t words __attribute__((vector_size(64), aligned(2)));
+
+static inline float lane_sum(vec v) {
+    float t[LANES]; memcpy(t, &v, sizeof t);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) t[i] += t[i + width];
+    return t[0];
+}
+
+/* One step of a dot product over STEP numbers of a row. bf16 pairs are taken as 32-bit words, whose halves need no
+ * shuffling; `spread_row` has put the other factor in the same order. */
+#define f32_STEP 16
+#define bf16_STEP 32
+static inline void f32_step(const float *row, const float *x, vec *sum) { *sum += *(const vec *)row * *(const vec *)x; }
+static inline void bf16_step(const bf16 *row, const float *x, vec *sum) {
+    words w = *(const words *)row, low = w << 16, high = w & 0xffff0000u;
+    vec even, odd;
+    memcpy(&even, &low, sizeof even);
+    memcpy(&odd, &high, sizeof odd);
+    *sum += even * *(const vec *)x;
+    *sum += odd * *(const vec *)(x + LANES);
+}
+static inline void f32_spread(int K, const float *x, float *out) { memcpy(out, x, sizeof(float) * (size_t)K); }
+static inline void bf16_spread(int K, const bf16 *x, float *out) {
+    int whole = K - K % 32;
+    for (int k = 0; k < K; k++) out[k < whole ? k - k % 32 + k % 2 * LANES + k % 32 / 2 : k] = load_bf16(x[k]);
+}
+
+/* out = w x: one row times a matrix. w (N, K), x (K), out (N). Reads w once: bound by memory. */
+#define MATVEC(ROW, LOAD, STORE, NAME)                                                                    \
+    void NAME##_matvec(int N, int K, const ROW *w, const ROW *x, ROW *out, int threads) {                 \
+        _Pragma("omp parallel num_threads(threads)") {                                                    \
+            float xf[MAX_ROW];                                                                            \
+            NAME##_spread(K, x, xf);                                                                      \
+            _Pragma("omp for schedule(static)")                                                           \
+            for (int n = 0; n < N; n += 4) {                                                              \
+                int rows = N - n < 4 ? N - n : 4, k = 0;                                                  \
+                const ROW *all[4];                                                                        \
+                vec sums[4] = {{0}, {0}, {0}, {0}};                                                       \
+                for (int i = 0; i < 4; i++) all[i] = w + (int64_t)(n + (i < rows ? i : 0)) * K;           \
+                for (; k + NAME##_STEP <= K; k += NAME##_STEP)                                            \
+                    _Pragma("GCC unroll 4")                                                               \
+                    for (int i = 0; i < 4; i++) NAME##_step(all[i] + k, xf + k, &sums[i]);                \
+                for (int i = 0; i < rows; i++) {                                                          \
+                    float total = lane_sum(sums[i]);                                                      \
+                    for (int rest = k; rest < K; rest++) total += LOAD(all[i][rest]) * xf[rest];          \
+                    out[n + i] = STORE(total);                                                            \
+                }                                                                                         \
+            }                                                                                             \
+        }                                                                                                 \
+    }
+#define MAX_ROW 16384
+MATVEC(float, load_f32, store_f32, f32)
+MATVEC(bf16, load_bf16, store_bf16, bf16)
+
 /* One head, `nv` vectors of value channels. ROWS key channels of the state at a time stay in registers while all tokens
  * pass: y (added to from one group of rows to the next) is then the only memory that every step touches. */
 #define ROWS 4

@@ -82,6 +82,18 @@ def test_norms(T: int, C: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("N", "K"), [(1, 16), (3, 33), (4, 64), (193, 192), (1000, 7)])
+def test_matvec(N: int, K: int, dtype: torch.dtype) -> None:
+    weight, x = rows(N, K, dtype=dtype), rows(K, dtype=dtype, seed=1)
+    assert not native.matvec_fits(weight, x) or not torch.is_grad_enabled()
+    close(native.matvec(weight, x), weight.double() @ x.double())
+    with torch.no_grad():
+        assert native.matvec_fits(weight, x[None, None])
+        assert not native.matvec_fits(weight, x.expand(2, K))
+        close(dispatch.linear(x[None, None], weight)[0, 0], weight.double() @ x.double())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_channel_mix_parts(dtype: torch.dtype) -> None:
     x, gate, value = (rows(77, 33, dtype=dtype, seed=s) * 5 for s in range(3))
     close(native.relu_squared(x.clone()), torch.relu(x.double()).square())
