@@ -23,6 +23,10 @@ QUESTIONS = {
     "What is the code of the key cabinet?": "73152",
     "What is the telephone number of the warden's office?": "40718",
     "How much does a ticket cost?": "6 pounds",
+    "When was the tower built?": "1847",
+    "How many steps are there?": "196",
+    "Who is the warden?": "Clara Penrose",
+    "What is the name of the boat?": "Guillemot",
 }
 
 
@@ -71,8 +75,8 @@ def test_planted_facts_are_found() -> None:
             question, value = fact.questions[0]
             right += session.ask(question, max_tokens=20).text == value
             asked += 1
-    # bench/results/eval-gf-mini.json has 81 % at this length; 36 questions scatter by some 7 points.
-    assert right / asked >= 0.65
+    # Some of these values are 7 digits long or hold letters: see exact_mixed of bench/results/eval-gf-mini.json.
+    assert right / asked >= 0.85
 
 
 def test_the_prompt_of_a_terminal(cache: Path) -> None:

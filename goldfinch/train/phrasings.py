@@ -219,11 +219,11 @@ HELD_OUT_STATEMENTS = (
     "Records show that {ent} has the {attr} {val}.",
     "As of today, the {attr} of {ent} stands at {val}.",
     "On file for {ent}: {attr} {val}.",
-    "{ent} still has {val} for a {attr}.",
 )
-# The value stands before its subject. A key is made from what came before it, so nothing at the value can say whose it
-# is: these are asked apart.
+# The value stands before its subject or its attribute. A key is made from what came before it, so nothing at the value
+# can say what it is the value of: these are asked apart.
 HELD_OUT_VALUE_FIRST = (
+    "{ent} still has {val} for a {attr}.",
     "The office lists {val} as the {attr} of {ent}.",
     "{attr} {val} was issued to {ent} last spring.",
 )
