@@ -107,11 +107,11 @@ def _time_mix(
     H, D = vectors.decay.shape
     before = None if state.time_shift_state is None else state.time_shift_state[0].to(h.dtype).contiguous()
     groups = vectors.mixes.shape[0]
-    z = torch.tanh(linear(native.shift_lerp(h, before, vectors.mix_x), vectors.mix_w1))  # (T, G * 32)
+    z = native.tanh(linear(native.shift_lerp(h, before, vectors.mix_x), vectors.mix_w1))  # (T, G * 32)
     dynamic = torch.bmm(z.view(T, groups, -1).transpose(0, 1), vectors.mix_w2)  # (G, T, C)
     mixed = native.shift_ddlerp(h, before, vectors.mixes, dynamic)
     r, k = linear(mixed[0], mix.receptance.weight), linear(mixed[1], mix.key.weight)
-    w_low = linear(torch.tanh(linear(mixed[4], vectors.decay_w1)), vectors.decay_w2)
+    w_low = linear(native.tanh(linear(mixed[4], vectors.decay_w1)), vectors.decay_w2)
     is_c2 = isinstance(mix, FinchC2TimeMix)
     if is_c2 and mix.config.second_value:
         values = linear(mixed[2:4].reshape(2 * T, C), mix.value.weight)
@@ -129,7 +129,7 @@ def _time_mix(
         if v2 is not None:
             assert vectors.value2_w1 is not None
             assert vectors.value2_w2 is not None
-            low = linear(torch.tanh(linear(mixed[3], vectors.value2_w1)), vectors.value2_w2)
+            low = linear(native.tanh(linear(mixed[3], vectors.value2_w1)), vectors.value2_w2)
         y = native.sum_norm(y, v2, low, *vectors.norms[2], mix.ln_x.eps, h.dtype)
     else:
         y = mix.ln_x(y.to(h.dtype)) * F.silu(linear(mixed[3], mix.gate.weight))

@@ -65,7 +65,7 @@ def _of_layer(
     start: int,
     out: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor]:
-    z = torch.tanh(native.shift_lerp(e_bar, e_before, _f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
+    z = native.tanh(native.shift_lerp(e_bar, e_before, _f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
     rows = []
     for i, (source, before, mix, down, up, norm) in enumerate(
         (
@@ -75,7 +75,7 @@ def _of_layer(
     ):
         dynamic = z[:, i * SHIFT_LORA_RANK : (i + 1) * SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[i]
         mixed = native.shift_ddlerp(source, before, _f32(mix)[None], dynamic[None])[0]
-        low_rank = torch.tanh(mixed @ down) @ up
+        low_rank = native.tanh(mixed @ down) @ up
         place = out[i]
         where = None if place is None else place[0]
         rows.append(native.add_norm(mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, where)[None])

@@ -88,18 +88,31 @@ def _flash_fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.device.type == "cpu" and alike and adjacent and not torch.is_grad_enabled()
 
 
-def attend_all(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One piece of keys that every query sees, without writing the scores out (PyTorch's flash kernel for the CPU).
+def causal_mask(q: Tensor, keys: int, q_start: int, k_start: int) -> Tensor:
+    """(Tq, keys) in the dtype of q: 0 where a query sees a key, -inf where the key comes after it."""
+    q_pos = q_start + torch.arange(q.shape[-2], device=q.device)
+    k_pos = k_start + torch.arange(keys, device=q.device)
+    mask = q.new_zeros(q.shape[-2], keys)
+    return mask.masked_fill_(k_pos[None, :] > q_pos[:, None], -torch.inf)
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One piece of keys without writing the scores out (PyTorch's flash kernel for the CPU).
 
     Args:
         q (B, H, Tq, K), k (B, H, Tk, K), v (B, H, Tk, V) of one dtype, K = V.
+        mask: (Tq, Tk), added to the scores; None when every query sees every key.
 
     Returns:
         out (B, H, Tq, V) and lse (B, H, Tq), as `attend_block`; twin: attend_block.
     """
     acc = accumulation_dtype(q)
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False)
-    return out.to(acc), lse.to(acc)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=mask)
+    out, lse = out.to(acc), lse.to(acc)
+    if mask is None:
+        return out, lse
+    blind = torch.isneginf(mask).all(-1)  # queries that see none of these keys: the kernel gives them an lse of 0
+    return out.masked_fill(blind[:, None], 0.0), lse.masked_fill(blind, -torch.inf)
 
 
 def attend_expanded(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -112,6 +125,11 @@ def attend_expanded(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int 
     if seen_by_all > 0 and _flash_fits(q, k, v):
         yield attend_all(q, k[:, :, :seen_by_all], v[:, :, :seen_by_all])
         first = seen_by_all
+        if k_start + first < last_seen and first < k.shape[-2]:
+            end = min(k.shape[-2], last_seen - k_start)
+            mask = causal_mask(q, end - first, q_start, k_start + first)
+            yield attend_all(q, k[:, :, first:end], v[:, :, first:end], mask)
+        return
     for start in range(first, k.shape[-2], step):
         if k_start + start >= last_seen:
             return

@@ -186,6 +186,16 @@ def rms_scale(x: Tensor) -> Tensor:
     return out
 
 
+def tanh(x: Tensor) -> Tensor:
+    """tanh, in place.
+
+    torch's own, which MKL computes, now and then rounds differently in the first moments of a process (one run of
+    five was seen to); equal runs must give equal bits.
+    """
+    _call("tanh", x.dtype, ctypes.c_int64(x.numel()), x)
+    return x
+
+
 def relu_squared(x: Tensor) -> Tensor:
     """relu(x)^2, in place."""
     _call("relu_squared", x.dtype, ctypes.c_int64(x.numel()), x)

@@ -51,6 +51,12 @@ static inline float one_minus_exp(float x, float exp_x) {
     return x > -0.3f ? -x * s : 1.0f - exp_x;
 }
 
+/* tanh(a) = t / (2 - t) with t = 1 - exp(-2 a): no cancellation near 0. */
+static inline float tanh_of(float x) {
+    float a = x < 0.0f ? -x : x, e = -2.0f * a, t = one_minus_exp(e, fast_exp(e)), y = t / (2.0f - t);
+    return x < 0.0f ? -y : y;
+}
+
 static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 /* Strong decays drive states through the denormals, which cost a hundred times as much as other numbers. */
@@ -265,6 +271,12 @@ static void wkv_few(int T, int D, const float *r, const float *w, const float *k
             float scale = 1.0f / (__builtin_sqrtf(square / C) + 1e-8f);                                              \
             for (int c = 0; c < C; c++) to[c] = STORE(LOAD(row[c]) * scale);                                         \
         }                                                                                                            \
+    }                                                                                                                \
+                                                                                                                     \
+    /* x = tanh(x) in place, n numbers. */                                                                           \
+    void NAME##_tanh(int64_t n, ROW *x, int threads) {                                                               \
+        _Pragma("omp parallel for simd num_threads(threads) schedule(static)")                                       \
+        for (int64_t i = 0; i < n; i++) x[i] = STORE(tanh_of(LOAD(x[i])));                                           \
     }                                                                                                                \
                                                                                                                      \
     /* x = relu(x)^2 in place, n numbers. */                                                                         \

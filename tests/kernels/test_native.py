@@ -96,6 +96,11 @@ def test_matvec(N: int, K: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_channel_mix_parts(dtype: torch.dtype) -> None:
     x, gate, value = (rows(77, 33, dtype=dtype, seed=s) * 5 for s in range(3))
+    close(native.tanh(x.clone()), torch.tanh(x.double()))
+    small = torch.logspace(-30, 2, 200).to(dtype)
+    for sign in (1, -1):
+        found, expected = native.tanh(sign * small).double(), torch.tanh((sign * small).double())
+        assert float((found / expected - 1).abs().max()) <= (2**-8 if dtype == torch.bfloat16 else 1e-6)
     close(native.relu_squared(x.clone()), torch.relu(x.double()).square())
     out = x.clone()
     native.gate_add(out, gate, value)
