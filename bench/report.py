@@ -68,7 +68,51 @@ def benchmarks_page() -> str:
         rate, grew = row["tok_s"], row["peak_bytes"] - row["resident_bytes_before"]
         span = f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"
         lines.append(f"| {row['tokens']:,} | {span} | {grew / 1e6:.1f} MB | {row['cache_bytes'] / 1e6:.1f} MB |")
+    lines += peers_section()
     return "\n".join(lines) + "\n"
+
+
+def peers_section() -> list[str]:
+    """gf beside other programs, from the records peers*.json."""
+    lines: list[str] = []
+    for path in sorted(RESULTS.glob("peers*.json")):
+        found = record(path.stem)
+        versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version != "absent")
+        lines += ["", f"## Beside other programs, {found['shape']}, vocabulary 65,536, random weights", ""]
+        lines += [conditions_line(found["conditions"]) + "; " + versions + ".", ""]
+        lines += [
+            "Same layers and width, 2 threads, peers interleaved, medians (minimum to maximum). First token: read the file, run a",
+            "question of 32 tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
+            "",
+            "| tokens | program | repeats | prefill tok/s | gf is faster by | file | first token ms | decode tok/s |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for row in found["rows"]:
+            lines.append(_peer_line(row, found["rows"]))
+        for name, reason in found["absent"].items():
+            lines += ["", f"Left out: {name} ({reason})."]
+    return lines
+
+
+def _peer_line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    own = "gf float32" if row["peer"].endswith("float32") else "gf bfloat16"
+    ours = [r for r in rows if r["peer"] == own and r["tokens"] == row["tokens"]]
+    ratio = "" if row["peer"] == own or not ours else _ratio(ours[0], row)
+    cells = [f"{row['tokens']:,}", row["peer"], str(row["repeats"]), _span(row, "prefill_tok_s", 0), ratio]
+    size = f"{row['file_bytes']['median'] / 1e6:,.2f} MB" if "file_bytes" in row else ""
+    cells += [size, _span(row, "first_token_ms", 0), _span(row, "decode_tok_s", 1)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ratio(ours: dict[str, Any], row: dict[str, Any]) -> str:
+    return f"{ours['prefill_tok_s']['median'] / row['prefill_tok_s']['median']:.2f}"
+
+
+def _span(row: dict[str, Any], name: str, digits: int) -> str:
+    if name not in row:
+        return ""
+    low, middle, high = (row[name][k] for k in ("min", "median", "max"))
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 README = ROOT / "README.md"
