@@ -175,7 +175,7 @@ def write_model_directory(
 
     if out.exists() and not overwrite:
         raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
-    check_weights(weights, _meta_model(LanguageModel, config).state_dict())
+    check_weights(weights, _empty_model(LanguageModel, config).state_dict())
     tokenizer_fingerprint = None
     if tokenizer_file is not None:
         tokenizer = read_tokenizer(tokenizer_file)
@@ -275,7 +275,7 @@ def load_model(
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
     weights = read_weights(card.path / WEIGHTS_FILE)
-    model = _meta_model(LanguageModel, card.config)
+    model = _empty_model(LanguageModel, card.config)
     check_weights(weights, model.state_dict())
     try:
         weights = {k: v.to(device=device, dtype=dtype or torch.float32) for k, v in weights.items()}
@@ -291,11 +291,26 @@ def load_model(
     return model
 
 
-def _meta_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
-    """The model without memory: initial values would be thrown away at once."""
-    import torch
+def _empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
+    """The model with parameters that hold nothing yet: initial values would be thrown away at once.
 
-    with torch.device("meta"):
+    Memory that nobody writes is not taken from the system. (The meta device would do without the address space, but its
+    arithmetic imports torch's compiler, which takes a second.)
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class SkipInitialisation(TorchFunctionMode):
+        """Leaves out everything that fills tensors."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if getattr(func, "__module__", None) == "torch.nn.init":
+                return kwargs["tensor"] if "tensor" in kwargs else args[0]
+            if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+                return args[0]
+            return func(*args, **kwargs)
+
+    with SkipInitialisation():
         return kind(config)
 
 
@@ -306,7 +321,7 @@ def verify_model(card: ModelCard) -> list[str]:
     from .tokenizer import read_tokenizer
 
     weights = read_weights(card.path / WEIGHTS_FILE)
-    check_weights(weights, _meta_model(LanguageModel, card.config).state_dict())
+    check_weights(weights, _empty_model(LanguageModel, card.config).state_dict())
     found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
     if card.tokenizer_file is not None:
         found["tokenizer_fingerprint"] = read_tokenizer(card.path / card.tokenizer_file).fingerprint
