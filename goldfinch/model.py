@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from gfkernels import choose_backend
 from torch import Tensor, nn
 
-from . import finch_native
+from . import finch_native, finch_triton
 from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -99,12 +99,16 @@ class LanguageModel(nn.Module):
         return self.emb.weight.dtype
 
     def layer_backend(self) -> str:
-        """What runs the recurrent layers without gradients at batch 1: "native" (fused C kernels) or "torch".
+        """What runs the recurrent layers without gradients at batch 1: "native" (fused C kernels), "triton" or "torch".
 
         Raises:
             gfkernels.BackendUnavailable: GF_KERNELS names one that cannot run this model here.
         """
-        return choose_backend("the recurrent layers", native_obstacle=finch_native.supports(self))
+        return choose_backend(
+            "the recurrent layers",
+            native_obstacle=finch_native.supports(self),
+            triton_obstacle=finch_triton.supports(self),
+        )
 
     def empty_state(self) -> ModelState:
         """The state before the first token."""
@@ -126,8 +130,11 @@ class LanguageModel(nn.Module):
             the residual stream x (B, T, C) after those layers, and the state after the tokens.
         """
         layers = list(state.layers)
-        if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and self.layer_backend() == "native":
+        fused = "torch" if token_ids.shape[0] != 1 or torch.is_grad_enabled() else self.layer_backend()
+        if fused == "native":
             x, layers = finch_native.run_layers(self, token_ids, layers)
+        elif fused == "triton":
+            x, layers = finch_triton.run_layers(self, token_ids, layers)
         else:
             x = self.embed(token_ids)
             for i in range(self.config.n_prefill):

@@ -297,7 +297,7 @@ def wkv6_gradients(
     bonus = start if u is None else u.to(torch.float32).contiguous()
     _gradient_kernel[(N, B, H)](
         S, G, r, k, v, w_raw, bonus, dy, dr, dk, dv, dw, du, T, H, K, V, N, HAS_U=u is not None, DOT=dot,
-        PRECISION=precision, BT=CHUNK, BK=BK, BV=BV, num_warps=4,
+        PRECISION=precision, BT=CHUNK, BK=BK, BV=BV, num_warps=8,
     )  # fmt: skip
     return (
         dr, dk, dv, dw,

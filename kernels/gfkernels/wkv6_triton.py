@@ -319,7 +319,7 @@ def _run_segments(
         out, out if decayed is None else decayed, segments, T, H, K, V, *r.stride()[:3], *k.stride()[:3],
         *v.stride()[:3], *w_raw.stride()[:3], OUTPUT=y is not None, HAS_STATE=state is not None, HAS_U=u is not None,
         HAS_DECAY=decay is not None, ONE_MINUS_W=one_minus_w, DOT=dot, PRECISION=precision, BT=CHUNK, BK=BK, BV=BV,
-        num_warps=4,
+        num_warps=8 if r.dtype == torch.float32 else 4,
     )  # fmt: skip
 
 
