@@ -173,13 +173,13 @@ def _wkv6(
     """y (T, C) in the dtype of the rows, and the state after them."""
     from gfkernels import wkv6_triton
 
-    heads = [x.view(1, x.shape[0], *vectors.decay.shape) for x in rows]
+    r, k, v, w_low = (x.view(1, x.shape[0], *vectors.decay.shape) for x in rows)
     scaled = isinstance(mix, FinchC2TimeMix) and mix.config.one_minus_w
     options: dict[str, Any] = {"decay": vectors.decay, "one_minus_w": scaled}
     if rows[0].shape[0] == 1 and wkv_state is not None:
-        y, wkv_state = wkv6_triton.wkv6_step_triton(*heads, vectors.bonus, wkv_state, **options)
+        y, wkv_state = wkv6_triton.wkv6_step_triton(r, k, v, w_low, vectors.bonus, wkv_state, **options)
     else:
         y, wkv_state = wkv6_triton.wkv6_triton(
-            *heads, vectors.bonus, wkv_state, cu_seqlens=packing.bounds, **options
-        )  # fmt: skip
+            r, k, v, w_low, vectors.bonus, wkv_state, cu_seqlens=packing.bounds, **options
+        )
     return y.view(rows[0].shape), wkv_state

@@ -18,7 +18,7 @@ import torch
 from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
-from . import gold_native
+from . import gold_native, gold_triton
 from .config import ModelConfig
 from .layers import (
     SHIFT_LORA_RANK,
@@ -190,6 +190,9 @@ class GoldMemory:
 
     def _partials(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Iterator[tuple[Tensor, Tensor]]:
         document = self.document
+        if not torch.is_grad_enabled() and self.model.layer_backend() == "triton":
+            yield from self._partials_triton(layer, index, q, q_start)
+            return
         if document is not None:
             if document.expanded is not None:
                 k, v = (layer.heads(x) for x in document.expanded[index])
@@ -200,6 +203,19 @@ class GoldMemory:
         if self.token_ids.length:
             k, v = (layer.heads(x.rows) for x in self.expanded[index])
             yield from attend_expanded(q, k, v, q_start, self.document_length)
+
+    def _partials_triton(
+        self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        document = self.document
+        if document is not None and document.expanded is not None:
+            k, v = (layer.heads(x) for x in document.expanded[index])
+            yield gold_triton.attend(q, k, v, q_start, 0)
+        elif document is not None:
+            yield from gold_triton.attend_rebuilt(self.model, document, index, q, q_start)
+        if self.token_ids.length:
+            k, v = (layer.heads(x.rows) for x in self.expanded[index])
+            yield gold_triton.attend(q, k, v, q_start, self.document_length)
 
 
 def k_cache_rows(model: LanguageModel, e: Tensor, compressed_k: Tensor) -> Tensor:
@@ -275,6 +291,9 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
             ids, c = document.token_ids[:, start - previous : end], document.compressed_k[:, start - previous : end]
             out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]
             gold_native.keys_values(model, model.gold_layers, ids, c, bool(previous), start, out)
+        return replace(document, expanded=pairs)
+    if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "triton":
+        gold_triton.expand(model, document, pairs)
         return replace(document, expanded=pairs)
     for start, rebuilt in _rebuilt(model, document, None):
         for (all_k, all_v), (k, v) in zip(pairs, rebuilt, strict=True):
