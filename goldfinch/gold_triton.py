@@ -63,11 +63,13 @@ def attend_rebuilt(
         yield attend(q, layer.heads(k[None]), layer.heads(v[None]), q_start, start)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int) -> tuple[Tensor, Tensor]:
-    """`gfkernels.attend_block` on the GPU."""
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int, length: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`gfkernels.attend_block` on the GPU; with a length (1,), over the first keys of a buffer."""
     from gfkernels import attention_triton
 
-    return attention_triton.attend_split(q, k, v, q_start, k_start)
+    return attention_triton.attend_split(q, k, v, q_start, k_start, length)
 
 
 def _kernels() -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import decode_graph
 from .cache import DocumentCache
 from .errors import DeviceError, TokenizerError
 from .gold import GoldDocument, GoldMemory, expand_document, expanded_bytes
@@ -25,6 +26,8 @@ from .state import ModelState
 from .template import PromptTemplate
 
 DEFAULT_MEMORY_BYTES = 4 << 30
+# Answers shorter than this are decoded without a CUDA graph, whose capture costs a few steps.
+GRAPH_MIN_TOKENS = 8
 # Question tokens per pass through the Finch layers.
 QUESTION_BLOCK = 512
 
@@ -137,6 +140,7 @@ class Session:
         usage.timings_s["question"] = time.perf_counter() - started
         started = time.perf_counter()
         usage.timings_s["decode"] = 0.0
+        decoder = self._static_decoder(state, sampling.max_tokens)
         while True:
             token = choose_token(logits, sampling, generator)
             if token == self.template.end_token_id:
@@ -147,7 +151,16 @@ class Session:
             yield token
             if usage.generated_tokens >= sampling.max_tokens:
                 return
-            logits, state = decode_one_token(model, token, state)
+            if decoder is not None:
+                logits = decoder.step(token)
+            else:
+                logits, state = decode_one_token(model, token, state)
+
+    def _static_decoder(self, state: ModelState, max_tokens: int) -> decode_graph.StaticDecoder | None:
+        """A CUDA graph of one step where the model is on a GPU and the answer is long enough to pay for it."""
+        if self.model.device.type != "cuda" or max_tokens < GRAPH_MIN_TOKENS or decode_graph.supports(self.model):
+            return None
+        return decode_graph.StaticDecoder(self.model, state, max_tokens)
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""

@@ -11,10 +11,11 @@ from gfkernels import BackendUnavailable
 from safetensors.torch import load_file
 
 import goldfinch
-from goldfinch import finch_triton, gold_triton
+from goldfinch import decode_graph, finch_triton, gold_triton
 from goldfinch.cache import numerics_of
 from goldfinch.gold import GoldDocument, GoldMemory, expand_document
 from goldfinch.measure.conditions import kernel_backends
+from goldfinch.session import decode_one_token
 from tests import tolerances
 from tests.conftest import golden_folders
 
@@ -116,6 +117,24 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GF_KERNELS", "torch")
     expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=3)
     assert kept == rebuilt == expected
+
+
+@pytest.mark.usefixtures("triton_backend")
+@pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
+def test_decoding_in_static_buffers(memory_bytes: int, tiny_model: Path) -> None:
+    """Step by step what decode_one_token gives; on a GPU as a graph, and its capture leaves no trace."""
+    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    assert decode_graph.supports(model) is None
+    ids = torch.randint(0, model.config.vocab_size, (1, 40), generator=torch.Generator().manual_seed(0))
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids), memory_bytes=memory_bytes)
+    _, state = session.start([5, 6, 7])
+    decoder = decode_graph.StaticDecoder(model, state, 4)
+    for token in (3, 1, 4, 1):
+        expected, state = decode_one_token(model, token, state)
+        found = decoder.step(token)
+        assert float((found - expected).abs().max()) <= tolerances.SPLIT_FP32 * float(expected.abs().max())
+    with pytest.raises(IndexError):
+        decoder.step(5)
 
 
 def test_what_is_reported_and_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
