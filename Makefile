@@ -1,6 +1,10 @@
 # make ask    create the environment, pre-fill a sample document, answer a question from the cache file
 # make test   create the environment if needed, run every test
 #
+# make test-gpu    the tests of the Triton kernels, on a GPU where there is one, then a table
+# make bench-gpu   the sweep on a GPU (about 8 minutes), then a table; record in $OUT or bench/results/gpu.json
+#
+# GPU_PYTHON   for the last two: an interpreter with torch, triton and pytest of its own, e.g. GPU_PYTHON=python3
 # PYTHON       interpreter to build the environment with (3.11 to 3.13)
 # TORCH        which torch to install, e.g. TORCH=torch==2.9.1
 # TORCH_INDEX  package index of another torch build (CPU-only, or a CUDA version), as pytorch.org names it
@@ -10,12 +14,13 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 SAMPLE ?= docs/samples/lighthouse-handbook.txt
+GPU_PYTHON ?=
 QUESTION ?= What is the code of the key cabinet?
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ask test lint docs environment clean
+.PHONY: ask test test-gpu bench-gpu lint docs environment clean
 
 ask: $(READY)
 	@mkdir -p build
@@ -24,6 +29,15 @@ ask: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
+GPU_TESTS := tests/kernels/test_wkv6_triton.py tests/kernels/test_layer_triton.py tests/goldfinch/test_backends_triton.py
+
+test-gpu: $(if $(GPU_PYTHON),,$(READY))
+	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)
+
+bench-gpu: $(if $(GPU_PYTHON),,$(READY))
+	$(TREE) $(or $(GPU_PYTHON),$(BIN)/python) bench/gpu.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

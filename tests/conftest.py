@@ -33,6 +33,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With GF_TEST_TABLE=1 (make test-gpu): outcomes by test function, a line each."""
+    if os.environ.get("GF_TEST_TABLE") != "1":
+        return
+    counts: dict[str, dict[str, int]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            name = report.nodeid.split("[")[0].removeprefix("tests/")
+            row = counts.setdefault(name, {})
+            row[outcome] = row.get(outcome, 0) + 1
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "Triton's interpreter"
+    terminalreporter.section(f"on {device}, torch {torch.__version__}")
+    for name, row in sorted(counts.items()):
+        terminalreporter.write_line(f"{name:<84} {', '.join(f'{n} {outcome}' for outcome, n in row.items())}")
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's models, caches or settings."""

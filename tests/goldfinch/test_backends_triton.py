@@ -111,11 +111,11 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
     cache = goldfinch.prefill(model, ids)
     assert cache.numerics["backend"] == "triton"
-    question = [5, 6, 7]
-    kept = goldfinch.Session(model, cache).generate(question, max_tokens=3)
-    rebuilt = goldfinch.Session(model, cache, memory_bytes=0).generate(question, max_tokens=3)
+    question, n = [5, 6, 7], 3 if DEVICE == "cpu" else 12  # long enough for a graph
+    kept = goldfinch.Session(model, cache).generate(question, max_tokens=n)
+    rebuilt = goldfinch.Session(model, cache, memory_bytes=0).generate(question, max_tokens=n)
     monkeypatch.setenv("GF_KERNELS", "torch")
-    expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=3)
+    expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=n)
     assert kept == rebuilt == expected
 
 
@@ -147,6 +147,7 @@ def test_what_is_reported_and_refused(tiny_model: Path, monkeypatch: pytest.Monk
     with pytest.raises(BackendUnavailable, match="needs a GPU"):
         numerics_of(model)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
+    model = model.to(DEVICE)
     assert numerics_of(model)["backend"] == "triton"
     with pytest.raises(BackendUnavailable, match="float64"):
         numerics_of(model.double())
@@ -167,3 +168,24 @@ def test_bfloat16_is_no_less_exact_than_torch(name: str, imported: Callable[[str
             x, _ = model.run_prefill_layers(ids.to(DEVICE), model.empty_state())
             outputs[backend] = float((x.cpu().double() - exact).pow(2).mean().sqrt())
     assert outputs["triton"] <= 1.2 * outputs["torch"]
+
+
+@pytest.mark.gpu
+def test_files_travel_between_devices(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written on the GPU and read on the CPU, and the reverse: a tolerance apart, both open."""
+    ids = torch.randint(0, 512, (1, 600), generator=torch.Generator().manual_seed(0))
+    models = {name: goldfinch.load_model(tiny_model, device=name) for name in ("cpu", "cuda")}
+    caches = {}
+    for name, model in models.items():
+        caches[name] = goldfinch.prefill(model, ids)
+        caches[name].save(tmp_path / f"{name}.gfc")
+    assert caches["cuda"].numerics["backend"] == "triton"
+    c = {name: cache.compressed_k.cpu() for name, cache in caches.items()}
+    assert float((c["cpu"] - c["cuda"]).abs().max()) <= 10 * tolerances.SPLIT_FP32 * float(c["cpu"].abs().max())
+    logits = {}
+    for writer, reader in (("cpu", "cpu"), ("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")):
+        cache = goldfinch.open_cache(tmp_path / f"{writer}.gfc", models[reader])
+        logits[writer, reader] = goldfinch.Session(models[reader], cache).start([5, 6])[0].cpu()
+    exact = logits["cpu", "cpu"]
+    for found in logits.values():
+        assert float((found - exact).abs().max()) <= tolerances.GOLDEN_FP32 * float(exact.abs().max())

