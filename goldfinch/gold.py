@@ -18,7 +18,7 @@ import torch
 from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
-from . import gold_native
+from . import decode_native, gold_native
 from .config import ModelConfig
 from .layers import (
     SHIFT_LORA_RANK,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .model import LanguageModel
 
 # Tokens rebuilt at a time; the transient keys and values of one block, whatever the context, stay this small.
-REBUILD_BLOCK = 1024
+REBUILD_BLOCK = 2048
 
 
 class GoldTimeMix(nn.Module):
@@ -161,6 +161,11 @@ class GoldMemory:
     def length(self) -> int:
         return self.document_length + self.token_ids.length
 
+    @property
+    def is_expanded(self) -> bool:
+        """Whether keys and values of every row are held."""
+        return self.document is None or self.document.expanded is not None
+
     def previous_row(self) -> tuple[Tensor, Tensor] | None:
         """(token id (B, 1), compressed_k (B, 1, R)) of the last row, None when empty."""
         if self.token_ids.length:
@@ -231,6 +236,8 @@ def rebuild_keys_values(
         compressed_k = torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1)
     layers = model.gold_layers if only is None else [model.gold_layers[only]]
     if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and model.layer_backend() == "native":
+        if only is None and token_ids.shape[1] - (previous is not None) == 1:
+            return decode_native.rebuild_row(model, token_ids, compressed_k, start)
         return gold_native.keys_values(model, layers, token_ids, compressed_k, previous is not None, start)
     e = model.embed(token_ids)
     e_bar, kappa = rms_scale(e), k_cache_rows(model, e, compressed_k)

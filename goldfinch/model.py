@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from gfkernels import choose_backend
 from torch import Tensor, nn
 
-from . import finch_native
+from . import decode_native, finch_native
 from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -88,7 +88,7 @@ class LanguageModel(nn.Module):
 
     @property
     def gold_layers(self) -> list[GoldTimeMix]:
-        return [block.att for block in self.blocks[self.config.n_prefill :]]  # type: ignore[misc]
+        return [block.att for block in list(self.blocks)[self.config.n_prefill :]]  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +105,10 @@ class LanguageModel(nn.Module):
             gfkernels.BackendUnavailable: GF_KERNELS names one that cannot run this model here.
         """
         return choose_backend("the recurrent layers", native_obstacle=finch_native.supports(self))
+
+    def _runs_natively(self, rows: Tensor) -> bool:
+        """Whether the C kernels take these rows (B, T, ...): one sequence, no gradients, and a CPU that has them."""
+        return rows.shape[0] == 1 and not torch.is_grad_enabled() and self.layer_backend() == "native"
 
     def empty_state(self) -> ModelState:
         """The state before the first token."""
@@ -126,8 +130,9 @@ class LanguageModel(nn.Module):
             the residual stream x (B, T, C) after those layers, and the state after the tokens.
         """
         layers = list(state.layers)
-        if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and self.layer_backend() == "native":
-            x, layers = finch_native.run_layers(self, token_ids, layers)
+        if self._runs_natively(token_ids):
+            run = decode_native.run_finch_layers if token_ids.shape[1] == 1 else finch_native.run_layers
+            x, layers = run(self, token_ids, layers)
         else:
             x = self.embed(token_ids)
             for i in range(self.config.n_prefill):
@@ -155,6 +160,11 @@ class LanguageModel(nn.Module):
         """
         layers = list(state.layers)
         first = self.config.n_prefill
+        memory = state.gold
+        assert isinstance(memory, GoldMemory)
+        if x.shape[1] == 1 and memory.is_expanded and self._runs_natively(x):
+            x, layers[first:] = decode_native.run_gold_layers(self, x, layers[first:], memory)
+            return x, replace(state, layers=tuple(layers))
         for i in range(first, self.config.n_layer):
             x, layers[i] = self.blocks[i](x, layers[i], state.gold, i - first)
         return x, replace(state, layers=tuple(layers))
