@@ -78,7 +78,11 @@ def peers_section() -> list[str]:
     for path in sorted(RESULTS.glob("peers*.json")):
         found = record(path.stem)
         versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version != "absent")
-        lines += ["", f"## Beside other programs, {found['shape']}, vocabulary 65,536, random weights", ""]
+        lines += [
+            "",
+            f"## Beside other programs, {found['shape']}, vocabulary {found.get('vocabulary', 65_536):,}, random weights",
+            "",
+        ]
         lines += [conditions_line(found["conditions"]) + "; " + versions + ".", ""]
         lines += [
             "Same layers and width, 2 threads, peers interleaved, medians (minimum to maximum). First token: read the file, run a",

@@ -278,6 +278,10 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
         (document.compressed_k.new_empty(shape), document.compressed_k.new_empty(shape)) for _ in model.gold_layers
     )
     if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "native":
+        distinct = gold_native.DistinctPairs.of(document.token_ids[0])
+        if distinct.pay_off:
+            gold_native.expand_by_pairs(model, distinct, document.compressed_k, pairs, REBUILD_BLOCK)
+            return replace(document, expanded=pairs)
         for start, end, previous in _blocks(document):
             ids, c = document.token_ids[:, start - previous : end], document.compressed_k[:, start - previous : end]
             out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]

@@ -132,33 +132,37 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
     function(*values, ctypes.c_int(torch.get_num_threads()))
 
 
-def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor) -> Tensor:
+def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor | None = None) -> Tensor:
     """h + (h_prev - h) * mix: token shift with a static lerp.
 
     Args:
         h: (T, C); before: the row before the first (C,), None at the beginning (zero); mix: (C,) float32.
+        previous: the row before each row, (T, C), where the rows of h do not follow each other.
 
     Returns:
         (T, C) in the dtype of h.
     """
     out = torch.empty_like(h)
     T, C = h.shape
-    _call("shift_lerp", h.dtype, T, C, h, before, mix, out)
+    _call("shift_lerp", h.dtype, T, C, h, before, previous, mix, out)
     return out
 
 
-def shift_ddlerp(h: Tensor, before: Tensor | None, mix: Tensor, dynamic: Tensor) -> Tensor:
+def shift_ddlerp(
+    h: Tensor, before: Tensor | None, mix: Tensor, dynamic: Tensor, previous: Tensor | None = None
+) -> Tensor:
     """h + (h_prev - h) * (mix[g] + dynamic[g]) for G groups (GoldFinch eq. 3).
 
     Args:
         h: (T, C); before: (C,) or None; mix: (G, C) float32; dynamic: (G, T, C) in the dtype of h.
+        previous: as in `shift_lerp`.
 
     Returns:
         (G, T, C).
     """
     out = torch.empty_like(dynamic)
     G, T, C = dynamic.shape
-    _call("shift_ddlerp", h.dtype, T, C, G, h, before, mix, dynamic, out)
+    _call("shift_ddlerp", h.dtype, T, C, G, h, before, previous, mix, dynamic, out)
     return out
 
 

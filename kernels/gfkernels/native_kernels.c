@@ -54,11 +54,14 @@ WKV_COLUMNS(4)
 
 #define DEFINE(ROW, LOAD, STORE, NAME)                                                                               \
                                                                                                                      \
-    /* out = h + (h_prev - h) * mix: token shift and static lerp. h (T, C), before (C): the row before, or NULL. */  \
-    void NAME##_shift_lerp(int T, int C, const ROW *h, const ROW *before, const float *mix, ROW *out, int threads) { \
+    /* out = h + (h_prev - h) * mix: token shift and static lerp. h (T, C), before (C): the row before, or NULL.      \
+     * previous (T, C): the row before each row, where rows do not follow each other; else NULL. */                  \
+    void NAME##_shift_lerp(int T, int C, const ROW *h, const ROW *before, const ROW *previous, const float *mix,     \
+                           ROW *out, int threads) {                                                                  \
         _Pragma("omp parallel for num_threads(threads) schedule(static)")                                            \
         for (int t = 0; t < T; t++) {                                                                                \
-            const ROW *now = h + (int64_t)t * C, *prev = t ? now - C : before;                                       \
+            const ROW *now = h + (int64_t)t * C;                                                                     \
+            const ROW *prev = previous ? previous + (int64_t)t * C : t ? now - C : before;                           \
             ROW *to = out + (int64_t)t * C;                                                                          \
             for (int c = 0; c < C; c++) {                                                                            \
                 float x = LOAD(now[c]), p = prev ? LOAD(prev[c]) : 0.0f;                                             \
@@ -68,11 +71,12 @@ WKV_COLUMNS(4)
     }                                                                                                                \
                                                                                                                      \
     /* ddlerp: out[g] = h + (h_prev - h) * (mix[g] + dynamic[g]), g < G. dynamic (G, T, C), out (G, T, C). */        \
-    void NAME##_shift_ddlerp(int T, int C, int G, const ROW *h, const ROW *before, const float *mix,                 \
-                             const ROW *dynamic, ROW *out, int threads) {                                            \
+    void NAME##_shift_ddlerp(int T, int C, int G, const ROW *h, const ROW *before, const ROW *previous,              \
+                             const float *mix, const ROW *dynamic, ROW *out, int threads) {                          \
         _Pragma("omp parallel for num_threads(threads) schedule(static)")                                            \
         for (int t = 0; t < T; t++) {                                                                                \
-            const ROW *now = h + (int64_t)t * C, *prev = t ? now - C : before;                                       \
+            const ROW *now = h + (int64_t)t * C;                                                                     \
+            const ROW *prev = previous ? previous + (int64_t)t * C : t ? now - C : before;                           \
             for (int g = 0; g < G; g++) {                                                                            \
                 const ROW *dyn = dynamic + ((int64_t)g * T + t) * C;                                                 \
                 const float *m = mix + (int64_t)g * C;                                                               \
