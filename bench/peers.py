@@ -9,7 +9,6 @@ Peers that are not installed are named and left out; what they are is in peer_pr
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import tempfile
@@ -25,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.peer_programs import SHAPES, Gf, LlamaCpp, Peer, Rwkv, Transformers
 from goldfinch.config import presets
 from goldfinch.measure.conditions import conditions
+from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
 from goldfinch.model_directory import init_model, load_model
 
@@ -73,7 +73,6 @@ def measure(peers: list[Peer], options: argparse.Namespace, note: Callable[[], N
                 if repeat:
                     for name, value in figures.items():
                         found[peer.name].setdefault(name, []).append(value)
-                gc.collect()
         for peer in peers:
             row = {"peer": peer.name, "tokens": length, "repeats": repeats}
             row |= {name: spread(values) for name, values in found[peer.name].items()}
@@ -86,9 +85,11 @@ def measure(peers: list[Peer], options: argparse.Namespace, note: Callable[[], N
 
 
 def _once(peer: Peer, ids: list[int], question: list[int], with_answer: bool) -> dict[str, float]:
+    before = forget_peak()
     started = time.perf_counter()
     cache = peer.prefill(ids)
     figures = {"prefill_tok_s": len(ids) / (time.perf_counter() - started)}
+    figures["prefill_grew_bytes"] = float(peak_bytes() - before)
     if not with_answer:
         return figures
     started = time.perf_counter()

@@ -1,0 +1,68 @@
+"""Draw docs/plots/*.png from the records: python bench/plots.py (needs matplotlib: pip install -e '.[bench]')."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PLOTS = Path(__file__).parent.parent / "docs" / "plots"
+# One colour per program, one line style per precision.
+COLOURS = {"gf": "#b8860b", "transformers": "#4472a8", "llama.cpp Llama": "#7a3b69", "llama.cpp RWKV": "#b56fa4"}
+COLOURS |= {"rwkv": "#5f9e6e"}
+QUANTITIES = {
+    "prefill_tok_s": ("prefill-speed.png", "prefill, tokens per second", 1.0),
+    "prefill_grew_bytes": ("prefill-memory.png", "memory that prefill takes beyond the weights, MB", 1e-6),
+    "file_bytes": ("file-size.png", "saved cache, MB", 1e-6),
+    "decode_tok_s": ("decode-speed.png", "decode behind the document, tokens per second", 1.0),
+}
+
+
+def main() -> None:
+    """Draw every quantity of the 12x768 records against the length of the document."""
+    rows: list[dict[str, Any]] = []
+    for name in ("peers", "peers-long"):
+        rows += json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    PLOTS.mkdir(exist_ok=True)
+    for quantity, (file, label, factor) in QUANTITIES.items():
+        draw(rows, quantity, label, factor, PLOTS / file)
+
+
+def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, path: Path) -> None:
+    """One line per program: medians, bars from minimum to maximum; both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), dpi=130)
+    for peer in dict.fromkeys(row["peer"] for row in rows):
+        points = sorted((row["tokens"], row[quantity]) for row in rows if row["peer"] == peer and quantity in row)
+        if not points:
+            continue
+        x = [tokens for tokens, _ in points]
+        y = [factor * values["median"] for _, values in points]
+        below = [factor * (values["median"] - values["min"]) for _, values in points]
+        above = [factor * (values["max"] - values["median"]) for _, values in points]
+        colour = next(shade for name, shade in COLOURS.items() if peer.startswith(name))
+        style = "--" if "32" in peer.rsplit(" ", 1)[-1] else "-"
+        width = 2.4 if peer.startswith("gf") else 1.4
+        axes.errorbar(
+            x, y, yerr=[below, above], label=peer, color=colour, linestyle=style, linewidth=width, marker="o", ms=4
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({row["tokens"] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xlabel("document tokens")
+    axes.set_ylabel(label)
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
