@@ -33,7 +33,7 @@ def percent(share: float) -> str:
 
 def benchmarks_page() -> str:
     """docs/benchmarks.md."""
-    quality, flat = record("eval-gf-mini"), record("flatness")
+    quality = record("eval-gf-mini")
     lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python bench/report.py`; do not edit.", ""]
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
