@@ -124,7 +124,7 @@ PLOT_LINES = [
     f"![{title}](plots/{file}.png)"
     for title, file in (
         ("prefill speed against length", "prefill-speed"),
-        ("memory of prefill against length", "prefill-memory"),
+        ("memory of prefill against length (llama.cpp takes it all at its start and is not drawn)", "prefill-memory"),
         ("size of the saved cache against length", "file-size"),
         ("decode speed behind documents of growing length", "decode-speed"),
     )
@@ -144,8 +144,9 @@ def peers_section() -> list[str]:
         ]
         lines += [conditions_line(found["conditions"]) + "; " + versions + ".", ""]
         lines += [
-            "Same layers and width, 2 threads, peers interleaved, medians (minimum to maximum). First token: read the file, run a",
-            "question of 32 tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
+            "Same layers and width, 2 threads, programs interleaved, medians (minimum to maximum); freed memory goes back to the",
+            "system between measurements, as for a process that reads one document. First token: read the file, run a question",
+            "of 32 tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
             "",
             "| tokens | program | repeats | prefill tok/s | gf is faster by | file | first token ms | decode tok/s |",
             "|---|---|---|---|---|---|---|---|",

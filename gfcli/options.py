@@ -26,6 +26,21 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress an
 CheckpointsOption = Annotated[str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")]
 
 
+def choose_device(name: str) -> str:
+    """The device that "auto", "cpu", "cuda" or "cuda:N" means here.
+
+    Raises:
+        CommandError: another name.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise CommandError(f"--device is {name!r}, allowed: auto, cpu, cuda, cuda:N")
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:
     """Load a model as the options say.
 
@@ -38,16 +53,13 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
     Raises:
         CommandError: an unknown device or dtype; the errors of `goldfinch.load_model`.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise CommandError(f"--device is {device!r}, allowed: auto, cpu, cuda, cuda:N")
+    device = choose_device(device)
     if dtype is not None and dtype not in (*DTYPES, *SHORT_DTYPES):
         raise CommandError(f"--dtype is {dtype!r}, allowed: {', '.join(DTYPES)}")
     import torch
 
     from goldfinch import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     name = dtype or cache_dtype or ("float32" if device == "cpu" else "bfloat16")
     return load_model(model, device=device, dtype=getattr(torch, SHORT_DTYPES.get(name, name)))
 
