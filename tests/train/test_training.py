@@ -26,15 +26,6 @@ from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
 
-BASELINES = {
-    f"{name}-tiny": replace(presets()["goldfinch-tiny"], time_mix=lower, upper_time_mix=None, channel_mix=channel)
-    for name, lower, channel in (
-        ("llama", "llama", "llama"),
-        ("finch", "finch", "finch"),
-        ("finch-c2", "finch_c2", "finch"),
-        ("gptalpha", "gptalpha", "finch"),
-    )
-}
 RECIPES = Path(__file__).parents[2] / "goldfinch" / "train" / "recipes"
 
 
@@ -105,9 +96,9 @@ def test_a_run_with_workers_and_any_optimizer_is_the_same_when_cut(
         train(other, corpora, tmp_path / "cut", compile_model=False)
 
 
-@pytest.mark.parametrize("preset", ["llama-tiny", "finch-tiny", "finch-c2-tiny", "gptalpha-tiny"])
+@pytest.mark.parametrize("preset", ["llama-tiny", "finch-tiny", "finch_c2-tiny", "gptalpha-tiny"])
 def test_baselines_are_trained_alike(preset: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
-    model = replace(BASELINES[preset], vocab_size=300)
+    model = replace(presets()[preset], vocab_size=300)
     stages = (Stage(30 * 96 * 4, 96, 4, {"text": 1.0}),)
     entries: list[dict[str, float]] = []
     path = train(
@@ -230,7 +221,8 @@ def test_names_and_documents_are_split() -> None:
 
 def test_the_shipped_recipe_reads() -> None:
     for path in RECIPES.glob("*.toml"):
-        assert read_recipe(path).name == "gf-mini"
+        model = LanguageModel(read_recipe(path).model)
+        assert 2 * sum(p.numel() for p in model.parameters()) < 24e6  # bytes in bf16: what may be shipped
     recipe = read_recipe(RECIPES / "gf-mini.toml")
     assert recipe.model.model_type == "goldfinch"
     rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
