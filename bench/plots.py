@@ -20,11 +20,13 @@ QUANTITIES = {
 
 
 def main() -> None:
-    """Draw every quantity of the 12x768 records against the length of the document."""
+    """Draw every quantity of the 12x768 records against the length of the document, and the passkey heat map."""
+    PLOTS.mkdir(exist_ok=True)
+    passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
+    draw_heat_map([row for row in passkey if row["digits"] == 5], PLOTS / "passkey.png")
     rows: list[dict[str, Any]] = []
     for name in ("peers", "peers-long"):
         rows += json.loads((RESULTS / f"{name}.json").read_text())["rows"]
-    PLOTS.mkdir(exist_ok=True)
     for quantity, (file, label, factor) in QUANTITIES.items():
         draw(rows, quantity, label, factor, PLOTS / file)
 
@@ -65,6 +67,31 @@ def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, p
     axes.set_ylabel(label)
     axes.grid(True, which="both", alpha=0.2)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+def draw_heat_map(rows: list[dict[str, Any]], path: Path) -> None:
+    """Share of exact answers by document length (columns) and depth of the passkey (lines)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    depths = rows[0]["depths"]
+    shares = [[row["by_depth"][i] for row in rows] for i in range(len(depths))]
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), dpi=120)
+    image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    for i, line in enumerate(shares):
+        for j, share in enumerate(line):
+            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(rows)), [f"{row['length']:,}" for row in rows])
+    axes.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths])
+    axes.set_xlabel("document tokens")
+    axes.set_ylabel("depth of the passkey")
+    axes.set_title("5-digit passkey, exact answers in %", fontsize=10)
+    figure.colorbar(image, ax=axes, format=lambda value, _: f"{100 * value:.0f} %")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": ""})
     pyplot.close(figure)

@@ -49,21 +49,64 @@ def benchmarks_page() -> str:
         mixed = f"{percent(row['exact_mixed'])} of {row['questions_mixed']}"
         first = f"{percent(row['exact_value_first'])} of {row['questions_value_first']}"
         lines.append(f"| {row['length']:,} | {five} | {mixed} | {first} |")
-    q = quality["questions"]
-    lines += ["", "## Embedded model: questions about passages of unseen articles", ""]
-    lines += [f"{q['questions']} questions about {q['passages']} passages (SQuAD articles kept from training).", ""]
-    lines += [
-        '| exact match | F1 | wrongly "Not stated." | rightly "Not stated." on unanswerable questions |',
-        "|---|---|---|---|",
-    ]
-    absent = percent(q["absent_recall"]) + f" of {q['absent_questions']}"
-    lines += [f"| {percent(q['exact'])} | {100 * q['f1']:.1f} | {percent(q['false_absent'])} | {absent} |", ""]
+    lines += quality_lines(quality)
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
     lines += targets_section()
     lines += peers_section()
     return "\n".join(lines) + "\n"
+
+
+def quality_lines(quality: dict[str, Any]) -> list[str]:
+    """Questions, retrieval, perplexity and overlap of the embedded model."""
+    q, through = quality["questions"], quality["through_file"]
+    said = percent(q["absent_precision"])
+    lines = ["", "## Embedded model: questions about passages of unseen articles", ""]
+    lines += [f"{q['questions']} questions about {q['passages']} passages (SQuAD articles kept from training), and", ""]
+    lines[-2] += f" {q['absent_questions']} that their passage does not answer."
+    lines += [
+        "| | exact match | F1 |",
+        "|---|---|---|",
+        f"| gf-mini | {percent(q['exact'])} | {100 * q['f1']:.1f} |",
+        f"| copying the sentence that shares most words | {percent(q['exact_copying'])} | {100 * q['f1_copying']:.1f} |",
+        "",
+        f'"Not stated." was said to {percent(q["false_absent"])} of the answerable and {percent(q["absent_recall"])} of the',
+        f"unanswerable questions; where it was said it was right in {said} of cases.",
+        "",
+        "## Embedded model: retrieval",
+        "",
+        "A passkey in held-out prose, exact match over ten depths (four for 64 digits):",
+        "",
+    ]
+    lengths = sorted({row["length"] for row in quality["passkey"]})
+    lines += ["| digits | " + " | ".join(f"{n:,} tokens" for n in lengths) + " |", "|---" * (len(lengths) + 1) + "|"]
+    for digits in sorted({row["digits"] for row in quality["passkey"]}):
+        shares = {row["length"]: row["exact"] for row in quality["passkey"] if row["digits"] == digits}
+        lines.append(f"| {digits} | " + " | ".join(percent(shares[n]) for n in lengths) + " |")
+    lines += ["", "![passkey by length and depth](plots/passkey.png)", ""]
+    lines += ["| other retrieval | exact match |", "|---|---|"]
+    lines += [f"| list of {r['pairs']} `name: number` | {percent(r['exact'])} |" for r in quality["pairs"]]
+    lines += [
+        f"| {r['needles']} pass keys of different colours in {r['length']:,} tokens | {percent(r['exact'])} "
+        f"({percent(r['all_exact'])} of the documents all right) |"
+        for r in quality["needles"]
+    ]
+    lines += ["", "## Embedded model: perplexity and overlap", "", "| held-out text | perplexity | bits per byte |"]
+    lines += ["|---|---|---|"]
+    for name, row in quality["perplexity"].items():
+        lines.append(f"| {name} | {row['perplexity']:.1f} | {row['bits_per_byte']:.3f} |")
+    texts, passages = quality["overlap"]["texts"], quality["overlap"]["passages"]
+    lines += [
+        "",
+        f"Of the runs of {texts['run_words']} words in the held-out texts {percent(texts['shared_runs'])} stand in the training",
+        f"texts too, and {percent(passages['shared_runs'])} of those in the held-out passages in the training passages; more than half",
+        f"of its runs shares {percent(texts['copied_documents'])} of the texts and {percent(passages['copied_documents'])} of the passages.",
+        "",
+        f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers {through['differences']} differed.",
+        "",
+    ]
+    return lines
 
 
 def flatness_lines(flat: dict[str, Any]) -> list[str]:
