@@ -21,6 +21,7 @@ from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train.corpora import data_directory, is_held_out_document
 from goldfinch.train.data import TrainingData
 from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
+from goldfinch.train.lists import pairs_list, similar_facts
 from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
@@ -53,7 +54,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(tiny_tokenizer: Path) -> Recipe:
-    mixture = {"text": 0.3, "facts": 0.3, "register": 0.1, "qa": 0.2, "docqa": 0.1}
+    mixture = {"text": 0.2, "facts": 0.2, "register": 0.1, "pairs": 0.1, "similar": 0.1, "qa": 0.2, "docqa": 0.1}
     return Recipe(
         name="toy",
         model=replace(presets()["goldfinch-tiny"], vocab_size=300),
@@ -158,6 +159,20 @@ def test_batches(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
     bad = replace(recipe, stages=(Stage(100, 10, 1, {"riddles": 1.0}),))
     with pytest.raises(GoldFinchError, match="unknown task"):
         TrainingData(corpora, bad, tokenizer, TEMPLATE)
+
+
+def test_lists_and_similar_facts_answer_their_questions() -> None:
+    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
+    for seed in range(60):
+        rng = Random(seed)
+        text, pairs = pairs_list(maker, rng, 40)
+        assert len(pairs) == len({question for question, _ in pairs}) == 40
+        assert all(value in text for _, value in pairs)
+        facts = similar_facts(rng, 6)
+        assert len({fact.statement for fact in facts}) == len({fact.subject for fact in facts}) == 6
+        for fact in facts:
+            assert all(value in fact.statement for _, value in fact.questions)
+            assert "pass key" not in fact.statement  # the evaluation's needles stay unseen
 
 
 def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
