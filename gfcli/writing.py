@@ -82,7 +82,7 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
     """
     from goldfinch import prefill
     from goldfinch.journal import Journal, reusable
-    from goldfinch.prefilling import first_difference, plan_checkpoints, reusable_tokens
+    from goldfinch.prefilling import block_tokens_of, first_difference, plan_checkpoints, reusable_tokens
 
     tokens = job.token_ids.shape[1]
     trained = model.config.context_length
@@ -93,8 +93,9 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
     bases = list(job.bases)
     if not fresh:
         bases += [base for base in (reusable(path, model), journal.read(model)) if base is not None]
-    base = max(bases, key=lambda b: reusable_tokens(b, job.token_ids), default=None)
-    reused = 0 if base is None else reusable_tokens(base, job.token_ids)
+    block = block_tokens_of(model)
+    base = max(bases, key=lambda b: reusable_tokens(b, job.token_ids, block), default=None)
+    reused = 0 if base is None else reusable_tokens(base, job.token_ids, block)
     changed = None if base is None else first_difference(base.token_ids, job.token_ids)
     parent = _parent(job)
     with console.progress(job.label) as progress:
@@ -104,7 +105,7 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
             progress=progress,
             document_range=job.document_range,
             source=job.source,
-            checkpoints=plan_checkpoints(model.config, tokens, job.checkpoints, model.emb.weight.element_size()),
+            checkpoints=plan_checkpoints(model.config, tokens, job.checkpoints, model.emb.weight.element_size(), block),
             base=base,
             journal=journal,
         )

@@ -27,7 +27,7 @@ _FINCH_ORDER = ("r", "k", "v", "g", "w")
 
 
 @dataclass
-class _Vectors:
+class BlockVectors:
     """Parameter vectors of a block in float32 and its low-rank matrices transposed; made once per model."""
 
     mix_x: Tensor  # (C,)
@@ -42,6 +42,7 @@ class _Vectors:
     bonus: Tensor | None  # (H, D)
     channel_k: Tensor  # (C,)
     channel_r: Tensor
+    channel_mixes: Tensor  # (2, C), both
     norms: tuple[tuple[Tensor, Tensor], ...]  # ln1, ln2, ln_x
 
 
@@ -78,7 +79,7 @@ def run_layers(model: LanguageModel, token_ids: Tensor, states: list[LayerState]
 
 
 def _run_block(block: Block, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-    vectors = _vectors(block)
+    vectors = block_vectors(block)
     mix, ffn = block.att, block.ffn
     assert isinstance(mix, FinchC2TimeMix | FinchTimeMix)
     assert isinstance(ffn, FinchChannelMix)
@@ -100,7 +101,7 @@ def _run_block(block: Block, x: Tensor, state: LayerState) -> tuple[Tensor, Laye
 
 
 def _time_mix(
-    mix: FinchC2TimeMix | FinchTimeMix, vectors: _Vectors, h: Tensor, state: LayerState
+    mix: FinchC2TimeMix | FinchTimeMix, vectors: BlockVectors, h: Tensor, state: LayerState
 ) -> tuple[Tensor, Tensor]:
     """h (T, C) -> the time mix's output (T, C) and the next wkv_state (H, V, K)."""
     T, C = h.shape
@@ -136,10 +137,10 @@ def _time_mix(
     return linear(y, mix.output.weight), wkv_state
 
 
-def _vectors(block: Block) -> _Vectors:
+def block_vectors(block: Block) -> BlockVectors:
     """The vectors of a block, converted once: kept on it, and made again when the weights have been replaced."""
     key = (block.ln1.weight.data_ptr(), tuple(p._version for p in block.parameters()))
-    kept = block.__dict__.get("_native_vectors")
+    kept = block.__dict__.get("_block_vectors")
     if kept is not None and kept[0] == key:
         return kept[1]
     mix, ffn = block.att, block.ffn
@@ -150,7 +151,7 @@ def _vectors(block: Block) -> _Vectors:
     heads = (mix.config.n_head, mix.config.head_dim)
     has_bonus = isinstance(mix, FinchTimeMix) or not mix.config.second_value
     C, G = mix.time_maa_w1.shape[0], len(places)
-    vectors = _Vectors(
+    vectors = BlockVectors(
         mix_x=_f32(mix.time_maa_x).view(-1),
         mixes=torch.stack([_f32(getattr(mix, f"time_maa_{group}")).view(-1) for group in order]),
         mix_w2=mix.time_maa_w2.detach()[places].contiguous(),
@@ -163,9 +164,10 @@ def _vectors(block: Block) -> _Vectors:
         bonus=_f32(mix.time_faaaa).view(heads) if has_bonus else None,
         channel_k=_f32(ffn.time_maa_k).view(-1),
         channel_r=_f32(ffn.time_maa_r).view(-1),
+        channel_mixes=torch.stack([_f32(ffn.time_maa_k).view(-1), _f32(ffn.time_maa_r).view(-1)]),
         norms=tuple((_f32(norm.weight), _f32(norm.bias)) for norm in (block.ln1, block.ln2, mix.ln_x)),
     )
-    block.__dict__["_native_vectors"] = (key, vectors)
+    block.__dict__["_block_vectors"] = (key, vectors)
     return vectors
 
 

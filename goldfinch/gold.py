@@ -18,7 +18,7 @@ import torch
 from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
-from . import decode_native, gold_native
+from . import decode_native, gold_native, gold_triton
 from .config import ModelConfig
 from .layers import (
     SHIFT_LORA_RANK,
@@ -195,6 +195,9 @@ class GoldMemory:
 
     def _partials(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Iterator[tuple[Tensor, Tensor]]:
         document = self.document
+        if not torch.is_grad_enabled() and self.model.layer_backend() == "triton":
+            yield from self._partials_triton(layer, index, q, q_start)
+            return
         if document is not None:
             if document.expanded is not None:
                 k, v = (layer.heads(x) for x in document.expanded[index])
@@ -205,6 +208,19 @@ class GoldMemory:
         if self.token_ids.length:
             k, v = (layer.heads(x.rows) for x in self.expanded[index])
             yield from attend_expanded(q, k, v, q_start, self.document_length)
+
+    def _partials_triton(
+        self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        document = self.document
+        if document is not None and document.expanded is not None:
+            k, v = (layer.heads(x) for x in document.expanded[index])
+            yield gold_triton.attend(q, k, v, q_start, 0)
+        elif document is not None:
+            yield from gold_triton.attend_rebuilt(self.model, document, index, q, q_start)
+        if self.token_ids.length:
+            k, v = (layer.heads(x.rows) for x in self.expanded[index])
+            yield gold_triton.attend(q, k, v, q_start, self.document_length)
 
 
 def k_cache_rows(model: LanguageModel, e: Tensor, compressed_k: Tensor) -> Tensor:
@@ -235,7 +251,7 @@ def rebuild_keys_values(
         token_ids = torch.cat([previous[0].expand(token_ids.shape[0], 1), token_ids], dim=1)
         compressed_k = torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1)
     layers = model.gold_layers if only is None else [model.gold_layers[only]]
-    if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and model.layer_backend() == "native":
+    if model.fused_backend(token_ids) == "native":
         if only is None and token_ids.shape[1] - (previous is not None) == 1:
             return decode_native.rebuild_row(model, token_ids, compressed_k, start)
         return gold_native.keys_values(model, layers, token_ids, compressed_k, previous is not None, start)
@@ -277,7 +293,8 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
     pairs = tuple(
         (document.compressed_k.new_empty(shape), document.compressed_k.new_empty(shape)) for _ in model.gold_layers
     )
-    if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "native":
+    fused = model.fused_backend(document.token_ids)
+    if fused == "native":
         distinct = gold_native.DistinctPairs.of(document.token_ids[0])
         if distinct.pay_off:
             gold_native.expand_by_pairs(model, distinct, document.compressed_k, pairs, REBUILD_BLOCK)
@@ -286,6 +303,9 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
             ids, c = document.token_ids[:, start - previous : end], document.compressed_k[:, start - previous : end]
             out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]
             gold_native.keys_values(model, model.gold_layers, ids, c, bool(previous), start, out)
+        return replace(document, expanded=pairs)
+    if fused == "triton":
+        gold_triton.expand(model, document, pairs)
         return replace(document, expanded=pairs)
     for start, rebuilt in _rebuilt(model, document, None):
         for (all_k, all_v), (k, v) in zip(pairs, rebuilt, strict=True):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from gfkernels import choose_backend
 from torch import Tensor, nn
 
-from . import decode_native, finch_native
+from . import decode_native, finch_native, finch_triton
 from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -99,16 +99,20 @@ class LanguageModel(nn.Module):
         return self.emb.weight.dtype
 
     def layer_backend(self) -> str:
-        """What runs the recurrent layers without gradients at batch 1: "native" (fused C kernels) or "torch".
+        """What runs the recurrent layers without gradients at batch 1: "native" (fused C kernels), "triton" or "torch".
 
         Raises:
             gfkernels.BackendUnavailable: GF_KERNELS names one that cannot run this model here.
         """
-        return choose_backend("the recurrent layers", native_obstacle=finch_native.supports(self))
+        return choose_backend(
+            "the recurrent layers",
+            native_obstacle=finch_native.supports(self),
+            triton_obstacle=finch_triton.supports(self),
+        )
 
-    def _runs_natively(self, rows: Tensor) -> bool:
-        """Whether the C kernels take these rows (B, T, ...): one sequence, no gradients, and a CPU that has them."""
-        return rows.shape[0] == 1 and not torch.is_grad_enabled() and self.layer_backend() == "native"
+    def fused_backend(self, rows: Tensor) -> str:
+        """What runs these rows (B, T, ...): fused kernels serve one sequence without gradients, "torch" everything."""
+        return "torch" if rows.shape[0] != 1 or torch.is_grad_enabled() else self.layer_backend()
 
     def empty_state(self) -> ModelState:
         """The state before the first token."""
@@ -130,9 +134,12 @@ class LanguageModel(nn.Module):
             the residual stream x (B, T, C) after those layers, and the state after the tokens.
         """
         layers = list(state.layers)
-        if self._runs_natively(token_ids):
+        fused = self.fused_backend(token_ids)
+        if fused == "native":
             run = decode_native.run_finch_layers if token_ids.shape[1] == 1 else finch_native.run_layers
             x, layers = run(self, token_ids, layers)
+        elif fused == "triton":
+            x, layers = finch_triton.run_layers(self, token_ids, layers)
         else:
             x = self.embed(token_ids)
             for i in range(self.config.n_prefill):
@@ -162,7 +169,7 @@ class LanguageModel(nn.Module):
         first = self.config.n_prefill
         memory = state.gold
         assert isinstance(memory, GoldMemory)
-        if x.shape[1] == 1 and memory.is_expanded and self._runs_natively(x):
+        if x.shape[1] == 1 and memory.is_expanded and self.fused_backend(x) == "native":
             x, layers[first:] = decode_native.run_gold_layers(self, x, layers[first:], memory)
             return x, replace(state, layers=tuple(layers))
         for i in range(first, self.config.n_layer):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from . import finch_triton
 from .cache import Checkpoint, DocumentCache, identity_of, numerics_of
 from .config import ModelConfig
 from .errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
@@ -31,12 +32,18 @@ AUTO_SHARE = 0.25
 Progress = Callable[[int, int], None]
 
 
+def block_tokens_of(model: LanguageModel) -> int:
+    """Tokens per block on the model's device: BLOCK_TOKENS, more for the Triton kernels on a GPU."""
+    on_gpu = model.device.type == "cuda" and model.layer_backend() == "triton"
+    return finch_triton.BLOCK_TOKENS if on_gpu else BLOCK_TOKENS
+
+
 def prefill(
     model: LanguageModel,
     token_ids: Tensor,
     *,
     progress: Progress | None = None,
-    block_tokens: int = BLOCK_TOKENS,
+    block_tokens: int | None = None,
     document_range: tuple[int, int] | None = None,
     source: dict[str, Any] | None = None,
     checkpoints: Sequence[int] = (),
@@ -49,7 +56,7 @@ def prefill(
         model: any model type; attention baselines keep their full keys and values.
         token_ids: (1, T) int64, T >= 1, every id below vocab_size.
         progress: called with (tokens done, T) after each block.
-        block_tokens: tokens per block; the result is the same up to rounding.
+        block_tokens: tokens per block, `block_tokens_of(model)` by default; the result is the same up to rounding.
         document_range: (start, end) of the document's own tokens; all of them by default.
         source: provenance for the file.
         checkpoints: positions, multiples of block_tokens below T, to keep a checkpoint at.
@@ -67,6 +74,7 @@ def prefill(
     """
     if token_ids.dim() != 2 or token_ids.shape[0] != 1:
         raise ValueError(f"token_ids of shape {tuple(token_ids.shape)}, expected (1, T)")
+    block_tokens = block_tokens or block_tokens_of(model)
     T = token_ids.shape[1]
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
@@ -172,7 +180,9 @@ def reusable_tokens(base: DocumentCache, token_ids: Tensor, block_tokens: int = 
     return 0 if checkpoint is None else checkpoint.position
 
 
-def plan_checkpoints(config: ModelConfig, tokens: int, wanted: str, element_bytes: int = 4) -> list[int]:
+def plan_checkpoints(
+    config: ModelConfig, tokens: int, wanted: str, element_bytes: int = 4, block_tokens: int = BLOCK_TOKENS
+) -> list[int]:
     """Positions of checkpoints for a document.
 
     Args:
@@ -182,17 +192,18 @@ def plan_checkpoints(config: ModelConfig, tokens: int, wanted: str, element_byte
             boundary and others at 2, 4, 8, ... blocks before it, as long as all of them take
             at most AUTO_SHARE of what the document's tokens take in the file.
         element_bytes: of the compute dtype.
+        block_tokens: checkpoints stand at multiples of it.
 
     Raises:
         GoldFinchError: not one of these.
     """
     if wanted == "none" or config.n_prefill != config.n_finch:
         return []
-    last = (tokens - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+    last = (tokens - 1) // block_tokens * block_tokens
     if wanted != "auto":
         if not wanted.isdigit() or int(wanted) < 1:
             raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
-        step = -(-int(wanted) // BLOCK_TOKENS) * BLOCK_TOKENS
+        step = -(-int(wanted) // block_tokens) * block_tokens
         return list(range(step, last + 1, step))
     room = AUTO_SHARE * tokens * (2 + element_bytes * (config.d_compressed if config.n_gold else 0))
     count = int(room // checkpoint_bytes(config, element_bytes))
@@ -200,7 +211,7 @@ def plan_checkpoints(config: ModelConfig, tokens: int, wanted: str, element_byte
     distance = 0
     while len(positions) < count and last - distance > 0:
         positions.append(last - distance)
-        distance = max(2 * distance, 2 * BLOCK_TOKENS)
+        distance = max(2 * distance, 2 * block_tokens)
     return positions[::-1]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .cache import Checkpoint, DocumentCache, numerics_difference
 from .model import LanguageModel
-from .prefilling import BLOCK_TOKENS
+from .prefilling import block_tokens_of
 
 # Largest difference, relative to the largest value of the tensor, that other numerics may explain.
 ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -85,8 +85,9 @@ def _replay_window(
 ) -> str | None:
     state = start.state if start else model.empty_state()
     tail = start.tail_hidden if start else None
-    for at in range(state.position, end.position, BLOCK_TOKENS):
-        block = cache.token_ids[:, at : min(at + BLOCK_TOKENS, end.position)]
+    block_tokens = block_tokens_of(model)
+    for at in range(state.position, end.position, block_tokens):
+        block = cache.token_ids[:, at : min(at + block_tokens, end.position)]
         x, state = model.run_prefill_layers(block, state)
         rows = x if tail is None else torch.cat([tail, x], dim=1)
         tail = rows[:, -model.config.tail_length :]

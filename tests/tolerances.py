@@ -17,3 +17,5 @@ SPLIT_BF16_RMS = 2e-2
 PATHS_FP32 = 2e-5
 # The tail property in float64, absolute on logits.
 TAIL_FP64 = 1e-10
+# Gradients of WKV6 in float32 against float64, relative to the largest value: dw_raw multiplies by log_w.
+WKV6_GRADIENT_FP32 = 5e-5

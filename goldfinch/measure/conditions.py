@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from gfkernels import dispatch
 
-from .. import finch_native
+from .. import finch_native, finch_triton
 from ..cache import numerics_of
 from ..model import LanguageModel
 from ..version import __version__
@@ -69,4 +69,8 @@ def kernel_backends(model: LanguageModel) -> dict[str, str]:
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
     obstacle = finch_native.supports(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
-    return {"layers": f"{model.layer_backend()} ({reason})", "available": ", ".join(dispatch.BACKENDS)}
+    return {
+        "layers": f"{model.layer_backend()} ({reason})",
+        "available": ", ".join(dispatch.BACKENDS),
+        "triton": finch_triton.supports(model) or "runs here",
+    }

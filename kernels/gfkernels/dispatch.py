@@ -1,10 +1,12 @@
 """Which backend runs an op: argument > GF_KERNELS > what suits the device. Never a silent fallback.
 
-"native" are the C kernels for the CPU, "torch" plain PyTorch on any device, "reference" the readable twins.
+"native" are the C kernels for the CPU, "triton" the kernels for GPUs, "torch" plain PyTorch on any device, "reference"
+the readable twins.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import torch
@@ -17,28 +19,58 @@ from .wkv6_chunk import wkv6_chunked, wkv6_step
 from .wkv6_ref import wkv6_recurrent
 
 ENVIRONMENT_VARIABLE = "GF_KERNELS"
-BACKENDS = ("native", "torch", "reference")
+BACKENDS = ("native", "triton", "torch", "reference")
 
 
-def choose_backend(op: str, requested: str | None = None, *, native_obstacle: str | None = "not asked for") -> str:
+def choose_backend(
+    op: str,
+    requested: str | None = None,
+    *,
+    native_obstacle: str | None = "not asked for",
+    triton_obstacle: str | None = "not asked for",
+) -> str:
     """The backend that will run `op`.
 
     Args:
         op: name of the op, for the error text.
         requested: one of BACKENDS, "auto" or None (then GF_KERNELS decides, then "auto").
         native_obstacle: why the native kernels cannot run this op here, None when they can; "auto" takes them then.
+        triton_obstacle: the same of the Triton kernels; "auto" takes them where the native ones cannot run.
 
     Raises:
         BackendUnavailable: a backend named explicitly does not exist or cannot run here.
     """
-    name = requested or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    name = requested_backend(requested)
+    obstacles = {"native": native_obstacle, "triton": triton_obstacle}
     if name == "auto":
-        return "torch" if native_obstacle else "native"
+        return next((backend for backend, reason in obstacles.items() if reason is None), "torch")
     if name not in BACKENDS:
         raise BackendUnavailable(op, name, "no such backend in this build", BACKENDS)
-    if name == "native" and native_obstacle:
-        raise BackendUnavailable(op, name, native_obstacle, BACKENDS[1:])
+    reason = obstacles.get(name)
+    if reason:
+        others = tuple(b for b in BACKENDS if b != name and not obstacles.get(b))
+        raise BackendUnavailable(op, name, reason, others)
     return name
+
+
+def requested_backend(requested: str | None = None) -> str:
+    """The backend asked for by argument or GF_KERNELS, "auto" when by neither."""
+    return requested or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+
+
+def triton_obstacle(device: torch.device, dtype: torch.dtype, requested: str | None = None) -> str | None:
+    """Why the Triton kernels cannot take rows of this dtype on this device, None when they can.
+
+    On the CPU they run only in Triton's interpreter, which nobody gets without asking for it by name.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    interpreting = os.environ.get("TRITON_INTERPRET") == "1" and requested_backend(requested) == "triton"
+    if device.type != "cuda" and not interpreting:
+        return f"tensors on {device}, Triton needs a GPU (TRITON_INTERPRET=1 interprets, slowly, on the CPU)"
+    from . import common_triton
+
+    return common_triton.obstacle(torch.empty(0, dtype=dtype, device=device))
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -63,20 +95,43 @@ def wkv6(
     *,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """WKV6 through the chosen backend; contract of `wkv6_ref.wkv6_recurrent`. Automatically: torch.
+    """WKV6 through the chosen backend; contract of `wkv6_ref.wkv6_recurrent`. Automatically: triton on a GPU.
 
     (The native kernels are chosen for whole layers, where they save more than here: goldfinch/finch_native.py.)
     """
-    name = backend or os.environ.get(ENVIRONMENT_VARIABLE)
+    name = requested_backend(backend)
     obstacle = _native_obstacle(r, k, v, w_raw) if name == "native" else "not asked for"
-    chosen = choose_backend("wkv6", backend, native_obstacle=obstacle)
+    chosen = choose_backend(
+        "wkv6", backend, native_obstacle=obstacle, triton_obstacle=_wkv6_triton_obstacle(r, v, backend)
+    )
     if chosen == "native":
         return _wkv6_native(r, k, v, w_raw, u, wkv_state)
+    if chosen == "triton":
+        return _wkv6_triton(r, k, v, w_raw, u, wkv_state)
     if chosen == "reference":
         return wkv6_recurrent(r, k, v, w_raw, u, wkv_state)
     if r.shape[1] == 1 and wkv_state is not None:
         return wkv6_step(r, k, v, w_raw, u, wkv_state)
     return wkv6_chunked(r, k, v, w_raw, u, wkv_state)
+
+
+def _wkv6_triton_obstacle(r: Tensor, v: Tensor, requested: str | None) -> str | None:
+    if max(r.shape[-1], v.shape[-1]) > 128:
+        return f"K {r.shape[-1]}, V {v.shape[-1]}, at most 128"
+    return triton_obstacle(r.device, r.dtype, requested)
+
+
+def _wkv6_triton(
+    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    from . import wkv6_backward_triton, wkv6_triton
+
+    inputs = (r, k, v, w_raw, u, wkv_state)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        return wkv6_backward_triton.wkv6_differentiable(*inputs)
+    if r.shape[1] == 1 and wkv_state is not None:
+        return wkv6_triton.wkv6_step_triton(r, k, v, w_raw, u, wkv_state)
+    return wkv6_triton.wkv6_triton(*inputs)
 
 
 def _native_obstacle(r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor) -> str | None:

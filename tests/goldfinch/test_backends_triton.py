@@ -1,0 +1,150 @@
+"""Models through the Triton kernels: golden parity, packed documents, both ways to attend; a CPU interprets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from gfkernels import BackendUnavailable
+from safetensors.torch import load_file
+
+import goldfinch
+from goldfinch import finch_triton, gold_triton
+from goldfinch.cache import numerics_of
+from goldfinch.gold import GoldDocument, GoldMemory, expand_document
+from goldfinch.measure.conditions import kernel_backends
+from tests import tolerances
+from tests.conftest import golden_folders
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]
+EVERY = sorted(name for name in golden_folders() if name != "ops" and "gptalpha" not in name and "llama" not in name)
+
+
+@pytest.fixture
+def triton_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GF_KERNELS", "triton")
+
+
+@pytest.mark.usefixtures("triton_backend")
+@pytest.mark.parametrize("name", EVERY)
+def test_golden_parity(name: str, imported: Callable[[str], Path]) -> None:
+    """Prompt and single steps against the float64 logits, and the states after the prompt."""
+    vectors = load_file(golden_folders()[name] / "vectors.safetensors")
+    model = goldfinch.load_model(imported(name)).to(DEVICE)
+    with torch.no_grad():
+        tokens, steps = vectors["tokens"][:1].to(DEVICE), vectors["decode_tokens"][:1].to(DEVICE)
+        logits, state = model(tokens)
+        assert float((logits.cpu() - vectors["logits_f64"][:1]).abs().max()) <= tolerances.GOLDEN_FP32
+        for i in range(model.config.n_finch):
+            found = state.layers[i].wkv_state.cpu()
+            assert float((found - vectors[f"blocks.{i}.wkv_state"][:1]).abs().max()) <= tolerances.GOLDEN_FP32
+        for i in range(min(3, steps.shape[1])):
+            logits, state = model(steps[:, i : i + 1], state)
+            error = (logits[:, 0].cpu() - vectors["decode_logits_f64"][:1, i]).abs().max()
+            assert float(error) <= tolerances.GOLDEN_FP32
+
+
+@pytest.mark.usefixtures("triton_backend")
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_packed_documents_equal_single_ones(name: str, imported: Callable[[str], Path]) -> None:
+    """From the beginning, and on from their states."""
+    model = goldfinch.load_model(imported(name)).to(DEVICE)
+    lengths = [3, 20, 1]
+    ids = torch.randint(0, model.config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    empty = list(model.empty_state().layers)
+    with torch.no_grad():
+        x, states = finch_triton.run_packed(model, ids, lengths, empty)
+        again, ends = finch_triton.run_packed(model, ids, lengths, states)
+        at = 0
+        for n, length in enumerate(lengths):
+            part = ids[:, at : at + length]
+            alone, state = finch_triton.run_layers(model, part, empty)
+            alone_again, end = finch_triton.run_layers(model, part, state)
+            for one, other in ((x, alone), (again, alone_again)):
+                assert float((one[:, at : at + length] - other).abs().max()) <= tolerances.SPLIT_FP32 * float(
+                    x.abs().max()
+                )
+            for mine, whole in zip(end[: model.config.n_finch], ends, strict=False):
+                for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
+                    a, b = getattr(mine, field), getattr(whole, field)[n : n + 1]
+                    assert float((a - b).abs().max()) <= tolerances.SPLIT_FP32 * float(b.abs().max())
+            at += length
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if "gold" in n])
+@pytest.mark.parametrize("expanded", [True, False])
+def test_attention_over_a_document(name: str, expanded: bool, imported: Callable[[str], Path], monkeypatch) -> None:
+    """Keys and values kept, and rebuilt in blocks, against torch in float64; queries inside the last block."""
+    monkeypatch.setattr(gold_triton, "REBUILD_BLOCK", 48)
+    T, Tq = 110, 5
+    generator = torch.Generator().manual_seed(0)
+
+    def attended(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        monkeypatch.setenv("GF_KERNELS", backend)
+        model = goldfinch.load_model(imported(name), dtype=dtype).to(DEVICE)
+        config = model.config
+        generator.manual_seed(0)
+        ids = torch.randint(0, config.vocab_size, (1, T), generator=generator)
+        c = torch.randn(1, T, config.d_compressed, generator=generator, dtype=torch.float64).to(dtype)
+        q = torch.randn(2, config.n_head, Tq, config.head_dim, generator=generator, dtype=torch.float64).to(dtype)
+        document = GoldDocument(ids.to(DEVICE), c.to(DEVICE))
+        with torch.no_grad():
+            if expanded:
+                document = expand_document(model, document)
+            memory = GoldMemory(model, document)
+            return [memory.attend(layer, i, q.to(DEVICE), T - Tq).cpu() for i, layer in enumerate(model.gold_layers)]
+
+    exact = attended("torch", torch.float64)
+    for found, expected in zip(attended("triton", torch.float32), exact, strict=True):
+        assert float((found - expected).abs().max()) <= tolerances.PATHS_FP32 * float(expected.abs().max())
+
+
+@pytest.mark.usefixtures("triton_backend")
+def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From document to answer, keys kept or rebuilt: the tokens that torch gives."""
+    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
+    cache = goldfinch.prefill(model, ids)
+    assert cache.numerics["backend"] == "triton"
+    question = [5, 6, 7]
+    kept = goldfinch.Session(model, cache).generate(question, max_tokens=3)
+    rebuilt = goldfinch.Session(model, cache, memory_bytes=0).generate(question, max_tokens=3)
+    monkeypatch.setenv("GF_KERNELS", "torch")
+    expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=3)
+    assert kept == rebuilt == expected
+
+
+def test_what_is_reported_and_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = goldfinch.load_model(tiny_model)
+    assert "triton" in kernel_backends(model)["available"]
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    assert model.layer_backend() in ("native", "torch")
+    assert "needs a GPU" in kernel_backends(model)["triton"]
+    monkeypatch.setenv("GF_KERNELS", "triton")
+    with pytest.raises(BackendUnavailable, match="needs a GPU"):
+        numerics_of(model)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert numerics_of(model)["backend"] == "triton"
+    with pytest.raises(BackendUnavailable, match="float64"):
+        numerics_of(model.double())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_no_less_exact_than_torch(name: str, imported: Callable[[str], Path], monkeypatch) -> None:
+    model = goldfinch.load_model(imported(name), dtype=torch.bfloat16).to(DEVICE)
+    exact_model = goldfinch.load_model(imported(name), dtype=torch.bfloat16).double()
+    ids = torch.randint(0, model.config.vocab_size, (1, 150), generator=torch.Generator().manual_seed(0))
+    outputs = {}
+    with torch.no_grad():
+        monkeypatch.setenv("GF_KERNELS", "torch")
+        exact, _ = exact_model.run_prefill_layers(ids, exact_model.empty_state())
+        for backend in ("torch", "triton"):
+            monkeypatch.setenv("GF_KERNELS", backend)
+            x, _ = model.run_prefill_layers(ids.to(DEVICE), model.empty_state())
+            outputs[backend] = float((x.cpu().double() - exact).pow(2).mean().sqrt())
+    assert outputs["triton"] <= 1.2 * outputs["torch"]
