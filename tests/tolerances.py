@@ -17,3 +17,5 @@ SPLIT_BF16_RMS = 2e-2
 PATHS_FP32 = 2e-5
 # The tail property in float64, absolute on logits.
 TAIL_FP64 = 1e-10
+# A batch of answers beside one by one, float32, relative to the largest logit.
+BATCH_FP32 = 2e-5
