@@ -1,16 +1,20 @@
 """Prefill tok/s and peak memory from 1k to 64k tokens; writes bench/results/flatness.json.
 
-python bench/flatness.py [MODEL] [--lengths 1024,4096,16384,65536] [--repeats 5]
+python bench/flatness.py [MODEL or PRESET] [--lengths 1024,4096,16384,65536] [--repeats 5] [--dtype bfloat16]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
+import torch
+
+from goldfinch.config import presets
 from goldfinch.measure.flatness import measure_flatness
-from goldfinch.model_directory import DEFAULT_MODEL
+from goldfinch.model_directory import DEFAULT_MODEL, init_model
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,11 +25,22 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=DEFAULT_MODEL)
     parser.add_argument("--lengths", default="1024,4096,16384,65536")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--output", type=Path, default=RESULTS / "flatness.json")
     options = parser.parse_args()
     lengths = [int(n) for n in options.lengths.split(",")]
-    record = measure_flatness(options.model, lengths, options.repeats, lambda row: print(json.dumps(row), flush=True))
+    with tempfile.TemporaryDirectory(prefix="gf-flatness-") as folder:
+        model = options.model
+        if model in presets():
+            model = str(Path(folder) / "model")
+            init_model(options.model, 0, Path(model))
+        dtype = getattr(torch, options.dtype)
+        record = measure_flatness(model, lengths, options.repeats, _print, dtype=dtype)
     options.output.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _print(row: dict[str, object]) -> None:
+    print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from . import exits
+from . import exits, settings, transfer  # noqa: F401  transfer adds to gf cache
 from .ask import ask
 from .bench import bench_app
+from .cache import cache_app
 from .change import append, truncate
+from .config import config_app
 from .console import console
 from .diff import diff
 from .doctor import doctor
@@ -44,7 +46,9 @@ app.command()(truncate)
 app.command()(flatten)
 app.command()(status)
 app.command()(refresh)
+app.add_typer(cache_app, name="cache")
 app.add_typer(model_app, name="model")
+app.add_typer(config_app, name="config")
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(doctor)
@@ -82,11 +86,9 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
-    console.quiet = False
+    console.quiet = console.verbose = False
     try:
-        result = app(args=arguments, prog_name="gf", standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else exits.OK
+        return _run(arguments)
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort, EOFError):
@@ -96,11 +98,27 @@ def run(arguments: list[str]) -> int:
         print("terminated", file=sys.stderr)
         return exits.TERMINATED
     except BrokenPipeError:
-        # The reader of our output has gone: not an error of ours. Python must not flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.OK
+        return _reader_has_gone()
+    except SystemExit as error:  # how the command-line parser ends on a closed pipe
+        if isinstance(error.__context__, BrokenPipeError):
+            return _reader_has_gone()
+        raise
     except Exception as error:
         return console.error(_usage_error(error) or error)
+
+
+def _reader_has_gone() -> int:
+    """The reader of our output has gone: not an error of ours. Python must not flush into it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exits.OK
+
+
+def _run(arguments: list[str]) -> int:
+    values = settings.resolve()
+    with settings.folders_in_environment(values):
+        result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=settings.default_map(values))
+        sys.stdout.flush()
+        return result if isinstance(result, int) else exits.OK
 
 
 def _usage_error(error: Exception) -> exits.CommandError | None:

@@ -1,31 +1,42 @@
-"""gf ask: answers from a cache file."""
+"""gf ask: answers about a document, from a cache file or through the library."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import gfcache
 import typer
 
+from .answering import How, answer_question, find_model_of, open_cache_with_model, prompt
 from .console import console
-from .exits import CommandError
-from .options import DeviceOption, DtypeOption, ModelOption, load, parse_bytes
+from .documents import STDIN
+from .exits import NOT_FOUND, CommandError
+from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
 
 if TYPE_CHECKING:
-    from goldfinch.cache import DocumentCache
     from goldfinch.model import LanguageModel
-    from goldfinch.session import Session, Usage
+    from goldfinch.session import Session
 
-SCHEMA_VERSION = 1
+CACHE_SUFFIX = ".gfc"
 
 
 def ask(
-    question: Annotated[str | None, typer.Argument(help="The question; stdin when absent.")] = None,
-    cache: Annotated[str, typer.Option("--cache", metavar="FILE", help="Cache file written by gf prefill.")] = ...,  # type: ignore[assignment]
+    first: Annotated[
+        str | None, typer.Argument(metavar="[DOCUMENT]", help="Text file, - for stdin, or a .gfc; not with --cache.")
+    ] = None,
+    second: Annotated[str | None, typer.Argument(metavar="[QUESTION]", help="The question; stdin when absent.")] = None,
+    cache: Annotated[
+        list[str] | None, typer.Option("--cache", metavar="FILE", help="Cache file written by gf prefill; see above.")
+    ] = None,
+    questions: Annotated[
+        str | None, typer.Option("--questions", metavar="FILE|-", help="Many questions, a JSON object or text a line.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="With --questions: answers here, resumable.")
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -44,213 +55,133 @@ def ask(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a cache computed on another device kind or in another precision.")
     ] = False,
+    cite: Annotated[bool, typer.Option("--cite", help="Also the lines that the answer rests on.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what the answer rests on: tokens, fingerprints, source; on stderr.")
     ] = False,
     require_cached: Annotated[
-        bool, typer.Option("--require-cached", help="Exit 10 when the source has changed since it was pre-filled.")
+        bool, typer.Option("--require-cached", help="Exit 10 when the document, as it is now, is not cached.")
     ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="No question template: continue the text.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: one JSON object per answer.")] = False,
     usage: Annotated[bool, typer.Option("-u", "--usage", help="Counts and timings on stderr.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
-    """Answer a question from a cache file; the document is not read again.
+    """Answer a question about a document; what was read once is not read again.
 
-    Without a question, stdin is the question; in a terminal, a prompt opens that keeps the model loaded. The file is
-    never changed. The model is found by the cache's fingerprint unless -m names one.
+    A document goes through the library: pre-filled at the first question, taken from its cache afterwards, brought up
+    to date when the file has changed. --cache names a cache file instead; it is never changed, and its model is found
+    by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a prompt opens
+    that keeps the model loaded.
+
+    --questions asks many: a line is a question, or an object with "question" and, if wanted, "id" and "documents"
+    (names of those to ask; all by default). --cache may be repeated and may be a quoted pattern. Each document is
+    loaded once, answers come document by document in the order given; with -o a run that was cut goes on, and one
+    failure does not stop the rest (exit 3).
 
     Examples:
 
-      gf ask --cache doc.gfc "Who signed the treaty?"
+      gf ask doc.txt "Who signed the treaty?"
 
-      echo "When was it signed?" | gf ask --cache doc.gfc --json
+      gf ask --cache doc.gfc --cite "Who signed the treaty?"
 
-      gf ask --cache doc.gfc
+      echo "When was it signed?" | gf ask doc.txt --json
 
-      gf ask --cache doc.gfc --explain --require-cached "Who signed?"
+      gf ask --cache 'kb/*.gfc' --questions questions.jsonl --jsonl -o answers.jsonl
     """
+    console.quiet, console.verbose = quiet, verbose
     sampling: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
         "stop": tuple(stop or ()),
     }  # fmt: skip
+    how = How(sampling, raw, as_json, no_stream, usage, cite)
+    options = Options(model, device, dtype, parse_bytes(memory), strict, explain, require_cached)
+    if questions is not None:
+        from .questions import ask_many
+
+        ask_many(first, second, cache or [], questions, output, jsonl or as_json, how, options)
+        return
+    if output is not None or jsonl:
+        raise CommandError("-o and --jsonl belong to --questions", hint="one answer: --json, or a shell's > FILE")
+    place, question = _place_and_question(first, second, cache or [])
+    _ask_one(place, question, bool(cache) or place.endswith(CACHE_SUFFIX), how, options)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the options say of model, memory and conditions; `loaded` holds the models that were loaded."""
+
+    model: str | None
+    device: str
+    dtype: str | None
+    memory_bytes: int
+    strict: bool
+    explain: bool
+    require_cached: bool
+    loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
+
+
+def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
+    if len(caches) > 1:
+        raise CommandError(f"--cache names {len(caches)} files for one question", hint="add --questions FILE")
+    if caches:
+        if second is not None:
+            raise CommandError(f"{first!r} and {second!r} with --cache: expected one question", hint="quote it")
+        return caches[0], first
+    if first is None:
+        raise CommandError("no document", hint='gf ask doc.txt "QUESTION", or --cache FILE')
+    if second is None and first != STDIN and not Path(first).exists():
+        if " " in first.strip() or first.endswith("?"):
+            raise CommandError(f"{first!r}: a question without a document", hint='gf ask doc.txt "QUESTION"')
+        raise CommandError(f"{first}: no such file or directory", code=NOT_FOUND)
+    if first == STDIN and second is None:
+        raise CommandError("stdin is the document, so the question has to be named", hint='gf ask - "QUESTION"')
+    return first, second
+
+
+def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options: Options) -> None:
     from goldfinch.errors import EmptyInput
 
     interactive = question is None and sys.stdin.isatty()
     if question is None and not interactive:
         question = sys.stdin.read().strip()
-    if not interactive and not (question or raw):
+    if not interactive and not (question or how.raw):
         raise EmptyInput("the question is empty")
     started = time.perf_counter()
-    memory_bytes = parse_bytes(memory)
-    if explain or require_cached:
-        _before(cache, model, explain and not as_json, require_cached)
-    session = open_session(cache, model, device, dtype, memory_bytes, strict)
-    load_s = time.perf_counter() - started
-    found = _explanation(session, cache, as_json) if explain else None
+    if is_cache:
+        session = _cache_session(place, how, options)
+    else:
+        from .library import library_session
+
+        session = library_session(place, how, options)
+    how.load_s = time.perf_counter() - started
     if interactive:
-        _prompt(session, raw, sampling, usage)
+        prompt(session, how)
         return
     assert question is not None
-    _answer(session, question, raw, sampling, as_json, no_stream, usage, load_s, found)
+    answer_question(session, question, how)
 
 
-def _before(cache: str, model: str | None, show: bool, require_cached: bool) -> None:
-    """What --explain and --require-cached say before anything is loaded."""
-    from goldfinch.model_directory import find_model
+def _cache_session(cache: str, how: How, options: Options) -> Session:
+    """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
+    if options.explain or options.require_cached:
+        from goldfinch.model_directory import find_model
 
-    from . import explain as explaining
+        from . import explain as explaining
 
-    header = explaining.read_header(cache)
-    if show:
-        explaining.show_identity(header, find_model(model or find_model_of(header)))
-    if require_cached:
-        explaining.require_cached(cache, header)
-
-
-def _explanation(session: Session, cache: str, as_json: bool) -> dict[str, Any]:
-    from . import explain as explaining
-
-    found = explaining.explain(session, explaining.read_header(cache))
-    if not as_json:
-        explaining.show(found)
-    return found
-
-
-def open_session(
-    cache: str, model: str | None, device: str, dtype: str | None, memory_bytes: int, strict: bool
-) -> Session:
-    """A session on a cache file; see `open_cache_with_model`."""
-    loaded, opened = open_cache_with_model(cache, model, device, dtype, strict)
+        header = explaining.read_header(cache)
+        if options.explain and not how.as_json:
+            explaining.show_identity(header, find_model(options.model or find_model_of(header)))
+        if options.require_cached:
+            explaining.require_cached(cache, header)
+    loaded, opened = open_cache_with_model(cache, options.model, options.device, options.dtype, options.strict)
     from goldfinch import Session
 
-    return Session(loaded, opened, memory_bytes=memory_bytes)
-
-
-def open_cache_with_model(
-    cache: str, model: str | None, device: str, dtype: str | None, strict: bool
-) -> tuple[LanguageModel, DocumentCache]:
-    """Check the file, find and load its model, and read it.
-
-    Args:
-        cache: the file.
-        model, device, dtype: as the options say.
-        strict: refuse other numerics instead of reporting them.
-
-    Raises:
-        FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
-    """
-    with gfcache.read_cache(cache) as file:  # refuses a foreign or damaged file before torch is even imported
-        header = file.header
-    loaded = load(model or find_model_of(header), device, dtype, header.numerics.get("compute_dtype"))
-
-    from goldfinch import open_cache
-    from goldfinch.cache import numerics_difference
-    from goldfinch.errors import CacheMismatch
-
-    opened = open_cache(cache, loaded)
-    if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
-        console.warn("this model shares only the prefill layers with the one that wrote the cache")
-    difference = numerics_difference(opened.numerics, loaded)
-    if difference is not None:
-        field, found, expected = difference
-        if strict:
-            raise CacheMismatch(f"numerics.{field}", found, expected, hint="leave out --strict to accept rounding")
-        console.warn(
-            f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly"
-        )
-    return loaded, opened
-
-
-def find_model_of(header: gfcache.Header) -> str:
-    """The directory of the model that wrote a cache.
-
-    Raises:
-        ModelNotFound: none here has its fingerprint.
-    """
-    from goldfinch.errors import ModelNotFound
-    from goldfinch.model_directory import find_model_by_fingerprint
-
-    card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
-    if card is None:
-        raise ModelNotFound(
-            f"no model here made this cache: it was written by {header.model.get('name')!r} "
-            f"({header.model['prefill_fingerprint'][:16]})",
-            hint="name the model directory with -m, or put it under GF_MODELS_DIR",
-        )
-    return str(card.path)
-
-
-def _answer(
-    session: Session,
-    question: str,
-    raw: bool,
-    sampling: dict[str, Any],
-    as_json: bool,
-    no_stream: bool,
-    show_usage: bool,
-    load_s: float,
-    explanation: dict[str, Any] | None = None,
-) -> None:
-    if as_json or no_stream:
-        answer = session.ask(question, raw=raw, **sampling)
-        values = answer_json(answer.text, answer.usage, load_s)
-        if explanation is not None:
-            values["explain"] = explanation
-        print(json.dumps(values) if as_json else answer.text, flush=True)
-    else:
-        for piece in session.stream(question, raw=raw, **sampling):
-            print(piece, end="", flush=True)
-        print(flush=True)
-    if show_usage:
-        _show_usage(session.last_usage, load_s)
-
-
-def answer_json(text: str, usage: Usage, load_s: float) -> dict[str, Any]:
-    """The object of `gf ask --json`; JSON Schema: docs/schemas/ask.json."""
-    values = asdict(usage)
-    timings = {"load": load_s} | (values.pop("timings_s") or {})
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "answer": text,
-        **values,
-        "timings_s": {name: round(seconds, 6) for name, seconds in timings.items()},
-    }
-
-
-def _show_usage(usage: Usage, load_s: float) -> None:
-    timings = usage.timings_s or {}
-    decode_s = timings.get("decode", 0.0)
-    rate = (
-        f", {(usage.generated_tokens - 1) / decode_s:,.0f} tok/s" if decode_s > 0 and usage.generated_tokens > 1 else ""
-    )
-    print(
-        f"{usage.document_tokens_cached:,} document tokens from the cache, {usage.document_tokens_computed} computed, "
-        f"{usage.tail_tokens_replayed} replayed; {usage.question_tokens} question tokens in "
-        f"{timings.get('question', 0.0):.3f} s; {usage.generated_tokens} generated in {decode_s:.3f} s{rate}; "
-        f"load {load_s:.2f} s",
-        file=sys.stderr,
-    )
-
-
-def _prompt(session: Session, raw: bool, sampling: dict[str, Any], show_usage: bool) -> None:
-    """Questions one after the other with the model loaded; an empty line or Ctrl-D ends."""
-    import contextlib
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  line editing and history for input()
-
-    console.say(f"{session.cache.length:,} tokens cached. An empty line or Ctrl-D ends.")
-    while True:
-        try:
-            question = input("? ").strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if not question:
-            return
-        try:
-            _answer(session, question, raw, sampling, False, False, show_usage, 0.0)
-        except KeyboardInterrupt:
-            print("\n(stopped)", file=sys.stderr)
-        except CommandError as error:
-            console.error(error)
+    session = Session(loaded, opened, memory_bytes=options.memory_bytes)
+    if options.explain:
+        how.explanation = explaining.explain(session, header)
+        if not how.as_json:
+            explaining.show(how.explanation)
+    return session

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import gfcache
 import typer
 
-from .ask import open_cache_with_model
+from .answering import open_cache_with_model
 from .console import console
 from .documents import read_document
 from .exits import CommandError

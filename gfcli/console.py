@@ -18,10 +18,11 @@ class Console:
         json_errors: errors as one JSON object.
         debug: tracebacks too.
         quiet: no progress and no remarks (errors and warnings stay).
+        verbose: also what was found and decided on the way.
     """
 
     def __init__(self) -> None:
-        self.json_errors = self.debug = self.quiet = False
+        self.json_errors = self.debug = self.quiet = self.verbose = False
 
     def error(self, error: BaseException) -> int:
         """Print an error and return its exit code."""
@@ -47,6 +48,10 @@ class Console:
 
     def say(self, message: str) -> None:
         if not self.quiet:
+            print(message, file=sys.stderr)
+
+    def detail(self, message: str) -> None:
+        if self.verbose:
             print(message, file=sys.stderr)
 
     def progress(self, label: str) -> TokenProgress:

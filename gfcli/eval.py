@@ -9,21 +9,38 @@ from typing import Annotated, Any
 import typer
 
 from .console import console
+from .exits import CommandError
 from .options import DeviceOption, DtypeOption, ModelOption, load
 
 
 def evaluate(
     model: ModelOption = None,
     data: Annotated[str | None, typer.Option("--data", metavar="DIR", help="Corpora (GF_DATA_DIR by default).")] = None,
-    documents: Annotated[int, typer.Option("--documents", help="Documents per length, for planted facts.")] = 40,
-    passages: Annotated[int, typer.Option("--passages", help="Passages, for questions.")] = 300,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help="One of facts, questions, passkey, pairs, needles, perplexity, overlap; repeatable; all by default.",
+        ),
+    ] = None,
+    documents: Annotated[
+        int, typer.Option("--documents", min=1, help="Documents per length, for planted facts; others in proportion.")
+    ] = 40,
+    passages: Annotated[int, typer.Option("--passages", min=1, help="Passages, for questions.")] = 300,
+    through_file: Annotated[
+        bool, typer.Option("--through-file", help="Ask every cache again after saving it, and count differing answers.")
+    ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Write the record here too.")
     ] = None,
 ) -> None:
-    """Measure a model on texts, names and phrasings that training never saw: planted facts and questions.
+    """Measure a model on texts, names and phrasings that training never saw.
+
+    Planted facts, questions about passages (beside a baseline that copies a sentence), a passkey at ten depths,
+    lists of pairs, several needles, perplexity, and how much of the held-out text stands in the training text.
 
     Examples:
 
@@ -31,24 +48,29 @@ def evaluate(
 
       gf eval -m runs/gf-mini/gf-mini --documents 10 --passages 50
 
-      gf eval --data ~/corpora -o bench/results/eval-gf-mini.json
+      gf eval --task passkey --task needles --data ~/corpora
+
+      gf eval --through-file -o bench/results/eval-gf-mini.json
     """
-    from goldfinch.evaluate.facts import evaluate_facts
-    from goldfinch.evaluate.questions import evaluate_questions
-    from goldfinch.measure.conditions import conditions
+    from goldfinch.evaluate.tasks import TASKS
+    from goldfinch.evaluate.tasks import evaluate as run_tasks
     from goldfinch.train.corpora import data_directory
 
     def report(row: dict[str, Any]) -> None:
         console.say(json.dumps(row))
 
-    directory = data_directory(data)
-    loaded = load(model, device, dtype)
-    record = {
-        "what": "quality on held-out data",
-        "conditions": conditions(loaded),
-        "facts": evaluate_facts(loaded, directory, documents=documents, report=report),
-        "questions": evaluate_questions(loaded, directory, passages=passages),
-    }
+    for name in task or ():
+        if name not in TASKS:
+            raise CommandError(f"there is no task {name}; there are {', '.join(TASKS)}")
+    record = run_tasks(
+        load(model, device, dtype),
+        data_directory(data),
+        tasks=task or TASKS,
+        documents=documents,
+        passages=passages,
+        through_file=through_file,
+        report=report,
+    )
     text = json.dumps(record, indent=2)
     if output is not None:
         output.write_text(text + "\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import settings
 from .exits import CommandError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float64")
 SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
+FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
 
 ModelOption = Annotated[
     str | None, typer.Option("-m", "--model", metavar="DIR|NAME", help="Model directory or name (see gf model list).")
@@ -23,33 +25,53 @@ DtypeOption = Annotated[
     str | None, typer.Option("--dtype", metavar="float32|bfloat16|float64", help="Precision of weights and arithmetic.")
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no remarks.")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was found and decided.")]
 CheckpointsOption = Annotated[str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")]
 
 
+def choose_device(name: str) -> str:
+    """The device that "auto", "cpu", "cuda" or "cuda:N" means here.
+
+    Raises:
+        CommandError: another name.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise CommandError(f"--device is {name!r}, allowed: auto, cpu, cuda, cuda:N")
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:
-    """Load a model as the options say.
+    """Load a model as the options and settings say.
 
     Args:
-        model: directory or name; None for the default model.
+        model: directory or name; None for the model of the settings.
         device: "auto", "cpu", "cuda", "cuda:N".
-        dtype: a name of DTYPES or None: what the cache was computed in, else float32 (bfloat16 on a GPU).
+        dtype: a name of DTYPES or None: what the cache was computed in, else as the settings say, else float32
+            (bfloat16 on a GPU).
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
 
     Raises:
         CommandError: an unknown device or dtype; the errors of `goldfinch.load_model`.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise CommandError(f"--device is {device!r}, allowed: auto, cpu, cuda, cuda:N")
-    if dtype is not None and dtype not in (*DTYPES, *SHORT_DTYPES):
-        raise CommandError(f"--dtype is {dtype!r}, allowed: {', '.join(DTYPES)}")
+    device, name = numerics(device, dtype, cache_dtype)
     import torch
 
     from goldfinch import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = dtype or cache_dtype or ("float32" if device == "cpu" else "bfloat16")
-    return load_model(model, device=device, dtype=getattr(torch, SHORT_DTYPES.get(name, name)))
+    return load_model(model or settings.value("model"), device=device, dtype=getattr(torch, name))
+
+
+def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:
+    """Device and dtype names that options and settings come to; arguments as in `load`."""
+    device = choose_device(device)
+    if dtype is not None and dtype not in (*DTYPES, *SHORT_DTYPES):
+        raise CommandError(f"--dtype is {dtype!r}, allowed: {', '.join(DTYPES)}")
+    name = dtype or cache_dtype or settings.value("dtype") or ("float32" if device == "cpu" else "bfloat16")
+    return device, SHORT_DTYPES.get(name, name)
 
 
 def parse_bytes(text: str) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 import gfcache
 
-from .documents import Document
+from goldfinch.documents import Document
+
 from .exits import CommandError
 
 SUFFIX = ".gfc"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import gfcache
 import typer
 
-from .ask import open_cache_with_model
+from .answering import open_cache_with_model
 from .console import console
 from .documents import STDIN, read_document
 from .exits import SOME_FAILED, CommandError, describe, exit_code

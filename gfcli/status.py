@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import gfcache
 import typer
 
-from .ask import find_model_of
+from .answering import find_model_of
 from .console import console
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from .console import console
+from .curve import draw_loss_curve
+from .exits import CommandError
+from .options import DeviceOption, choose_device
 
 
 def train(
@@ -19,11 +22,17 @@ def train(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
     ] = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
+    ] = 0,
     no_compile: Annotated[bool, typer.Option("--no-compile", help="Do not compile the step.")] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="Save and leave after this many steps in all.")] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No log on stderr.")] = False,
 ) -> None:
     """Train a model, or go on from the last save of a run. The log goes to stderr and to log.jsonl.
+
+    At the end the run folder holds the model directory and, where matplotlib is installed, loss.png.
 
     Examples:
 
@@ -32,6 +41,8 @@ def train(
       gf train recipe.toml --data ~/corpora -o runs/mine
 
       gf train recipe.toml -o runs/trial --steps 20 --no-compile
+
+      gf train recipe.toml -o runs/large --device cuda --workers 12
     """
     console.quiet = quiet
     from goldfinch.train.corpora import data_directory
@@ -47,8 +58,14 @@ def train(
         read_recipe(recipe),
         data_directory(data),
         output,
+        device=choose_device(device),
+        workers=workers,
         compile_model=not no_compile,
         report=report,
         stop_after=steps,
     )
+    try:
+        draw_loss_curve(output / "log.jsonl", output / "loss.png")
+    except CommandError as error:
+        console.say(f"no loss.png: {error}")
     print(path)

@@ -90,7 +90,7 @@ def _verify_one(path: str, share: float | None, model: str | None, device: str, 
     }
     if share is None:
         return result
-    from .ask import open_cache_with_model
+    from .answering import open_cache_with_model
 
     loaded, cache = open_cache_with_model(path, model, device, None, strict=False)
     from goldfinch.replay import replay_cache

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import gfcache
 
+from goldfinch.documents import Document
+
 from .console import console
-from .documents import Document
 from .exits import CommandError
 from .options import show_bytes
 
@@ -80,35 +81,30 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
         status, output, tokens, tokens_reused, first_changed_token (against the cache that it went on from; None when
         all of that is shared), checkpoint_bytes, bytes, tok_s (docs/schemas/prefill.json).
     """
-    from goldfinch import prefill
-    from goldfinch.journal import Journal, reusable
-    from goldfinch.prefilling import block_tokens_of, first_difference, plan_checkpoints, reusable_tokens
+    from goldfinch.journal import Journal
+    from goldfinch.making import make_cache
 
     tokens = job.token_ids.shape[1]
     trained = model.config.context_length
     if tokens > trained:
         console.warn(f"{job.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer")
     started = time.perf_counter()
-    journal = Journal(path, _journal_seconds())
-    bases = list(job.bases)
-    if not fresh:
-        bases += [base for base in (reusable(path, model), journal.read(model)) if base is not None]
-    block = block_tokens_of(model)
-    base = max(bases, key=lambda b: reusable_tokens(b, job.token_ids, block), default=None)
-    reused = 0 if base is None else reusable_tokens(base, job.token_ids, block)
-    changed = None if base is None else first_difference(base.token_ids, job.token_ids)
+    journal = Journal(path, journal_seconds())
     parent = _parent(job)
     with console.progress(job.label) as progress:
-        cache = prefill(
+        made = make_cache(
             model,
             job.token_ids,
-            progress=progress,
+            path,
             document_range=job.document_range,
             source=job.source,
-            checkpoints=plan_checkpoints(model.config, tokens, job.checkpoints, model.emb.weight.element_size(), block),
-            base=base,
+            checkpoints=job.checkpoints,
+            bases=job.bases,
             journal=journal,
+            fresh=fresh,
+            progress=progress,
         )
+    cache, reused, changed = made.cache, made.tokens_reused, made.first_changed_token
     elapsed = time.perf_counter() - started
     cache.save(path, parent=parent)
     journal.remove()
@@ -160,7 +156,7 @@ def check_not_parent(path: Path, parent: Path) -> None:
         raise CommandError(f"{path} is the base cache itself", hint="choose another output with -o")
 
 
-def _journal_seconds() -> float:
+def journal_seconds() -> float:
     """Seconds between two notes of the journal; GF_JOURNAL_SECONDS changes it."""
     text = os.environ.get("GF_JOURNAL_SECONDS", "10")
     try:

@@ -190,7 +190,15 @@ def presets() -> dict[str, ModelConfig]:
             if kind == "llama":
                 values["d_ffn"] = _llama_d_ffn(shape[1])
             out[f"{kind}-{size}"] = ModelConfig(**values)
-    base = out["goldfinch-6x512"]
-    out["goldfinch-tiny"] = replace(base, n_layer=3, d_model=64, d_ffn=96, vocab_size=512, context_length=256)
-    out["goldfinch-small"] = replace(base, n_layer=6, d_model=192, d_ffn=672, vocab_size=4096, context_length=512)
+    # Narrow models of every kind, for tests and for what two cores can train.
+    for kind in _TYPES:
+        wide = out[f"{kind}-6x512"]
+        for size, n_layer, width, vocab_size, context in (("tiny", 3, 64, 512, 256), ("small", 6, 192, 4096, 512)):
+            d_ffn = _llama_d_ffn(width) if kind == "llama" else _published_d_ffn(width)
+            narrow = replace(wide, n_layer=n_layer, d_model=width, d_ffn=d_ffn)
+            out[f"{kind}-{size}"] = replace(narrow, vocab_size=vocab_size, context_length=context)
+    out["goldfinch-tiny"] = replace(out["goldfinch-tiny"], d_ffn=96)
+    # The widest that fits 24 MB in bf16.
+    small = replace(out["goldfinch-small"], n_layer=12, d_model=256, d_ffn=736, context_length=2048)
+    out["goldfinch-12x256"] = small
     return out

@@ -7,6 +7,7 @@ GoldFinchError
 ├── ModelDamaged          a model directory that does not match its own fingerprints
 ├── TokenizerError        a tokenizer that is missing or cannot be read
 ├── EmptyInput            nothing to pre-fill or to ask
+├── NotText               a document that is a directory, PDF, HTML or binary data
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
 └── DeviceError           a device that is not there, or not enough memory
 """
@@ -50,6 +51,10 @@ class TokenizerError(GoldFinchError):
 
 class EmptyInput(GoldFinchError):
     """Nothing to pre-fill or to ask."""
+
+
+class NotText(GoldFinchError):
+    """A document that is a directory, PDF, HTML or binary data."""
 
 
 class CacheMismatch(GoldFinchError):

@@ -55,7 +55,7 @@ def supports(model: LanguageModel) -> str | None:
         return "the lower layers are not all recurrent"
     if not native.supports(model.dtype, config.head_dim):
         return f"no kernels for {str(model.dtype).split('.')[1]} with heads of {config.head_dim}"
-    if any(not isinstance(block.ffn, FinchChannelMix) for block in model.blocks[: config.n_prefill]):
+    if config.channel_mix != "finch":
         return "no kernels for this channel mix"
     return native.unavailable()
 

@@ -18,7 +18,7 @@ import torch
 from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
-from . import gold_native, gold_triton
+from . import decode_native, gold_native, gold_triton
 from .config import ModelConfig
 from .layers import (
     SHIFT_LORA_RANK,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .model import LanguageModel
 
 # Tokens rebuilt at a time; the transient keys and values of one block, whatever the context, stay this small.
-REBUILD_BLOCK = 1024
+REBUILD_BLOCK = 2048
 
 
 class GoldTimeMix(nn.Module):
@@ -161,6 +161,11 @@ class GoldMemory:
     def length(self) -> int:
         return self.document_length + self.token_ids.length
 
+    @property
+    def is_expanded(self) -> bool:
+        """Whether keys and values of every row are held."""
+        return self.document is None or self.document.expanded is not None
+
     def previous_row(self) -> tuple[Tensor, Tensor] | None:
         """(token id (B, 1), compressed_k (B, 1, R)) of the last row, None when empty."""
         if self.token_ids.length:
@@ -246,7 +251,9 @@ def rebuild_keys_values(
         token_ids = torch.cat([previous[0].expand(token_ids.shape[0], 1), token_ids], dim=1)
         compressed_k = torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1)
     layers = model.gold_layers if only is None else [model.gold_layers[only]]
-    if token_ids.shape[0] == 1 and not torch.is_grad_enabled() and model.layer_backend() == "native":
+    if model.fused_backend(token_ids) == "native":
+        if only is None and token_ids.shape[1] - (previous is not None) == 1:
+            return decode_native.rebuild_row(model, token_ids, compressed_k, start)
         return gold_native.keys_values(model, layers, token_ids, compressed_k, previous is not None, start)
     e = model.embed(token_ids)
     e_bar, kappa = rms_scale(e), k_cache_rows(model, e, compressed_k)
@@ -286,13 +293,18 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
     pairs = tuple(
         (document.compressed_k.new_empty(shape), document.compressed_k.new_empty(shape)) for _ in model.gold_layers
     )
-    if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "native":
+    fused = model.fused_backend(document.token_ids)
+    if fused == "native":
+        distinct = gold_native.DistinctPairs.of(document.token_ids[0])
+        if distinct.pay_off:
+            gold_native.expand_by_pairs(model, distinct, document.compressed_k, pairs, REBUILD_BLOCK)
+            return replace(document, expanded=pairs)
         for start, end, previous in _blocks(document):
             ids, c = document.token_ids[:, start - previous : end], document.compressed_k[:, start - previous : end]
             out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]
             gold_native.keys_values(model, model.gold_layers, ids, c, bool(previous), start, out)
         return replace(document, expanded=pairs)
-    if not torch.is_grad_enabled() and shape[0] == 1 and model.layer_backend() == "triton":
+    if fused == "triton":
         gold_triton.expand(model, document, pairs)
         return replace(document, expanded=pairs)
     for start, rebuilt in _rebuilt(model, document, None):

@@ -44,10 +44,14 @@ class Journal:
         started = time.monotonic()
         if started < self._next:
             return
-        partial().save(self.path)
+        self.save(partial())
         ended = time.monotonic()
         wait = (ended - started) / MOST_SHARE if self._every_s else 0.0
         self._next = ended + max(self._every_s, wait)
+
+    def save(self, cache: DocumentCache) -> None:
+        """Write the journal."""
+        cache.save(self.path)
 
     def read(self, model: LanguageModel) -> DocumentCache | None:
         """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""

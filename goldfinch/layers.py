@@ -78,14 +78,18 @@ class Rope(nn.Module):
         super().__init__()
         self.config, self.head_dim = config, head_dim
 
+    def rotation(self, start: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles at positions start, start + 1, ..., (rows, D / 2) each, float64."""
+        # Angles in float64: at position 100,000 a float32 product is off by more than the result's ulp.
+        i = torch.arange(self.head_dim // 2, dtype=torch.float64, device=device)
+        frequency = (self.config.base * self.config.rebase) ** (-2 * i / self.head_dim) / self.config.rescale
+        angle = torch.arange(start, start + rows, dtype=torch.float64, device=device)[:, None] * frequency
+        return angle.cos(), angle.sin()
+
     def forward(self, x: Tensor, start: int) -> Tensor:
         """Rotate x (B, H, T, D) whose first row stands at absolute position `start`."""
         acc = torch.float64 if x.dtype == torch.float64 else torch.float32
-        # Angles in float64: at position 100,000 a float32 product is off by more than the result's ulp.
-        i = torch.arange(self.head_dim // 2, dtype=torch.float64, device=x.device)
-        frequency = (self.config.base * self.config.rebase) ** (-2 * i / self.head_dim) / self.config.rescale
-        angle = torch.arange(start, start + x.shape[-2], dtype=torch.float64, device=x.device)[:, None] * frequency
-        cos, sin = angle.cos().to(acc), angle.sin().to(acc)  # (T, D/2)
+        cos, sin = (a.to(acc) for a in self.rotation(start, x.shape[-2], x.device))
         a, b = x.to(acc).unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
 

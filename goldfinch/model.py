@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from gfkernels import choose_backend
 from torch import Tensor, nn
 
-from . import finch_native, finch_triton
+from . import decode_native, finch_native, finch_triton
 from .baselines import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
@@ -88,7 +88,7 @@ class LanguageModel(nn.Module):
 
     @property
     def gold_layers(self) -> list[GoldTimeMix]:
-        return [block.att for block in self.blocks[self.config.n_prefill :]]  # type: ignore[misc]
+        return [block.att for block in list(self.blocks)[self.config.n_prefill :]]  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
@@ -110,6 +110,10 @@ class LanguageModel(nn.Module):
             triton_obstacle=finch_triton.supports(self),
         )
 
+    def fused_backend(self, rows: Tensor) -> str:
+        """What runs these rows (B, T, ...): fused kernels serve one sequence without gradients, "torch" everything."""
+        return "torch" if rows.shape[0] != 1 or torch.is_grad_enabled() else self.layer_backend()
+
     def empty_state(self) -> ModelState:
         """The state before the first token."""
         gold = GoldMemory(self) if self.config.n_gold else None
@@ -130,9 +134,10 @@ class LanguageModel(nn.Module):
             the residual stream x (B, T, C) after those layers, and the state after the tokens.
         """
         layers = list(state.layers)
-        fused = "torch" if token_ids.shape[0] != 1 or torch.is_grad_enabled() else self.layer_backend()
+        fused = self.fused_backend(token_ids)
         if fused == "native":
-            x, layers = finch_native.run_layers(self, token_ids, layers)
+            run = decode_native.run_finch_layers if token_ids.shape[1] == 1 else finch_native.run_layers
+            x, layers = run(self, token_ids, layers)
         elif fused == "triton":
             x, layers = finch_triton.run_layers(self, token_ids, layers)
         else:
@@ -162,6 +167,11 @@ class LanguageModel(nn.Module):
         """
         layers = list(state.layers)
         first = self.config.n_prefill
+        memory = state.gold
+        assert isinstance(memory, GoldMemory)
+        if x.shape[1] == 1 and memory.is_expanded and self.fused_backend(x) == "native":
+            x, layers[first:] = decode_native.run_gold_layers(self, x, layers[first:], memory)
+            return x, replace(state, layers=tuple(layers))
         for i in range(first, self.config.n_layer):
             x, layers[i] = self.blocks[i](x, layers[i], state.gold, i - first)
         return x, replace(state, layers=tuple(layers))

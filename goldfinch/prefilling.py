@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BLOCK_TOKENS = 512
 # Automatic checkpoints take at most this share of what token ids and compressed keys take.
 AUTO_SHARE = 0.25
+# Below this a document of the library is computed again as fast as a checkpoint is read.
+LIBRARY_BLOCKS = 8
 
 Progress = Callable[[int, int], None]
 
@@ -213,6 +215,17 @@ def plan_checkpoints(
         positions.append(last - distance)
         distance = max(2 * distance, 2 * block_tokens)
     return positions[::-1]
+
+
+def library_checkpoints(config: ModelConfig, tokens: int, element_bytes: int = 4) -> list[int]:
+    """Positions for a document of the library, whose next version is expected: those of "auto", and in a document of
+    LIBRARY_BLOCKS blocks or more at least one in the middle and one a block before the last boundary.
+    """
+    positions = plan_checkpoints(config, tokens, "auto", element_bytes)
+    blocks = (tokens - 1) // BLOCK_TOKENS
+    if config.n_prefill == config.n_finch and blocks >= LIBRARY_BLOCKS:
+        positions = sorted({*positions, blocks // 2 * BLOCK_TOKENS, (blocks - 1) * BLOCK_TOKENS})
+    return positions
 
 
 def checkpoint_bytes(config: ModelConfig, element_bytes: int = 4) -> int:

@@ -99,6 +99,11 @@ class Session:
                 ) from error
         return replace(self.cache.state, gold=GoldMemory(self.model, document))
 
+    @property
+    def document_state(self) -> ModelState:
+        """The state behind the document, its GOLD memory ready to be attended to."""
+        return self._base
+
     @torch.no_grad()
     def start(self, token_ids: list[int]) -> tuple[Tensor, ModelState]:
         """Logits (V,) of the token after the document and `token_ids`, and the state there."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gfkernels import native
 
 # Without a GPU the Triton kernels run in its interpreter, which has to be chosen before anything imports triton.
 if not torch.cuda.is_available():
@@ -15,6 +16,7 @@ if not torch.cuda.is_available():
 
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
+COMPILED_KERNELS = native._cache_folder()
 SAMPLES = HERE.parent / "docs" / "samples"
 
 
@@ -54,7 +56,14 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's models, caches or settings."""
     monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
-    monkeypatch.delenv("GF_KERNELS", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path / "user-cache"))
+    # A library of its own, but the kernels are compiled once.
+    (tmp_path / "user-cache").mkdir()
+    (tmp_path / "user-cache" / "kernels").symlink_to(COMPILED_KERNELS)
+    for variable in ("GF_KERNELS", "GF_MODEL", "GF_DEVICE", "GF_DTYPE", "GF_CHECKPOINTS", "GF_MEMORY", "GF_MAX_TOKENS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("GF_CACHE_MAX_SIZE", raising=False)
 
 
 @pytest.fixture(scope="session")

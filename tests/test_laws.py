@@ -23,7 +23,7 @@ ALLOWED_OURS = {
     "gfcache": {"gfcache"},
 }
 ALLOWED_OTHERS = {
-    "gfcli": {"typer", "rich", "torch"},
+    "gfcli": {"typer", "rich", "torch", "matplotlib"},  # matplotlib draws, where it is installed
     "goldfinch": {"torch", "numpy", "safetensors", "tokenizers", "zstandard"},
     "gfkernels": {"torch", "triton"},
     "gfcache": {"numpy", "zstandard", "safetensors"},

@@ -19,3 +19,5 @@ PATHS_FP32 = 2e-5
 TAIL_FP64 = 1e-10
 # Gradients of WKV6 in float32 against float64, relative to the largest value: dw_raw multiplies by log_w.
 WKV6_GRADIENT_FP32 = 5e-5
+# A batch of answers beside one by one, float32, relative to the largest logit.
+BATCH_FP32 = 2e-5

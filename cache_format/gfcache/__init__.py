@@ -11,10 +11,14 @@ from .errors import (
     UnsupportedSection,
     UnsupportedVersion,
 )
+from .export import copy_cache, export_safetensors
 from .header import Header, Section, expected_shape
+from .index import Entry, header_identity, identity_key
 from .locks import output_lock
 from .parents import flatten_cache, open_parent, parent_reference, verify_cache, whole_array
 from .reader import CacheFile, read_cache
+from .store import NoRoom, Removal, Store
+from .store_folder import default_root
 from .summary import inspect_cache
 from .writer import SectionData, write_cache
 
@@ -24,16 +28,25 @@ __all__ = [
     "CacheLocked",
     "CacheWriteError",
     "DamagedCache",
+    "Entry",
     "Header",
+    "NoRoom",
     "NotACacheFile",
     "ParentChanged",
     "ParentMissing",
+    "Removal",
     "Section",
     "SectionData",
+    "Store",
     "UnsupportedSection",
     "UnsupportedVersion",
+    "copy_cache",
+    "default_root",
     "expected_shape",
+    "export_safetensors",
     "flatten_cache",
+    "header_identity",
+    "identity_key",
     "inspect_cache",
     "open_parent",
     "output_lock",

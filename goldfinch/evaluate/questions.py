@@ -1,22 +1,47 @@
-"""Questions about passages of articles that training never saw."""
+"""Questions about passages of articles that training never saw, beside a baseline that only copies."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..model import LanguageModel
-from ..prefilling import document_token_ids, prefill
-from ..session import Session
 from ..train.corpora import is_held_out_document, read_records
 from ..train.facts import NOT_STATED
-from .scoring import exact_match, f1
+from .asking import Reader
+from .scoring import exact_match, f1, normalise
+
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+
+class Tally:
+    """Exact matches and F1 over answered questions."""
+
+    def __init__(self) -> None:
+        self.questions = self.exact = 0
+        self.f1 = 0.0
+
+    def add(self, answer: str, references: Sequence[str]) -> None:
+        self.questions += 1
+        self.exact += exact_match(answer, references)
+        self.f1 += f1(answer, references)
+
+    def shares(self, suffix: str = "") -> dict[str, float]:
+        """exact and f1, 0 to 1."""
+        return {f"exact{suffix}": self.exact / self.questions, f"f1{suffix}": self.f1 / self.questions}
+
+
+def copied_sentence(context: str, question: str) -> str:
+    """The sentence that shares most words with the question: what a program without a model would show."""
+    words = set(normalise(question).split())
+    return max(_SENTENCE.split(context), key=lambda sentence: len(words & set(normalise(sentence).split())))
 
 
 def evaluate_questions(
-    model: LanguageModel, directory: Path, *, passages: int = 300, per_passage: int = 3, seed: int = 0
+    reader: Reader, directory: Path, *, passages: int = 300, per_passage: int = 3, seed: int = 0
 ) -> dict[str, Any]:
     """Exact match and F1 on held-out passages of train_qa, and how often "Not stated." is right.
 
@@ -25,9 +50,40 @@ def evaluate_questions(
         per_passage: most questions per passage.
 
     Returns:
-        questions, exact, f1 (answerable ones); absent_questions, absent_recall (answered "Not stated.");
-        false_absent (share of answerable ones answered so).
+        questions, exact, f1 (answerable ones), exact_copying and f1_copying (the baseline's); absent_questions,
+        absent_recall (share of the unanswerable ones answered "Not stated."), absent_precision (share of such answers
+        that were right), false_absent (share of the answerable ones answered so).
     """
+    answerable, absent = _held_out(directory)
+    rng = Random(f"questions-{seed}")
+    chosen = rng.sample(sorted(answerable), min(passages, len(answerable)))
+    found, copying = Tally(), Tally()
+    false_absent = absent_right = absent_total = 0
+    for context in chosen:
+        asked = rng.sample(answerable[context], min(per_passage, len(answerable[context])))
+        unanswerable = absent.get(context, [])[:per_passage]
+        answers = reader.answers_to(context, [question for question, _ in asked] + unanswerable)
+        for (question, references), answer in zip(asked, answers, strict=False):
+            found.add(answer, references)
+            copying.add(copied_sentence(context, question), references)
+            false_absent += answer == NOT_STATED
+        absent_right += sum(answer == NOT_STATED for answer in answers[len(asked) :])
+        absent_total += len(unanswerable)
+    said = absent_right + false_absent
+    return {
+        "passages": len(chosen),
+        "questions": found.questions,
+        **found.shares(),
+        **copying.shares("_copying"),
+        "false_absent": false_absent / found.questions,
+        "absent_questions": absent_total,
+        "absent_recall": absent_right / absent_total if absent_total else None,
+        "absent_precision": absent_right / said if said else None,
+    }
+
+
+def _held_out(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], dict[str, list[str]]]:
+    """By passage: questions with their answers, and questions that it does not answer."""
     answerable: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     absent: dict[str, list[str]] = defaultdict(list)
     for record in read_records(directory / "train_qa.jsonl.zst"):
@@ -36,28 +92,4 @@ def evaluate_questions(
     for record in read_records(directory / "train_qa_unanswerable.jsonl.zst"):
         if is_held_out_document(record["doc_id"]):
             absent[record["context"]].append(record["question"])
-    rng = Random(f"questions-{seed}")
-    chosen = rng.sample(sorted(answerable), min(passages, len(answerable)))
-    exact = total = false_absent = absent_right = absent_total = 0
-    f1_sum = 0.0
-    for context in chosen:
-        ids, span = document_token_ids(model, context)
-        session = Session(model, prefill(model, ids, document_range=span))
-        for question, references in rng.sample(answerable[context], min(per_passage, len(answerable[context]))):
-            answer = session.ask(question, max_tokens=40).text
-            exact += exact_match(answer, references)
-            f1_sum += f1(answer, references)
-            false_absent += answer == NOT_STATED
-            total += 1
-        for question in absent.get(context, [])[:per_passage]:
-            absent_right += session.ask(question, max_tokens=40).text == NOT_STATED
-            absent_total += 1
-    return {
-        "passages": len(chosen),
-        "questions": total,
-        "exact": exact / total,
-        "f1": f1_sum / total,
-        "false_absent": false_absent / total,
-        "absent_questions": absent_total,
-        "absent_recall": absent_right / absent_total if absent_total else None,
-    }
+    return answerable, absent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from ..model_directory import load_model
 from ..prefilling import prefill
 from .conditions import conditions
 
-_CHILD = "from goldfinch.measure.flatness import _peak; import sys; _peak(sys.argv[1], int(sys.argv[2]))"
+_CHILD = "from goldfinch.measure.flatness import _peak; import sys; _peak(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
 
 
 def measure_flatness(
@@ -24,13 +26,22 @@ def measure_flatness(
     lengths: Sequence[int],
     repeats: int,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Any]:
     """Prefill documents of random tokens, lengths interleaved, and the peak memory of each in a process of its own.
+
+    Args:
+        model_name: a model's name or directory.
+        lengths: tokens.
+        repeats: of each length.
+        report: gets each row as it is done.
+        dtype: compute dtype.
 
     Returns:
         a record: conditions, and per length tok/s (median, minimum, maximum) and peak resident bytes.
     """
-    model = load_model(model_name)
+    model, dtype_name = load_model(model_name, dtype=dtype), str(dtype).removeprefix("torch.")
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, model.config.vocab_size, (1, max(lengths)), generator=generator)
     prefill(model, tokens[:, :2048])  # warm-up
@@ -44,13 +55,16 @@ def measure_flatness(
     for length in lengths:
         found = sorted(rates[length])
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, model_name, str(length)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", _CHILD, model_name, dtype_name, str(length)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         rows.append(
             {
                 "tokens": length,
                 "tok_s": {"median": found[len(found) // 2], "min": found[0], "max": found[-1]},
-                "cache_bytes": cache_bytes(model.config.d_compressed, length),
+                "cache_bytes": cache_bytes(model.config.d_compressed, length, dtype.itemsize),
             }
             | json.loads(done.stdout)
         )
@@ -58,20 +72,32 @@ def measure_flatness(
     return {"what": "prefill against length", "repeats": repeats, "conditions": conditions(model), "rows": rows}
 
 
-def cache_bytes(d_compressed: int, length: int) -> int:
-    """Bytes that the cache itself takes in memory: token ids as int64, compressed_k in float32."""
-    return length * (8 + 4 * d_compressed)
+def cache_bytes(d_compressed: int, length: int, element_bytes: int) -> int:
+    """Bytes that the cache itself takes in memory: token ids as int64, compressed_k in the compute dtype."""
+    return length * (8 + element_bytes * d_compressed)
 
 
-def _peak(model_name: str, length: int) -> None:
+def _peak(model_name: str, dtype_name: str, length: int) -> None:
     """Print resident memory before prefilling `length` tokens, and its peak during it (Linux)."""
-    model = load_model(model_name)
+    model = load_model(model_name, dtype=getattr(torch, dtype_name))
     tokens = torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     prefill(model, tokens[:, :2048])  # buffers of the libraries are there before the measurement
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
-    before = _status_bytes("VmRSS")
+    before = forget_peak()
     prefill(model, tokens)
-    print(json.dumps({"resident_bytes_before": before, "peak_bytes": _status_bytes("VmHWM")}))
+    print(json.dumps({"resident_bytes_before": before, "peak_bytes": peak_bytes()}))
+
+
+def forget_peak() -> int:
+    """Let the peak of this process start again from what is resident now; returns that, in bytes (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed before would serve what follows, and hide it
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The largest resident memory since the start or `forget_peak` (Linux)."""
+    return _status_bytes("VmHWM")
 
 
 def _status_bytes(field: str) -> int:

@@ -19,6 +19,7 @@ from ..errors import GoldFinchError
 from ..template import PromptTemplate
 from .corpora import is_held_out_document, read_records
 from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
+from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
 
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
@@ -122,6 +123,22 @@ def _register(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[
     return before + text, rng.sample(pairs, min(len(pairs), 5))
 
 
+def _pairs(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """A bare list, alone or between prose."""
+    text, pairs = pairs_list(data.facts, rng, rng.randint(3, max(6, stage.sequence // 16)))
+    before, after = (data.prose(rng, rng.randint(0, 300)) + "\n\n" if rng.random() < 0.4 else "" for _ in range(2))
+    return before + text + "\n" + after, rng.sample(pairs, min(len(pairs), 6))
+
+
+def _similar(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """Facts in prose that differ in one word."""
+    facts = similar_facts(rng, rng.randint(2, 8))
+    questions = [rng.choice(fact.questions) for fact in rng.sample(facts, min(len(facts), 5))]
+    room = stage.sequence - 22 * len(questions) - 18 * len(facts)
+    share = rng.uniform(0.1, 1.0)
+    return plant(rng, data.prose(rng, max(60, int(room * CHARS_PER_TOKEN * share))), facts), questions
+
+
 def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """One paragraph of an article with its questions, between other paragraphs where there is room."""
     at = rng.randrange(len(data.passages))
@@ -156,6 +173,8 @@ TASKS = {
     "text": _plain_text,
     "facts": _planted_facts,
     "register": _register,
+    "pairs": _pairs,
+    "similar": _similar,
     "qa": _question_answering,
     "docqa": _document_questions,
 }

@@ -45,7 +45,9 @@ class Recipe:
         stages: what to train on, in order.
         learning_rate, final_learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then a
             linear fall to the final rate over the last `decay_share` of all steps.
+        optimizer: "adamw", or "muon": Muon for the matrices and AdamW for the rest.
         weight_decay, betas: AdamW's, decay on matrices only.
+        muon_momentum: Muon's.
         clip_norm: largest gradient norm.
         answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
         precision: "float32" or "bfloat16" (autocast).
@@ -64,7 +66,9 @@ class Recipe:
     final_learning_rate: float = 1e-4
     warmup_steps: int = 50
     decay_share: float = 0.2
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
+    muon_momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0
     answer_weight: float = 4.0
@@ -89,6 +93,14 @@ class Recipe:
         decay_from = self.total_steps * (1 - self.decay_share)
         share = max(0.0, (step - decay_from) / max(1.0, self.total_steps - decay_from))
         return self.learning_rate + (self.final_learning_rate - self.learning_rate) * min(share, 1.0)
+
+    def tokens_until(self, step: int) -> int:
+        """Training tokens of the first `step` steps."""
+        total = 0
+        for stage in self.stages:
+            steps = min(step, stage.steps)
+            total, step = total + steps * stage.sequence * stage.batch, step - steps
+        return total
 
     def stage_of(self, step: int) -> Stage:
         for stage in self.stages:
@@ -124,6 +136,9 @@ def read_recipe(path: Path) -> Recipe:
         recipe = Recipe(**values)
     except TypeError as error:
         raise ConfigError(f"incomplete recipe {path}: {error}") from error
+    for name, allowed in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
+        if getattr(recipe, name) not in allowed:
+            raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {' or '.join(allowed)}")
     if not recipe.stages:
         raise ConfigError(f"the recipe {path} has no [[stage]]")
     return recipe

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,15 @@ from ..model import LanguageModel, cross_entropy
 from ..model_directory import WEIGHTS_FILE, find_model
 from ..template import PromptTemplate
 from ..tokenizer import Tokenizer, read_tokenizer
+from .batches import Batch, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
 from .data import TrainingData
+from .optimizers import build_optimizers
 from .recipe import Recipe
+from .throughput import matrix_rate, training_flops_per_token
 
 LOG_EVERY = 20
 TEMPLATE = PromptTemplate(bos_token_id=BOS_TOKEN_ID, end_token_id=END_TOKEN_ID)
-
-
-def build_optimizer(model: LanguageModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with weight decay on the square-ish matrices only, as the paper does (section 4): not on
-    embeddings, low-rank pairs, mix vectors, decays, norms or the key compression."""
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        is_matrix = name.startswith("blocks.") and name.endswith(".weight") and parameter.dim() == 2
-        (decayed if is_matrix else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=1e-9, fused=True)
 
 
 def train(
@@ -47,6 +38,8 @@ def train(
     data_directory: Path,
     run_directory: Path,
     *,
+    device: str = "cpu",
+    workers: int = 0,
     compile_model: bool = True,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
     stop_after: int | None = None,
@@ -57,6 +50,8 @@ def train(
         recipe: what to train.
         data_directory: folder with the corpora.
         run_directory: checkpoints and log; created when absent.
+        device: where the model is trained.
+        workers: processes that make batches ahead; the batches are the same for any number.
         compile_model: use torch.compile for the step.
         report: called with every log entry.
         stop_after: save and leave after this many steps in all (for tests and short pieces of time).
@@ -69,58 +64,107 @@ def train(
     """
     tokenizer = _tokenizer(recipe, data_directory, run_directory)
     data = TrainingData(data_directory, recipe, tokenizer, TEMPLATE)
+    checkpoint = run_directory / "checkpoint.pt"
+    saved = _load(checkpoint) if checkpoint.exists() else None
+    first = int(saved["step"]) if saved is not None else 0
+    last = max(first, min(recipe.total_steps, stop_after or recipe.total_steps))
+    # Processes are forked before a GPU is touched: a forked process cannot use it.
+    with batches(data, first, last, workers) as stream:
+        model = _initial_model(recipe, tokenizer.vocab_size).to(device)
+        optimizers = build_optimizers(model, recipe)
+        if saved is not None:
+            _restore(saved, checkpoint, model, optimizers)
+        run = _Run(recipe, model, optimizers, run_directory, report)
+        run.steps(stream, first, last, compile_model)
+    if last < recipe.total_steps:
+        return checkpoint
+    return export(recipe, run_directory)
+
+
+def _initial_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
     torch.manual_seed(recipe.seed)
-    model = LanguageModel(replace(recipe.model, vocab_size=tokenizer.vocab_size))
+    model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
     if recipe.start:
         start = read_weights(find_model(recipe.start).path / WEIGHTS_FILE)
         check_weights(start, model.state_dict())
         model.load_state_dict(start)
-    optimizer = build_optimizer(model, recipe)
-    checkpoint = run_directory / "checkpoint.pt"
-    step = _resume(checkpoint, model, optimizer)
-    loss_of: Any = _loss_function(model, recipe)
-    if compile_model:
-        loss_of = torch.compile(loss_of, dynamic=False)
+    return model
 
-    log = run_directory / "log.jsonl"
-    saved_at = logged_at = time.monotonic()
-    losses: list[Tensor] = []
-    tokens = 0
-    last = min(recipe.total_steps, stop_after or recipe.total_steps)
-    while step < last:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(step)
-        ids, targets, weights = data.batch(step)
+
+class _Run:
+    """The loop itself: steps, log, saves."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: LanguageModel,
+        optimizers: list[torch.optim.Optimizer],
+        folder: Path,
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.recipe, self.model, self.optimizers = recipe, model, optimizers
+        self.folder, self.report = folder, report
+        self.losses: list[Tensor] = []
+        self.tokens = 0
+        self.logged_at = time.monotonic()
+        dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+        self.peak = matrix_rate(model.device, dtype)
+
+    def steps(self, stream: Iterator[Batch], first: int, last: int, compile_model: bool) -> None:
+        """Steps first .. last - 1, then a save."""
+        loss_of: Any = _loss_function(self.model, self.recipe)
+        if compile_model:
+            loss_of = torch.compile(loss_of, dynamic=False)
+        saved_at = self.logged_at = time.monotonic()
+        for step, batch in enumerate(stream, first):
+            self._one_step(loss_of, step, batch)
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == last:
+                self._log(step + 1)
+            if time.monotonic() - saved_at > self.recipe.save_seconds:
+                self._save(step + 1)
+                saved_at = time.monotonic()
+        self._save(last)
+
+    def _one_step(self, loss_of: Any, step: int, batch: Batch) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate_at(step)
+        ids, targets, weights = (part.to(self.model.device, non_blocking=True) for part in batch)
         loss, answer_loss = loss_of(ids, targets, weights)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(torch.stack([loss.detach(), answer_loss.detach()]))
-        tokens += ids.numel()
-        step += 1
-        if step % LOG_EVERY == 0 or step == last:
-            now = time.monotonic()
-            mean = torch.stack(losses).mean(0).tolist()
-            entry = {
-                "step": step,
-                "of": recipe.total_steps,
-                "loss": round(mean[0], 4),
-                "answer_loss": round(mean[1], 4),
-                "learning_rate": optimizer.param_groups[0]["lr"],
-                "tok_s": round(tokens / (now - logged_at)),
-            }
-            with open(log, "a") as stream:
-                stream.write(json.dumps(entry) + "\n")
-            report(entry)
-            losses, tokens, logged_at = [], 0, now
-        if time.monotonic() - saved_at > recipe.save_seconds:
-            _save(checkpoint, model, optimizer, step)
-            saved_at = time.monotonic()
-    _save(checkpoint, model, optimizer, step)
-    if step < recipe.total_steps:
-        return checkpoint
-    return export(recipe, run_directory)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.losses.append(torch.stack([loss.detach(), answer_loss.detach()]))
+        self.tokens += ids.numel()
+
+    def _log(self, step: int) -> None:
+        mean = torch.stack(self.losses).mean(0).tolist()  # waits for the device
+        now = time.monotonic()
+        rate = self.tokens / (now - self.logged_at)
+        flops = training_flops_per_token(self.model, self.recipe.stage_of(step - 1).sequence)
+        entry = {
+            "step": step,
+            "of": self.recipe.total_steps,
+            "tokens": self.recipe.tokens_until(step),
+            "loss": round(mean[0], 4),
+            "answer_loss": round(mean[1], 4),
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            "tok_s": round(rate),
+            "peak_share": round(rate * flops / self.peak, 3),
+        }
+        with open(self.folder / "log.jsonl", "a") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        self.report(entry)
+        self.losses, self.tokens, self.logged_at = [], 0, now
+
+    def _save(self, step: int) -> None:
+        path = self.folder / "checkpoint.pt"
+        temporary = path.with_suffix(".tmp")
+        states = [optimizer.state_dict() for optimizer in self.optimizers]
+        torch.save({"model": self.model.state_dict(), "optimizers": states, "step": step}, temporary)
+        os.replace(temporary, path)
 
 
 def export(recipe: Recipe, run_directory: Path) -> Path:
@@ -164,25 +208,16 @@ def _tokenizer(recipe: Recipe, data_directory: Path, run_directory: Path) -> Tok
     return read_tokenizer(path)
 
 
-def _save(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, step: int) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary)
-    os.replace(temporary, path)
-
-
 def _load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _resume(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> int:
-    if not path.exists():
-        return 0
+def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers: list[torch.optim.Optimizer]) -> None:
     try:
-        saved = _load(path)
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not belong to this recipe: {error}", hint="use another run folder or remove it"
         ) from error
-    return int(saved["step"])

@@ -1,4 +1,4 @@
-"""CPU kernels in C (native_kernels.c), compiled on first use by the machine's C compiler, kept in the cache folder.
+"""CPU kernels in C (native_*.c), compiled on first use by the machine's C compiler, kept in the cache folder.
 
 Notation: T tokens, C channels, H heads, D head dim. Batch is 1. Rows are float32 or bfloat16 and contiguous; states and
 parameter vectors are float32. No gradients: training uses the torch backend.
@@ -22,7 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("native_kernels.c")
+FOLDER = Path(__file__).parent
+SOURCES = ("native_kernels.c", "native_decode.c")
+HEADERS = ("native_common.h", "native_decode_rows.h")
 COMPILERS = ("cc", "gcc", "clang")
 # No -ffast-math: NaN, infinity and the order of additions keep their meaning.
 FLAGS = (
@@ -37,7 +39,7 @@ FLAGS = (
 )
 NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 COMPILE_TIMEOUT_S = 120
-MAX_HEAD_DIM = 128  # MAX_D of the source
+MAX_HEAD_DIM = 128  # MAX_D of native_common.h
 MAX_ROW = 16_384  # the same there
 
 
@@ -87,7 +89,8 @@ def _cache_folder() -> Path:
 def _key(compiler: str) -> str:
     """A name for source, flags, compiler and processor: a binary for another processor is never loaded."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_TIMEOUT_S, check=True).stdout
-    parts = [SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, platform.machine().encode(), _processor_flags()]
+    sources = [(FOLDER / name).read_bytes() for name in SOURCES + HEADERS]
+    parts = [*sources, " ".join(FLAGS).encode(), version, platform.machine().encode(), _processor_flags()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
@@ -102,10 +105,12 @@ def _processor_flags() -> bytes:
 def _compile(compiler: str, path: Path) -> None:
     """Build beside the final name and rename: two processes may do it at once."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        built, linked = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
+        linked, built = Path(folder) / "kernels.so", []
         run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=True)
-        run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(built)])
-        run([compiler, "-shared", str(built), "-o", str(linked)])
+        for name in SOURCES:
+            built.append(str(Path(folder) / f"{name}.o"))
+            run([compiler, *FLAGS, "-c", str(FOLDER / name), "-o", built[-1]])
+        run([compiler, "-shared", *built, "-o", str(linked)])
         os.replace(linked, path)
 
 
@@ -127,33 +132,37 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
     function(*values, ctypes.c_int(torch.get_num_threads()))
 
 
-def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor) -> Tensor:
+def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor | None = None) -> Tensor:
     """h + (h_prev - h) * mix: token shift with a static lerp.
 
     Args:
         h: (T, C); before: the row before the first (C,), None at the beginning (zero); mix: (C,) float32.
+        previous: the row before each row, (T, C), where the rows of h do not follow each other.
 
     Returns:
         (T, C) in the dtype of h.
     """
     out = torch.empty_like(h)
     T, C = h.shape
-    _call("shift_lerp", h.dtype, T, C, h, before, mix, out)
+    _call("shift_lerp", h.dtype, T, C, h, before, previous, mix, out)
     return out
 
 
-def shift_ddlerp(h: Tensor, before: Tensor | None, mix: Tensor, dynamic: Tensor) -> Tensor:
+def shift_ddlerp(
+    h: Tensor, before: Tensor | None, mix: Tensor, dynamic: Tensor, previous: Tensor | None = None
+) -> Tensor:
     """h + (h_prev - h) * (mix[g] + dynamic[g]) for G groups (GoldFinch eq. 3).
 
     Args:
         h: (T, C); before: (C,) or None; mix: (G, C) float32; dynamic: (G, T, C) in the dtype of h.
+        previous: as in `shift_lerp`.
 
     Returns:
         (G, T, C).
     """
     out = torch.empty_like(dynamic)
     G, T, C = dynamic.shape
-    _call("shift_ddlerp", h.dtype, T, C, G, h, before, mix, dynamic, out)
+    _call("shift_ddlerp", h.dtype, T, C, G, h, before, previous, mix, dynamic, out)
     return out
 
 

@@ -4,127 +4,7 @@
  * Every function exists for float32 and bfloat16 rows; arithmetic and states are float32. Parameter vectors
  * are float32. Written in plain C with GCC/Clang vector extensions; no intrinsics, so any CPU will do.
  */
-#include <stdint.h>
-#include <string.h>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
-
-typedef uint16_t bf16;
-
-static inline float load_bf16(bf16 x) { uint32_t u = (uint32_t)x << 16; float f; memcpy(&f, &u, 4); return f; }
-static inline bf16 store_bf16(float f) {
-    uint32_t u; memcpy(&u, &f, 4);
-    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    /* A NaN must stay one: rounding could carry it into the sign. */
-    return (bf16)((u & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
-}
-static inline float load_f32(float x) { return x; }
-static inline float store_f32(float x) { return x; }
-
-/* exp to about 1 ulp (Cody-Waite reduction, degree 6); 0 below -87.3, where the result would be denormal. */
-static inline float fast_exp(float x) {
-    float c = x < -87.3f ? -87.3f : (x > 88.7f ? 88.7f : x);
-    float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    uint32_t u = (uint32_t)((int32_t)n + 127) << 23;
-    float scale; memcpy(&scale, &u, 4);
-    return x < -87.3f ? 0.0f : p * scale;
-}
-
-/* 1 - exp(x) for x <= 0, given exp(x), without cancellation near 0. */
-static inline float one_minus_exp(float x, float exp_x) {
-    float s = 1.0f / 5040.0f;
-    s = s * x + 1.0f / 720.0f;
-    s = s * x + 1.0f / 120.0f;
-    s = s * x + 1.0f / 24.0f;
-    s = s * x + 1.0f / 6.0f;
-    s = s * x + 0.5f;
-    s = s * x + 1.0f;
-    return x > -0.3f ? -x * s : 1.0f - exp_x;
-}
-
-/* tanh(a) = t / (2 - t) with t = 1 - exp(-2 a): no cancellation near 0. */
-static inline float tanh_of(float x) {
-    float a = x < 0.0f ? -x : x, e = -2.0f * a, t = one_minus_exp(e, fast_exp(e)), y = t / (2.0f - t);
-    return x < 0.0f ? -y : y;
-}
-
-static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
-
-/* Strong decays drive states through the denormals, which cost a hundred times as much as other numbers. */
-#if defined(__SSE__)
-#define FLUSH_ON unsigned flush_saved = _mm_getcsr(); _mm_setcsr(flush_saved | 0x8040u);
-#define FLUSH_OFF _mm_setcsr(flush_saved);
-#else
-#define FLUSH_ON
-#define FLUSH_OFF
-#endif
-
-typedef float vec __attribute__((vector_size(64), aligned(4)));
-#define LANES 16
-
-typedef uint32_t words __attribute__((vector_size(64), aligned(2)));
-
-static inline float lane_sum(vec v) {
-    float t[LANES]; memcpy(t, &v, sizeof t);
-    for (int width = LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) t[i] += t[i + width];
-    return t[0];
-}
-
-/* One step of a dot product over STEP numbers of a row. bf16 pairs are taken as 32-bit words, whose halves need no
- * shuffling; `spread_row` has put the other factor in the same order. */
-#define f32_STEP 16
-#define bf16_STEP 32
-static inline void f32_step(const float *row, const float *x, vec *sum) { *sum += *(const vec *)row * *(const vec *)x; }
-static inline void bf16_step(const bf16 *row, const float *x, vec *sum) {
-    words w = *(const words *)row, low = w << 16, high = w & 0xffff0000u;
-    vec even, odd;
-    memcpy(&even, &low, sizeof even);
-    memcpy(&odd, &high, sizeof odd);
-    *sum += even * *(const vec *)x;
-    *sum += odd * *(const vec *)(x + LANES);
-}
-static inline void f32_spread(int K, const float *x, float *out) { memcpy(out, x, sizeof(float) * (size_t)K); }
-static inline void bf16_spread(int K, const bf16 *x, float *out) {
-    int whole = K - K % 32;
-    for (int k = 0; k < K; k++) out[k < whole ? k - k % 32 + k % 2 * LANES + k % 32 / 2 : k] = load_bf16(x[k]);
-}
-
-/* out = w x: one row times a matrix. w (N, K), x (K), out (N). Reads w once: bound by memory. */
-#define MATVEC(ROW, LOAD, STORE, NAME)                                                                    \
-    void NAME##_matvec(int N, int K, const ROW *w, const ROW *x, ROW *out, int threads) {                 \
-        _Pragma("omp parallel num_threads(threads)") {                                                    \
-            float xf[MAX_ROW];                                                                            \
-            NAME##_spread(K, x, xf);                                                                      \
-            _Pragma("omp for schedule(static)")                                                           \
-            for (int n = 0; n < N; n += 4) {                                                              \
-                int rows = N - n < 4 ? N - n : 4, k = 0;                                                  \
-                const ROW *all[4];                                                                        \
-                vec sums[4] = {{0}, {0}, {0}, {0}};                                                       \
-                for (int i = 0; i < 4; i++) all[i] = w + (int64_t)(n + (i < rows ? i : 0)) * K;           \
-                for (; k + NAME##_STEP <= K; k += NAME##_STEP)                                            \
-                    _Pragma("GCC unroll 4")                                                               \
-                    for (int i = 0; i < 4; i++) NAME##_step(all[i] + k, xf + k, &sums[i]);                \
-                for (int i = 0; i < rows; i++) {                                                          \
-                    float total = lane_sum(sums[i]);                                                      \
-                    for (int rest = k; rest < K; rest++) total += LOAD(all[i][rest]) * xf[rest];          \
-                    out[n + i] = STORE(total);                                                            \
-                }                                                                                         \
-            }                                                                                             \
-        }                                                                                                 \
-    }
-#define MAX_ROW 16384
-MATVEC(float, load_f32, store_f32, f32)
-MATVEC(bf16, load_bf16, store_bf16, bf16)
+#include "native_common.h"
 
 /* One head, `nv` vectors of value channels. ROWS key channels of the state at a time stay in registers while all tokens
  * pass: y (added to from one group of rows to the next) is then the only memory that every step touches. */
@@ -168,33 +48,20 @@ WKV_COLUMNS(1)
 WKV_COLUMNS(2)
 WKV_COLUMNS(4)
 
-/* One head, a few tokens: the state as it is stored, S[V][K], without turning it round. */
-static void wkv_few(int T, int D, const float *r, const float *w, const float *k, const float *v, float *y,
-                    int ys, float *S) {
-    for (int t = 0; t < T; t++)
-        for (int a = 0; a < D; a++) {
-            float *row = S + (int64_t)a * D, sum = 0.0f, val = v[(int64_t)t * D + a];
-            const float *rt = r + (int64_t)t * D, *wt = w + (int64_t)t * D, *kt = k + (int64_t)t * D;
-            _Pragma("omp simd reduction(+ : sum)")
-            for (int i = 0; i < D; i++) {
-                sum += row[i] * rt[i];
-                row[i] = row[i] * wt[i] + val * kt[i];
-            }
-            y[(int64_t)t * ys + a] = sum;
-        }
-}
 #define FEW 4
 /* Tokens of which r, w, k, v and y of one head stay in the first-level cache. */
 #define TILE 32
-#define MAX_D 128
 
 #define DEFINE(ROW, LOAD, STORE, NAME)                                                                               \
                                                                                                                      \
-    /* out = h + (h_prev - h) * mix: token shift and static lerp. h (T, C), before (C): the row before, or NULL. */  \
-    void NAME##_shift_lerp(int T, int C, const ROW *h, const ROW *before, const float *mix, ROW *out, int threads) { \
+    /* out = h + (h_prev - h) * mix: token shift and static lerp. h (T, C), before (C): the row before, or NULL.      \
+     * previous (T, C): the row before each row, where rows do not follow each other; else NULL. */                  \
+    void NAME##_shift_lerp(int T, int C, const ROW *h, const ROW *before, const ROW *previous, const float *mix,     \
+                           ROW *out, int threads) {                                                                  \
         _Pragma("omp parallel for num_threads(threads) schedule(static)")                                            \
         for (int t = 0; t < T; t++) {                                                                                \
-            const ROW *now = h + (int64_t)t * C, *prev = t ? now - C : before;                                       \
+            const ROW *now = h + (int64_t)t * C;                                                                     \
+            const ROW *prev = previous ? previous + (int64_t)t * C : t ? now - C : before;                           \
             ROW *to = out + (int64_t)t * C;                                                                          \
             for (int c = 0; c < C; c++) {                                                                            \
                 float x = LOAD(now[c]), p = prev ? LOAD(prev[c]) : 0.0f;                                             \
@@ -204,11 +71,12 @@ static void wkv_few(int T, int D, const float *r, const float *w, const float *k
     }                                                                                                                \
                                                                                                                      \
     /* ddlerp: out[g] = h + (h_prev - h) * (mix[g] + dynamic[g]), g < G. dynamic (G, T, C), out (G, T, C). */        \
-    void NAME##_shift_ddlerp(int T, int C, int G, const ROW *h, const ROW *before, const float *mix,                 \
-                             const ROW *dynamic, ROW *out, int threads) {                                            \
+    void NAME##_shift_ddlerp(int T, int C, int G, const ROW *h, const ROW *before, const ROW *previous,              \
+                             const float *mix, const ROW *dynamic, ROW *out, int threads) {                          \
         _Pragma("omp parallel for num_threads(threads) schedule(static)")                                            \
         for (int t = 0; t < T; t++) {                                                                                \
-            const ROW *now = h + (int64_t)t * C, *prev = t ? now - C : before;                                       \
+            const ROW *now = h + (int64_t)t * C;                                                                     \
+            const ROW *prev = previous ? previous + (int64_t)t * C : t ? now - C : before;                           \
             for (int g = 0; g < G; g++) {                                                                            \
                 const ROW *dyn = dynamic + ((int64_t)g * T + t) * C;                                                 \
                 const float *m = mix + (int64_t)g * C;                                                               \

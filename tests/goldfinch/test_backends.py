@@ -137,3 +137,29 @@ def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callabl
     for one, other in zip(found, exact, strict=True):
         assert one.shape == other.shape
         assert float((one - other).abs().max()) <= tolerances.PATHS_FP32 * float(other.abs().max())
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if "gold" in n])
+@pytest.mark.parametrize("block", [7, 64, 2048])
+def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, imported, monkeypatch) -> None:
+    """A document of few distinct pairs: the short way, block borders and the first row included."""
+    from goldfinch import gold, gold_native
+
+    model = goldfinch.load_model(imported(name))
+    ids = torch.randint(0, 5, (1, T), generator=torch.Generator().manual_seed(0))
+    c = torch.randn(1, T, model.config.d_compressed, generator=torch.Generator().manual_seed(1))
+    distinct = gold_native.DistinctPairs.of(ids[0])
+    assert distinct.pay_off
+    assert len(distinct.now) <= 26
+    assert not gold_native.DistinctPairs.of(torch.arange(T)).pay_off
+    document = gold.GoldDocument(ids, c)
+    monkeypatch.setattr(gold, "REBUILD_BLOCK", block)
+    with torch.no_grad():
+        found = gold.expand_document(model, document).expanded
+        monkeypatch.setattr(gold_native, "PAIRS_SHARE", 0.0)
+        expected = gold.expand_document(model, document).expanded
+    assert found is not None
+    assert expected is not None
+    for one, other in zip(found, expected, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert float((a - b).abs().max()) <= tolerances.PATHS_FP32 * float(b.abs().max())

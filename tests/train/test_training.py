@@ -16,10 +16,13 @@ from goldfinch import load_model
 from goldfinch.config import presets
 from goldfinch.errors import CheckpointError, ConfigError, GoldFinchError
 from goldfinch.evaluate.scoring import exact_match, f1
+from goldfinch.model import LanguageModel
 from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train.corpora import data_directory, is_held_out_document
 from goldfinch.train.data import TrainingData
 from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
+from goldfinch.train.lists import pairs_list, similar_facts
+from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
@@ -51,7 +54,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(tiny_tokenizer: Path) -> Recipe:
-    mixture = {"text": 0.3, "facts": 0.3, "register": 0.1, "qa": 0.2, "docqa": 0.1}
+    mixture = {"text": 0.2, "facts": 0.2, "register": 0.1, "pairs": 0.1, "similar": 0.1, "qa": 0.2, "docqa": 0.1}
     return Recipe(
         name="toy",
         model=replace(presets()["goldfinch-tiny"], vocab_size=300),
@@ -75,6 +78,51 @@ def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp
     other = replace(recipe, model=replace(recipe.model, d_ffn=128))
     with pytest.raises(CheckpointError, match="does not belong"):
         train(other, corpora, tmp_path / "cut", compile_model=False)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_with_workers_and_any_optimizer_is_the_same_when_cut(
+    optimizer: str, recipe: Recipe, corpora: Path, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, optimizer=optimizer)
+    whole = train(recipe, corpora, tmp_path / "whole", compile_model=False)
+    for stop in (3, None):
+        cut = train(recipe, corpora, tmp_path / "cut", compile_model=False, stop_after=stop, workers=2)
+    assert load_model(whole).card.model_fingerprint == load_model(cut).card.model_fingerprint
+    entry = json.loads((tmp_path / "cut" / "log.jsonl").read_text().splitlines()[-1])
+    assert entry["tokens"] == 4 * 96 * 2 + 4 * 128 * 2
+    assert 0 < entry["peak_share"] < 1
+    other = replace(recipe, optimizer="muon" if optimizer == "adamw" else "adamw")
+    with pytest.raises(CheckpointError, match="does not belong"):
+        train(other, corpora, tmp_path / "cut", compile_model=False)
+
+
+@pytest.mark.parametrize("preset", ["llama-tiny", "finch-tiny", "finch_c2-tiny", "gptalpha-tiny"])
+def test_baselines_are_trained_alike(preset: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    model = replace(presets()[preset], vocab_size=300)
+    stages = (Stage(30 * 96 * 4, 96, 4, {"text": 1.0}),)
+    entries: list[dict[str, float]] = []
+    path = train(
+        replace(recipe, model=model, stages=stages),
+        corpora,
+        tmp_path / "run",
+        compile_model=False,
+        report=entries.append,
+    )
+    assert entries[-1]["loss"] < entries[0]["loss"] - 0.2
+    assert load_model(path).config.model_type == model.model_type
+
+
+def test_muon_orthogonalises_matrices_only(recipe: Recipe) -> None:
+    model = LanguageModel(recipe.model)
+    of_matrices, rest = build_optimizers(model, replace(recipe, optimizer="muon"))
+    matrices = {id(p) for group in of_matrices.param_groups for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in matrices}
+    assert "blocks.0.att.receptance.weight" in names
+    assert not names & {"emb.weight", "head.weight", "w_kv_cache_a.weight", "blocks.0.att.time_maa_w1"}
+    others = {id(p) for group in rest.param_groups for p in group["params"]}
+    assert matrices | others == {id(p) for p in model.parameters()}
+    assert not matrices & others
 
 
 def test_a_run_can_start_from_a_model(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
@@ -111,6 +159,20 @@ def test_batches(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
     bad = replace(recipe, stages=(Stage(100, 10, 1, {"riddles": 1.0}),))
     with pytest.raises(GoldFinchError, match="unknown task"):
         TrainingData(corpora, bad, tokenizer, TEMPLATE)
+
+
+def test_lists_and_similar_facts_answer_their_questions() -> None:
+    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
+    for seed in range(60):
+        rng = Random(seed)
+        text, pairs = pairs_list(maker, rng, 40)
+        assert len(pairs) == len({question for question, _ in pairs}) == 40
+        assert all(value in text for _, value in pairs)
+        facts = similar_facts(rng, 6)
+        assert len({fact.statement for fact in facts}) == len({fact.subject for fact in facts}) == 6
+        for fact in facts:
+            assert all(value in fact.statement for _, value in fact.questions)
+            assert "pass key" not in fact.statement  # the evaluation's needles stay unseen
 
 
 def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
@@ -174,7 +236,8 @@ def test_names_and_documents_are_split() -> None:
 
 def test_the_shipped_recipe_reads() -> None:
     for path in RECIPES.glob("*.toml"):
-        assert read_recipe(path).name == "gf-mini"
+        model = LanguageModel(read_recipe(path).model)
+        assert 2 * sum(p.numel() for p in model.parameters()) < 24e6  # bytes in bf16: what may be shipped
     recipe = read_recipe(RECIPES / "gf-mini.toml")
     assert recipe.model.model_type == "goldfinch"
     rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]

@@ -1,0 +1,89 @@
+"""Train GoldFinch and the baselines on the same tokens and measure them alike; writes bench/results/compare.json.
+
+    python bench/compare_models.py -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda --workers 12]
+
+Runs that are cut go on; runs that are done are not repeated. The record grows with every model measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from goldfinch import load_model
+from goldfinch.config import presets
+from goldfinch.evaluate.tasks import evaluate
+from goldfinch.train.corpora import data_directory
+from goldfinch.train.recipe import Recipe, Stage, read_recipe
+from goldfinch.train.trainer import train
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "goldfinch" / "train" / "recipes" / "compare.toml"
+RECORD = Path(__file__).parent / "results" / "compare.json"
+KINDS = ("goldfinch", "gptalpha", "finch_c2", "llama", "finch")  # the order of their losses in the paper
+TASKS = ("perplexity", "questions", "facts")
+
+
+def main() -> None:
+    """Train, measure, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--seeds", default="1,2")
+    parser.add_argument("--data")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--passages", type=int, default=250)
+    parser.add_argument("--documents", type=int, default=20)
+    parser.add_argument("--shrink", type=int, default=1, help="divide all tokens by this, for a rehearsal")
+    parser.add_argument("--record", type=Path, default=RECORD)
+    options = parser.parse_args()
+    record: dict[str, Any] = {"what": "architectures on the same tokens", "models": []}
+    if options.record.exists():
+        record = json.loads(options.record.read_text())
+    done = {(row["kind"], row["seed"]) for row in record["models"]}
+    for seed in (int(n) for n in options.seeds.split(",")):
+        for kind in options.kinds.split(","):
+            if (kind, seed) not in done:
+                record["models"].append(_one(kind, seed, options))
+                options.record.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _one(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    recipe, directory = _recipe(kind, seed, options.shrink, options.output), data_directory(options.data)
+    print(f"{kind}, seed {seed}: {recipe.total_steps} steps", flush=True)
+    path = train(
+        recipe,
+        directory,
+        options.output / f"{kind}-{seed}",
+        device=options.device,
+        workers=options.workers,
+        compile_model=not options.no_compile,
+        report=lambda entry: print(json.dumps(entry), flush=True),
+    )
+    model = load_model(path, device=options.device, dtype=torch.float32)
+    found = evaluate(model, directory, tasks=TASKS, documents=options.documents, passages=options.passages)
+    row: dict[str, Any] = {"kind": kind, "seed": seed, "tokens": recipe.tokens_until(recipe.total_steps)}
+    row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    print(json.dumps(row | {"loss": found["perplexity"]["encyclopedia"]["loss"]}), flush=True)
+    return row | found
+
+
+def _recipe(kind: str, seed: int, shrink: int, folder: Path) -> Recipe:
+    """The common recipe for one architecture; one tokenizer for all."""
+    recipe = read_recipe(RECIPE)
+    model = replace(presets()[f"{kind}-small"], context_length=recipe.model.context_length)
+    stages: tuple[Stage, ...] = tuple(replace(stage, tokens=stage.tokens // shrink) for stage in recipe.stages)
+    tokenizer = str(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    return replace(recipe, name=f"{kind}-{seed}", model=model, seed=seed, stages=stages, tokenizer=tokenizer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Draw docs/plots/*.png from the records: python bench/plots.py (needs matplotlib: pip install -e '.[bench]')."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PLOTS = Path(__file__).parent.parent / "docs" / "plots"
+# One colour per program, one line style per precision.
+COLOURS = {"gf": "#b8860b", "transformers": "#4472a8", "llama.cpp Llama": "#7a3b69", "llama.cpp RWKV": "#b56fa4"}
+COLOURS |= {"rwkv": "#5f9e6e"}
+QUANTITIES = {
+    "prefill_tok_s": ("prefill-speed.png", "prefill, tokens per second", 1.0),
+    "prefill_grew_bytes": ("prefill-memory.png", "memory that prefill takes beyond the weights, MB", 1e-6),
+    "file_bytes": ("file-size.png", "saved cache, MB", 1e-6),
+    "decode_tok_s": ("decode-speed.png", "decode behind the document, tokens per second", 1.0),
+}
+
+
+def main() -> None:
+    """Draw every quantity of the 12x768 records against the length of the document, and the passkey heat map."""
+    PLOTS.mkdir(exist_ok=True)
+    passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
+    draw_heat_map([row for row in passkey if row["digits"] == 5], PLOTS / "passkey.png")
+    rows: list[dict[str, Any]] = []
+    for name in ("peers", "peers-long"):
+        rows += json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    for quantity, (file, label, factor) in QUANTITIES.items():
+        draw(rows, quantity, label, factor, PLOTS / file)
+
+
+def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, path: Path) -> None:
+    """One line per program: medians, bars from minimum to maximum; both axes logarithmic."""
+    import matplotlib
+    import matplotlib.ticker
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8.6, 4.0), dpi=120)
+    for peer in dict.fromkeys(row["peer"] for row in rows):
+        points = sorted((row["tokens"], row[quantity]) for row in rows if row["peer"] == peer and quantity in row)
+        # llama.cpp takes all memory for the longest context when it starts, so its prefill seems to take none.
+        if not points or (quantity == "prefill_grew_bytes" and peer.startswith("llama.cpp")):
+            continue
+        x = [tokens for tokens, _ in points]
+        y = [factor * values["median"] for _, values in points]
+        below = [factor * (values["median"] - values["min"]) for _, values in points]
+        above = [factor * (values["max"] - values["median"]) for _, values in points]
+        colour = next(shade for name, shade in COLOURS.items() if peer.startswith(name))
+        style = "--" if "32" in peer.rsplit(" ", 1)[-1] else "-"
+        width = 2.4 if peer.startswith("gf") else 1.4
+        axes.errorbar(
+            x, y, yerr=[below, above], label=peer, color=colour, linestyle=style, linewidth=width, marker="o", ms=4
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    plain = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}")
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    ticks = sorted({row["tokens"] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_xlabel("document tokens")
+    axes.set_ylabel(label)
+    axes.grid(True, which="both", alpha=0.2)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+def draw_heat_map(rows: list[dict[str, Any]], path: Path) -> None:
+    """Share of exact answers by document length (columns) and depth of the passkey (lines)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    depths = rows[0]["depths"]
+    shares = [[row["by_depth"][i] for row in rows] for i in range(len(depths))]
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), dpi=120)
+    image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    for i, line in enumerate(shares):
+        for j, share in enumerate(line):
+            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(rows)), [f"{row['length']:,}" for row in rows])
+    axes.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths])
+    axes.set_xlabel("document tokens")
+    axes.set_ylabel("depth of the passkey")
+    axes.set_title("5-digit passkey, exact answers in %", fontsize=10)
+    figure.colorbar(image, ax=axes, format=lambda value, _: f"{100 * value:.0f} %")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

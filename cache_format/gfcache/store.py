@@ -1,0 +1,300 @@
+"""A store of caches: files in fanned-out folders, an index beside them, a cap on their bytes.
+
+    ROOT/CACHEDIR.TAG
+    ROOT/library/index.sqlite3
+    ROOT/library/ab/ab12....gfc
+
+Each file is written, read and locked like any other .gfc. One lock of the store is held while room is made and a
+file is written, so that the cap holds at every moment, whoever writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from .errors import CacheFormatError
+from .index import Entry, Index, IndexDamaged, header_identity
+from .reader import CacheFile
+from .store_folder import StoreFolder, is_cache
+
+PINNED, LOCKED, PARENT = "pinned", "locked", "in use as a base"
+
+T = TypeVar("T")
+
+
+@dataclass
+class Removal:
+    """What a removal did, or would do.
+
+    Attributes:
+        removed: entries, in the order of removal.
+        remnants: files of runs that were cut short, relative names.
+        freed_bytes: of both.
+        skipped: (entry, why) pairs: pinned, locked, in use as a base.
+    """
+
+    removed: list[Entry] = field(default_factory=list)
+    remnants: list[str] = field(default_factory=list)
+    freed_bytes: int = 0
+    skipped: list[tuple[Entry, str]] = field(default_factory=list)
+
+
+class NoRoom(CacheFormatError):
+    """The cap leaves no room for a file.
+
+    Attributes:
+        needed_bytes, max_bytes: what it takes, and the cap.
+    """
+
+    hint = "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
+
+    def __init__(self, path: Path, needed_bytes: int, max_bytes: int) -> None:
+        self.needed_bytes, self.max_bytes = needed_bytes, max_bytes
+        super().__init__(path, f"no room for {needed_bytes:,} bytes under the cap of {max_bytes:,}")
+
+
+class Store(StoreFolder):
+    """A store of caches.
+
+    Args:
+        root: its folder; `default_root()` by default. Made when first written to.
+        max_bytes: the cap on cache files, unfinished ones included; None for none.
+
+    Attributes:
+        rebuilt: the index was lost or damaged and made again from the files.
+    """
+
+    def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
+        super().__init__(root)
+        self.max_bytes = max_bytes
+        self._index: Index | None = None
+        self.rebuilt = False
+
+    def close(self) -> None:
+        """Close the index."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def path(self, entry: Entry) -> Path:
+        """The file of an entry."""
+        return self.folder / entry.name
+
+    def _with_index(self, action: Callable[[Index], T]) -> T:
+        if self._index is None or (self._index.in_memory and self.folder.exists()):
+            self.close()
+            self._index = Index(self.folder / "index.sqlite3")
+            self.rebuilt = self._index.rebuilt
+        try:
+            return action(self._index)
+        except IndexDamaged:
+            self.rebuilt = True
+            self._scan(self._index)
+            return action(self._index)
+
+    def entries(self) -> list[Entry]:
+        """Every cache of the store, the index brought up to date with the files first."""
+        return self._with_index(self._scan)
+
+    def _scan(self, index: Index) -> list[Entry]:
+        files = {name: stat for name, stat in self.files() if is_cache(name)}
+        known = {entry.name: entry for entry in index.rows()}
+        self.rebuilt = self.rebuilt or bool(files and not known)
+        new = [
+            self._read(name, stat)
+            for name, stat in files.items()
+            if name not in known or (known[name].bytes, known[name].modified_ns) != (stat.st_size, stat.st_mtime_ns)
+        ]
+        gone = [name for name in known if name not in files]
+        if new or gone:
+            with contextlib.suppress(OSError):  # a full disk does not hinder reading
+                index.put(new, gone)
+                return index.rows()
+            known |= {entry.name: entry for entry in new}
+            return [entry for name, entry in known.items() if name in files]
+        return list(known.values())
+
+    def _read(self, name: str, stat: os.stat_result) -> Entry:
+        modified = stat.st_mtime
+        try:
+            with CacheFile(self.folder / name) as file:
+                header = file.header
+        except (OSError, CacheFormatError) as error:
+            nothing = (None,) * 6
+            return Entry(
+                name, stat.st_size, stat.st_mtime_ns, "", "", *nothing, modified, None, str(error), last_used=modified
+            )
+        source = header.source or {}
+        try:
+            created = datetime.datetime.fromisoformat(header.created_at).timestamp()
+        except ValueError:
+            created = modified
+        return Entry(
+            name=name,
+            bytes=stat.st_size,
+            modified_ns=stat.st_mtime_ns,
+            digest=header.digest,
+            identity=header_identity(header),
+            source_path=source.get("path"),
+            source_name=source.get("name"),
+            source_sha256=source.get("sha256"),
+            model=header.model.get("name"),
+            compute_dtype=header.numerics.get("compute_dtype"),
+            tokens=header.tokens,
+            created_at=created,
+            parent_digest=None if header.parent is None else header.parent["digest"],
+            error=None,
+            last_used=modified,
+        )
+
+    def of_content(self, sha256: str, identity: str) -> list[Path]:
+        """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand."""
+        names = self._with_index(lambda index: index.of_content(sha256, identity))
+        return [self.folder / name for name in names]
+
+    def used(self, path: Path, *, hit: bool) -> None:
+        """Note that a cache was used; a store that cannot be written to is no obstacle."""
+        with contextlib.suppress(OSError, CacheFormatError):
+            self._with_index(lambda index: index.use(self.name(path), time.time(), hit))
+
+    def added(self, path: Path) -> Entry:
+        """Note a file that was written."""
+        entry = self._read(self.name(path), os.stat(path))
+        self._with_index(lambda index: index.put([entry]))
+        self._with_index(lambda index: index.use(entry.name, time.time(), False))
+        return entry
+
+    def pin(self, entries: Sequence[Entry], pinned: bool) -> None:
+        """Pin or unpin entries."""
+        self._with_index(lambda index: index.pin([e.name for e in entries], pinned))
+
+    def tag(self, entries: Sequence[Entry], add: Sequence[str], remove: Sequence[str]) -> None:
+        """Add and remove tags of entries."""
+        self._with_index(lambda index: index.tag([e.name for e in entries], add, remove))
+
+    @contextlib.contextmanager
+    def writing(self, path: Path, at_most_bytes: int) -> Iterator[Removal]:
+        """Hold the store with room for a file of at most so many bytes beside what is there.
+
+        The file that is replaced and its replacement exist together for a moment, so both count.
+
+        Raises:
+            NoRoom: even without everything that may be removed.
+        """
+        with self.locked():
+            self.make_folders(path)
+            room = self._make_room(at_most_bytes, keep=path)
+            if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
+                raise NoRoom(path, at_most_bytes, self.max_bytes)
+            yield room
+
+    def keep_cap(self) -> Removal:
+        """Remove what is over the cap: that of an earlier call may have been higher."""
+        if self.max_bytes is None or self.used_bytes() <= self.max_bytes:
+            return Removal()
+        with self.locked():
+            return self._make_room(0)
+
+    def _make_room(self, wanted_bytes: int, keep: Path | None = None) -> Removal:
+        if self.max_bytes is None:
+            return Removal()
+        excess = self.used_bytes() + wanted_bytes - self.max_bytes
+        if excess <= 0:
+            return Removal()
+        done = Removal()
+        for name, size in self.remnants(older_than_s=0):
+            output = self.output_of(name)
+            if done.freed_bytes < excess and output != keep and self.unlink(output, [name]):
+                done.remnants.append(name)
+                done.freed_bytes += size
+        if done.freed_bytes < excess:
+            kept = None if keep is None else self.name(keep)
+            candidates = [e for e in sorted(self.entries(), key=lambda e: e.last_used) if e.name != kept]
+            _add(done, self._remove(candidates, excess - done.freed_bytes, dry_run=False))
+        return done
+
+    def remove(self, entries: Sequence[Entry], *, dry_run: bool = False, pinned_too: bool = False) -> Removal:
+        """Remove entries, but not pinned or locked ones or bases of entries that stay."""
+        if dry_run:
+            return self._remove(entries, None, dry_run=True, pinned_too=pinned_too)
+        with self.locked():
+            return self._remove(entries, None, dry_run=False, pinned_too=pinned_too)
+
+    def prune(self, wanted: Sequence[Entry], max_bytes: int | None, *, dry_run: bool) -> Removal:
+        """Remove remnants, damaged files, the entries `wanted`, then the longest unused ones down to `max_bytes`."""
+        with contextlib.nullcontext() if dry_run else self.locked():
+            done, entries = Removal(), self.entries()
+            for name, size in self.remnants():
+                if dry_run or self.unlink(self.output_of(name), [name]):
+                    done.remnants.append(name)
+                    done.freed_bytes += size
+            _add(done, self._remove([e for e in entries if e.error is not None or e in wanted], None, dry_run=dry_run))
+            excess = 0 if max_bytes is None else self.used_bytes() - max_bytes
+            excess -= done.freed_bytes if dry_run else 0
+            if excess > 0:
+                seen = {e.name for e in done.removed} | {e.name for e, _ in done.skipped}
+                rest = sorted((e for e in entries if e.name not in seen), key=lambda e: e.last_used)
+                _add(done, self._remove(rest, excess, dry_run=dry_run, gone=done.removed))
+            return done
+
+    def _remove(
+        self,
+        entries: Sequence[Entry],
+        enough_bytes: int | None,
+        *,
+        dry_run: bool,
+        pinned_too: bool = False,
+        gone: Sequence[Entry] = (),
+    ) -> Removal:
+        """Remove entries in order until enough is free. A base goes once nothing that stays continues it."""
+        done, left, skipped = Removal(), list(entries), dict[str, tuple[Entry, str]]()
+        staying = {e.name: e.parent_digest for e in self.entries()}
+        for entry in gone:
+            staying.pop(entry.name, None)
+        again = True
+        while again:
+            again = False
+            for entry in list(left):
+                if enough_bytes is not None and done.freed_bytes >= enough_bytes:
+                    break
+                reason = PINNED if entry.pinned and not pinned_too else None
+                if reason is None and entry.digest and entry.digest in staying.values():
+                    reason = PARENT
+                if reason is None and not dry_run and not self.unlink(self.path(entry), self._all_files(entry)):
+                    reason = LOCKED
+                if reason is not None:
+                    skipped[entry.name] = (entry, reason)
+                    continue
+                again = True
+                left.remove(entry)
+                skipped.pop(entry.name, None)
+                staying.pop(entry.name, None)
+                done.removed.append(entry)
+                done.freed_bytes += entry.bytes
+        if done.removed and not dry_run:
+            self._with_index(lambda index: index.put([], [e.name for e in done.removed]))
+        done.skipped = list(skipped.values())
+        return done
+
+    def _all_files(self, entry: Entry) -> list[str]:
+        folder, _, name = entry.name.partition("/")
+        return [entry.name, f"{folder}/.{name}.journal"]
+
+
+def _add(done: Removal, more: Removal) -> None:
+    done.removed += more.removed
+    done.skipped += more.skipped
+    done.freed_bytes += more.freed_bytes

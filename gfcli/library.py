@@ -1,0 +1,92 @@
+"""Documents through the library: found, brought up to date or pre-filled, and what is said of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfcache import Removal, Store
+
+from . import settings
+from .console import console
+from .documents import read_document
+from .exits import CONDITION_NOT_MET, CommandError
+from .options import FILE_DTYPES, load, numerics, parse_bytes, show_bytes
+
+if TYPE_CHECKING:
+    from goldfinch.session import Session
+
+    from .answering import How
+    from .ask import Options
+
+
+def open_store() -> Store:
+    """The store of the settings, its cap kept from the first moment on."""
+    cap = settings.value("cache.max_size")
+    store = Store(max_bytes=None if cap is None else parse_bytes(cap))
+    say_removed(store, store.keep_cap())
+    return store
+
+
+def say_removed(store: Store, removal: Removal) -> None:
+    """What made room, and what could not, on stderr."""
+    if removal.removed or removal.remnants:
+        count = len(removal.removed) + len(removal.remnants)
+        console.say(f"library: {count} removed to keep the cap, {show_bytes(removal.freed_bytes)}")
+    if store.max_bytes is not None and removal.skipped and store.used_bytes() > store.max_bytes:
+        console.warn(
+            f"the library takes {show_bytes(store.used_bytes())}, more than its cap of {show_bytes(store.max_bytes)}: "
+            f"{len(removal.skipped)} entries stay ({', '.join(sorted({why for _, why in removal.skipped}))})"
+        )
+
+
+def library_session(name: str, how: How, options: Options) -> Session:
+    """A session on a document of the library.
+
+    Raises:
+        CommandError: exit 10 when --require-cached is not met; the errors of reading and computing.
+    """
+    from goldfinch.library import HIT, STALE, Library
+    from goldfinch.model_directory import find_model
+
+    document = read_document(name)
+    device, dtype = numerics(options.device, options.dtype)
+    card = find_model(options.model or settings.value("model"))
+    with Library(open_store()) as library:
+        found = library.find(document, card, FILE_DTYPES[dtype])
+        console.detail(f"library: {found.state}, {found.path}")
+        if options.require_cached and found.state != HIT:
+            why = "has changed since it was cached" if found.state == STALE else "is not cached"
+            raise CommandError(
+                f"{document.label} {why}", code=CONDITION_NOT_MET, hint=f'gf ask {name} "QUESTION" computes it'
+            )
+        model = load(str(card.path), device, dtype)
+        with console.progress(document.label) as progress:
+            kept = library.get(
+                model, document, progress=progress,
+                waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
+            )  # fmt: skip
+        if kept.path is None:
+            console.warn(f"{document.label} is answered but not kept: {kept.obstacle}")
+        elif kept.state != HIT:
+            verb = "brought up to date" if kept.state == STALE else "pre-filled"
+            console.detail(f"library: {verb}, {kept.tokens_computed:,} of {kept.cache.length:,} tokens computed")
+    how.computed = kept.tokens_computed
+    how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
+    from goldfinch import Session
+
+    session = Session(model, kept.cache, memory_bytes=options.memory_bytes)
+    if options.explain and kept.path is not None:
+        _explain(session, kept.path, how)
+    return session
+
+
+def _explain(session: Session, path: Path, how: How) -> None:
+    from . import explain as explaining
+
+    header = explaining.read_header(str(path))
+    how.explanation = explaining.explain(session, header) | {"tokens_computed": how.computed}
+    how.explanation["tokens_from_cache"] -= how.computed
+    if not how.as_json:
+        explaining.show_identity(header, session.model.card)
+        explaining.show(how.explanation)

@@ -1,0 +1,211 @@
+"""Settings from files and the environment: flag > GF_* > gf.toml of the project > user's config.toml > default."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .exits import CommandError
+
+PROJECT_FILE, USER_FILE = "gf.toml", "gf/config.toml"
+# Commands whose options take their default from a setting of the same name.
+WITH_DEFAULTS = ("prefill", "ask", "plan", "append", "truncate", "refresh", "verify", "bench")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a number of 1 or more")
+    return value
+
+
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if value not in allowed:
+            raise ValueError(", ".join(allowed))
+        return str(value)
+
+    return check
+
+
+def _size(value: object) -> str:
+    from .options import parse_bytes
+
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
+        raise ValueError("a size such as 4g")
+    try:
+        parse_bytes(text)
+    except CommandError as error:
+        raise ValueError("a size such as 4g") from error
+    return text
+
+
+def _checkpoints(value: object) -> str:
+    text = str(value)
+    if text not in ("none", "auto") and not (text.isdigit() and int(text) > 0):
+        raise ValueError("none, auto or a number of tokens")
+    return text
+
+
+def _device(value: object) -> str:
+    text = str(value)
+    if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdigit()):
+        raise ValueError("auto, cpu, cuda, cuda:N")
+    return text
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its variable, its default, how a value is checked, and what it is for."""
+
+    variable: str
+    default: Any
+    check: Callable[[object], Any]
+    meaning: str
+    is_path: bool = False
+
+
+SETTINGS = {
+    "model": Setting("GF_MODEL", "gf-mini", _text, "model of documents; caches name their own"),
+    "device": Setting("GF_DEVICE", "auto", _device, "where to compute"),
+    "dtype": Setting(
+        "GF_DTYPE", None, _choice("float32", "bfloat16", "float64"), "precision of documents; caches name their own"
+    ),
+    "checkpoints": Setting("GF_CHECKPOINTS", "auto", _checkpoints, "positions to go on from"),
+    "memory": Setting("GF_MEMORY", "4g", _size, "keys and values held expanded up to this size"),
+    "max_tokens": Setting("GF_MAX_TOKENS", 128, _count, "most tokens of an answer"),
+    "models_dir": Setting("GF_MODELS_DIR", None, _text, "where models are found by name", is_path=True),
+    "cache.dir": Setting("GF_CACHE_DIR", None, _text, "the library and the compiled kernels", is_path=True),
+    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, _size, "cap of the library; nothing for none"),
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value here.
+
+    Attributes:
+        name: of the setting.
+        value: checked.
+        origin: "default", "environment", "project" or "user".
+        place: variable or file it came from, None for a default.
+    """
+
+    name: str
+    value: Any
+    origin: str
+    place: str | None
+
+
+def resolve() -> dict[str, Value]:
+    """Every setting with its origin.
+
+    Raises:
+        CommandError: an unknown setting or a value that is not allowed, naming its place; an unreadable file.
+    """
+    values = {name: Value(name, setting.default, "default", None) for name, setting in SETTINGS.items()}
+    for origin, path in (("user", user_file()), ("project", project_file())):
+        if path is not None and path.is_file():
+            for name, value in _read(path).items():
+                values[name] = Value(name, _checked(name, value, str(path), path.parent), origin, str(path))
+    for name, setting in SETTINGS.items():
+        given = os.environ.get(setting.variable)
+        if given:
+            place = setting.variable
+            values[name] = Value(name, _checked(name, given, place, Path.cwd()), "environment", place)
+    return values
+
+
+def value(name: str) -> Any:
+    """The value of one setting here."""
+    return resolve()[name].value
+
+
+def user_file() -> Path:
+    """The user's settings."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / USER_FILE
+
+
+def project_file() -> Path | None:
+    """The nearest gf.toml at or above the current folder, not above the home folder or a repository's root."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was removed
+        return None
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder / PROJECT_FILE
+        if folder == Path.home() or (folder / ".git").exists():
+            return None
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Settings of a file, tables flattened: {"cache.max_size": ...}."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CommandError(f"{path} cannot be read as settings: {error}") from error
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+    for name in flat:
+        if name not in SETTINGS:
+            close = difflib.get_close_matches(name, SETTINGS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known settings: {', '.join(SETTINGS)}"
+            raise CommandError(f"{path}: unknown setting {name!r}", hint=hint)
+    return flat
+
+
+def _checked(name: str, value: object, place: str, folder: Path) -> Any:
+    setting = SETTINGS[name]
+    try:
+        checked = setting.check(value)
+    except ValueError as error:
+        raise CommandError(f"{place}: {name} is {value!r}, allowed: {error}") from error
+    if setting.is_path:
+        return str(folder / Path(checked).expanduser())
+    return checked
+
+
+def default_map(values: dict[str, Value]) -> dict[str, Any]:
+    """Defaults of the commands' options, for the command-line parser."""
+    given = {name: v.value for name, v in values.items() if v.origin != "default" and "." not in name}
+    options = {name: given[name] for name in ("device", "checkpoints", "memory", "max_tokens") if name in given}
+    defaults: dict[str, Any] = {command: options for command in WITH_DEFAULTS}
+    defaults["bench"] = {command: options for command in ("prefill", "ask", "load", "kernels")}
+    return defaults
+
+
+@contextlib.contextmanager
+def folders_in_environment(values: dict[str, Value]) -> Iterator[None]:
+    """The folders that files name, where the libraries look for them."""
+    changed = {
+        SETTINGS[name].variable: v.value
+        for name, v in values.items()
+        if SETTINGS[name].is_path and v.origin in ("user", "project")
+    }
+    before = {variable: os.environ.get(variable) for variable in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for variable, old in before.items():
+            if old is None:
+                os.environ.pop(variable, None)
+            else:
+                os.environ[variable] = old

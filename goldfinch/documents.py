@@ -1,0 +1,124 @@
+"""Reading documents: text, and a clear word about everything that is not text. No torch."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import NotText
+
+FALLBACK_ENCODING = "cp1252"
+# Share of control characters above which a file is not text.
+MAX_CONTROL_SHARE = 0.02
+# A file that changes while it is read is read again so often, at this distance.
+READ_ATTEMPTS = 5
+READ_AGAIN_S = 0.05
+_SAMPLE_BYTES = 1 << 16
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x08\x1b")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as read.
+
+    Attributes:
+        label: what to call it in messages.
+        path: the file, or None for text that came another way.
+        text: its characters.
+        source: provenance for the cache file: name, path, sha256, bytes, modified_at.
+        remark: what a reader of messages should know (encoding, a file that kept changing), or None.
+    """
+
+    label: str
+    path: Path | None
+    text: str
+    source: dict[str, Any]
+    remark: str | None = None
+
+
+def read_document(name: str | os.PathLike[str]) -> Document:
+    """Read a document from a file.
+
+    A file that changes meanwhile is read again; one that never rests is taken as it was at the last reading.
+
+    Raises:
+        FileNotFoundError, OSError: as the system says.
+        NotText: a directory, PDF, HTML or binary data.
+    """
+    path, label = Path(name), os.fspath(name)
+    if path.is_dir():
+        raise NotText(
+            f"{label} is a directory, expected a text file", hint=f"all text files below it: gf prefill -r {label}"
+        )
+    for attempt in range(READ_ATTEMPTS):
+        if attempt:
+            time.sleep(READ_AGAIN_S)
+        before = os.stat(path)
+        data = path.read_bytes()
+        after = os.stat(path)
+        settled = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        if settled and (len(data) == after.st_size or not after.st_size):  # a device says 0
+            break
+    modified = datetime.datetime.fromtimestamp(before.st_mtime, datetime.UTC)
+    document = document_of_bytes(data, label, path, modified)
+    if settled:
+        return document
+    remark = f"{label} changed while it was read: taken as it was, {len(data):,} bytes"
+    return Document(label, path, document.text, document.source, remark)
+
+
+def document_of_bytes(
+    data: bytes, label: str, path: Path | None = None, modified: datetime.datetime | None = None
+) -> Document:
+    """A document from its bytes; see `read_document`."""
+    text, remark = decode_text(data, label)
+    source = {
+        "name": label if path is None else path.name,
+        "path": None if path is None else str(path.absolute()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "modified_at": None if modified is None else modified.isoformat(timespec="seconds"),
+    }
+    return Document(label, path, text, source, remark)
+
+
+def decode_text(data: bytes, label: str) -> tuple[str, str | None]:
+    """Characters of a text file, and a remark; UTF-8 (with or without a mark), UTF-16 with a mark, else a fallback.
+
+    Raises:
+        NotText: PDF, HTML, or binary data.
+    """
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"%PDF-"):
+        raise NotText(f"{label} is a PDF, expected plain text", hint="convert it first: pdftotext FILE.pdf FILE.txt")
+    lowered = start[:256].lower()
+    if lowered.startswith((b"<!doctype html", b"<html")) or (
+        lowered.startswith(b"<?xml") and b"<html" in data[:4096].lower()
+    ):
+        raise NotText(
+            f"{label} is HTML, expected plain text", hint="convert it first: pandoc -t plain FILE.html -o FILE.txt"
+        )
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode("utf-16"), None
+        except UnicodeDecodeError as error:
+            raise NotText(f"{label} is not text: {error.reason}") from error
+    if is_binary(data):
+        raise NotText(f"{label} is binary data, expected plain text", hint="convert it to text first")
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        remark = f"{label} is not UTF-8 (byte {error.start}); read as {FALLBACK_ENCODING}, unknown bytes replaced"
+        return data.decode(FALLBACK_ENCODING, errors="replace"), remark
+
+
+def is_binary(data: bytes) -> bool:
+    """Whether the beginning of a file looks like anything but text."""
+    sample = data[:_SAMPLE_BYTES]
+    controls = sum(byte < 32 and byte not in _TEXT_CONTROLS for byte in sample)
+    return 0 in sample or controls > MAX_CONTROL_SHARE * len(sample)

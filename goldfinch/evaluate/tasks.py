@@ -1,0 +1,122 @@
+"""The tasks of an evaluation by name, and the record they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..measure.conditions import conditions
+from ..model import LanguageModel
+from ..train.corpora import is_held_out_document, read_records
+from ..train.facts import harvest_names
+from .asking import Reader
+from .facts import evaluate_facts
+from .overlap import evaluate_overlap
+from .perplexity import evaluate_perplexity
+from .prose import ENCYCLOPEDIA, held_out_texts
+from .questions import evaluate_questions
+from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
+
+BOOKS = ("corpus-books",)
+
+
+@dataclass
+class Evaluation:
+    """One evaluation of a model.
+
+    Attributes:
+        reader: the model under test.
+        directory: the corpora.
+        documents: documents per length of planted facts; the other retrieval tasks take fewer, in proportion.
+        passages: passages to ask about.
+        report: gets rows as they are done.
+    """
+
+    reader: Reader
+    directory: Path
+    documents: int
+    passages: int
+    report: Callable[[dict[str, Any]], None]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Held-out encyclopedia text."""
+        return held_out_texts(self.directory)
+
+    def facts(self) -> object:
+        return evaluate_facts(self.reader, self.texts, documents=self.documents, report=self.report)
+
+    def questions(self) -> object:
+        return evaluate_questions(self.reader, self.directory, passages=self.passages)
+
+    def passkey(self) -> object:
+        count = max(1, self.documents // 8)
+        return evaluate_passkey(self.reader, self.texts, documents=count, report=self.report)
+
+    def pairs(self) -> object:
+        names = harvest_names(self.texts, held_out=True)
+        count = max(1, self.documents // 4)
+        return evaluate_pairs(self.reader, names, documents=count, report=self.report)
+
+    def needles(self) -> object:
+        count = max(1, self.documents // 2)
+        return evaluate_needles(self.reader, self.texts, documents=count, report=self.report)
+
+    def perplexity(self) -> object:
+        books = held_out_texts(self.directory, BOOKS)
+        found = {"encyclopedia": self.texts, "books": books}
+        return {name: evaluate_perplexity(self.reader.model, texts) for name, texts in found.items() if texts}
+
+    def overlap(self) -> object:
+        corpora = (*ENCYCLOPEDIA, *BOOKS)
+        held_out = [*self.texts, *held_out_texts(self.directory, BOOKS)]
+        training = (
+            record["text"]
+            for name in corpora
+            for record in read_records(self.directory / f"{name}.jsonl.zst")
+            if not is_held_out_document(record["title"])
+        )
+        contexts: dict[bool, set[str]] = {True: set(), False: set()}
+        for record in read_records(self.directory / "train_qa.jsonl.zst"):
+            contexts[is_held_out_document(record["doc_id"])].add(record["context"])
+        return {
+            "texts": evaluate_overlap(held_out, training),
+            "passages": evaluate_overlap(sorted(contexts[True]), sorted(contexts[False])),
+        }
+
+
+TASKS = ("facts", "questions", "passkey", "pairs", "needles", "perplexity", "overlap")
+
+
+def evaluate(
+    model: LanguageModel,
+    directory: Path,
+    *,
+    tasks: Sequence[str] = TASKS,
+    documents: int = 40,
+    passages: int = 300,
+    through_file: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Run tasks on held-out data.
+
+    Args:
+        directory: the corpora (see `train.corpora`).
+        tasks: names from TASKS.
+        documents, passages, report: as `Evaluation` has them.
+        through_file: ask every document again after saving and opening its cache, and count differing answers.
+
+    Returns:
+        a record: conditions, one entry per task, and, through the file, answers and differences.
+    """
+    reader = Reader(model, through_file=through_file)
+    evaluation = Evaluation(reader, directory, documents, passages, report)
+    record: dict[str, Any] = {"what": "quality on held-out data", "conditions": conditions(model)}
+    for task in tasks:
+        record[task] = getattr(evaluation, task)()
+    if through_file:
+        record["through_file"] = {"answers": reader.answers, "differences": reader.differences}
+    return record

@@ -1,0 +1,38 @@
+"""How much of the machine a training step uses."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ..model import LanguageModel
+
+PROBE = 2048  # rows and columns of the probe's matrices
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 8) -> float:
+    """FLOP/s of a large matrix product here: the best of a few, which is what a step could reach."""
+    a, b = (torch.randn(PROBE, PROBE, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        _synchronize(device)
+        started = time.perf_counter()
+        a @ b
+        _synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * PROBE**3 / best
+
+
+def training_flops_per_token(model: LanguageModel, sequence: int) -> float:
+    """FLOP of one token, forward and backward: 6 per weight of a product, 12 C per seen key of an attention layer."""
+    embedding = model.emb.weight.numel()
+    weights = sum(p.numel() for p in model.parameters() if p.dim() >= 2 and p.shape[-1] > 1) - embedding
+    config = model.config
+    attention_layers = config.n_layer - config.n_finch
+    return 6.0 * weights + 12.0 * config.d_model * attention_layers * sequence / 2
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

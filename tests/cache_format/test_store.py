@@ -1,0 +1,287 @@
+"""The store of caches: places, index, cap, locks, damage."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import gfcache
+import numpy as np
+import pytest
+from gfcache import SectionData, Store, layout
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "v1"
+
+
+def put(store: Store, name: str, *, size: int = 0, used: float | None = None) -> gfcache.Entry:
+    """A small valid cache of document `name` in the store, padded to about `size` bytes."""
+    with gfcache.read_cache(GOLDEN / "goldfinch.gfc") as file:
+        header = file.header
+        data = [
+            SectionData(
+                s.name, s.kind, s.dtype, file.array(s), s.depends_on, s.required, s.position, s.token_start, s.layer
+            )
+            for s in header.sections
+        ]
+    if size:
+        pad = np.random.default_rng(len(name)).integers(0, 256, size, dtype=np.uint8)
+        data.append(SectionData("padding", layout.SOURCE_TEXT, "u8", pad, required=False))
+    path = store.path_of("test", name)
+    source = {
+        "name": name,
+        "path": f"/documents/{name}",
+        "sha256": f"{len(name):064x}",
+        "bytes": 1,
+        "modified_at": None,
+    }
+    with store.writing(path, size + 60_000):
+        gfcache.write_cache(path, dataclasses.replace(header, source=source, sections=()), data)
+    entry = store.added(path)
+    if used is not None:
+        store._with_index(lambda index: index.use(entry.name, used, False))
+    return entry
+
+
+def names(store: Store) -> set[str | None]:
+    return {entry.source_name for entry in store.entries()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def test_an_empty_store_is_not_made_by_looking(store: Store) -> None:
+    assert store.entries() == []
+    assert store.used_bytes() == 0
+    assert not store.root.exists()
+
+
+def test_layout_modes_and_tag(store: Store) -> None:
+    entry = put(store, "a.txt")
+    assert (store.root / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+    path = store.path(entry)
+    assert path.parent.name == path.name[:2]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    assert (store.folder / "index.sqlite3").stat().st_mode & 0o777 == 0o600
+    assert store.entries()[0].tokens == gfcache.inspect_cache(path)["tokens"]
+
+
+def test_facts_that_change_survive_a_replaced_file(store: Store) -> None:
+    entry = put(store, "a.txt")
+    store.pin([entry], True)
+    store.tag([entry], ["kb", "x"], [])
+    store.used(store.path(entry), hit=True)
+    put(store, "a.txt", size=5000)
+    found = store.entries()[0]
+    assert (found.pinned, found.tags, found.hits) == (True, ("kb", "x"), 1)
+    assert found.bytes > entry.bytes
+    store.tag([entry], [], ["x"])
+    assert store.entries()[0].tags == ("kb",)
+
+
+@pytest.mark.parametrize("damage", ["lost", "not a database", "cut", "altered"])
+def test_the_index_is_rebuilt(store: Store, damage: str) -> None:
+    for n in range(40):
+        put(store, f"{'x' * n}.txt")
+    store.close()
+    index = store.folder / "index.sqlite3"
+    data = index.read_bytes()
+    if damage == "lost":
+        index.unlink()
+    elif damage == "not a database":
+        index.write_bytes(b"never was one" * 1000)
+    elif damage == "cut":
+        index.write_bytes(data[: len(data) // 2])
+    else:
+        index.write_bytes(data[:4096] + bytes(b ^ 0x5A for b in data[4096:]))
+    again = Store(store.root)
+    assert len(again.entries()) == 40
+    assert again.rebuilt
+    again.pin(again.entries()[:1], True)
+    again.close()
+    assert sum(e.pinned for e in Store(store.root).entries()) == 1
+
+
+def test_files_put_and_removed_by_hand_are_seen(store: Store) -> None:
+    entry = put(store, "a.txt")
+    other = store.path_of("by hand")
+    other.parent.mkdir(exist_ok=True)
+    shutil.copy(store.path(entry), other)
+    assert len(store.entries()) == 2
+    store.path(entry).unlink()
+    assert len(store.entries()) == 1
+    other.write_bytes(b"damaged now")
+    assert store.entries()[0].error is not None
+
+
+def test_the_cap_holds_whatever_is_written(store: Store) -> None:
+    store.max_bytes = 500_000
+    for n in range(12):
+        put(store, f"{n}.txt", size=60_000, used=1000.0 + n)
+        assert store.used_bytes() <= 500_000
+    assert "11.txt" in names(store)
+    assert "0.txt" not in names(store)
+
+
+def test_a_lower_cap_is_kept_from_the_start(store: Store) -> None:
+    entries = [put(store, f"{n}.txt", size=50_000, used=1000.0 + n) for n in range(5)]
+    store.pin(entries[:1], True)
+    store.close()
+    again = Store(store.root, max_bytes=5 * entries[0].bytes // 2)
+    removal = again.keep_cap()
+    assert again.used_bytes() <= 5 * entries[0].bytes // 2
+    assert {"0.txt", "4.txt"} <= names(again)
+    assert [why for _, why in removal.skipped] == ["pinned"]
+    assert removal.freed_bytes == sum(e.bytes for e in removal.removed)
+
+
+def test_no_room_beside_what_is_pinned(store: Store) -> None:
+    entry = put(store, "a.txt", size=100_000)
+    store.pin([entry], True)
+    store.max_bytes = entry.bytes + 1000
+    with pytest.raises(gfcache.NoRoom) as caught:
+        put(store, "b.txt")
+    assert caught.value.max_bytes == store.max_bytes
+    assert names(store) == {"a.txt"}
+
+
+def _hold(path: str, ready: object, leave: object) -> None:
+    with gfcache.output_lock(path):
+        ready.set()  # type: ignore[attr-defined]
+        leave.wait(30)  # type: ignore[attr-defined]
+
+
+def test_locked_entries_are_skipped_and_counted(store: Store) -> None:
+    locked, free = put(store, "locked.txt", used=1.0), put(store, "free.txt", used=2.0)
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(str(store.path(locked)), ready, leave))
+    process.start()
+    try:
+        assert ready.wait(30)
+        removal = store.remove([locked, free])
+        assert [e.source_name for e in removal.removed] == ["free.txt"]
+        assert [(e.source_name, why) for e, why in removal.skipped] == [("locked.txt", "locked")]
+        assert store.path(locked).exists()
+    finally:
+        leave.set()
+        process.join(30)
+    assert len(store.remove([locked]).removed) == 1
+
+
+def test_a_base_in_use_is_not_removed(store: Store) -> None:
+    base = put(store, "base.txt", used=1.0)
+    child_path = store.path_of("child")
+    child_path.parent.mkdir(exist_ok=True)
+    shutil.copy(GOLDEN / "child.gfc", child_path)
+    child = store.added(child_path)
+    # The golden child's own base, so that the digests fit.
+    shutil.copy(GOLDEN / "goldfinch.gfc", store.path(base))
+    entries = {e.name: e for e in store.entries()}
+    base, child = entries[base.name], entries[child.name]
+    assert child.parent_digest == base.digest
+    assert [why for _, why in store.remove([base]).skipped] == ["in use as a base"]
+    assert store.path(base).exists()
+    done = store.remove([base, child])
+    assert {e.name for e in done.removed} == {base.name, child.name}
+    assert done.skipped == []
+
+
+def test_prune_removes_remnants_damage_age_and_excess(store: Store) -> None:
+    cap = min(put(store, f"{n}.txt", size=50_000, used=1000.0 + n).bytes for n in range(4)) * 3 // 2
+    damaged = store.path_of("damaged")
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_bytes(b"x" * 1000)
+    remnant = damaged.with_name(f".{damaged.name}.journal")
+    remnant.write_bytes(b"y" * 2000)
+    os.utime(remnant, (1.0, 1.0))
+    young = damaged.with_name(f".{'0' * 40}.gfc.abcd.tmp")  # somebody may be writing it
+    young.write_bytes(b"z")
+    before = store.used_bytes()
+    plan = store.prune([], cap, dry_run=True)
+    assert store.used_bytes() == before
+    done = store.prune([], cap, dry_run=False)
+    assert [e.name for e in plan.removed] == [e.name for e in done.removed]
+    assert done.freed_bytes == before - store.used_bytes()
+    assert young.exists()
+    assert not remnant.exists()
+    assert not damaged.exists()
+    assert store.used_bytes() <= cap
+    assert "3.txt" in names(store)
+
+
+def _fill(root: str, start: int) -> None:
+    with Store(Path(root), max_bytes=600_000) as store:
+        for n in range(start, start + 8):
+            put(store, f"{n}.txt", size=40_000)
+            assert store.used_bytes() <= 600_000
+
+
+def test_two_processes_write_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    root = str(tmp_path / "cache")
+    processes = [context.Process(target=_fill, args=(root, start)) for start in (0, 100)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    with Store(Path(root)) as store:
+        assert 0 < store.used_bytes() <= 600_000
+        assert all(entry.error is None for entry in store.entries())
+
+
+def test_five_thousand_caches_list_in_under_a_second(store: Store) -> None:
+    entry = put(store, "a.txt")
+    data = store.path(entry).read_bytes()
+    for n in range(5000):
+        path = store.path_of("many", str(n))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    store.entries()  # the files are read once
+    store.close()
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        with Store(store.root) as again:
+            assert len(again.entries()) == 5001
+        times.append(time.perf_counter() - started)
+    assert min(times) < 1.0, times
+
+
+def test_a_folder_that_takes_no_file_can_be_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, "a.txt")
+    store.close()
+    (store.folder / "index.sqlite3").unlink()
+    real = sqlite3.connect
+
+    def refuse(name: str, **options: object) -> sqlite3.Connection:
+        return real(name if name == ":memory:" else "/nowhere/index", **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    assert [e.source_name for e in Store(store.root).entries()] == ["a.txt"]
+
+
+def test_safetensors_hold_every_section(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    out = tmp_path / "x.safetensors"
+    gfcache.export_safetensors(GOLDEN / "goldfinch.gfc", out)
+    tensors = load_file(out)
+    with gfcache.read_cache(GOLDEN / "goldfinch.gfc") as file:
+        ids, _ = gfcache.whole_array(file, layout.TOKEN_IDS)
+        assert np.array_equal(tensors["token_ids"], ids)
+        assert np.array_equal(tensors["wkv_state"], file.array(file.section("wkv_state")))
+    assert out.stat().st_mode & 0o777 == 0o600
+    gfcache.export_safetensors(GOLDEN / "child.gfc", tmp_path / "child.safetensors")
+    assert (
+        len(load_file(tmp_path / "child.safetensors")["token_ids"])
+        == gfcache.inspect_cache(GOLDEN / "child.gfc")["tokens"]
+    )

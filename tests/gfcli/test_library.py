@@ -1,0 +1,379 @@
+"""gf ask DOCUMENT and gf cache: the library from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a document; the tiny model is the one of the settings."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    (work / "doc.txt").write_text(TEXT[:3000])
+    return work
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert run(["ask", "-n", "4", "--json", *arguments]) == code
+    out = capsys.readouterr().out
+    if code:
+        assert out == ""
+        return None
+    found = json.loads(out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "ask.json").read_text()))
+    return found
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert run(["cache", "ls", "--json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "cache-ls.json").read_text()))
+    return found["caches"]
+
+
+def test_miss_hit_and_answers_equal_those_of_a_cache_file(place: Path, capsys) -> None:
+    first = ask(capsys, "doc.txt", "What?")
+    assert first["library"]["state"] == "miss"
+    assert first["document_tokens_computed"] > 0
+    second = ask(capsys, "doc.txt", "What?")
+    assert second["library"] == {"state": "hit", "path": first["library"]["path"]}
+    assert second["document_tokens_computed"] == 0
+    assert second["document_tokens_cached"] == first["document_tokens_computed"]
+    assert run(["prefill", "doc.txt", "-q"]) == 0
+    capsys.readouterr()
+    for arguments in (["doc.gfc"], ["--cache", "doc.gfc"]):
+        assert ask(capsys, *arguments, "What?")["answer"] == first["answer"] == second["answer"]
+    assert [row["hits"] for row in listed(capsys)] == [1]
+
+
+def test_a_changed_document_is_computed_from_the_change_on(place: Path, capsys) -> None:
+    (place / "doc.txt").write_text(TEXT)
+    whole = ask(capsys, "doc.txt", "What?")
+    assert whole["document_tokens_computed"] > 8 * 512
+    (place / "doc.txt").write_text(TEXT[:-300] + "A new end of it all.")
+    changed = ask(capsys, "doc.txt", "What?")
+    assert changed["library"]["state"] == "stale"
+    assert 0 < changed["document_tokens_computed"] < whole["document_tokens_computed"] / 4
+    shutil.copy("doc.txt", "cold.txt")
+    monkey = place / "other-cache"
+    os.environ["GF_CACHE_DIR"] = str(monkey)  # restored by the fixture of all tests
+    assert ask(capsys, "cold.txt", "What?")["answer"] == changed["answer"]
+
+
+def test_a_moved_or_copied_document_is_a_hit(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    os.rename("doc.txt", "moved.txt")
+    assert ask(capsys, "moved.txt", "What?")["library"]["state"] == "hit"
+    assert len(listed(capsys)) == 1
+
+
+def test_a_damaged_or_vanished_entry_is_made_again(place: Path, capsys) -> None:
+    path = Path(ask(capsys, "doc.txt", "What?")["library"]["path"])
+    good = path.read_bytes()
+    altered = bytearray(good)
+    altered[-100] ^= 1
+    for content in (good[:1000], bytes(altered), None):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        assert ask(capsys, "doc.txt", "What?")["document_tokens_computed"] > 0
+        with gfcache.read_cache(path) as file:  # the same but for the time stamp
+            assert file.header.tokens > 0
+        gfcache.verify_cache(path)
+
+
+def test_other_models_and_precisions_have_entries_of_their_own(place: Path, other_model: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    assert ask(capsys, "doc.txt", "-m", str(other_model), "What?")["library"]["state"] == "miss"
+    assert ask(capsys, "doc.txt", "--dtype", "bfloat16", "What?")["library"]["state"] == "miss"
+    assert ask(capsys, "doc.txt", "What?")["library"]["state"] == "hit"
+    assert len(listed(capsys)) == 3
+
+
+def test_require_cached_never_computes(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "--require-cached", "What?", code=10)
+    assert listed(capsys) == []
+    ask(capsys, "doc.txt", "What?")
+    assert ask(capsys, "doc.txt", "--require-cached", "What?")["document_tokens_computed"] == 0
+    (place / "doc.txt").write_text(TEXT[:2000])
+    ask(capsys, "doc.txt", "--require-cached", "What?", code=10)
+
+
+def test_explain_a_document(place: Path, capsys) -> None:
+    found = ask(capsys, "doc.txt", "--explain", "What?")["explain"]
+    assert found["tokens_from_cache"] == 0
+    assert found["tokens_computed"] > 0
+    found = ask(capsys, "doc.txt", "--explain", "What?")["explain"]
+    assert (found["tokens_computed"], found["source_state"]) == (0, "fresh")
+
+
+def test_documents_on_stdin_and_wrong_calls(place: Path, capsys) -> None:
+    for arguments, code in (
+        (["What is it?"], 2), (["Who signed?"], 2), (["absent.txt"], 4), (["absent.txt", "What?"], 4), ([], 2),
+        (["--cache", "a.gfc", "--cache", "b.gfc", "What?"], 2), (["doc.txt", "What?", "-o", "x"], 2), ([".", "What?"], 2),
+        (["--cache", "a.gfc", "doc.txt", "What?"], 2), (["doc.txt", "What?", "--jsonl"], 2), (["-"], 2),
+    ):  # fmt: skip
+        assert run(["ask", *arguments]) == code, arguments
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "error" in err or '"code"' in err
+    process = [sys.executable, "-m", "gfcli", "ask", "-", "What?", "-n", "3", "--json"]
+    for state in ("miss", "hit"):
+        done = subprocess.run(process, input=TEXT[:2000], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["library"]["state"] == state
+
+
+def test_two_processes_compute_a_document_once(place: Path) -> None:
+    command = [sys.executable, "-m", "gfcli", "ask", "doc.txt", "What?", "-n", "3", "--json"]
+    (place / "doc.txt").write_text(TEXT * 3)
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    found = []
+    for process in running:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        found.append(json.loads(out))
+    assert sorted(row["document_tokens_computed"] > 0 for row in found) == [False, True]
+    assert found[0]["answer"] == found[1]["answer"]
+
+
+def test_the_cap_of_the_settings_holds(place: Path, capsys, monkeypatch) -> None:
+    sizes = []
+    for n in range(3):
+        (place / f"{n}.txt").write_text(f"Document {n}. " + TEXT[:2500])
+        ask(capsys, f"{n}.txt", "What?")
+        sizes.append(listed(capsys)[0]["bytes"])
+    cap = sum(sizes) + 20_000
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", str(cap))
+    for n in range(3, 6):
+        (place / f"{n}.txt").write_text(f"Document {n}. " + TEXT[:2500])
+        ask(capsys, f"{n}.txt", "What?")
+        assert sum(row["bytes"] for row in listed(capsys)) <= cap
+    assert [row["source_name"] for row in listed(capsys, "--sort", "name")][-1] == "5.txt"
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", str(max(sizes) + 10_000))
+    assert run(["cache", "du"]) == 0
+    assert len(listed(capsys)) == 1
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", "1000")
+    assert run(["ask", "doc.txt", "-n", "2", "What?"]) == 0
+    _out, err = capsys.readouterr()
+    assert "answered but not kept" in err
+    assert listed(capsys) == []
+
+
+def test_a_library_that_cannot_be_written_still_answers(place: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("GF_CACHE_DIR", "/proc/no-such-place")
+    monkeypatch.setenv("GF_KERNELS", "torch")
+    assert run(["ask", "doc.txt", "-n", "2", "--no-stream", "What?"]) == 0
+    _out, err = capsys.readouterr()
+    assert "answered but not kept" in err
+
+
+def test_a_full_disk_still_answers(place: Path, capsys, monkeypatch) -> None:
+    real = os.fsync
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(["ask", "doc.txt", "-n", "2", "--no-stream", "What?"]) == 0
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.setattr(os, "fsync", real)
+    library = Path(os.environ["GF_CACHE_DIR"]) / "library"
+    assert [p for p in library.rglob("*") if p.is_file() and p.parent != library] == []
+
+
+def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
+    for name, length in (("b.md", 800), ("a.txt", 2500)):
+        (place / name).write_text(TEXT[:length])
+        ask(capsys, name, "What?")
+    assert [r["source_name"] for r in listed(capsys)] == ["a.txt", "b.md"]
+    assert [r["source_name"] for r in listed(capsys, "--sort", "size:asc")] == ["b.md", "a.txt"]
+    assert [r["source_name"] for r in listed(capsys, "--sort", "name", "--limit", "1")] == ["a.txt"]
+    size = listed(capsys)[0]["bytes"]
+    for condition, expected in (
+        ("size>1k", 2), (f"size>={size}", 1), ("size>1g", 0), ("tokens<600", 1), ("hits=0", 2), ("used<1h", 2), ("used>1h", 0),
+        ("created>2w", 0), ("name=*.md", 1), ("name!=*.md", 1), ("model=tiny*", 2), ("model=other", 0), ("pinned=yes", 0), ("tag!=x", 2),
+    ):  # fmt: skip
+        assert len(listed(capsys, "--filter", condition)) == expected, condition
+    for bad in ("size", "size>lots", "colour=red", "used>7", "pinned=maybe", "name>a", "hits>few"):
+        assert run(["cache", "ls", "--filter", bad]) == 2, bad
+    assert run(["cache", "ls", "--sort", "colour"]) == 2
+    capsys.readouterr()
+    assert run(["cache", "ls"]) == 0
+    out, err = capsys.readouterr()
+    assert "a.txt" in out
+    assert "2 of 2 caches" in err
+    assert run(["cache", "ls", "-q"]) == 0
+    assert all(len(line) == 12 for line in capsys.readouterr().out.split())
+
+
+def test_rm_previews_asks_and_refuses_without_a_terminal(place: Path, capsys, monkeypatch) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (place / name).write_text(name + TEXT[:600])
+        ask(capsys, name, "What?")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert run(["cache", "rm", "a.txt"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "a.txt" in err
+    assert "1 to remove" in err
+    assert "-y" in err
+    assert run(["cache", "rm", "a.txt", "--dry-run"]) == 0
+    assert len(listed(capsys)) == 3
+    assert run(["cache", "pin", "a.txt"]) == 0
+    capsys.readouterr()
+    assert run(["cache", "rm", "a.txt", "b.txt", "-y"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.split()) == 1
+    assert "1 skipped" in err
+    assert {row["source_name"] for row in listed(capsys)} == {"a.txt", "c.txt"}
+    assert run(["cache", "rm", "absent.txt", "-y"]) == 4
+    assert run(["cache", "rm", "-y"]) == 2
+    row = next(row for row in listed(capsys) if row["source_name"] == "a.txt")
+    assert run(["cache", "rm", row["id"], "--force", "-y"]) == 0
+    assert (place / "a.txt").exists()
+    assert len(listed(capsys)) == 1
+
+
+def test_the_question_of_rm_is_asked_on_a_terminal(place: Path, capsys) -> None:
+    import pty
+
+    ask(capsys, "doc.txt", "What?")
+    for reply, left in ((b"n\n", 1), (b"y\n", 0)):
+        parent, child = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gfcli", "cache", "rm", "doc.txt"],
+            stdin=child,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        os.close(child)
+        os.write(parent, reply)
+        _, err = process.communicate(timeout=30)
+        os.close(parent)
+        assert b"[y/N]" in err
+        assert len(listed(capsys)) == left
+
+
+def test_pin_tag_prune(place: Path, capsys) -> None:
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (place / name).write_text(name + TEXT[:600])
+        ask(capsys, name, "What?")
+    assert run(["cache", "tag", "--add", "kb", "--add", "x", "a.txt", "b.txt"]) == 0
+    assert run(["cache", "tag", "--remove", "x", "a.txt"]) == 0
+    assert run(["cache", "tag", "a.txt"]) == 2
+    assert run(["cache", "tag", "--add", "a,b", "a.txt"]) == 2
+    assert {r["source_name"]: r["tags"] for r in listed(capsys, "-f", "tag=kb")} == {
+        "a.txt": ["kb"],
+        "b.txt": ["kb", "x"],
+    }
+    assert run(["cache", "pin", "-f", "tag=x"]) == 0
+    assert run(["cache", "prune", "-y"]) == 0
+    assert len(listed(capsys)) == 3
+    assert run(["cache", "prune", "--older-than", "1h", "-y"]) == 0
+    assert len(listed(capsys)) == 3
+    time.sleep(1.1)
+    ask(capsys, "c.txt", "What?")
+    assert run(["cache", "prune", "--older-than", "1s", "--dry-run"]) == 0
+    assert len(listed(capsys)) == 3
+    assert run(["cache", "prune", "--older-than", "1s", "-y"]) == 0
+    assert {r["source_name"] for r in listed(capsys)} == {"b.txt", "c.txt"}
+    assert run(["cache", "prune", "--max-size", "1k", "-y"]) == 0
+    assert {r["source_name"] for r in listed(capsys)} == {"b.txt"}
+    assert run(["cache", "prune", "--older-than", "soon", "-y"]) == 2
+
+
+def test_export_and_import_between_machines(place: Path, capsys, monkeypatch) -> None:
+    answer = ask(capsys, "doc.txt", "What?")["answer"]
+    assert run(["cache", "export", "doc.txt", "-o", "out/"]) == 0
+    assert capsys.readouterr().out.strip() == "out/doc.gfc"
+    assert run(["cache", "export", "doc.txt", "-o", "out/"]) == 2
+    assert run(["cache", "export", "doc.txt", "--safetensors", "-o", "out/doc.safetensors"]) == 0
+    from safetensors.numpy import load_file
+
+    assert "compressed_k" in load_file("out/doc.safetensors")
+    monkeypatch.setenv("GF_CACHE_DIR", str(place / "other-machine"))
+    (place / "bad.gfc").write_bytes((place / "out/doc.gfc").read_bytes()[:-1])
+    assert run(["cache", "import", "bad.gfc"]) == 6
+    assert run(["cache", "import", "bad.gfc", "out/doc.gfc"]) == 3
+    (place / "elsewhere").mkdir()
+    (place / "doc.txt").rename("elsewhere/same.txt")
+    found = ask(capsys, "elsewhere/same.txt", "--require-cached", "What?")
+    assert found["answer"] == answer
+    assert found["library"]["state"] == "hit"
+
+
+def test_du(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    assert run(["cache", "du", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bytes"] == listed(capsys)[0]["bytes"]
+    assert found["caches"] == 1
+    assert run(["cache", "du"]) == 0
+    assert "no cap" in capsys.readouterr().out
+
+
+def test_cache_ls_starts_fast_and_without_torch(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    code = (
+        "import sys, gfcli.app; from gfcli.app import run; code = run(sys.argv[1:]);"
+        "heavy = {'torch', 'triton', 'tokenizers', 'safetensors'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
+    )
+    for arguments in (["cache", "ls"], ["cache", "du"], ["cache", "prune", "-y"], ["config", "show"]):
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+    times = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "gfcli", "cache", "ls"], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.3, times
+
+
+def test_a_killed_ask_leaves_no_trace_but_its_journal(place: Path) -> None:
+    import signal
+
+    (place / "doc.txt").write_text(TEXT * 60)
+    environment = os.environ | {"GF_JOURNAL_SECONDS": "0"}
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gfcli", "ask", "-v", "doc.txt", "What?"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=environment,
+        )  # fmt: skip
+        assert process.stderr is not None
+        process.stderr.readline()
+        library = Path(os.environ["GF_CACHE_DIR"]) / "library"
+        deadline = time.monotonic() + 60
+        while not list(library.rglob(".*.lock")) or len(list(library.rglob(".*"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        left = [p.name for p in library.rglob("*") if p.is_file() and p.parent != library]
+        assert all(name.endswith(".journal") for name in left), left

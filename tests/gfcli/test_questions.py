@@ -1,0 +1,233 @@
+"""gf ask --questions: documents times questions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import goldfinch
+from gfcli.app import run
+from goldfinch import batching
+from tests.conftest import SAMPLES
+from tests.tolerances import BATCH_FP32
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "answers.json").read_text())
+QUESTIONS = ["What?", "Who spoke to the Congress, and when?", "Why?", "Which freedoms are named?", "How many years?"]
+
+
+@pytest.fixture
+def kb(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Path:
+    """Three caches and five questions."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for n, name in enumerate("abc"):
+        (work / f"{name}.txt").write_text(TEXT[n * 1000 : n * 1000 + 2500])
+    assert run(["prefill", "a.txt", "b.txt", "c.txt", "-o", "kb/", "-q"]) == 0
+    (work / "q.txt").write_text("\n".join(QUESTIONS) + "\n\n")
+    capsys.readouterr()
+    return work
+
+
+def rows(capsys, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert run(["ask", "--cache", "kb/*.gfc", "-n", "6", "--jsonl", *arguments]) == code
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in found:
+        jsonschema.validate(row, SCHEMA)
+    return found
+
+
+def test_every_document_is_asked_every_question_in_order(kb: Path, capsys) -> None:
+    found = rows(capsys, "--questions", "q.txt")
+    expected = [(f"kb/{d}.gfc", str(n)) for d in "abc" for n in range(1, 6)]
+    assert [(row["document"], row["id"]) for row in found] == expected
+    for row in found:
+        assert run(["ask", "--cache", row["document"], "-n", "6", "--json", row["question"]]) == 0
+        assert json.loads(capsys.readouterr().out)["answer"] == row["answer"]
+
+
+def test_questions_may_name_their_documents(kb: Path, capsys) -> None:
+    lines = [
+        {"id": "x", "question": "What?", "documents": ["a.txt", "kb/c.gfc"]},
+        {"question": "Who?", "document": "b"},
+        {"id": "all", "question": "Why?"},
+    ]
+    (kb / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    found = [(Path(row["document"]).stem, row["id"]) for row in rows(capsys, "--questions", "q.jsonl")]
+    assert found == [("a", "x"), ("a", "all"), ("b", "2"), ("b", "all"), ("c", "x"), ("c", "all")]
+
+
+def test_a_model_is_loaded_once(kb: Path, capsys, monkeypatch) -> None:
+    loads = []
+    real = goldfinch.load_model
+    monkeypatch.setattr(goldfinch, "load_model", lambda *a, **k: loads.append(a) or real(*a, **k))
+    rows(capsys, "--questions", "q.txt")
+    assert len(loads) == 1
+
+
+def test_one_failing_document_does_not_stop_the_rest(kb: Path, capsys) -> None:
+    (kb / "kb/b.gfc").write_bytes(b"no cache")
+    found = rows(capsys, "--questions", "q.txt", code=3)
+    assert [row["status"] for row in found] == ["ok"] * 5 + ["failed"] * 5 + ["ok"] * 5
+    assert {row["error"]["code"] for row in found[5:10]} == {6}
+
+
+def test_a_cut_run_goes_on(kb: Path, capsys, monkeypatch) -> None:
+    whole = rows(capsys, "--questions", "q.txt")
+    assert rows(capsys, "--questions", "q.txt", "-o", "a.jsonl") == []
+    lines = (kb / "a.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["answer"] for line in lines] == [row["answer"] for row in whole]
+    (kb / "a.jsonl").write_text("".join(lines[3:9]) + lines[9][:40])  # some missing before, one cut
+    asked: list[str] = []
+    real = batching.ask_many
+    monkeypatch.setattr(batching, "ask_many", lambda s, q, **k: asked.extend(q) or real(s, q, **k))
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
+    assert len(asked) == 9
+    again = [json.loads(line) for line in (kb / "a.jsonl").read_text().splitlines()]
+    assert [(r["document"], r["id"], r["answer"]) for r in again] == [
+        (r["document"], r["id"], r["answer"]) for r in whole
+    ]
+    asked.clear()
+    (kb / "b.txt").write_text("Something else. " * 40)
+    assert run(["prefill", "b.txt", "-o", "kb/", "-q"]) == 0
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
+    assert len(asked) == 5  # those of the document that changed
+
+
+def test_failures_are_asked_again(kb: Path, capsys) -> None:
+    good = (kb / "kb/b.gfc").read_bytes()
+    (kb / "kb/b.gfc").write_bytes(b"no cache")
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl", code=3)
+    (kb / "kb/b.gfc").write_bytes(good)
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
+    found = [json.loads(line) for line in (kb / "a.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in found] == ["ok"] * 15
+
+
+def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path, capsys) -> None:
+    (kb / "many.txt").write_text("\n".join(f"Question {n}?" for n in range(400)))
+    command = [
+        sys.executable,
+        "-m",
+        "gfcli",
+        "ask",
+        "--cache",
+        "kb/*.gfc",
+        "-n",
+        "30",
+        "--jsonl",
+        "--questions",
+        "many.txt",
+        "-o",
+        "x.jsonl",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while not (kb / "x.jsonl").exists() or (kb / "x.jsonl").stat().st_size == 0:
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    before = len((kb / "x.jsonl").read_text().splitlines())
+    assert 0 < before < 1200
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "of them from before" in done.stderr
+    assert len((kb / "x.jsonl").read_text().splitlines()) == 1200
+    assert [p.name for p in kb.iterdir() if p.name.startswith(".x")] == [] or before
+
+
+def test_a_closed_pipe_ends_quietly(kb: Path) -> None:
+    (kb / "many.txt").write_text("\n".join(f"Question {n}?" for n in range(200)))
+    command = [
+        sys.executable,
+        "-m",
+        "gfcli",
+        "ask",
+        "--cache",
+        "kb/*.gfc",
+        "-n",
+        "8",
+        "--jsonl",
+        "--questions",
+        "many.txt",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert b"rror" not in err
+
+
+def test_wrong_question_files(kb: Path, capsys) -> None:
+    ask = ["ask", "--cache", "kb/*.gfc", "--jsonl"]
+    for text, code in (
+        ("", 2), ("\n\n", 2), ('{"question": ""}', 2), ('{"x": 1}', 2), ("{bad", 2), ('{"question": "a", "documents": 3}', 2),
+        ('{"question": "a", "documents": ["zzz"]}', 2), ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', 2),
+    ):  # fmt: skip
+        (kb / "bad.jsonl").write_text(text)
+        assert run([*ask, "--questions", "bad.jsonl"]) == code, text
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "message" in err
+    assert run([*ask, "--questions", "absent"]) == 4
+    assert run(["ask", "--cache", "zz*.gfc", "--questions", "q.txt"]) == 4
+    assert run(["ask", "--questions", "q.txt"]) == 2
+    assert run([*ask, "--questions", "q.txt", "-o", "a.txt"]) == 2  # another person's file
+    assert (kb / "a.txt").read_text() == TEXT[:2500]
+    assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.txt", "-o", "x"]) == 2
+
+
+def test_a_document_of_the_library_is_asked_many_questions(kb: Path, capsys) -> None:
+    assert run(["ask", "a.txt", "--questions", "q.txt", "-n", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [["a.txt", str(n)] for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 0])
+def test_batched_logits_are_those_of_one_by_one(tiny_model: Path, memory_bytes: int) -> None:
+    """Step by step, the logits of every row equal those of its own sequence within rounding."""
+    model = goldfinch.load_model(tiny_model)
+    ids, span = goldfinch.document_token_ids(model, TEXT[:3000])
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span), memory_bytes=memory_bytes)
+    import torch
+
+    with torch.no_grad():
+        starts = [session.start(session.question_token_ids(q)) for q in QUESTIONS]
+        singles, batch = [state for _, state in starts], batching._Batch.of(model, [state for _, state in starts])
+        tokens = [int(logits.argmax()) for logits, _ in starts]
+        alive = list(range(len(tokens)))
+        for step in range(6):
+            batched, batch = batch.step(torch.tensor([[tokens[i]] for i in alive]))
+            for row, i in enumerate(alive):
+                logits, singles[i] = model(torch.tensor([[tokens[i]]]), singles[i])
+                single = logits[0, -1]
+                assert (batched[row] - single).abs().max() <= BATCH_FP32 * single.abs().max()
+                tokens[i] = int(single.argmax())
+            if step % 2:
+                batch, alive = batch.keep(list(range(1, len(alive)))), alive[1:]
+
+
+@pytest.mark.slow
+def test_batched_answers_of_the_shipped_model_are_those_of_one_by_one() -> None:
+    model = goldfinch.load_model()
+    questions = [json.loads(line)["question"] for line in (SAMPLES / "questions.jsonl").read_text().splitlines()]
+    ids, span = goldfinch.document_token_ids(model, (SAMPLES / "warehouse-register.txt").read_text())
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
+    together = batching.ask_many(session, questions, max_tokens=24)
+    for question, answer in zip(questions, together, strict=True):
+        assert session.ask(question, max_tokens=24).token_ids == answer.token_ids

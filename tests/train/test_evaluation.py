@@ -1,0 +1,160 @@
+"""The evaluation measures what it says: on answers known beforehand, on a model that answers, through the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import goldfinch
+from goldfinch.evaluate import asking, questions, retrieval
+from goldfinch.evaluate.asking import Reader
+from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
+from goldfinch.evaluate.perplexity import evaluate_perplexity
+from goldfinch.evaluate.prose import insert_at, prose_of
+from goldfinch.train.facts import NOT_STATED
+
+SAMPLE = Path(__file__).parents[2] / "docs" / "samples"
+PROSE = "The river ran past the mill. Nobody lived there any more. In spring the water rose to the door. " * 60
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return goldfinch.load_model("gf-mini")
+
+
+def test_statements_stand_at_their_depth() -> None:
+    prose = "A b c. D e f. G h i. J k l."
+    assert insert_at(prose, [(0.0, "First."), (1.0, "Last. ")]) == "First. " + prose + "Last. "
+    assert insert_at(prose, [(0.5, "Middle.")]) == "A b c. D e f. Middle. G h i. J k l."
+
+
+def test_prose_has_the_length_asked_for(mini) -> None:
+    from random import Random
+
+    for tokens in (50, 1000):
+        found = len(mini.tokenizer.encode(prose_of(mini, Random(0), [PROSE], tokens)))
+        assert 0.98 * tokens - 2 <= found <= tokens
+
+
+def test_the_baseline_copies_the_closest_sentence() -> None:
+    context = "Harwick was founded in 1204. Its market is held on Mondays. The mayor is Ann Gray."
+    assert questions.copied_sentence(context, "Who is the mayor of the town?") == "The mayor is Ann Gray."
+    assert questions.copied_sentence(context, "On which day is the market held?") == "Its market is held on Mondays."
+
+
+def test_perplexity_of_a_model_that_knows_nothing() -> None:
+    model = goldfinch.load_model("gf-mini")
+    with torch.no_grad():
+        model.head.weight.zero_()
+    row = evaluate_perplexity(model, [PROSE], tokens=300, window=64)
+    assert row["perplexity"] == pytest.approx(model.config.vocab_size, rel=1e-4)
+    assert row["loss"] == pytest.approx(math.log(model.config.vocab_size), rel=1e-5)
+
+
+def test_perplexity_is_that_of_the_logits(mini) -> None:
+    ids = mini.tokenizer.encode(PROSE)[:65]
+    logits, _ = mini(torch.tensor([ids]))
+    expected = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids[1:]))
+    row = evaluate_perplexity(mini, [mini.tokenizer.decode(ids)], tokens=1000, window=65)
+    assert row["tokens"] == 64
+    assert row["loss"] == pytest.approx(float(expected), rel=1e-5)
+    size = len(mini.tokenizer.decode(ids[1:]).encode())
+    assert row["bits_per_byte"] == pytest.approx(64 * float(expected) / math.log(2) / size, rel=1e-5)
+
+
+def test_overlap_counts_runs_of_words() -> None:
+    words = [f"w{i}" for i in range(40)]
+    text = " ".join(words)
+    assert len(word_runs(text, 13)) == 28
+    assert np.array_equal(word_runs(text.upper() + "!", 13), word_runs(text, 13))
+    half = evaluate_overlap([text], [" ".join(words[:26])])
+    assert half["shared_runs"] == pytest.approx(14 / 28)
+    assert half["touched_documents"] == 1.0
+    assert half["copied_documents"] == 0.0
+    none = evaluate_overlap([text, "too short"], [" ".join(reversed(words))])
+    assert none["shared_runs"] == 0.0
+    assert none["documents"] == 1
+
+
+class Scripted(Reader):
+    """Answers from a list, so that the counting is what is tested."""
+
+    def __init__(self, model, reply) -> None:
+        super().__init__(model)
+        self.reply = reply
+
+    def answers_to(self, text: str, asked: list[str], *, max_tokens: int = 40) -> list[str]:
+        return [self.reply(text, question) for question in asked]
+
+
+def test_passkey_counts_by_depth(mini) -> None:
+    def first_half_only(text: str, question: str) -> str:
+        at = text.index("The pass key is ")
+        return text[at + 16 :].split(".")[0] if at < len(text) / 2 else "12"
+
+    rows = retrieval.evaluate_passkey(
+        Scripted(mini, first_half_only), [PROSE], lengths=(400,), digit_counts=(5,), documents=2
+    )
+    assert rows[0]["questions"] == 20
+    assert rows[0]["by_depth"] == [1.0] * 5 + [0.0] * 5
+    assert rows[0]["exact"] == 0.5
+
+
+def test_pairs_and_needles_count(mini) -> None:
+    def look_up(text: str, question: str) -> str:
+        if question.startswith("What is the value of "):
+            key = question[len("What is the value of ") : -1]
+            return next(line.split(": ")[1] for line in text.splitlines() if line.startswith(key + ": "))
+        colour = question.split()[3]
+        return text.split(f"The {colour} pass key is ")[1][:5] if colour != "red" else "no"
+
+    names = [f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
+    pairs = retrieval.evaluate_pairs(Scripted(mini, look_up), names, counts=(10, 150), documents=1)
+    assert [(row["exact"], row["questions"]) for row in pairs] == [(1.0, 10), (1.0, 10)]
+    needles = retrieval.evaluate_needles(Scripted(mini, look_up), [PROSE], counts=(12,), lengths=(500,), documents=3)
+    assert needles[0]["all_exact"] == 0.0
+    assert needles[0]["exact"] == pytest.approx(11 / 12)
+
+
+def test_questions_count_what_is_not_stated(mini, monkeypatch) -> None:
+    held_out = ({"A cat sat. A dog ran.": [("Who sat?", ["a cat"])]}, {"A cat sat. A dog ran.": ["Who flew?"]})
+    monkeypatch.setattr(questions, "_held_out", lambda directory: held_out)
+    right = questions.evaluate_questions(Scripted(mini, lambda t, q: "The cat" if "sat" in q else NOT_STATED), Path())
+    assert (right["exact"], right["f1"], right["absent_recall"], right["absent_precision"]) == (1, 1, 1, 1)
+    assert right["f1_copying"] == pytest.approx(2 / 3)
+    silent = questions.evaluate_questions(Scripted(mini, lambda t, q: NOT_STATED), Path())
+    assert (silent["exact"], silent["false_absent"], silent["absent_precision"]) == (0, 1, 0.5)
+
+
+def test_answers_through_the_file_are_compared(mini, monkeypatch) -> None:
+    reader = Reader(mini, through_file=True)
+    text = (SAMPLE / "lighthouse-handbook.txt").read_text()
+    reader.answers_to(text[:3000], ["What is the pass key?", "Who lived there?"], max_tokens=8)
+    assert (reader.answers, reader.differences) == (2, 0)
+    real = asking._ask
+    calls: list[int] = []
+    monkeypatch.setattr(asking, "_ask", lambda *a: calls.append(1) or (real(*a) if len(calls) == 1 else ["other"]))
+    assert reader.answers_to(PROSE, ["What is the pass key?"], max_tokens=8) == ["other"]
+    assert (reader.answers, reader.differences) == (3, 1)
+
+
+def test_an_unknown_task_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gfcli", "eval", "--task", "chess"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "chess" in done.stderr
+    assert "passkey" in done.stderr
+
+
+def test_the_records_of_the_embedded_model_are_whole() -> None:
+    record = json.loads((Path(__file__).parents[2] / "bench" / "results" / "eval-gf-mini.json").read_text())
+    assert record["conditions"]["model"] == "gf-mini"
+    assert record["questions"]["questions"] >= 500
