@@ -202,14 +202,15 @@ class Library:
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from .making import make_cache
-        from .prefilling import document_token_ids, library_checkpoints, plan_checkpoints
+        from .prefilling import block_tokens_of, document_token_ids, library_checkpoints, plan_checkpoints
 
         token_ids, span = document_token_ids(model, document.text)
         tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
+        block = block_tokens_of(model)
         if checkpoints is None:
-            positions = library_checkpoints(model.config, tokens, element_bytes)
+            positions = library_checkpoints(model.config, tokens, element_bytes, block)
         else:
-            positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes)
+            positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
         at_most = _at_most_bytes(model, document, token_ids, positions)
         journal = None if obstacle is not None else _journal(self.store, found.path, at_most)
         made = make_cache(

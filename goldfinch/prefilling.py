@@ -217,14 +217,16 @@ def plan_checkpoints(
     return positions[::-1]
 
 
-def library_checkpoints(config: ModelConfig, tokens: int, element_bytes: int = 4) -> list[int]:
+def library_checkpoints(
+    config: ModelConfig, tokens: int, element_bytes: int = 4, block_tokens: int = BLOCK_TOKENS
+) -> list[int]:
     """Positions for a document of the library, whose next version is expected: those of "auto", and in a document of
     LIBRARY_BLOCKS blocks or more at least one in the middle and one a block before the last boundary.
     """
-    positions = plan_checkpoints(config, tokens, "auto", element_bytes)
-    blocks = (tokens - 1) // BLOCK_TOKENS
+    positions = plan_checkpoints(config, tokens, "auto", element_bytes, block_tokens)
+    blocks = (tokens - 1) // block_tokens
     if config.n_prefill == config.n_finch and blocks >= LIBRARY_BLOCKS:
-        positions = sorted({*positions, blocks // 2 * BLOCK_TOKENS, (blocks - 1) * BLOCK_TOKENS})
+        positions = sorted({*positions, blocks // 2 * block_tokens, (blocks - 1) * block_tokens})
     return positions
 
 

@@ -118,6 +118,8 @@ def wkv6(
 def _wkv6_triton_obstacle(r: Tensor, v: Tensor, requested: str | None) -> str | None:
     if max(r.shape[-1], v.shape[-1]) > 128:
         return f"K {r.shape[-1]}, V {v.shape[-1]}, at most 128"
+    if torch.compiler.is_compiling():
+        return "torch.compile cannot look into its launches; run without it"
     return triton_obstacle(r.device, r.dtype, requested)
 
 
