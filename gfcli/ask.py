@@ -180,6 +180,7 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
     from goldfinch import Session
 
     session = Session(loaded, opened, memory_bytes=options.memory_bytes)
+    console.detail(f"{session.chosen_path}; layers run on {loaded.layer_backend()}")
     if options.explain:
         how.explanation = explaining.explain(session, header)
         if not how.as_json:

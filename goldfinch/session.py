@@ -79,6 +79,9 @@ class Session:
         self.template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
+        kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
+        rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"
+        self.chosen_path = f"keys and values of the document are {kept if self.expands else rebuilt}"
         started = time.perf_counter()
         self._base = self._document_state()
         self.expand_s = time.perf_counter() - started

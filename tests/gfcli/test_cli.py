@@ -473,3 +473,14 @@ def test_progress_on_a_terminal(document: Path, tiny_model: Path) -> None:
     assert process.returncode == 0
     assert b"tokens" in seen
     assert b"tok/s" in seen
+
+
+def test_verbose_says_how_the_document_is_attended_to(cache: Path, tiny_model: Path, capsys) -> None:
+    question = ["ask", "-m", str(tiny_model), "--cache", str(cache), "What?", "--max-tokens", "1", "-v"]
+    assert run(question) == 0
+    kept = capsys.readouterr()
+    assert "are kept" in kept.err
+    assert run([*question, "--memory", "1"]) == 0
+    rebuilt = capsys.readouterr()
+    assert "rebuilt by block" in rebuilt.err
+    assert kept.out == rebuilt.out
