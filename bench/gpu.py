@@ -94,8 +94,12 @@ class Sweep:
         """Device, versions and ceilings."""
         import triton
 
+        try:
+            commit = _commit()
+        except OSError:  # no git on the machine
+            commit = None
         return {
-            "commit": _commit(),
+            "commit": commit,
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "interpreter",
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -308,8 +312,12 @@ def measure_llama(sweep: Sweep) -> None:
                 sweep.add("llama", f"{shape}, T {T}", left_out="not enough time", goldfinch_tok_s=ours[T])
                 continue
             ids = tokens_of(model, T)
-            with torch.no_grad():
+            try:
                 theirs = T / seconds(lambda: model.run_prefill_layers(ids, model.empty_state()), 5, int(T < 100_000))  # noqa: B023
+            except torch.OutOfMemoryError:  # its keys and values of all layers, which GoldFinch does not keep
+                sweep.add("llama", f"{shape}, T {T}", left_out="out of memory", goldfinch_tok_s=ours[T])
+                _free()
+                continue
             sweep.add("llama", f"{shape}, T {T}", tok_s=theirs, goldfinch_tok_s=ours[T], times_llama=ours[T] / theirs)
     finally:
         os.environ["GF_KERNELS"] = before
