@@ -15,11 +15,15 @@ from .exits import CommandError
 SUFFIX = ".gfc"
 
 
-def output_path(document: Document, output: str | None, taken: set[Path], many: bool) -> Path:
+def output_path(document: Document, output: str | None, taken: set[Path], many: bool, mirrored: str = ".") -> Path:
     """The cache file of a document.
 
     `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names (it ends in a slash or is one).
     When that name belongs to another document, in this call or on disk, the whole name is kept: `doc.md.gfc`.
+
+    Args:
+        many: one output file will not do.
+        mirrored: folder below an output folder, made when it is not there.
 
     Raises:
         CommandError: stdin without an output, one output file for several documents, or no name left.
@@ -31,7 +35,9 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
         return Path(output)
     if document.path is None:
         raise CommandError("a document from stdin needs an output file", hint="add -o NAME.gfc")
-    folder = Path(output) if output is not None else document.path.parent
+    folder = Path(output) / mirrored if output is not None else document.path.parent
+    if output is not None and mirrored != ".":
+        folder.mkdir(parents=True, exist_ok=True)
     short = folder / (document.path.stem + SUFFIX)
     if short in taken or (short.exists() and not is_same_source(short, document.source)):
         long = folder / (document.path.name + SUFFIX)

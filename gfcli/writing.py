@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import gfcache
 
 from goldfinch.documents import Document
 
@@ -69,13 +68,21 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
     return Job(document.label, token_ids, span, document.source, checkpoints, bases, parent)
 
 
-def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) -> dict[str, Any]:
+def write(
+    path: Path,
+    model: LanguageModel,
+    job: Job,
+    *,
+    fresh: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Compute the job and write the cache, from what its bases, the file at `path` or an interrupted run allow.
 
     The caller holds the lock of `path`.
 
     Args:
         fresh: compute everything.
+        progress: called with (tokens done, T) in place of a bar for this document.
 
     Returns:
         status, output, tokens, tokens_reused, first_changed_token (against the cache that it went on from; None when
@@ -91,7 +98,7 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
     started = time.perf_counter()
     journal = Journal(path, journal_seconds())
     parent = _parent(job)
-    with console.progress(job.label) as progress:
+    with console.progress(job.label) if progress is None else nullcontext(progress) as told:
         made = make_cache(
             model,
             job.token_ids,
@@ -102,14 +109,14 @@ def write(path: Path, model: LanguageModel, job: Job, *, fresh: bool = False) ->
             bases=job.bases,
             journal=journal,
             fresh=fresh,
-            progress=progress,
+            progress=told,
         )
     cache, reused, changed = made.cache, made.tokens_reused, made.first_changed_token
     elapsed = time.perf_counter() - started
-    cache.save(path, parent=parent)
+    header = cache.save(path, parent=parent)
     journal.remove()
     size = path.stat().st_size
-    cost = gfcache.inspect_cache(path)["checkpoint_bytes"]
+    cost = sum(s.stored_bytes for s in header.sections if s.position not in (None, tokens))
     remarks = [f"{tokens:,} tokens"]
     if changed is not None and reused:
         remarks.append(f"changed from token {changed:,} on, {reused:,} of them taken over")

@@ -55,17 +55,27 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
     Raises:
         TokenizerError: the model has no tokenizer.
     """
+    return _citations(*line_shares(session, question, answer_ids, raw=raw))
+
+
+def line_shares(
+    session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False
+) -> tuple[Tensor, list[str]]:
+    """The share of the attention that each line of the document had, (lines,) float64, and the lines.
+
+    Arguments as in `cite`; no lines for an empty answer or a model without GOLD layers.
+    """
     if session.model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its tokens have no lines")
     if not answer_ids or not session.model.config.n_gold:
-        return []
+        return torch.zeros(0, dtype=torch.float64), []
     weights = attention_to_document(session, session.question_token_ids(question, raw=raw), answer_ids)
     start, end = session.cache.document_range
     ids = session.cache.token_ids[0, start:end].tolist()
     lines, first_lines = _lines(session.model.tokenizer, ids)
     per_line = torch.zeros(len(lines), dtype=torch.float64)
     per_line.index_add_(0, torch.tensor(first_lines), weights[start:end].double().cpu())
-    return _citations(per_line / per_line.sum().clamp_min(1e-30), lines)
+    return per_line / per_line.sum().clamp_min(1e-30), lines
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gfcache
+from gfcache.locks import lock_path
 
 from .cache import DocumentCache, numerics_difference, open_cache
 from .errors import GoldFinchError
@@ -59,6 +60,8 @@ class Journal:
 
     def remove(self) -> None:
         """The output is complete: the journal and what a killed writer of it left have done their part."""
+        if not self.path.exists() and not lock_path(self.path).exists():
+            return
         with gfcache.output_lock(self.path), contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 

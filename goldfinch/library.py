@@ -125,6 +125,7 @@ class Library:
         checkpoints: str | None = None,
         progress: Progress | None = None,
         waiting: Callable[[], None] | None = None,
+        fresh: bool = False,
     ) -> Kept:
         """The cache of a document: from the store, brought up to date, or computed and stored.
 
@@ -134,6 +135,7 @@ class Library:
             checkpoints: as in `prefilling.plan_checkpoints`; None as in `prefilling.library_checkpoints`.
             progress: called with (tokens done, T).
             waiting: called once when another process is computing the same document.
+            fresh: compute it whatever is there.
 
         Raises:
             the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
@@ -144,7 +146,7 @@ class Library:
             document = read_document(document)
         dtype = DTYPE_NAMES[model.dtype]
         found = self.find(document, model.card, dtype)
-        if found.state == HIT:
+        if found.state == HIT and not fresh:
             kept = self._open(found.path, model)
             if kept is not None:
                 return kept
@@ -156,11 +158,11 @@ class Library:
             except gfcache.CacheWriteError as error:
                 obstacle = error
             found = self.find(document, model.card, dtype)  # another process may have made it meanwhile
-            if found.state == HIT:
+            if found.state == HIT and not fresh:
                 kept = self._open(found.path, model)
                 if kept is not None:
                     return kept
-            return self._make(model, document, found, checkpoints, progress, obstacle)
+            return self._make(model, document, found, checkpoints, progress, obstacle, fresh)
 
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged: then it is made again."""
@@ -199,6 +201,7 @@ class Library:
         checkpoints: str | None,
         progress: Progress | None,
         obstacle: gfcache.CacheFormatError | None,
+        fresh: bool,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from .making import make_cache
@@ -215,7 +218,7 @@ class Library:
         journal = None if obstacle is not None else _journal(self.store, found.path, at_most)
         made = make_cache(
             model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
-            journal=journal, progress=progress,
+            journal=journal, fresh=fresh, progress=progress,
         )  # fmt: skip
         computed = tokens - made.tokens_reused
         if journal is not None:

@@ -168,8 +168,12 @@ class LanguageModel(nn.Module):
         layers = list(state.layers)
         first = self.config.n_prefill
         memory = state.gold
-        assert isinstance(memory, GoldMemory)
-        if x.shape[1] == 1 and memory.is_expanded and self.fused_backend(x) == "native":
+        if (
+            x.shape[1] == 1
+            and isinstance(memory, GoldMemory)
+            and memory.is_expanded
+            and self.fused_backend(x) == "native"
+        ):
             x, layers[first:] = decode_native.run_gold_layers(self, x, layers[first:], memory)
             return x, replace(state, layers=tuple(layers))
         for i in range(first, self.config.n_layer):

@@ -52,15 +52,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's models, caches or settings."""
     monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
-    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path / "user-cache"))
-    # A library of its own, but the kernels are compiled once.
-    (tmp_path / "user-cache").mkdir()
-    (tmp_path / "user-cache" / "kernels").symlink_to(COMPILED_KERNELS)
+    cache = tmp_path_factory.mktemp("user-cache")
+    monkeypatch.setenv("GF_CACHE_DIR", str(cache))
+    (cache / "kernels").symlink_to(COMPILED_KERNELS)  # a library of its own, but the kernels are compiled once
     for variable in ("GF_KERNELS", "GF_MODEL", "GF_DEVICE", "GF_DTYPE", "GF_CHECKPOINTS", "GF_MEMORY", "GF_MAX_TOKENS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.delenv("GF_CACHE_MAX_SIZE", raising=False)

@@ -37,10 +37,12 @@ def output_lock(path: Path | str) -> Iterator[None]:
     if key in _held:
         yield
         return
+    was_there = name.exists()
     handle = _acquire(path, name)
     _held.add(key)
     try:
-        _remove_remnants(path)
+        if was_there:  # a writer that was killed leaves its lock file, and with it perhaps others
+            _remove_remnants(path)
         yield
     finally:
         _held.discard(key)

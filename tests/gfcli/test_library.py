@@ -347,10 +347,12 @@ def test_cache_ls_starts_fast_and_without_torch(place: Path, capsys) -> None:
     for arguments in (["cache", "ls"], ["cache", "du"], ["cache", "prune", "-y"], ["config", "show"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
     times = []
-    for _ in range(7):
+    for _ in range(20):
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "gfcli", "cache", "ls"], check=True, capture_output=True)
         times.append(time.perf_counter() - started)
+        if times[-1] < 0.3:  # other work on the machine only ever makes it slower
+            break
     assert min(times) < 0.3, times
 
 

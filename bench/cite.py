@@ -1,0 +1,109 @@
+"""How often the line of a planted fact is among the lines that gf ask --cite names: python bench/cite.py
+
+Held-out encyclopedia text, wrapped at 80 characters, with five facts of unseen names and phrasings planted in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import goldfinch
+from goldfinch.cite import MOST_CITATIONS, cite, line_shares
+from goldfinch.evaluate.facts import FACTS_PER_DOCUMENT, NUMBERS, _document, held_out_texts
+from goldfinch.evaluate.scoring import exact_match
+from goldfinch.measure.conditions import conditions
+from goldfinch.train.corpora import data_directory
+from goldfinch.train.facts import FactMaker, digits, harvest_names
+
+RESULT = Path(__file__).parent / "results" / "cite-gf-mini.json"
+LINE_CHARACTERS = 80
+
+
+def wrapped(text: str) -> str:
+    """The text in lines of at most LINE_CHARACTERS."""
+    return "\n".join(textwrap.fill(line, LINE_CHARACTERS) for line in text.split("\n"))
+
+
+def measure(model: Any, texts: list[str], maker: FactMaker, length: int, documents: int) -> dict[str, Any]:
+    """Shares over all facts of documents of one length."""
+    found = {
+        "questions": 0,
+        "right": 0,
+        "first": 0,
+        "among_first_three": 0,
+        "among_three_lines": 0,
+        "among_when_right": 0,
+        "lines_cited": 0,
+    }
+    for n in range(documents):
+        rng = Random(f"cite-{length}-{n}")
+        facts = [
+            maker.attribute_fact(rng, attribute=rng.choice(NUMBERS), value=digits(rng, 5))
+            for _ in range(FACTS_PER_DOCUMENT)
+        ]
+        text = wrapped(_document(model, rng, texts, length, facts))
+        ids, span = goldfinch.document_token_ids(model, text)
+        session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
+        lines = text.split("\n")
+        for fact in facts:
+            for question, value in fact.questions:
+                place = next((i for i, line in enumerate(lines, 1) if value in line), None)
+                if place is None:  # the value itself was wrapped
+                    continue
+                answer = session.ask(question, max_tokens=24)
+                cited = cite(session, question, answer.token_ids)
+                shares, _ = line_shares(session, question, answer.token_ids)
+                found["among_three_lines"] += place - 1 in shares.argsort(descending=True)[:3].tolist()
+                hits = [c.first_line <= place <= c.last_line for c in cited]
+                right = exact_match(answer.text, [value])
+                found["questions"] += 1
+                found["right"] += right
+                found["first"] += any(hits[:1])
+                found["among_first_three"] += any(hits)
+                found["among_when_right"] += any(hits) and right
+                found["lines_cited"] += sum(c.last_line - c.first_line + 1 for c in cited)
+    asked = found["questions"]
+    return {
+        "length": length,
+        "documents": documents,
+        "questions": asked,
+        "answered_exactly": found["right"] / asked,
+        "first": found["first"] / asked,
+        "among_first_three": found["among_first_three"] / asked,
+        "among_three_single_lines": found["among_three_lines"] / asked,
+        "among_first_three_when_right": found["among_when_right"] / max(found["right"], 1),
+        "lines_cited_per_answer": found["lines_cited"] / asked,
+    }
+
+
+def main() -> None:
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=None)
+    parser.add_argument("--documents", type=int, default=20)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[500, 1000, 2000, 4000])
+    arguments = parser.parse_args()
+    model = goldfinch.load_model()
+    texts = held_out_texts(data_directory(arguments.data), ("corpus-wikipedia-00", "corpus-wikipedia-01"))
+    maker = FactMaker(harvest_names(texts, held_out=True), held_out=True)
+    rows = []
+    for length in arguments.lengths:
+        rows.append(measure(model, texts, maker, length, arguments.documents))
+        print(json.dumps(rows[-1]), flush=True)
+    record = {
+        "what": "lines cited for planted facts",
+        "conditions": conditions(model),
+        "line_characters": LINE_CHARACTERS,
+        "most_citations": MOST_CITATIONS,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

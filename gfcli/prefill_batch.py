@@ -1,0 +1,288 @@
+"""Many documents with one loaded model: each fresh, written, kept or failed; overall progress and a summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gfcache
+
+from goldfinch.documents import Document
+
+from . import settings
+from .answering import open_cache_with_model
+from .console import console
+from .documents import STDIN, read_document
+from .exits import CommandError, describe, exit_code
+from .options import FILE_DTYPES, load, numerics, show_bytes
+from .outputs import check_folder, check_replaceable, output_path
+from .sources import Source, Sources
+from .writing import check_not_parent, document_job, write
+
+if TYPE_CHECKING:
+    from goldfinch.cache import DocumentCache
+    from goldfinch.library import Library
+    from goldfinch.model import LanguageModel
+    from goldfinch.model_directory import ModelCard
+
+MOST_FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options of gf prefill say; `many` means that one failure does not end the run."""
+
+    output: str | None
+    library: bool
+    model: str | None
+    device: str
+    dtype: str | None
+    checkpoints: str
+    base: str | None
+    force: bool
+    many: bool
+
+
+class Batch:
+    """A run over documents.
+
+    Args:
+        plan: what to do.
+        sources: the documents.
+
+    Attributes:
+        failures: (name, error) pairs.
+    """
+
+    def __init__(self, plan: Plan, sources: Sources) -> None:
+        if plan.library and (plan.output is not None or plan.base is not None):
+            raise CommandError(
+                "--library with -o or --base", hint="caches of the library have no place or base to name"
+            )
+        self.plan, self.sources = plan, sources
+        self.failures: list[tuple[str, BaseException]] = []
+        self._counts: Counter[str] = Counter()
+        self._tokens = 0
+        self._taken: set[Path] = set()
+        self._loaded: LanguageModel | None = None
+        self._parent: DocumentCache | None = None
+        self._library: Library | None = None
+        self._started = time.perf_counter()
+        self._stack = ExitStack()
+        if plan.base is not None:
+            self._loaded, self._parent = open_cache_with_model(
+                plan.base, plan.model, plan.device, plan.dtype, strict=False
+            )
+            self._card: ModelCard = self._loaded.card
+            self._dtype = plan.dtype or ""
+        else:
+            from goldfinch.model_directory import find_model
+
+            self._card = find_model(plan.model or settings.value("model"))
+            self._device, self._dtype = numerics(plan.device, plan.dtype)
+        self._overall = _Overall(sources) if plan.many else None
+
+    def __enter__(self) -> Batch:
+        if self.plan.library:
+            from goldfinch.library import Library
+
+            from .library import open_store
+
+            self._library = self._stack.enter_context(Library(open_store()))
+        if self._overall is not None:
+            self._stack.enter_context(self._overall)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stack.close()
+        if self.plan.many and kind is None:
+            self._summary()
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model, loaded when the first document needs it."""
+        if self._loaded is None:
+            self._loaded = load(str(self._card.path), self._device, self._dtype)
+        return self._loaded
+
+    def one(self, source: Source) -> dict[str, Any]:
+        """Bring the cache of one document up to date; its report (docs/schemas/prefill.json)."""
+        if self._overall is not None:
+            self._overall.begin(source)
+        document = read_document(source.name)
+        report = {"source": source.name}
+        report |= self._into_library(document) if self._library is not None else self._into_file(document, source)
+        self._counts[report["status"]] += 1
+        if report["status"] == "ok":
+            self._tokens += int(report["tokens"])
+        return report
+
+    def _progress(self) -> Callable[[int, int], None] | None:
+        return None if self._overall is None else self._overall.within
+
+    def _into_file(self, document: Document, source: Source) -> dict[str, Any]:
+        plan, parent = self.plan, self._parent
+        path = output_path(document, plan.output, self._taken, plan.many, source.folder)
+        self._taken.add(path)
+        check_folder(path)
+        if parent is not None and parent.path is not None:
+            check_not_parent(path, parent.path)
+        with gfcache.output_lock(path):
+            if not plan.force and path.exists():
+                fresh = self._fresh(path, document)
+                if fresh is not None:
+                    console.detail(f"{path}: fresh")
+                    return fresh
+                check_replaceable(path, document.source, self._card.prefill_fingerprint)
+            job = document_job(document, self.model, plan.checkpoints, parent)
+            return write(path, self.model, job, fresh=plan.force, progress=self._progress())
+
+    def _fresh(self, path: Path, document: Document) -> dict[str, Any] | None:
+        """The report of a cache that is what this run would make, None when it is not."""
+        from goldfinch.library import card_identity
+        from goldfinch.prefilling import plan_checkpoints
+
+        try:
+            with gfcache.read_cache(path) as file:
+                header, size = file.header, file.file_bytes
+        except gfcache.CacheFormatError:
+            return None
+        parent = None if self._parent is None else self._parent.path
+        if parent is not None:
+            with gfcache.read_cache(parent) as base:
+                expected: str | None = base.header.digest
+            dtype = str(self._parent.numerics.get("compute_dtype")) if self._parent is not None else ""
+        else:
+            expected, dtype = None, FILE_DTYPES[self._dtype]
+        source = header.source or {}
+        same = (
+            source.get("sha256") == document.source["sha256"]
+            and source.get("path") == document.source["path"]
+            and gfcache.header_identity(header) == card_identity(self._card, dtype)
+            and (header.parent or {}).get("digest") == expected
+        )
+        element_bytes = gfcache.layout.DTYPES[dtype]
+        planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes)
+        found = gfcache.inspect_cache(path)
+        if not same or found["checkpoints"] != [p for p in planned if p > header.first_token]:
+            return None
+        return {
+            "status": "fresh",
+            "output": str(path),
+            "tokens": header.tokens,
+            "tokens_reused": header.tokens,
+            "first_changed_token": None,
+            "checkpoint_bytes": found["checkpoint_bytes"],
+            "bytes": size,
+        }
+
+    def _into_library(self, document: Document) -> dict[str, Any]:
+        from goldfinch.library import HIT
+
+        assert self._library is not None
+        dtype = FILE_DTYPES[self._dtype]
+        found = self._library.find(document, self._card, dtype)
+        if found.state == HIT and not self.plan.force:
+            with gfcache.read_cache(found.path) as file:
+                tokens, size = file.header.tokens, file.file_bytes
+            place = {"output": str(found.path), "bytes": size}
+            return {"status": "fresh", "tokens": tokens, "tokens_reused": tokens} | place
+        checkpoints = None if self.plan.checkpoints == "auto" else self.plan.checkpoints
+        kept = self._library.get(
+            self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force
+        )
+        if kept.path is None:
+            assert kept.obstacle is not None
+            raise kept.obstacle
+        tokens = kept.cache.length
+        console.say(f"{document.label}: {tokens:,} tokens, {kept.tokens_computed:,} computed")
+        reused = tokens - kept.tokens_computed
+        place = {"output": str(kept.path), "bytes": kept.path.stat().st_size}
+        return {"status": "ok", "tokens": tokens, "tokens_reused": reused} | place
+
+    def failed(self, source: Source, error: Exception, *, say: bool) -> dict[str, Any]:
+        """Note a failure and go on; its report."""
+        self.failures.append((source.name, error))
+        message, hint = describe(error)
+        if say:
+            named = source.name in message
+            console.error(error if named else CommandError(f"{source.name}: {message}", hint=hint))
+        return {"source": source.name, "status": "failed", "error": {"code": exit_code(error), "message": message}}
+
+    def _summary(self) -> None:
+        elapsed = time.perf_counter() - self._started
+        parts = [f"{self._counts['ok']} pre-filled"]
+        if self._counts["fresh"]:
+            parts.append(f"{self._counts['fresh']} fresh")
+        if self.sources.skipped:
+            parts.append(f"{len(self.sources.skipped)} skipped (no text)")
+        if self.failures:
+            parts.append(f"{len(self.failures)} of {len(self.sources.documents)} documents failed")
+        rate = f", {self._tokens / elapsed:,.0f} tok/s" if self._tokens else ""
+        console.say(f"{', '.join(parts)}; {self._tokens:,} tokens in {elapsed:,.1f} s{rate}")
+        for name, error in self.failures[:MOST_FAILURES_SHOWN]:
+            console.say(f"  failed: {name} (exit {exit_code(error)})")
+        if len(self.failures) > MOST_FAILURES_SHOWN:
+            console.say(f"  and {len(self.failures) - MOST_FAILURES_SHOWN} more")
+
+
+class _Overall:
+    """Documents, bytes and time left on one line of the terminal; silent elsewhere."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sizes = {source.name: _size(source.name) for source in sources.documents}
+        self._count, self._begun, self._done, self._now = len(sources.documents), 0, 0, 0
+        self._bar: Any = None
+
+    def __enter__(self) -> _Overall:
+        if console.quiet or not sys.stderr.isatty():
+            return self
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[place]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[bytes]}", markup=False),
+            TimeRemainingColumn(),
+            console=RichConsole(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+        )
+        total = max(sum(self._sizes.values()), 1)
+        self._task = self._bar.add_task("", total=total, place="", bytes="")
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, source: Source) -> None:
+        """The next document."""
+        self._done += self._now
+        self._now, self._begun = self._sizes[source.name], self._begun + 1
+        self.within(0, 1)
+
+    def within(self, done: int, total: int) -> None:
+        """How far the present document is."""
+        if self._bar is None:
+            return
+        completed = self._done + self._now * done / max(total, 1)
+        place = f"{self._begun}/{self._count} documents"
+        amount = f"{show_bytes(completed)} of {show_bytes(self._bar.tasks[0].total)}"
+        self._bar.update(self._task, completed=completed, place=place, bytes=amount)
+
+
+def _size(name: str) -> int:
+    try:
+        return 0 if name == STDIN else os.path.getsize(name)
+    except OSError:
+        return 0

@@ -1,0 +1,144 @@
+"""Which documents a batch takes: names, patterns, folders, lists; and where below an output folder each goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from goldfinch.documents import is_binary
+
+from . import gitignore
+from .documents import STDIN
+from .exits import CommandError
+
+CACHE_SUFFIX = ".gfc"
+_PATTERN_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A document to read.
+
+    Attributes:
+        name: path, or "-" for stdin.
+        folder: relative folder that an output folder mirrors; "." for none.
+    """
+
+    name: str
+    folder: str = "."
+
+
+@dataclass
+class Sources:
+    """What was found.
+
+    Attributes:
+        documents: each once, in order.
+        skipped: files found in folders that are not text, or are empty.
+    """
+
+    documents: list[Source]
+    skipped: list[str]
+
+
+def find_sources(
+    names: Sequence[str], recursive: bool = False, files_from: str | None = None, null: bool = False
+) -> Sources:
+    """The documents that the arguments name.
+
+    Args:
+        names: files, patterns, and folders when `recursive`.
+        files_from: a file that lists names, one a line; "-" for stdin.
+        null: names in that list end in NUL, as `find -print0` gives them.
+
+    Raises:
+        CommandError: nothing named, stdin twice, a folder without -r, a pattern that fits nothing.
+    """
+    if null and files_from is None:
+        raise CommandError(
+            "-0 belongs to --files-from", hint="find . -name '*.md' -print0 | gf prefill --files-from - -0"
+        )
+    found = Sources([], [])
+    for name in names:
+        if name == STDIN:
+            found.documents.append(Source(name))
+        elif os.path.isdir(name):
+            if not recursive:
+                raise CommandError(
+                    f"{name} is a directory, expected text files", hint=f"its files: gf prefill -r {name}"
+                )
+            _walk(Path(name), found)
+        elif not os.path.lexists(name) and _PATTERN_CHARACTERS & set(name):
+            found.documents += [Source(match) for match in _matches(name)]
+        else:
+            found.documents.append(Source(name))
+    if files_from is not None:
+        found.documents += list(_listed(files_from, null))
+    first: dict[str, Source] = {}
+    for source in found.documents:
+        first.setdefault(source.name if source.name == STDIN else os.path.abspath(source.name), source)
+    if sum(name == STDIN for name in (*names, files_from)) > 1:
+        raise CommandError("- (stdin) is named more than once")
+    found.documents = list(first.values())
+    if not found.documents and not (recursive and found.skipped):
+        raise CommandError("no documents", hint="gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE")
+    return found
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files that fit a pattern, each under its shortest name: links to folders may lead to it several times."""
+    found: dict[str, str] = {}
+    for name in sorted(glob.glob(pattern, recursive=True), key=lambda name: (len(name), name)):
+        if os.path.isfile(name):
+            found.setdefault(os.path.realpath(name), name)
+    if not found:
+        raise FileNotFoundError(2, "no such file, and nothing fits it as a pattern", pattern)
+    return sorted(found.values())
+
+
+def _listed(name: str, null: bool) -> Iterator[Source]:
+    """Documents of a list; a relative name keeps its folder in an output folder."""
+    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    for raw in data.split(b"\0" if null else b"\n"):
+        text = os.fsdecode(raw if null else raw.rstrip(b"\r"))
+        if text:
+            folder = PurePath(text).parent
+            inside = not folder.is_absolute() and ".." not in folder.parts
+            yield Source(text, str(folder) if inside else ".")
+
+
+def _walk(root: Path, found: Sources) -> None:
+    """Text files below a folder: no hidden or ignored ones, no caches. Links to folders are not followed."""
+
+    def enter(folder: Path, patterns: list[gitignore.Pattern]) -> None:
+        patterns = patterns + gitignore.read_patterns(folder)
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        for entry in entries:
+            path = folder / entry.name
+            is_folder = entry.is_dir(follow_symlinks=False)
+            hidden = entry.name.startswith(".") or entry.name.endswith(CACHE_SUFFIX)
+            if hidden or gitignore.is_ignored(path.absolute(), is_folder, patterns):
+                continue
+            if is_folder:
+                enter(path, patterns)
+            elif entry.is_file() and _is_text(path):
+                found.documents.append(Source(str(path), str(path.parent.relative_to(root))))
+            elif entry.is_file():
+                found.skipped.append(str(path))
+
+    enter(root, gitignore.patterns_above(root))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file found in a folder is meant: what is not text there is no failure."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(4096)
+    except OSError:
+        return True  # fails when it is read, and is named then
+    utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return bool(start.strip()) and not start.startswith(b"%PDF-") and (utf16 or not is_binary(start))

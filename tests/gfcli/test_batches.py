@@ -1,0 +1,298 @@
+"""gf prefill over many documents: folders, lists, mirroring, fresh ones, kills, summaries."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gfcache
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from gfcli.gitignore import is_ignored, read_patterns
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "prefill.json").read_text())
+
+
+@pytest.fixture
+def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of documents, some ignored, hidden or no text."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    for name in ("docs/a.txt", "docs/b.md", "docs/sub/c.txt", "docs/sub/deep/d.txt", "docs/build/e.txt", "docs/x.log",
+                 "docs/sub/keep.log", "docs/.hidden/f.txt", "docs/sub/g.tmp"):  # fmt: skip
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(name + "\n" + TEXT[:700])
+    (work / "docs/.gitignore").write_text("*.log\n/build/\n")
+    (work / "docs/sub/.gitignore").write_text("!keep.log\n*.tmp\n")
+    (work / "docs/picture.png").write_bytes(b"\x89PNG\0\0\0")
+    (work / "docs/empty.txt").write_text("")
+    (work / "docs/loop").symlink_to(work / "docs")
+    monkeypatch.chdir(work)
+    return work
+
+
+EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
+
+
+def below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def statuses(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, str]:
+    capsys.readouterr()
+    assert run(["prefill", *arguments, "--jsonl"]) == code
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        jsonschema.validate(row, SCHEMA)
+    return {row["source"]: row["status"] for row in rows}
+
+
+def test_folders_are_walked_and_mirrored(tree: Path, capsys) -> None:
+    assert run(["prefill", "-r", "docs", "-o", "out/"]) == 0
+    out, err = capsys.readouterr()
+    assert below(tree / "out") == EXPECTED
+    assert len(out.split()) == 5
+    assert "5 pre-filled" in err
+    assert "2 skipped (no text)" in err
+    assert run(["prefill", "-r", "docs"]) == 0
+    assert (tree / "docs/sub/deep/d.gfc").exists()
+    assert run(["prefill", "docs"]) == 2
+
+
+def test_fresh_ones_are_skipped_changed_ones_are_not(tree: Path, capsys) -> None:
+    assert set(statuses(capsys, "-r", "docs", "-o", "out/").values()) == {"ok"}
+    before = {name: (tree / "out" / name).stat().st_mtime_ns for name in EXPECTED}
+    assert set(statuses(capsys, "-r", "docs", "-o", "out/").values()) == {"fresh"}
+    (tree / "docs/a.txt").write_text("changed " + TEXT[:600])
+    again = statuses(capsys, "-r", "docs", "-o", "out/")
+    assert [name for name, status in again.items() if status == "ok"] == ["docs/a.txt"]
+    after = {name: (tree / "out" / name).stat().st_mtime_ns for name in EXPECTED}
+    assert {name for name in EXPECTED if before[name] != after[name]} == {"a.gfc"}
+    assert set(statuses(capsys, "-r", "docs", "-o", "out/", "--force").values()) == {"ok"}
+    assert set(statuses(capsys, "-r", "docs", "-o", "out/", "--dtype", "bfloat16").values()) == {"ok"}
+
+
+def test_other_checkpoints_are_not_fresh(tree: Path, capsys) -> None:
+    (tree / "long.txt").write_text(TEXT[:5000])
+    assert statuses(capsys, "long.txt") == {"long.txt": "ok"}
+    assert statuses(capsys, "long.txt") == {"long.txt": "fresh"}
+    assert statuses(capsys, "long.txt", "--checkpoints", "512") == {"long.txt": "ok"}
+    assert statuses(capsys, "long.txt", "--checkpoints", "512") == {"long.txt": "fresh"}
+    assert statuses(capsys, "a.txt", "--base", "long.gfc", code=4)["a.txt"] == "failed"
+    (tree / "part.txt").write_text(TEXT[5000:5600])
+    assert statuses(capsys, "part.txt", "--base", "long.gfc") == {"part.txt": "ok"}
+    assert statuses(capsys, "part.txt", "--base", "long.gfc") == {"part.txt": "fresh"}
+    assert statuses(capsys, "part.txt") == {"part.txt": "ok"}  # alone
+
+
+def test_lists_of_names(tree: Path, capsys, monkeypatch) -> None:
+    odd = "docs/with\nnewline.txt"
+    (tree / odd).write_text("odd name " + TEXT[:500])
+    (tree / "list").write_text("docs/a.txt\r\ndocs/sub/c.txt\n\n")
+    assert set(statuses(capsys, "--files-from", "list", "-o", "out/")) == {"docs/a.txt", "docs/sub/c.txt"}
+    assert below(tree / "out") == {"docs/a.gfc", "docs/sub/c.gfc"}
+    command = [sys.executable, "-m", "gfcli", "prefill", "--files-from", "-", "-0", "-o", "out0/", "-q"]
+    subprocess.run(command, input=b"docs/b.md\0" + odd.encode() + b"\0", check=True)
+    assert below(tree / "out0") == {"docs/b.gfc", "docs/with\nnewline.gfc"}
+    assert run(["prefill", "-0", "docs/a.txt"]) == 2
+    assert run(["prefill", "--files-from", "absent"]) == 4
+    (tree / "none").write_text("\n")
+    assert run(["prefill", "--files-from", "none"]) == 2
+    assert run(["prefill"]) == 2
+    outside = tree.parent / "outside.txt"
+    outside.write_text(TEXT[:500])
+    (tree / "list").write_text(f"{outside}\n../outside.txt\n")
+    assert statuses(capsys, "--files-from", "list", "-o", "flat/", code=0)[str(outside)] == "ok"
+    assert below(tree / "flat") == {"outside.gfc"}  # both are one file, and nothing is written above the folder
+
+
+def test_patterns_that_the_shell_left_alone(tree: Path, capsys) -> None:
+    assert set(statuses(capsys, "docs/*.txt", "docs/**/d.txt", "-o", "out/", code=3)) == {
+        "docs/a.txt", "docs/empty.txt", "docs/sub/deep/d.txt",
+    }  # fmt: skip
+    assert run(["prefill", "zz*.txt"]) == 4
+
+
+def test_failures_are_named_in_the_summary(tree: Path, capsys) -> None:
+    (tree / "docs/latin.txt").write_bytes(b"%PDF-1.4")
+    assert run(["prefill", "docs/a.txt", "docs/latin.txt", "docs/gone.txt", "docs/b.md", "-o", "out/"]) == 3
+    out, err = capsys.readouterr()
+    assert out.split() == ["out/a.gfc", "out/b.gfc"]
+    assert "2 of 4 documents failed" in err
+    assert "failed: docs/latin.txt (exit 2)" in err
+    assert "failed: docs/gone.txt (exit 4)" in err
+
+
+def test_a_file_that_vanishes_fails_alone(tree: Path, capsys, monkeypatch) -> None:
+    from gfcli import prefill_batch
+
+    real = prefill_batch.read_document
+
+    def vanish(name: str):  # type: ignore[no-untyped-def]
+        if name.endswith("c.txt"):
+            os.unlink(name)
+        return real(name)
+
+    monkeypatch.setattr(prefill_batch, "read_document", vanish)
+    found = statuses(capsys, "-r", "docs", "-o", "out/", code=3)
+    assert [name for name, status in found.items() if status == "failed"] == ["docs/sub/c.txt"]
+
+
+def test_a_file_that_changes_while_it_is_read(tree: Path, capsys, monkeypatch) -> None:
+    from goldfinch import documents
+
+    path, calls, most = tree / "docs/a.txt", [0], [0]
+    real = Path.read_bytes
+
+    def grow(self: Path) -> bytes:
+        data = real(self)
+        if self.name == "a.txt" and calls[0] < most[0]:
+            calls[0] += 1
+            with open(self, "a") as stream:
+                stream.write("more ")
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", grow)
+    for grows, warned in ((2, False), (99, True)):
+        calls[0], most[0] = 0, grows
+        read = documents.read_document(path)
+        assert (read.remark is not None) == warned
+        if not warned:
+            assert read.text == path.read_text()
+        assert read.source["bytes"] == len(read.text.encode())
+    assert run(["prefill", "docs/a.txt"]) == 0
+    assert "changed while it was read" in capsys.readouterr().err
+    assert run(["status", "--fail-stale", "docs/a.gfc"]) == 10  # and the cache is known to lag behind
+
+
+def test_into_the_library(tree: Path, capsys) -> None:
+    assert set(statuses(capsys, "-r", "docs", "--library").values()) == {"ok"}
+    assert set(statuses(capsys, "-r", "docs", "--library").values()) == {"fresh"}
+    assert run(["ask", "docs/sub/c.txt", "--require-cached", "-n", "2", "What?"]) == 0
+    assert run(["prefill", "docs/a.txt", "--library", "-o", "x.gfc"]) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_batch_goes_on(tree: Path, number: int) -> None:
+    for n in range(60):
+        (tree / f"docs/many{n}.txt").write_text(f"{n} {TEXT[:4000]}")
+    command = [sys.executable, "-m", "gfcli", "prefill", "-r", "docs", "-o", "out/", "--jsonl"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in (-9, 130, 143)
+    assert not [path for path in (tree / "out").rglob("*.tmp")] or number == signal.SIGKILL
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [json.loads(line)["status"] for line in done.stdout.splitlines()]
+    assert len(found) == 65
+    assert 5 <= found.count("fresh") < 65
+    assert "Traceback" not in done.stderr
+    for path in (tree / "out").rglob("*.gfc"):
+        gfcache.verify_cache(path)
+    assert not [path.name for path in (tree / "out").rglob(".*")]
+
+
+def test_progress_of_a_batch_on_a_terminal(tree: Path) -> None:
+    import pty
+
+    for n in range(30):
+        (tree / f"docs/many{n}.txt").write_text(f"{n} {TEXT * 2}")
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gfcli", "prefill", "-r", "docs", "-o", "out/"],
+        stdout=subprocess.PIPE, stderr=child, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(parent, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(parent)
+    out = process.communicate()[0]
+    assert process.returncode == 0
+    assert len(out.split()) == 35
+    assert b"/35 documents" in seen
+    assert b"0:00:" in seen  # time left
+    assert b"35 pre-filled" in seen
+
+
+def test_a_closed_pipe_ends_a_batch(tree: Path) -> None:
+    for n in range(40):
+        (tree / f"docs/many{n}.txt").write_text(f"{n} {TEXT[:3000]}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gfcli", "prefill", "-r", "docs", "-o", "out/", "--jsonl"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert b"rror" not in err
+    assert not list((tree / "out").rglob(".*"))
+
+
+def test_no_color_and_quiet(tree: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gfcli", "prefill", "docs/a.txt", "-q"], capture_output=True, check=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )  # fmt: skip
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"tok/s" not in done.stderr
+
+
+IGNORE_CASES = [
+    ("*.log", "a.log", False, True), ("*.log", "x/y/a.log", False, True), ("/a.log", "x/a.log", False, False),
+    ("build/", "build", True, True), ("build/", "x/build", True, True), ("build/", "build", False, False),
+    ("x/y", "x/y", False, True), ("x/y", "z/x/y", False, False), ("**/y", "a/b/y", False, True), ("x/**", "x/a/b", False, True),
+    ("a/**/b", "a/b", False, True), ("a/**/b", "a/x/y/b", False, True), ("a?c", "abc", False, True), ("a?c", "a/c", False, False),
+    ("[ab].txt", "a.txt", False, True), ("[!ab].txt", "a.txt", False, False), ("\\#x", "#x", False, True), ("# x", "# x", False, False),
+    ("*.txt\n!b.txt", "b.txt", False, False), ("x*", "xyz", False, True), ("*/c", "a/c", False, True), ("*/c", "a/b/c", False, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "name", "is_folder", "expected"), IGNORE_CASES)
+def test_ignore_patterns_are_those_of_git(
+    lines: str, name: str, is_folder: bool, expected: bool, tmp_path: Path
+) -> None:
+    (tmp_path / ".gitignore").write_text(lines + "\n")
+    assert is_ignored(tmp_path / name, is_folder, read_patterns(tmp_path)) == expected
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_folder:
+        path.mkdir()
+        path = path / "file"
+    path.write_text("x")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    git = subprocess.run(["git", "check-ignore", "-q", str(path)], cwd=tmp_path, check=False)
+    assert (git.returncode == 0) == expected
+
+
+def test_ignore_files_above_the_folder_count_in_a_repository(tree: Path, capsys) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    (tree / ".gitignore").write_text("b.md\n")
+    started = time.perf_counter()
+    assert "docs/b.md" not in statuses(capsys, "-r", "docs", "-o", "out/")
+    assert time.perf_counter() - started < 60

@@ -1,0 +1,122 @@
+"""Citations: attention weights, the map from tokens to lines, planted facts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import goldfinch
+from goldfinch.cite import _citations, _lines, attention_to_document, cite, line_shares
+from tests.conftest import SAMPLES
+from tests.tolerances import PATHS_FP32
+
+RECORD = Path(__file__).parents[2] / "bench" / "results" / "cite-gf-mini.json"
+
+
+@pytest.fixture(scope="module")
+def model() -> goldfinch.LanguageModel:
+    return goldfinch.load_model()
+
+
+def session(model: goldfinch.LanguageModel, text: str, memory_bytes: int = 1 << 30) -> goldfinch.Session:
+    ids, span = goldfinch.document_token_ids(model, text)
+    cache = goldfinch.prefill(model, ids, document_range=span)
+    return goldfinch.Session(model, cache, memory_bytes=memory_bytes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one line",
+        "a\nb\nc",
+        "\n\nfirst\n\n\nsecond\r\nthird\r\n",
+        "Привет\nмир\n你好，\n世界 🙂\n",
+        "x" * 300 + "\n" + "y" * 300,
+        "\n",
+    ],
+)
+def test_tokens_lie_in_the_lines_that_they_are_written_in(model: goldfinch.LanguageModel, text: str) -> None:
+    tokenizer = model.tokenizer
+    ids = tokenizer.encode(text)
+    lines, places = _lines(tokenizer, ids)
+    assert lines == text.split("\n")
+    done = ""
+    for n, place in enumerate(places):
+        before, done = done, tokenizer.decode(ids[: n + 1])
+        if "\ufffd" in before + done:
+            continue
+        new = done[len(before) :]
+        lead = len(new) - len(new.lstrip("\r\n")) if new.strip("\r\n") else 0
+        assert place == (before + new[:lead]).count("\n")
+
+
+def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
+    """One GOLD layer: the recorded weights against softmax over all keys, in both ways of holding them."""
+    model = goldfinch.load_model(tiny_model, dtype=torch.float64)
+    text = (SAMPLES / "lighthouse-handbook.txt").read_text()[:1500]
+    found = [attention_to_document(session(model, text, memory), [5, 6, 7], [8, 9]) for memory in (1 << 30, 0)]
+    assert torch.allclose(found[0], found[1], rtol=PATHS_FP32)
+    heads, rows = model.config.n_head, 2
+    assert 0 < float(found[0].sum()) <= heads * rows * model.config.n_gold + 1e-6
+    # A single fresh pass over document, question and answer must give the same rows.
+    from goldfinch.gold import GoldTimeMix
+
+    kept: list[torch.Tensor] = []
+    real = GoldTimeMix.heads
+    one = session(model, text)
+    ids = torch.cat([one.cache.token_ids, torch.tensor([[5, 6, 7, 8]])], dim=1)
+    with torch.no_grad():
+        from goldfinch import gold as gold_module
+
+        def judge(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+            weights = scores.masked_fill(mask, -torch.inf).softmax(-1)
+            kept.append(weights[0, :, -2:, : one.cache.length].sum((0, 1)))
+            return weights @ v
+
+        before = gold_module.causal_attention
+        gold_module.causal_attention = judge
+        try:
+            model(ids)
+        finally:
+            gold_module.causal_attention = before
+    assert real is GoldTimeMix.heads
+    assert torch.allclose(found[0].double(), sum(kept), rtol=1e-4, atol=1e-6)
+
+
+def test_neighbours_are_joined_and_blank_lines_left_out() -> None:
+    shares = torch.tensor([0.02, 0.3, 0.2, 0.0, 0.25, 0.03, 0.1], dtype=torch.float64)
+    found = _citations(shares, ["a", "b", "c", "d", " ", "f", "g"])
+    assert [(c.first_line, c.last_line, c.text) for c in found] == [(2, 3, "b"), (7, 7, "g"), (5, 6, "f")]
+    assert found[0].share == pytest.approx(0.5)
+    assert _citations(torch.zeros(0, dtype=torch.float64), []) == []
+
+
+def test_the_line_of_a_planted_fact_is_cited(model: goldfinch.LanguageModel) -> None:
+    lines = (SAMPLES / "us-constitution.txt").read_text().split("\n")[:120]
+    hits = 0
+    for n, place in enumerate((7, 23, 41, 58, 77, 95, 110)):
+        planted = [*lines[:place], f"The access code of Harwick is {40813 + n}.", *lines[place:]]
+        one = session(model, "\n".join(planted))
+        answer = one.ask("What is the access code of Harwick?", max_tokens=16)
+        cited = cite(one, "What is the access code of Harwick?", answer.token_ids)
+        assert 1 <= len(cited) <= 3
+        hits += any(c.first_line <= place + 1 <= c.last_line for c in cited)
+    assert hits >= 6
+
+
+def test_an_empty_answer_cites_nothing(model: goldfinch.LanguageModel) -> None:
+    assert cite(session(model, "A text."), "What?", []) == []
+    shares, lines = line_shares(session(model, "A text.\nAnother."), "What?", [300])
+    assert float(shares.sum()) == pytest.approx(1.0)
+    assert lines == ["A text.", "Another."]
+
+
+def test_the_record_keeps_the_promise() -> None:
+    for row in json.loads(RECORD.read_text())["rows"]:
+        assert row["among_three_single_lines"] >= 0.9
+        assert row["among_first_three"] >= 0.9
