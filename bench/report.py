@@ -74,7 +74,7 @@ def benchmarks_page() -> str:
 
 
 def library_sections() -> list[str]:
-    """Citations and batches, from the records cite-gf-mini and batch."""
+    """Citations, batches and questions, from the records cite-gf-mini, batch and questions."""
     cited, batch = record("cite-gf-mini"), record("batch")
     lines = ["", "## Lines cited for planted facts", "", conditions_line(cited["conditions"]), ""]
     lines += [
@@ -103,6 +103,16 @@ def library_sections() -> list[str]:
     ):
         wall, busy = _range(batch[key]), _range(batch[f"{key}_processor_time"])
         lines.append(f"| {name} | {wall} | {busy} |")
+    asked = record("questions")
+    lines += ["", "## Questions decoded together", "", conditions_line(asked["conditions"]), ""]
+    lines += [
+        f"One document of {asked['document_tokens']:,} tokens; `gf ask --questions` against the same questions one by one.",
+        "",
+    ]
+    lines += ["| questions | tokens generated | equal answers | times as fast |", "|---|---|---|---|"]
+    for row in asked["rows"]:
+        cells = (row["questions"], row["tokens_generated"], row["equal_answers"], _range(row["times_as_fast"]))
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 
