@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 import goldfinch
-from goldfinch.cite import MOST_CITATIONS, cite, line_shares
+from goldfinch.citing import MOST_CITATIONS, cite, line_shares
 from goldfinch.evaluate.facts import FACTS_PER_DOCUMENT, NUMBERS, _document, held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions

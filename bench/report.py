@@ -54,6 +54,7 @@ def benchmarks_page() -> str:
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
     lines += targets_section()
+    lines += library_sections()
     lines += peers_section()
     return "\n".join(lines) + "\n"
 
@@ -172,6 +173,53 @@ PLOT_LINES = [
         ("decode speed behind documents of growing length", "decode-speed"),
     )
 ]
+
+
+def library_sections() -> list[str]:
+    """Citations, batches and questions, from the records cite-gf-mini, batch and questions."""
+    cited, batch = record("cite-gf-mini"), record("batch")
+    lines = ["", "## Lines cited for planted facts", "", conditions_line(cited["conditions"]), ""]
+    lines += [
+        f"Held-out encyclopedia text in lines of at most {cited['line_characters']} characters, five facts per document; the line with the fact is",
+        "among the places that `gf ask --cite` names, or among the three single lines that were read most.",
+        "",
+        "| document tokens | questions | first place | first three places | three single lines | first three, when answered exactly |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in cited["rows"]:
+        names = ("first", "among_first_three", "among_three_single_lines", "among_first_three_when_right")
+        shares = " | ".join(percent(row[name]) for name in names)
+        lines.append(f"| {row['length']:,} | {row['questions']} | {shares} |")
+    lines += [
+        "",
+        f"## {batch['documents']} documents of {batch['tokens']} tokens",
+        "",
+        conditions_line(batch["conditions"]),
+        "",
+    ]
+    lines += [f"Medians of {batch['repeats']} repeats (minimum to maximum), other work on the machine.", ""]
+    lines += ["| one `gf prefill` against | times as fast, wall clock | processor time |", "|---|---|---|"]
+    for name, key in (
+        ("a process per document", "faster_than_a_process_each"),
+        ("a plain loop in one process", "speed_of_the_loop"),
+    ):
+        wall, busy = _range(batch[key]), _range(batch[f"{key}_processor_time"])
+        lines.append(f"| {name} | {wall} | {busy} |")
+    asked = record("questions")
+    lines += ["", "## Questions decoded together", "", conditions_line(asked["conditions"]), ""]
+    lines += [
+        f"One document of {asked['document_tokens']:,} tokens; `gf ask --questions` against the same questions one by one.",
+        "",
+    ]
+    lines += ["| questions | tokens generated | equal answers | times as fast |", "|---|---|---|---|"]
+    for row in asked["rows"]:
+        cells = (row["questions"], row["tokens_generated"], row["equal_answers"], _range(row["times_as_fast"]))
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def _range(row: dict[str, float]) -> str:
+    return f"{row['median']:,.2f} ({row['min']:,.2f} to {row['max']:,.2f})"
 
 
 def peers_section() -> list[str]:

@@ -15,6 +15,7 @@ from .ask import ask
 from .bench import bench_app
 from .cache import cache_app
 from .change import append, truncate
+from .completion import completion
 from .config import config_app
 from .console import console
 from .diff import diff
@@ -23,6 +24,7 @@ from .eval import evaluate
 from .flatten import flatten
 from .inspect import inspect
 from .model import model_app
+from .plan import plan
 from .prefill import prefill
 from .status import refresh, status
 from .train import train
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.command()(prefill)
 app.command()(ask)
+app.command()(plan)
 app.command()(inspect)
 app.command()(verify)
 app.command()(diff)
@@ -52,6 +55,7 @@ app.add_typer(config_app, name="config")
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(doctor)
+app.command()(completion)
 app.add_typer(bench_app, name="bench")
 
 
@@ -138,5 +142,9 @@ def _usage_error(error: Exception) -> exits.CommandError | None:
 
 def main() -> None:
     """The entry point of the `gf` command."""
+    if "_GF_COMPLETE" in os.environ:  # the shell asks what fits: the script of gf completion sets it
+        from typer.completion import completion_init
+
+        completion_init()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))

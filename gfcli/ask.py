@@ -25,9 +25,9 @@ CACHE_SUFFIX = ".gfc"
 
 def ask(
     first: Annotated[
-        str | None, typer.Argument(metavar="[DOCUMENT]", help="Text file, - for stdin, or a .gfc; not with --cache.")
+        str | None, typer.Argument(metavar="DOCUMENT", help="Text file, - for stdin, or a .gfc; not with --cache.")
     ] = None,
-    second: Annotated[str | None, typer.Argument(metavar="[QUESTION]", help="The question; stdin when absent.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; stdin when absent.")] = None,
     cache: Annotated[
         list[str] | None, typer.Option("--cache", metavar="FILE", help="Cache file written by gf prefill; see above.")
     ] = None,
@@ -89,7 +89,7 @@ def ask(
 
       echo "When was it signed?" | gf ask doc.txt --json
 
-      gf ask --cache 'kb/*.gfc' --questions questions.jsonl --jsonl -o answers.jsonl
+      gf ask --cache 'kb/*.gfc' --questions q.jsonl --jsonl -o answers.jsonl
     """
     console.quiet, console.verbose = quiet, verbose
     sampling: dict[str, Any] = {

@@ -17,7 +17,7 @@ def citations(session: Session, question: str, answer_ids: list[int], raw: bool)
     Returns:
         rows of first_line and last_line (from 1), share of the attention, text.
     """
-    from goldfinch.cite import cite
+    from goldfinch.citing import cite
 
     rows = []
     for found in cite(session, question, answer_ids, raw=raw):

@@ -36,7 +36,9 @@ def show(
         print(json.dumps(rows))
         return
     width = max(len(name) for name in values)
+    texts = {name: "" if found.value is None else str(found.value) for name, found in values.items()}
+    wide = max(len(text) for text in texts.values())
     for name, found in values.items():
-        shown = "" if found.value is None else str(found.value)
+        shown = texts[name]
         place = f"{found.origin} ({found.place})" if found.place else found.origin
-        print(f"{name:<{width}}  {shown:<12}  {place}".rstrip() if origin else f"{name:<{width}}  {shown}".rstrip())
+        print(f"{name:<{width}}  {shown:<{wide}}  {place}".rstrip() if origin else f"{name:<{width}}  {shown}".rstrip())

@@ -19,7 +19,7 @@ from .sources import find_sources
 def prefill(
     documents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DOCUMENT]...", help="Text files, patterns, - for stdin; folders with -r."),
+        typer.Argument(metavar="DOCUMENT", help="Text files, patterns, - for stdin; folders with -r."),
     ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Cache file, or a folder for caches.")

@@ -267,7 +267,7 @@ class _Answers:
                 continue
             if status == "ok" and key in self._order:
                 found[key] = line
-        if any(lines) and not any('"key"' in line for line in lines):
+        if any(lines) and not any(line.startswith('{"id": ') for line in lines):
             raise CommandError(f"{path} exists and holds no answers", hint="choose another file with -o")
         return found
 

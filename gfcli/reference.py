@@ -12,6 +12,7 @@ COMMANDS = (
     (),
     ("prefill",),
     ("ask",),
+    ("plan",),
     ("inspect",),
     ("verify",),
     ("diff",),
@@ -40,6 +41,7 @@ COMMANDS = (
     ("train",),
     ("eval",),
     ("doctor",),
+    ("completion",),
     ("bench",),
     ("bench", "prefill"),
     ("bench", "ask"),
@@ -59,7 +61,10 @@ CODES = (
     (exits.DOES_NOT_BELONG, "the cache belongs to another model, tokenizer, template or base"),
     (exits.DAMAGED, "a damaged or foreign cache file, a damaged model directory"),
     (exits.UNSUPPORTED, "a cache file of a newer version"),
-    (exits.MEMORY_DEVICE_DISK, "memory, device or disk: unwritable folder, full disk, no such GPU"),
+    (
+        exits.MEMORY_DEVICE_DISK,
+        "memory, device or disk: unwritable folder, full disk, no such GPU, no room under the cap of the library",
+    ),
     (exits.LOCKED, "another process is writing this output"),
     (
         exits.CONDITION_NOT_MET,

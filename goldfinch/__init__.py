@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .batching import ask_many
     from .cache import DocumentCache, open_cache
+    from .citing import Citation, cite
     from .config import ModelConfig
     from .errors import GoldFinchError
+    from .library import Library
     from .model import LanguageModel
     from .model_directory import list_models, load_model
     from .prefilling import document_token_ids, prefill
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Answer": "session",
+    "Citation": "citing",
     "DocumentCache": "cache",
     "GoldFinchError": "errors",
     "LanguageModel": "model",
+    "Library": "library",
     "ModelConfig": "config",
     "Session": "session",
+    "ask_many": "batching",
+    "cite": "citing",
     "document_token_ids": "prefilling",
     "list_models": "model_directory",
     "load_model": "model_directory",
@@ -35,12 +42,16 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "Citation",
     "DocumentCache",
     "GoldFinchError",
     "LanguageModel",
+    "Library",
     "ModelConfig",
     "Session",
     "__version__",
+    "ask_many",
+    "cite",
     "document_token_ids",
     "list_models",
     "load_model",

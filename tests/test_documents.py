@@ -64,3 +64,90 @@ def test_links_point_at_files() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def guide_commands() -> list[str]:
+    """The command lines of the guide, without their comments."""
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    outside = re.sub(r"```.*?```", "", guide, flags=re.DOTALL)
+    lines = re.findall(r"^    (\S.*)$", outside, re.MULTILINE)
+    return [re.sub(r"\s+# .*$", "", line) for line in lines if not line.startswith("{")]
+
+
+# What needs a terminal, weights from elsewhere, a converter or hours; each of these has tests of its own.
+NOT_RUN = (
+    "gf ask report.txt", "gf model import", "gf prefill report.txt -m my-model", "GF_DATA_DIR", "pdftotext", "gf bench",
+    "gf model list",
+)  # fmt: skip
+
+
+def test_command_lines_of_the_guide_run(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them, in order, in one folder, as a shell would run them."""
+    import glob
+    import io
+    import os
+    import shlex
+    import subprocess
+    import sys
+
+    from gfcli.app import run
+
+    text = (ROOT / "docs" / "samples" / "four-freedoms-1941.txt").read_text()
+    work, programs = tmp_path / "work", tmp_path / "programs"
+    for name, length in (
+        ("report.txt", 3000), ("doc.txt", 2500), ("more.txt", 200), ("handbook.txt", 6000), ("chapter1.txt", 900),
+        ("chapter2.txt", 800), ("docs/a.txt", 700), ("docs/b.txt", 900), ("docs/sub/c.md", 800),
+    ):  # fmt: skip
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(f"{name}\n{text[:length]}")
+    (work / "questions.txt").write_text("Who?\nWhen?\n")
+    (work / "questions.jsonl").write_text(
+        '{"id": "w", "question": "Who?"}\n{"question": "When?", "document": "a.txt"}\n'
+    )
+    programs.mkdir()
+    (programs / "gf").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from gfcli.app import main; main()" "$@"\n')
+    (programs / "gf").chmod(0o755)
+    (tmp_path / "user-models").mkdir()
+    (tmp_path / "user-models" / "tiny").symlink_to(tiny_model)
+    code = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(ROOT / "cache_format")])
+    for name, value in (
+        ("PATH", f"{programs}:{os.environ['PATH']}"), ("PYTHONPATH", code), ("GF_MODEL", "tiny"), ("GF_MAX_TOKENS", "2"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    commands = [c for c in guide_commands() if c not in NOT_RUN and not c.startswith(NOT_RUN[1:])]
+    assert len(commands) >= 30
+    assert run(["prefill", "-q", "doc.txt"]) == 0
+    for command in commands:
+        if "|" in command:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (command, done.stderr)
+            continue
+        words = shlex.split(command.split(" > ")[0], posix=False)
+        assert words[0] == "gf"
+        arguments = []
+        for word in words[1:]:
+            arguments += [word.strip("'\"")] if word[0] in "'\"" else sorted(glob.glob(word)) or [word]
+        found = run(arguments)
+        assert found == 0, (command, capsys.readouterr().err)
+
+
+def test_the_settings_of_the_guide_are_settings() -> None:
+    import tomllib
+
+    from gfcli import settings
+
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    values = tomllib.loads(re.sub(r"^# (\w+ =)", r"\1", example, flags=re.MULTILINE))
+    flat = {k: v for k, v in values.items() if not isinstance(v, dict)} | {
+        f"cache.{k}": v for k, v in values["cache"].items()
+    }
+    assert set(flat) == set(settings.SETTINGS)
+    for name, value in flat.items():
+        settings.SETTINGS[name].check(value)

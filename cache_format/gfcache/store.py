@@ -171,10 +171,11 @@ class Store(StoreFolder):
             self._with_index(lambda index: index.use(self.name(path), time.time(), hit))
 
     def added(self, path: Path) -> Entry:
-        """Note a file that was written."""
+        """Note a file that was written; an index that cannot be written now learns of it later, from the file."""
         entry = self._read(self.name(path), os.stat(path))
-        self._with_index(lambda index: index.put([entry]))
-        self._with_index(lambda index: index.use(entry.name, time.time(), False))
+        with contextlib.suppress(OSError, CacheFormatError):
+            self._with_index(lambda index: index.put([entry]))
+            self._with_index(lambda index: index.use(entry.name, time.time(), False))
         return entry
 
     def pin(self, entries: Sequence[Entry], pinned: bool) -> None:

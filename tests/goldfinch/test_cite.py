@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.cite import _citations, _lines, attention_to_document, cite, line_shares
+from goldfinch.citing import _citations, _lines, attention_to_document, cite, line_shares
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
 

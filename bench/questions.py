@@ -1,0 +1,59 @@
+"""Questions about one document, decoded together and one by one: python bench/questions.py"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import goldfinch
+from goldfinch.measure.conditions import conditions
+
+RESULT = Path(__file__).parent / "results" / "questions.json"
+SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
+COUNTS, REPEATS, MAX_TOKENS = (2, 4, 8, 16, 32), 5, 32
+
+
+def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Wall clock of an action, and what it gave."""
+    started = time.perf_counter()
+    found = action()
+    return time.perf_counter() - started, found
+
+
+def main() -> None:
+    """Measure and write the record."""
+    model = goldfinch.load_model()
+    ids, span = goldfinch.document_token_ids(model, (SAMPLES / "warehouse-register.txt").read_text())
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
+    questions = [json.loads(line)["question"] for line in (SAMPLES / "questions.jsonl").read_text().splitlines()]
+    rows = []
+    for count in COUNTS:
+        asked, ratios, equal = questions[:count], [], 0
+        for repeat in range(REPEATS + 1):
+            one_by_one_s, ones = seconds(lambda asked=asked: [session.ask(q, max_tokens=MAX_TOKENS) for q in asked])
+            together_s, many = seconds(lambda asked=asked: goldfinch.ask_many(session, asked, max_tokens=MAX_TOKENS))
+            if repeat:  # the first is a warm-up
+                ratios.append(one_by_one_s / together_s)
+            equal = sum(a.token_ids == b.token_ids for a, b in zip(ones, many, strict=True))
+        span_of = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+        generated = sum(len(answer.token_ids) for answer in many)
+        rows.append(
+            {"questions": count, "tokens_generated": generated, "equal_answers": equal, "times_as_fast": span_of}
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    record = {
+        "what": "questions about one document, together against one by one",
+        "conditions": conditions(model),
+        "document_tokens": ids.shape[1],
+        "repeats": REPEATS,
+        "rows": rows,
+    }
+    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

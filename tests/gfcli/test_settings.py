@@ -1,0 +1,205 @@
+"""Settings, gf config, gf plan, gf completion, -v."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import jsonschema
+import pytest
+
+import goldfinch
+from gfcli import settings
+from gfcli.app import run
+from goldfinch.plan import MachineProfile, profile_path
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    work = tmp_path / "project" / "sub"
+    work.mkdir(parents=True)
+    (tmp_path / "xdg-config" / "gf").mkdir(parents=True)
+    monkeypatch.chdir(work)
+    (work / "doc.txt").write_text(TEXT[:3000])
+    return work
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run(["config", "show", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_flag_over_environment_over_project_over_user_over_default(project: Path, capsys, monkeypatch) -> None:
+    user, own = project.parents[1] / "xdg-config/gf/config.toml", project.parent / "gf.toml"
+    assert shown(capsys)["max_tokens"] == {"value": 128, "origin": "default", "place": None}
+    user.write_text('max_tokens = 7\ncheckpoints = "none"\n[cache]\nmax_size = "1g"\n')
+    assert shown(capsys)["max_tokens"] == {"value": 7, "origin": "user", "place": str(user)}
+    own.write_text('max_tokens = 5\nmodel = "tiny"\n')
+    found = shown(capsys)
+    assert found["max_tokens"] == {"value": 5, "origin": "project", "place": str(own)}
+    assert found["checkpoints"]["origin"] == "user"
+    assert found["cache.max_size"]["value"] == "1g"
+
+    def generated(*arguments: str) -> int:
+        assert run(["ask", "doc.txt", "--json", "--raw", *arguments, "zzz"]) == 0
+        return int(json.loads(capsys.readouterr().out)["generated_tokens"])
+
+    assert generated() == 5
+    monkeypatch.setenv("GF_MAX_TOKENS", "3")
+    assert shown(capsys)["max_tokens"] == {"value": 3, "origin": "environment", "place": "GF_MAX_TOKENS"}
+    assert generated() == 3
+    assert generated("-n", "2") == 2
+    assert run(["config", "show", "--origin"]) == 0
+    assert "environment (GF_MAX_TOKENS)" in capsys.readouterr().out
+    assert run(["config", "show"]) == 0
+
+
+def test_folders_of_a_file_are_relative_to_it(project: Path, capsys, monkeypatch) -> None:
+    (project.parent / "gf.toml").write_text('model = "tiny"\n[cache]\ndir = "caches"\n')
+    monkeypatch.setenv("GF_KERNELS", "torch")
+    monkeypatch.delenv("GF_CACHE_DIR")
+    assert run(["ask", "doc.txt", "-n", "2", "--json", "What?"]) == 0
+    assert json.loads(capsys.readouterr().out)["library"]["path"].startswith(str(project.parent / "caches" / "library"))
+    assert "GF_CACHE_DIR" not in os.environ
+
+
+def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(
+    project: Path, other_model: Path, capsys, monkeypatch
+) -> None:
+    assert run(["prefill", "doc.txt", "-m", "tiny", "--dtype", "bfloat16", "-q"]) == 0
+    (project / "gf.toml").write_text(f'model = "{other_model}"\ndtype = "float64"\n')
+    capsys.readouterr()
+    assert run(["ask", "--cache", "doc.gfc", "-n", "2", "What?"]) == 0
+    assert capsys.readouterr().err == ""
+    assert run(["prefill", "doc.txt", "-o", "other.gfc", "-q"]) == 0
+    found = gfcache.inspect_cache("other.gfc")
+    assert found["numerics"]["compute_dtype"] == "f64"
+    assert found["model"]["model_fingerprint"] == goldfinch.load_model(other_model).card.model_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_token = 3", "did you mean max_tokens?"), ("colour = 1", "known settings"), ("max_tokens = 0", "1 or more"),
+        ("max_tokens = true", "1 or more"), ('device = "tpu"', "cuda:N"), ('dtype = "int3"', "bfloat16"), ("memory = [1]", "a size"),
+        ('[cache]\nmax_size = "lots"', "a size"), ('checkpoints = "often"', "none, auto"), ("model = 3", "a text"), ("= bad", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_named_with_their_place(project: Path, capsys, text: str, words: str) -> None:
+    (project / "gf.toml").write_text(text)
+    assert run(["config", "show"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(project / "gf.toml") in err
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_project_files_are_looked_for_up_to_the_repository(project: Path) -> None:
+    (project.parents[1] / "gf.toml").write_text("max_tokens = 9")
+    assert settings.project_file() == project.parents[1] / "gf.toml"
+    (project.parent / ".git").mkdir()
+    assert settings.project_file() is None
+
+
+def test_settings_of_the_environment_are_checked(project: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("GF_MAX_TOKENS", "few")
+    assert run(["cache", "ls"]) == 2
+    assert "GF_MAX_TOKENS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("checkpoints", ["none", "auto", "512"])
+def test_planned_bytes_are_those_of_the_file(project: Path, capsys, monkeypatch, dtype: str, checkpoints: str) -> None:
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    (project / "long.txt").write_text(TEXT[:9000])
+    options = ["--dtype", dtype, "--checkpoints", checkpoints]
+    assert run(["plan", "doc.txt", "long.txt", "--json", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((Path(__file__).parents[2] / "docs/schemas/plan.json").read_text()))
+    assert run(["prefill", "doc.txt", "long.txt", *options, "-q"]) == 0
+    for row in found["documents"]:
+        file = Path(row["source"]).with_suffix(".gfc")
+        assert abs(row["bytes"] - file.stat().st_size) <= 0.01 * file.stat().st_size
+        assert row["tokens"] == gfcache.inspect_cache(file)["tokens"]
+    assert found["bytes"] == sum(row["bytes"] for row in found["documents"])
+
+
+@pytest.mark.parametrize("name", ["llama_rope", "finchc2", "finchc2_gptalpha", "finch_gold", "goldfinch_ratio2"])
+def test_planned_bytes_of_every_model_type(imported: Any, name: str, tmp_path: Path) -> None:
+    import torch
+
+    from goldfinch.cache import identity_of, numerics_of
+    from goldfinch.plan import planned_bytes
+
+    model = goldfinch.load_model(imported(name))
+    ids = torch.arange(200)[None] * 31 % model.config.vocab_size
+    goldfinch.prefill(model, ids).save(tmp_path / "x.gfc")
+    planned = planned_bytes(identity_of(model), numerics_of(model), None, ids[0].numpy())
+    actual = (tmp_path / "x.gfc").stat().st_size
+    assert abs(planned - actual) <= 0.01 * actual
+    assert planned_bytes(identity_of(model), numerics_of(model), None, ids[0].numpy(), compress_ids=False) >= planned
+
+
+def test_a_plan_writes_nothing_measures_once_and_knows_the_cap(project: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", "10k")
+    assert run(["plan", "doc.txt", "absent.txt"]) == 3
+    out, err = capsys.readouterr()
+    assert "measured this machine" in err
+    assert "absent.txt" in err
+    assert "does not fit" in out
+    assert [path.name for path in project.iterdir()] == ["doc.txt"]
+    first = profile_path().read_text()
+    assert run(["plan", "doc.txt", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert profile_path().read_text() == first
+    assert json.loads(out)["fits_library"] is False
+    profile_path().write_text("damaged")
+    assert run(["plan", "-r", ".", "--measure"]) == 0
+    assert json.loads(profile_path().read_text())
+
+
+def test_profiles_predict_linear_time() -> None:
+    assert MachineProfile(1000.0, 0.5).seconds(2000) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys, tmp_path: Path) -> None:
+    assert run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_GF_COMPLETE" in script
+    if shell == "bash":
+        (tmp_path / "script").write_text(script)
+        subprocess.run(["bash", "-n", str(tmp_path / "script")], check=True)
+
+
+def test_completion_completes() -> None:
+    environment = os.environ | {"COMP_WORDS": "gf cac", "COMP_CWORD": "1", "_GF_COMPLETE": "complete_bash"}
+    done = subprocess.run([sys.executable, "-m", "gfcli"], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["cache"]
+
+
+def test_an_unknown_shell(capsys) -> None:
+    assert run(["completion", "tcsh"]) == 2
+
+
+def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    for state in ("miss", "hit"):
+        assert run(["ask", "doc.txt", "-v", "-n", "2", "What?"]) == 0
+        assert f"library: {state}" in capsys.readouterr().err
