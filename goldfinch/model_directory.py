@@ -306,8 +306,12 @@ def _empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageMode
             kwargs = kwargs or {}
             if getattr(func, "__module__", None) == "torch.nn.init":
                 return kwargs["tensor"] if "tensor" in kwargs else args[0]
-            if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            name = getattr(func, "__name__", "")
+            if name in ("normal_", "uniform_", "copy_", "mul_"):
                 return args[0]
+            if name == "linalg_qr":  # of nn.init.orthogonal_, which is not announced as a whole
+                matrix = args[0]
+                return matrix, matrix.new_empty(matrix.shape[1], matrix.shape[1])
             return func(*args, **kwargs)
 
     with SkipInitialisation():

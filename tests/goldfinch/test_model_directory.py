@@ -165,3 +165,12 @@ def test_the_engine_runs_on_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
         logits[writer, reader] = session.start([1, 2, 3])[0].cpu()
     for found in logits.values():
         torch.testing.assert_close(found, logits["cpu", "cpu"], rtol=0, atol=2e-3)
+
+
+def test_loading_computes_no_initial_values() -> None:
+    """They would be thrown away, and the orthogonal ones of a large model take seconds."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        load_model("gf-mini")
+    ran = {event.key for event in profile.key_averages()}
+    assert "aten::_to_copy" in ran or "aten::to" in ran  # the profiler saw the loading
+    assert not ran & {"aten::linalg_qr", "aten::normal_", "aten::uniform_"}
