@@ -18,6 +18,7 @@ from goldfinch.session import decode_one_token
 from goldfinch.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.poison import poison_outputs
 
 RECURRENT = sorted(n for n in golden_folders() if n != "ops" and "gptalpha" not in n and "llama" not in n)
 SHAPES = {
@@ -65,18 +66,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     counted: dict[str, int] = {}
     real = native_decode._call
 
-    class Poisoned:
-        def __getattr__(self, name: str) -> object:
-            function = getattr(torch, name)
-            if name in ("empty", "empty_like"):
-                return lambda *a, **k: function(*a, **k).fill_(float("nan"))
-            return function
-
     def count(name: str, *arguments: object) -> None:
         counted[name] = counted.get(name, 0) + 1
         real(name, *arguments)
 
-    monkeypatch.setattr(native_decode, "torch", Poisoned())
+    poison_outputs(monkeypatch, native_decode)
     monkeypatch.setattr(native_decode, "_call", count)
     return counted
 

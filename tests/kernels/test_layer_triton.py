@@ -9,6 +9,7 @@ from gfkernels import attend_block
 from torch import Tensor
 
 from tests.kernels.test_wkv6 import relative
+from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
 from gfkernels import attention_triton, layer_triton, rebuild_triton
@@ -24,17 +25,7 @@ PRODUCT_LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs start as NaN: an element that a kernel forgets to write shows."""
-
-    class Poisoned:
-        def __getattr__(self, name: str) -> object:
-            real = getattr(torch, name)
-            if name in ("empty", "empty_like"):
-                return lambda *a, **k: real(*a, **k).fill_(float("nan"))
-            return real
-
-    for module in (layer_triton, attention_triton, rebuild_triton):
-        monkeypatch.setattr(module, "torch", Poisoned())
+    poison_outputs(monkeypatch, layer_triton, attention_triton, rebuild_triton)
 
 
 def rows(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:

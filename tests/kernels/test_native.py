@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests import tolerances
 from tests.kernels.test_wkv6 import relative
+from tests.poison import poison_outputs
 
 LENGTHS = [1, 3, 15, 31, 32, 33, 63, 64, 65, 200]
 DTYPES = [torch.float32, torch.bfloat16]
@@ -20,16 +21,7 @@ pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(nat
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs start as NaN: an element that a kernel forgets to write shows."""
-
-    class Poisoned:
-        def __getattr__(self, name: str) -> object:
-            real = getattr(torch, name)
-            if name in ("empty", "empty_like"):
-                return lambda *a, **k: real(*a, **k).fill_(float("nan"))
-            return real
-
-    monkeypatch.setattr(native, "torch", Poisoned())
+    poison_outputs(monkeypatch, native)
 
 
 def close(found: Tensor, expected: Tensor) -> None:

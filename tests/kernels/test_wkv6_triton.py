@@ -11,6 +11,7 @@ from torch import Tensor
 from tests import tolerances
 from tests.conftest import SMALL_GOLDEN
 from tests.kernels.test_wkv6 import inputs, relative
+from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
 from gfkernels import wkv6_backward_triton
@@ -25,17 +26,7 @@ LIMITS = {torch.float32: tolerances.WKV6_FP32, torch.float16: 2e-3, torch.bfloat
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs start as NaN: an element that a kernel forgets to write shows."""
-
-    class Poisoned:
-        def __getattr__(self, name: str) -> object:
-            real = getattr(torch, name)
-            if name in ("empty", "empty_like"):
-                return lambda *a, **k: real(*a, **k).fill_(float("nan"))
-            return real
-
-    monkeypatch.setattr(module, "torch", Poisoned())
-    monkeypatch.setattr(wkv6_backward_triton, "torch", Poisoned())
+    poison_outputs(monkeypatch, module, wkv6_backward_triton)
 
 
 def on_device(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
