@@ -28,6 +28,9 @@ from .state import LayerState, ModelState
 
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
+# Where one token of one answer goes through all layers in C, fewer rows than this are slower together
+# (bench/questions.py).
+FEWEST_ROWS_NATIVE = 4
 
 
 def can_batch(model: LanguageModel) -> bool:
@@ -49,7 +52,8 @@ def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, *
         one Answer per question, in their order; the times of a batch are shared out evenly over its rows.
     """
     chosen = Sampling(**sampling)
-    if len(questions) < 2 or not can_batch(session.model):
+    fewest = FEWEST_ROWS_NATIVE if session.model.layer_backend() == "native" else 2
+    if len(questions) < fewest or not can_batch(session.model):
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
