@@ -54,6 +54,7 @@ FULL = {
     "long": 1_048_576,
     "heads": 32,
     "answer": 64,
+    "packing": (200, 300, [8192, 32_768]),  # documents, tokens of each on average, tokens of a pack
 }
 TOY = {
     "wkv6": [48],
@@ -64,6 +65,7 @@ TOY = {
     "long": 80,
     "heads": 1,
     "answer": 2,
+    "packing": (3, 12, [30]),
 }
 
 
@@ -294,6 +296,37 @@ def measure_prefill(sweep: Sweep) -> None:
             sweep.add("prefill", f"{shape}, T {T}", tok_s=rate, share_of_products=share)
 
 
+def measure_packing(sweep: Sweep) -> None:
+    """Short documents of unequal length, one by one and in packs (gf prefill --batch-tokens)."""
+    from goldfinch.packing import Unpacked, prefill_packed
+
+    count, length, packs = sweep.sizes["packing"]
+    lengths = torch.randint(length // 2, 3 * length // 2, (count,), generator=torch.Generator().manual_seed(0)).tolist()
+    for shape in sweep.sizes["prefill"]:
+        model = sweep.model("goldfinch", shape)
+        documents = [Unpacked(tokens_of(model, n), (0, n)) for n in lengths]
+
+        def alone(model: LanguageModel = model, documents: list[Unpacked] = documents) -> None:
+            for document in documents:
+                prefill(model, document.token_ids)
+
+        rate = sum(lengths) / seconds(alone, 5, 1)
+        sweep.add("packing", f"{shape}, {count} documents, one by one", tok_s=rate)
+        for most in packs:
+            groups: list[list[Unpacked]] = [[]]
+            for document in documents:
+                if sum(d.token_ids.shape[1] for d in groups[-1]) + document.token_ids.shape[1] > most:
+                    groups.append([])
+                groups[-1].append(document)
+
+            def packed(model: LanguageModel = model, groups: list[list[Unpacked]] = groups) -> None:
+                for group in groups:
+                    prefill_packed(model, group)
+
+            together = sum(lengths) / seconds(packed, 5, 1)
+            sweep.add("packing", f"{shape}, packs of {most}", tok_s=together, times_one_by_one=together / rate)
+
+
 def measure_llama(sweep: Sweep) -> None:
     """Prefill of a Llama of the same shape with PyTorch's attention, one pass over the document."""
     shape = next(iter(sweep.sizes["prefill"]))
@@ -396,6 +429,7 @@ def measure_files(sweep: Sweep) -> None:
 SECTIONS: dict[str, Callable[[Sweep], None]] = {
     "wkv6": measure_wkv6,
     "prefill": measure_prefill,
+    "packing": measure_packing,
     "decode": measure_decode,
     "file": measure_files,
     "llama": measure_llama,

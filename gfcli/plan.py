@@ -89,12 +89,13 @@ def _row(model: LanguageModel, name: str, checkpoints: str, profile: MachineProf
     from goldfinch import document_token_ids
     from goldfinch.cache import identity_of, numerics_of
     from goldfinch.plan import planned_bytes
-    from goldfinch.prefilling import plan_checkpoints
+    from goldfinch.prefilling import block_tokens_of, plan_checkpoints
 
     document = read_document(name)
     ids, _ = document_token_ids(model, document.text)
     tokens = ids.shape[1]
-    positions = plan_checkpoints(model.config, tokens, checkpoints, model.emb.weight.element_size())
+    element_bytes, block = model.emb.weight.element_size(), block_tokens_of(model)
+    positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
     size = planned_bytes(identity_of(model), numerics_of(model), document.source, ids[0].numpy(), positions)
     return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 

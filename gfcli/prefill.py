@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +49,15 @@ def prefill(
             help="A cache that every document continues: each file stores its own part and a reference to it.",
         ),
     ] = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-tokens",
+            min=1,
+            metavar="N",
+            help="On a GPU, compute short documents together, N tokens at a time; values agree up to rounding.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Compute again, and replace an output made from something else.")
     ] = False,
@@ -86,20 +94,18 @@ def prefill(
     many = len(sources.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
-    plan = Plan(output, library, model, device, dtype, checkpoints, base, force, many)
+    plan = Plan(output, library, model, device, dtype, checkpoints, base, force, many, batch_tokens)
     with Batch(plan, sources) as batch:
-        for source in sources.documents:
-            started = time.perf_counter()
+        for task in batch.tasks():
             try:
-                report = batch.one(source)
+                report = batch.one(task)
             except Exception as error:
                 if not many and not jsonl:
                     raise
-                row = batch.failed(source, error, say=not jsonl)
+                row = batch.failed(task.source, error, say=not jsonl)
                 if jsonl:
                     print(json.dumps(row), flush=True)
                 continue
-            report["seconds"] = round(time.perf_counter() - started, 4)
             print(json.dumps(report) if jsonl else report["output"], flush=True)
     if batch.failures:
         raise typer.Exit(SOME_FAILED if many else exit_code(batch.failures[0][1]))

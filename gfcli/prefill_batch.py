@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 
 from goldfinch.documents import Document
+from goldfinch.library import HIT
 
 from . import settings
 from .answering import open_cache_with_model
+from .batch_progress import BatchProgress
 from .console import console
-from .documents import STDIN, read_document
+from .documents import read_document
 from .exits import CommandError, describe, exit_code
-from .options import FILE_DTYPES, load, numerics, show_bytes
+from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path
 from .sources import Source, Sources
-from .writing import check_not_parent, document_job, write
+from .writing import Job, check_not_parent, document_job, write
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from goldfinch.cache import DocumentCache
     from goldfinch.library import Library
     from goldfinch.model import LanguageModel
@@ -48,6 +50,26 @@ class Plan:
     base: str | None
     force: bool
     many: bool
+    batch_tokens: int | None = None
+
+
+@dataclass
+class Task:
+    """A document of the run.
+
+    Attributes:
+        source: where it is.
+        document: as read, when it was read ahead to be packed with others; else it is read in its turn.
+        path: its cache file, once that is decided.
+        tokens: of a document read ahead: ids (1, T) and the document's own range.
+        computed: its cache and the seconds of its share, when it was computed with others.
+    """
+
+    source: Source
+    document: Document | None = None
+    path: Path | None = None
+    tokens: tuple[Tensor, tuple[int, int]] | None = None
+    computed: tuple[DocumentCache, float] | None = None
 
 
 class Batch:
@@ -66,6 +88,8 @@ class Batch:
             raise CommandError(
                 "--library with -o or --base", hint="caches of the library have no place or base to name"
             )
+        if plan.batch_tokens is not None and plan.base is not None:
+            raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
         self.plan, self.sources = plan, sources
         self.failures: list[tuple[str, BaseException]] = []
         self._counts: Counter[str] = Counter()
@@ -87,7 +111,7 @@ class Batch:
 
             self._card = find_model(plan.model or settings.value("model"))
             self._device, self._dtype = numerics(plan.device, plan.dtype)
-        self._overall = _Overall(sources) if plan.many else None
+        self._overall = BatchProgress(sources) if plan.many else None
 
     def __enter__(self) -> Batch:
         if self.plan.library:
@@ -112,25 +136,112 @@ class Batch:
             self._loaded = load(str(self._card.path), self._device, self._dtype)
         return self._loaded
 
-    def one(self, source: Source) -> dict[str, Any]:
+    def tasks(self) -> Iterator[Task]:
+        """The documents in order; with --batch-tokens the short ones among them are computed in packs."""
+        pack: list[Task] = []
+        room = self.plan.batch_tokens
+        for source in self.sources.documents:
+            if room is None or self._cannot_pack():
+                yield from self._computed(pack)
+                pack, room = [], None
+                yield Task(source)
+                continue
+            task = self._read_ahead(source)
+            tokens = 0 if task.tokens is None else task.tokens[0].shape[1]
+            if tokens > room:
+                yield from self._computed(pack)
+                pack, room = [], self.plan.batch_tokens or 0
+            pack.append(task)
+            room -= tokens
+        yield from self._computed(pack)
+
+    def _cannot_pack(self) -> bool:
+        """Whether documents must be computed one by one here; says so once."""
+        from goldfinch.packing import packing_obstacle
+
+        if self._loaded is not None:
+            return False
+        obstacle = packing_obstacle(self.model)
+        if obstacle is not None:
+            console.say(f"--batch-tokens has no effect here: {obstacle}")
+        return obstacle is not None
+
+    def _read_ahead(self, source: Source) -> Task:
+        """A task, with its tokens if the document is to be computed and short enough to be packed.
+
+        Whatever is wrong with the document is found, and said, when its turn comes.
+        """
+        from goldfinch import document_token_ids
+        from goldfinch.packing import most_packed_tokens
+
+        task = Task(source)
+        try:
+            document = read_document(source.name)
+            if self.plan.force:
+                is_fresh = False
+            elif self._library is not None:
+                is_fresh = self._library.find(document, self._card, FILE_DTYPES[self._dtype]).state == HIT
+            else:
+                task.path = self._output_path(document, source)
+                is_fresh = task.path.exists() and self._fresh(task.path, document) is not None
+            if not is_fresh:
+                token_ids, span = document_token_ids(self.model, document.text)
+                if token_ids.shape[1] <= min(most_packed_tokens(self.model), self.plan.batch_tokens or 0):
+                    task.document, task.tokens = document, (token_ids, span)
+        except Exception as error:
+            console.detail(f"{source.name}: not read ahead: {error}")
+        return task
+
+    def _computed(self, pack: list[Task]) -> list[Task]:
+        """The tasks of a pack with their caches; one by one in their turns when memory does not suffice for all."""
+        from goldfinch.errors import DeviceError
+        from goldfinch.packing import Unpacked, prefill_packed
+
+        together = [task for task in pack if task.tokens is not None]
+        if len(together) < 2:
+            return pack
+        units = []
+        for task in together:
+            assert task.document is not None
+            assert task.tokens is not None
+            units.append(Unpacked(*task.tokens, task.document.source))
+        started = time.perf_counter()
+        try:
+            caches = prefill_packed(self.model, units)
+        except DeviceError as error:
+            console.warn(f"{error}: the {len(units)} documents are computed one by one")
+            return pack
+        seconds = (time.perf_counter() - started) / sum(cache.length for cache in caches)
+        for task, cache in zip(together, caches, strict=True):
+            task.computed = cache, seconds * cache.length
+        return pack
+
+    def one(self, task: Task) -> dict[str, Any]:
         """Bring the cache of one document up to date; its report (docs/schemas/prefill.json)."""
+        source = task.source
         if self._overall is not None:
             self._overall.begin(source)
-        document = read_document(source.name)
+        started = time.perf_counter()
+        document = task.document or read_document(source.name)
         report = {"source": source.name}
-        report |= self._into_library(document) if self._library is not None else self._into_file(document, source)
+        report |= self._into_library(document, task) if self._library is not None else self._into_file(document, task)
         self._counts[report["status"]] += 1
         if report["status"] == "ok":
             self._tokens += int(report["tokens"])
-        return report
+        shared = task.computed[1] if task.computed is not None else 0.0
+        return report | {"seconds": round(shared + time.perf_counter() - started, 4)}
 
     def _progress(self) -> Callable[[int, int], None] | None:
         return None if self._overall is None else self._overall.within
 
-    def _into_file(self, document: Document, source: Source) -> dict[str, Any]:
-        plan, parent = self.plan, self._parent
-        path = output_path(document, plan.output, self._taken, plan.many, source.folder)
+    def _output_path(self, document: Document, source: Source) -> Path:
+        path = output_path(document, self.plan.output, self._taken, self.plan.many, source.folder)
         self._taken.add(path)
+        return path
+
+    def _into_file(self, document: Document, task: Task) -> dict[str, Any]:
+        plan, parent = self.plan, self._parent
+        path = task.path or self._output_path(document, task.source)
         check_folder(path)
         if parent is not None and parent.path is not None:
             check_not_parent(path, parent.path)
@@ -141,13 +252,16 @@ class Batch:
                     console.detail(f"{path}: fresh")
                     return fresh
                 check_replaceable(path, document.source, self._card.prefill_fingerprint)
-            job = document_job(document, self.model, plan.checkpoints, parent)
+            if task.computed is not None and task.tokens is not None:
+                job = Job(document.label, *task.tokens, document.source, "none", computed=task.computed)
+            else:
+                job = document_job(document, self.model, plan.checkpoints, parent)
             return write(path, self.model, job, fresh=plan.force, progress=self._progress())
 
     def _fresh(self, path: Path, document: Document) -> dict[str, Any] | None:
         """The report of a cache that is what this run would make, None when it is not."""
         from goldfinch.library import card_identity
-        from goldfinch.prefilling import plan_checkpoints
+        from goldfinch.prefilling import block_tokens_by, plan_checkpoints
 
         try:
             with gfcache.read_cache(path) as file:
@@ -169,7 +283,8 @@ class Batch:
             and (header.parent or {}).get("digest") == expected
         )
         element_bytes = gfcache.layout.DTYPES[dtype]
-        planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes)
+        block = block_tokens_by(header.numerics)
+        planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes, block)
         found = gfcache.inspect_cache(path)
         if not same or found["checkpoints"] != [p for p in planned if p > header.first_token]:
             return None
@@ -183,9 +298,7 @@ class Batch:
             "bytes": size,
         }
 
-    def _into_library(self, document: Document) -> dict[str, Any]:
-        from goldfinch.library import HIT
-
+    def _into_library(self, document: Document, task: Task) -> dict[str, Any]:
         assert self._library is not None
         dtype = FILE_DTYPES[self._dtype]
         found = self._library.find(document, self._card, dtype)
@@ -196,8 +309,9 @@ class Batch:
             return {"status": "fresh", "tokens": tokens, "tokens_reused": tokens} | place
         checkpoints = None if self.plan.checkpoints == "auto" else self.plan.checkpoints
         kept = self._library.get(
-            self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force
-        )
+            self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force,
+            computed=None if task.computed is None else task.computed[0],
+        )  # fmt: skip
         if kept.path is None:
             assert kept.obstacle is not None
             raise kept.obstacle
@@ -231,58 +345,3 @@ class Batch:
             console.say(f"  failed: {name} (exit {exit_code(error)})")
         if len(self.failures) > MOST_FAILURES_SHOWN:
             console.say(f"  and {len(self.failures) - MOST_FAILURES_SHOWN} more")
-
-
-class _Overall:
-    """Documents, bytes and time left on one line of the terminal; silent elsewhere."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sizes = {source.name: _size(source.name) for source in sources.documents}
-        self._count, self._begun, self._done, self._now = len(sources.documents), 0, 0, 0
-        self._bar: Any = None
-
-    def __enter__(self) -> _Overall:
-        if console.quiet or not sys.stderr.isatty():
-            return self
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bar = Progress(
-            TextColumn("{task.fields[place]}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[bytes]}", markup=False),
-            TimeRemainingColumn(),
-            console=RichConsole(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-        )
-        total = max(sum(self._sizes.values()), 1)
-        self._task = self._bar.add_task("", total=total, place="", bytes="")
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def begin(self, source: Source) -> None:
-        """The next document."""
-        self._done += self._now
-        self._now, self._begun = self._sizes[source.name], self._begun + 1
-        self.within(0, 1)
-
-    def within(self, done: int, total: int) -> None:
-        """How far the present document is."""
-        if self._bar is None:
-            return
-        completed = self._done + self._now * done / max(total, 1)
-        place = f"{self._begun}/{self._count} documents"
-        amount = f"{show_bytes(completed)} of {show_bytes(self._bar.tasks[0].total)}"
-        self._bar.update(self._task, completed=completed, place=place, bytes=amount)
-
-
-def _size(name: str) -> int:
-    try:
-        return 0 if name == STDIN else os.path.getsize(name)
-    except OSError:
-        return 0

@@ -34,6 +34,7 @@ class Job:
         checkpoints: "none", "auto" or a number, as the option says.
         bases: caches whose beginning may be taken over.
         parent: the base cache whose part is not to be stored again, or None.
+        computed: the cache, when it was computed together with others, and the seconds of its share; else None.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Job:
     checkpoints: str
     bases: Sequence[DocumentCache] = ()
     parent: DocumentCache | None = None
+    computed: tuple[DocumentCache, float] | None = None
 
 
 def document_job(document: Document, model: LanguageModel, checkpoints: str, parent: DocumentCache | None) -> Job:
@@ -89,7 +91,7 @@ def write(
         all of that is shared), checkpoint_bytes, bytes, tok_s (docs/schemas/prefill.json).
     """
     from goldfinch.journal import Journal
-    from goldfinch.making import make_cache
+    from goldfinch.making import Made, make_cache
 
     tokens = job.token_ids.shape[1]
     trained = model.config.context_length
@@ -97,22 +99,26 @@ def write(
         console.warn(f"{job.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer")
     started = time.perf_counter()
     journal = Journal(path, journal_seconds())
-    parent = _parent(job)
-    with console.progress(job.label) if progress is None else nullcontext(progress) as told:
-        made = make_cache(
-            model,
-            job.token_ids,
-            path,
-            document_range=job.document_range,
-            source=job.source,
-            checkpoints=job.checkpoints,
-            bases=job.bases,
-            journal=journal,
-            fresh=fresh,
-            progress=told,
-        )
+    parent = _parent(job, model)
+    if job.computed is not None:
+        cache, elapsed = job.computed
+        made = Made(cache, 0, None)
+    else:
+        with console.progress(job.label) if progress is None else nullcontext(progress) as told:
+            made = make_cache(
+                model,
+                job.token_ids,
+                path,
+                document_range=job.document_range,
+                source=job.source,
+                checkpoints=job.checkpoints,
+                bases=job.bases,
+                journal=journal,
+                fresh=fresh,
+                progress=told,
+            )
+        elapsed = time.perf_counter() - started
     cache, reused, changed = made.cache, made.tokens_reused, made.first_changed_token
-    elapsed = time.perf_counter() - started
     header = cache.save(path, parent=parent)
     journal.remove()
     size = path.stat().st_size
@@ -137,14 +143,14 @@ def write(
     }
 
 
-def _parent(job: Job) -> tuple[Path, int] | None:
+def _parent(job: Job, model: LanguageModel) -> tuple[Path, int] | None:
     """(base cache file, tokens of it) that the file will refer to."""
-    from goldfinch.prefilling import reusable_tokens
+    from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
     if job.parent is None:
         return None
     assert job.parent.path is not None
-    shared = reusable_tokens(job.parent, job.token_ids)
+    shared = reusable_tokens(job.parent, job.token_ids, block_tokens_of(model))
     if shared == 0:
         raise CommandError(
             f"{job.parent.path} holds no position to go on from",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .library import Library
     from .model import LanguageModel
     from .model_directory import list_models, load_model
+    from .packing import Unpacked, prefill_packed
     from .prefilling import document_token_ids, prefill
     from .session import Answer, Session
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Library": "library",
     "ModelConfig": "config",
     "Session": "session",
+    "Unpacked": "packing",
     "ask_many": "batching",
     "cite": "citing",
     "document_token_ids": "prefilling",
@@ -38,6 +40,7 @@ _HOMES = {
     "load_model": "model_directory",
     "open_cache": "cache",
     "prefill": "prefilling",
+    "prefill_packed": "packing",
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "Library",
     "ModelConfig",
     "Session",
+    "Unpacked",
     "__version__",
     "ask_many",
     "cite",
@@ -57,6 +61,7 @@ __all__ = [
     "load_model",
     "open_cache",
     "prefill",
+    "prefill_packed",
 ]
 
 

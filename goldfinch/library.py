@@ -126,6 +126,7 @@ class Library:
         progress: Progress | None = None,
         waiting: Callable[[], None] | None = None,
         fresh: bool = False,
+        computed: DocumentCache | None = None,
     ) -> Kept:
         """The cache of a document: from the store, brought up to date, or computed and stored.
 
@@ -136,6 +137,7 @@ class Library:
             progress: called with (tokens done, T).
             waiting: called once when another process is computing the same document.
             fresh: compute it whatever is there.
+            computed: the cache of this document as it is now, to store in place of computing it (`packing`).
 
         Raises:
             the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
@@ -162,7 +164,7 @@ class Library:
                 kept = self._open(found.path, model)
                 if kept is not None:
                     return kept
-            return self._make(model, document, found, checkpoints, progress, obstacle, fresh)
+            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed)
 
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged: then it is made again."""
@@ -202,9 +204,10 @@ class Library:
         progress: Progress | None,
         obstacle: gfcache.CacheFormatError | None,
         fresh: bool,
+        ready: DocumentCache | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
-        from .making import make_cache
+        from .making import Made, make_cache
         from .prefilling import block_tokens_of, document_token_ids, library_checkpoints, plan_checkpoints
 
         token_ids, span = document_token_ids(model, document.text)
@@ -216,10 +219,13 @@ class Library:
             positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
         at_most = _at_most_bytes(model, document, token_ids, positions)
         journal = None if obstacle is not None else _journal(self.store, found.path, at_most)
-        made = make_cache(
-            model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
-            journal=journal, fresh=fresh, progress=progress,
-        )  # fmt: skip
+        if ready is not None:
+            made = Made(ready, 0, None)
+        else:
+            made = make_cache(
+                model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
+                journal=journal, fresh=fresh, progress=progress,
+            )  # fmt: skip
         computed = tokens - made.tokens_reused
         if journal is not None:
             try:

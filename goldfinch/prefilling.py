@@ -36,7 +36,12 @@ Progress = Callable[[int, int], None]
 
 def block_tokens_of(model: LanguageModel) -> int:
     """Tokens per block on the model's device: BLOCK_TOKENS, more for the Triton kernels on a GPU."""
-    on_gpu = model.device.type == "cuda" and model.layer_backend() == "triton"
+    return block_tokens_by(numerics_of(model))
+
+
+def block_tokens_by(numerics: dict[str, Any]) -> int:
+    """Tokens per block of the prefill that left these numerics, for instance in a file's header."""
+    on_gpu = numerics.get("device") == "cuda" and str(numerics.get("backend")).startswith("triton")
     return finch_triton.BLOCK_TOKENS if on_gpu else BLOCK_TOKENS
 
 

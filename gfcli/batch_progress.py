@@ -1,0 +1,67 @@
+"""How far a run over many documents is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from .console import console
+from .documents import STDIN
+from .options import show_bytes
+from .sources import Source, Sources
+
+
+class BatchProgress:
+    """Documents, bytes and time left on one line of the terminal; silent elsewhere."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sizes = {source.name: _size(source.name) for source in sources.documents}
+        self._count, self._begun, self._done, self._now = len(sources.documents), 0, 0, 0
+        self._bar: Any = None
+
+    def __enter__(self) -> BatchProgress:
+        if console.quiet or not sys.stderr.isatty():
+            return self
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[place]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[bytes]}", markup=False),
+            TimeRemainingColumn(),
+            console=RichConsole(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+        )
+        total = max(sum(self._sizes.values()), 1)
+        self._task = self._bar.add_task("", total=total, place="", bytes="")
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, source: Source) -> None:
+        """The next document."""
+        self._done += self._now
+        self._now, self._begun = self._sizes[source.name], self._begun + 1
+        self.within(0, 1)
+
+    def within(self, done: int, total: int) -> None:
+        """How far the present document is."""
+        if self._bar is None:
+            return
+        completed = self._done + self._now * done / max(total, 1)
+        place = f"{self._begun}/{self._count} documents"
+        amount = f"{show_bytes(completed)} of {show_bytes(self._bar.tasks[0].total)}"
+        self._bar.update(self._task, completed=completed, place=place, bytes=amount)
+
+
+def _size(name: str) -> int:
+    try:
+        return 0 if name == STDIN else os.path.getsize(name)
+    except OSError:
+        return 0
