@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .model import LanguageModel
 
 WARM_UP_STEPS = 2
+# Where queries stand as far as masks go: behind all keys, whose number only the device knows.
+BEHIND_ALL = 1 << 30
 
 
 def supports(model: LanguageModel) -> str | None:
     """None when this model can decode here in static buffers, else the reason why not."""
     if model.layer_backend() != "triton":
         return f"the layers run on {model.layer_backend()}"
-    if model.config.rope is not None:
-        return "rotary positions change with every step"
     return None if model.config.n_finch == model.config.n_prefill else "the lower layers are not all recurrent"
 
 
@@ -51,38 +51,39 @@ class _StaticMemory:
                     buffer[:, :past] = rows.rows
             self.pairs.append((buffers[0], buffers[1]))
         self.count = torch.full((1,), past, dtype=torch.int64, device=device)
-        self.length = 1 << 30  # positions matter to no key: every query stands behind all of them
+        self.length = torch.full((1,), memory.length, dtype=torch.int64, device=device)
         previous = memory.previous_row()
         assert previous is not None
         self.previous_id, self.previous_c = (x.clone() for x in previous)
 
     def tensors(self) -> list[Tensor]:
         """All that a step changes, but for rows that the next one overwrites."""
-        return [self.count, self.previous_id, self.previous_c]
+        return [self.count, self.length, self.previous_id, self.previous_c]
 
     def append(self, token: Tensor, compressed_k: Tensor) -> None:
         """Put one row behind the others: token (1, 1), compressed_k (1, 1, R)."""
         previous = (self.previous_id, self.previous_c)
-        rows = rebuild_keys_values(self.model, token, compressed_k, previous, 0)
+        rows = rebuild_keys_values(self.model, token, compressed_k, previous, self.length)
         for (all_k, all_v), (k, v) in zip(self.pairs, rows, strict=True):
             all_k.index_copy_(1, self.count, k)
             all_v.index_copy_(1, self.count, v)
         self.previous_id.copy_(token)
         self.previous_c.copy_(compressed_k)
         self.count += 1
+        self.length += 1
 
-    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Tensor:
+    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: Tensor) -> Tensor:
         """Attention of q (1, H, 1, D) over document and rows."""
-        return merge_partials(self._partials(layer, index, q, q_start))[0].to(q.dtype)
+        return merge_partials(self._partials(layer, index, q))[0].to(q.dtype)
 
-    def _partials(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _partials(self, layer: GoldTimeMix, index: int, q: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if self.document is not None and self.document.expanded is not None:
             k, v = (layer.heads(x) for x in self.document.expanded[index])
-            yield gold_triton.attend(q, k, v, q_start, 0)
+            yield gold_triton.attend(q, k, v, BEHIND_ALL, 0)
         elif self.document is not None:
-            yield from gold_triton.attend_rebuilt(self.model, self.document, index, q, q_start)
+            yield from gold_triton.attend_rebuilt(self.model, self.document, index, q, BEHIND_ALL)
         k, v = (layer.heads(x) for x in self.pairs[index])
-        yield gold_triton.attend(q, k, v, q_start, self.start, self.count)
+        yield gold_triton.attend(q, k, v, BEHIND_ALL, self.start, self.count)
 
 
 class StaticDecoder:

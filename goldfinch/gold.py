@@ -66,13 +66,13 @@ class GoldTimeMix(nn.Module):
         self.rope = Rope(config.rope, config.head_dim) if config.rope else None
 
     def keys_values(
-        self, e_bar: Tensor, e_shift: Tensor, kappa: Tensor, kappa_shift: Tensor, start: int
+        self, e_bar: Tensor, e_shift: Tensor, kappa: Tensor, kappa_shift: Tensor, start: int | Tensor
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of this layer (paper eq. 18-20), keys already rotated.
 
         Args:
             e_bar, e_shift, kappa, kappa_shift: (B, T, C) and their token shifts.
-            start: absolute position of the first row.
+            start: absolute position of the first row, (1,) where a graph is to read it.
 
         Returns:
             K and V, (B, T, C).
@@ -233,7 +233,7 @@ def rebuild_keys_values(
     token_ids: Tensor,
     compressed_k: Tensor,
     previous: tuple[Tensor, Tensor] | None,
-    start: int,
+    start: int | Tensor,
     only: int | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of the GOLD layers for consecutive rows.
@@ -241,7 +241,7 @@ def rebuild_keys_values(
     Args:
         token_ids: (B, T); compressed_k: (B, T, R).
         previous: the row before them, as `GoldMemory.previous_row` gives it.
-        start: absolute position of the first row.
+        start: absolute position of the first row; a tensor (1,) where a captured graph is to read it.
         only: 0-based GOLD layer to rebuild, or None for all.
 
     Returns:
@@ -251,7 +251,7 @@ def rebuild_keys_values(
         token_ids = torch.cat([previous[0].expand(token_ids.shape[0], 1), token_ids], dim=1)
         compressed_k = torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1)
     layers = model.gold_layers if only is None else [model.gold_layers[only]]
-    if model.fused_backend(token_ids) == "native":
+    if not isinstance(start, Tensor) and model.fused_backend(token_ids) == "native":
         if only is None and token_ids.shape[1] - (previous is not None) == 1:
             return decode_native.rebuild_row(model, token_ids, compressed_k, start)
         return gold_native.keys_values(model, layers, token_ids, compressed_k, previous is not None, start)

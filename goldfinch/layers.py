@@ -78,15 +78,19 @@ class Rope(nn.Module):
         super().__init__()
         self.config, self.head_dim = config, head_dim
 
-    def rotation(self, start: int, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angles at positions start, start + 1, ..., (rows, D / 2) each, float64."""
+    def rotation(self, start: int | Tensor, rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the angles at positions start, start + 1, ..., (rows, D / 2) each, float64.
+
+        Args:
+            start: a number, or a tensor (1,) int64 that a captured graph reads anew at every replay.
+        """
         # Angles in float64: at position 100,000 a float32 product is off by more than the result's ulp.
         i = torch.arange(self.head_dim // 2, dtype=torch.float64, device=device)
         frequency = (self.config.base * self.config.rebase) ** (-2 * i / self.head_dim) / self.config.rescale
-        angle = torch.arange(start, start + rows, dtype=torch.float64, device=device)[:, None] * frequency
+        angle = (start + torch.arange(rows, dtype=torch.float64, device=device))[:, None] * frequency
         return angle.cos(), angle.sin()
 
-    def forward(self, x: Tensor, start: int) -> Tensor:
+    def forward(self, x: Tensor, start: int | Tensor) -> Tensor:
         """Rotate x (B, H, T, D) whose first row stands at absolute position `start`."""
         acc = torch.float64 if x.dtype == torch.float64 else torch.float32
         cos, sin = (a.to(acc) for a in self.rotation(start, x.shape[-2], x.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 import goldfinch
 from goldfinch import decode_graph, finch_triton, gold_triton
 from goldfinch.cache import numerics_of
+from goldfinch.config import RopeConfig
 from goldfinch.gold import GoldDocument, GoldMemory, expand_document
 from goldfinch.measure.conditions import kernel_backends
 from goldfinch.session import decode_one_token
@@ -120,10 +122,14 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("triton_backend")
+@pytest.mark.parametrize("rope", [None, RopeConfig()])
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
-def test_decoding_in_static_buffers(memory_bytes: int, tiny_model: Path) -> None:
+def test_decoding_in_static_buffers(memory_bytes: int, rope: RopeConfig | None, tiny_model: Path) -> None:
     """Step by step what decode_one_token gives; on a GPU as a graph, and its capture leaves no trace."""
-    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    weights = goldfinch.load_model(tiny_model)
+    model = goldfinch.LanguageModel(replace(weights.config, rope=rope))
+    model.load_state_dict(weights.state_dict())
+    model = model.to(DEVICE).requires_grad_(False)
     assert decode_graph.supports(model) is None
     ids = torch.randint(0, model.config.vocab_size, (1, 40), generator=torch.Generator().manual_seed(0))
     session = goldfinch.Session(model, goldfinch.prefill(model, ids), memory_bytes=memory_bytes)
