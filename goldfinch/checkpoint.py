@@ -83,11 +83,12 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
         raise ConfigError(f"the published configuration does not fit: {error}") from error
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` or `.pth` file by published key.
+def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` or `.pth` file by published key, put on a device one by one.
 
     Raises:
         FileNotFoundError: no such file.
+        torch.OutOfMemoryError: not enough memory on the device.
         CheckpointError: damaged, or a `.pth` that holds anything but tensors.
     """
     if not path.is_file():
@@ -96,9 +97,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return load_file(path, device=str(device))
         # weights_only: a .pth is a pickle, and a pickle can run code.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"cannot read the weights {path}: {reason}") from error

@@ -274,11 +274,12 @@ def load_model(
     device = torch.device(device)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
-    weights = read_weights(card.path / WEIGHTS_FILE)
     model = _empty_model(LanguageModel, card.config)
-    check_weights(weights, model.state_dict())
     try:
-        weights = {k: v.to(device=device, dtype=dtype or torch.float32) for k, v in weights.items()}
+        weights = read_weights(card.path / WEIGHTS_FILE, device)
+        check_weights(weights, model.state_dict())
+        for name in weights:  # one by one: weights of two precisions never stand in memory together
+            weights[name] = weights[name].to(dtype or torch.float32)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
     model.load_state_dict(weights, assign=True)
