@@ -23,12 +23,11 @@ from .documents import read_document
 from .exits import CommandError, describe, exit_code
 from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path
+from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
 from .writing import Job, check_not_parent, document_job, write
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from goldfinch.cache import DocumentCache
     from goldfinch.library import Library
     from goldfinch.model import LanguageModel
@@ -51,25 +50,6 @@ class Plan:
     force: bool
     many: bool
     batch_tokens: int | None = None
-
-
-@dataclass
-class Task:
-    """A document of the run.
-
-    Attributes:
-        source: where it is.
-        document: as read, when it was read ahead to be packed with others; else it is read in its turn.
-        path: its cache file, once that is decided.
-        tokens: of a document read ahead: ids (1, T) and the document's own range.
-        computed: its cache and the seconds of its share, when it was computed with others.
-    """
-
-    source: Source
-    document: Document | None = None
-    path: Path | None = None
-    tokens: tuple[Tensor, tuple[int, int]] | None = None
-    computed: tuple[DocumentCache, float] | None = None
 
 
 class Batch:
@@ -137,84 +117,40 @@ class Batch:
         return self._loaded
 
     def tasks(self) -> Iterator[Task]:
-        """The documents in order; with --batch-tokens the short ones among them are computed in packs."""
-        pack: list[Task] = []
-        room = self.plan.batch_tokens
-        for source in self.sources.documents:
-            if room is None or self._cannot_pack():
-                yield from self._computed(pack)
-                pack, room = [], None
-                yield Task(source)
-                continue
-            task = self._read_ahead(source)
-            tokens = 0 if task.tokens is None else task.tokens[0].shape[1]
-            if tokens > room:
-                yield from self._computed(pack)
-                pack, room = [], self.plan.batch_tokens or 0
-            pack.append(task)
-            room -= tokens
-        yield from self._computed(pack)
+        """The documents in order, some of them read ahead (`prefill_ahead`)."""
+        if self.plan.batch_tokens is not None and not self._can_pack():
+            return in_turn(self)
+        if self.plan.batch_tokens is not None:
+            return in_packs(self, self.plan.batch_tokens)
+        return in_turn(self)
 
-    def _cannot_pack(self) -> bool:
-        """Whether documents must be computed one by one here; says so once."""
+    def _can_pack(self) -> bool:
         from goldfinch.packing import packing_obstacle
 
-        if self._loaded is not None:
-            return False
         obstacle = packing_obstacle(self.model)
         if obstacle is not None:
             console.say(f"--batch-tokens has no effect here: {obstacle}")
-        return obstacle is not None
+        return obstacle is None
 
-    def _read_ahead(self, source: Source) -> Task:
-        """A task, with its tokens if the document is to be computed and short enough to be packed.
+    @property
+    def overlaps(self) -> bool:
+        """Whether tokenising the next documents costs the present one nothing: another device computes it."""
+        return self.plan.base is None and self._device != "cpu"
 
-        Whatever is wrong with the document is found, and said, when its turn comes.
-        """
-        from goldfinch import document_token_ids
-        from goldfinch.packing import most_packed_tokens
+    def output_path(self, document: Document, source: Source) -> Path:
+        """The cache file of a document; asked once for each, for no two of them may have the same."""
+        path = output_path(document, self.plan.output, self._taken, self.plan.many, source.folder)
+        self._taken.add(path)
+        return path
 
-        task = Task(source)
-        try:
-            document = read_document(source.name)
-            if self.plan.force:
-                is_fresh = False
-            elif self._library is not None:
-                is_fresh = self._library.find(document, self._card, FILE_DTYPES[self._dtype]).state == HIT
-            else:
-                task.path = self._output_path(document, source)
-                is_fresh = task.path.exists() and self._fresh(task.path, document) is not None
-            if not is_fresh:
-                token_ids, span = document_token_ids(self.model, document.text)
-                if token_ids.shape[1] <= min(most_packed_tokens(self.model), self.plan.batch_tokens or 0):
-                    task.document, task.tokens = document, (token_ids, span)
-        except Exception as error:
-            console.detail(f"{source.name}: not read ahead: {error}")
-        return task
-
-    def _computed(self, pack: list[Task]) -> list[Task]:
-        """The tasks of a pack with their caches; one by one in their turns when memory does not suffice for all."""
-        from goldfinch.errors import DeviceError
-        from goldfinch.packing import Unpacked, prefill_packed
-
-        together = [task for task in pack if task.tokens is not None]
-        if len(together) < 2:
-            return pack
-        units = []
-        for task in together:
-            assert task.document is not None
-            assert task.tokens is not None
-            units.append(Unpacked(*task.tokens, task.document.source))
-        started = time.perf_counter()
-        try:
-            caches = prefill_packed(self.model, units)
-        except DeviceError as error:
-            console.warn(f"{error}: the {len(units)} documents are computed one by one")
-            return pack
-        seconds = (time.perf_counter() - started) / sum(cache.length for cache in caches)
-        for task, cache in zip(together, caches, strict=True):
-            task.computed = cache, seconds * cache.length
-        return pack
+    def is_fresh(self, document: Document, path: Path | None) -> bool:
+        """Whether there is nothing to compute, the library deciding where no path is given."""
+        if self.plan.force:
+            return False
+        if path is None:
+            assert self._library is not None
+            return self._library.find(document, self._card, FILE_DTYPES[self._dtype]).state == HIT
+        return path.exists() and self._fresh(path, document) is not None
 
     def one(self, task: Task) -> dict[str, Any]:
         """Bring the cache of one document up to date; its report (docs/schemas/prefill.json)."""
@@ -234,14 +170,9 @@ class Batch:
     def _progress(self) -> Callable[[int, int], None] | None:
         return None if self._overall is None else self._overall.within
 
-    def _output_path(self, document: Document, source: Source) -> Path:
-        path = output_path(document, self.plan.output, self._taken, self.plan.many, source.folder)
-        self._taken.add(path)
-        return path
-
     def _into_file(self, document: Document, task: Task) -> dict[str, Any]:
         plan, parent = self.plan, self._parent
-        path = task.path or self._output_path(document, task.source)
+        path = task.path or self.output_path(document, task.source)
         check_folder(path)
         if parent is not None and parent.path is not None:
             check_not_parent(path, parent.path)
@@ -252,8 +183,9 @@ class Batch:
                     console.detail(f"{path}: fresh")
                     return fresh
                 check_replaceable(path, document.source, self._card.prefill_fingerprint)
-            if task.computed is not None and task.tokens is not None:
-                job = Job(document.label, *task.tokens, document.source, "none", computed=task.computed)
+            if task.tokens is not None:
+                checkpoints = plan.checkpoints if task.computed is None else "none"
+                job = Job(document.label, *task.tokens.result(), document.source, checkpoints, computed=task.computed)
             else:
                 job = document_job(document, self.model, plan.checkpoints, parent)
             return write(path, self.model, job, fresh=plan.force, progress=self._progress())

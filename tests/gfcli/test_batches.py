@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import goldfinch
+from gfcli import prefill_batch
 from gfcli.app import run
 from gfcli.gitignore import is_ignored, read_patterns
 from goldfinch import packing
@@ -339,6 +341,23 @@ def test_documents_are_not_packed_on_a_processor(tree: Path, capsys, monkeypatch
     assert run(["prefill", "docs/a.txt", "--batch-tokens", "0"]) == 2
     with pytest.raises(ValueError, match="one document at a time"):
         goldfinch.prefill_packed(goldfinch.load_model("tiny"), [])
+
+
+def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
+    """As for another device: the same caches, in the same order, and the same errors."""
+    for n in range(12):
+        (tree / f"docs/many{n:02}.txt").write_text(f"{n} {TEXT[: 100 * n + 50]}")
+    alone = statuses(capsys, "-r", "docs", "-o", "alone/")
+    monkeypatch.setattr(prefill_batch.Batch, "overlaps", True)
+    before = threading.active_count()
+    assert statuses(capsys, "-r", "docs", "docs/empty.txt", "-o", "ahead/", code=3) == alone | {
+        "docs/empty.txt": "failed"
+    }
+    assert list(statuses(capsys, "-r", "docs", "-o", "ahead/")) == list(alone)
+    assert threading.active_count() == before
+    assert below(tree / "ahead") == below(tree / "alone")
+    for name in below(tree / "alone"):
+        assert run(["diff", f"alone/{name}", f"ahead/{name}"]) == 0
 
 
 def test_no_color_and_quiet(tree: Path) -> None:
