@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -95,14 +96,12 @@ def prefill(
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
     plan = Plan(output, library, model, device, dtype, checkpoints, base, force, many, batch_tokens)
-    with Batch(plan, sources) as batch:
-        for task in batch.tasks():
-            try:
-                report = batch.one(task)
-            except Exception as error:
+    with Batch(plan, sources) as batch, closing(batch.reports()) as reports:
+        for source, report in reports:
+            if isinstance(report, Exception):
                 if not many and not jsonl:
-                    raise
-                row = batch.failed(task.source, error, say=not jsonl)
+                    raise report
+                row = batch.failed(source, report, say=not jsonl)
                 if jsonl:
                     print(json.dumps(row), flush=True)
                 continue

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path
 from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
-from .writing import Job, check_not_parent, document_job, write
+from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from goldfinch.model_directory import ModelCard
 
 MOST_FAILURES_SHOWN = 20
+# Computed caches that may wait to be written, and threads that write them: a disk that waits for itself takes several.
+UNWRITTEN = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,30 @@ class Plan:
     force: bool
     many: bool
     batch_tokens: int | None = None
+
+
+@dataclass
+class _Begun:
+    """A document that is computed, or was found fresh or failing, whose file may still be under way.
+
+    Attributes:
+        lock: of the file; held until it is written.
+        outcome: a report, an error, or the report to come.
+    """
+
+    source: Source
+    outcome: dict[str, Any] | Exception | Future[dict[str, Any]] = field(default_factory=dict)
+    lock: ExitStack = field(default_factory=ExitStack)
+    seconds: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return not isinstance(self.outcome, Future) or self.outcome.done()
+
+
+def _save(computed: Computed) -> dict[str, Any]:
+    with gfcache.lent_lock(computed.path):
+        return save(computed)
 
 
 class Batch:
@@ -152,43 +179,86 @@ class Batch:
             return self._library.find(document, self._card, FILE_DTYPES[self._dtype]).state == HIT
         return path.exists() and self._fresh(path, document) is not None
 
-    def one(self, task: Task) -> dict[str, Any]:
-        """Bring the cache of one document up to date; its report (docs/schemas/prefill.json)."""
-        source = task.source
+    def reports(self) -> Generator[tuple[Source, dict[str, Any] | Exception], None, None]:
+        """What became of each document, in order: its report (docs/schemas/prefill.json), or the error.
+
+        Where there are many, a file is written while the next documents are computed.
+        """
+        begun: deque[_Begun] = deque()
+        with ThreadPoolExecutor(UNWRITTEN) as writer:
+            try:
+                for task in self.tasks():
+                    begun.append(self._begin(task, writer))
+                    while begun and (len(begun) > UNWRITTEN or begun[0].is_done):
+                        yield self._end(begun.popleft())
+                while begun:
+                    yield self._end(begun.popleft())
+            finally:
+                writer.shutdown()  # what is computed gets written, whatever ends this run
+                for left in begun:
+                    left.lock.close()
+
+    def _begin(self, task: Task, writer: Executor) -> _Begun:
+        """Compute the cache of a document, or find that there is nothing to do."""
         if self._overall is not None:
-            self._overall.begin(source)
+            self._overall.begin(task.source)
         started = time.perf_counter()
-        document = task.document or read_document(source.name)
-        report = {"source": source.name}
-        report |= self._into_library(document, task) if self._library is not None else self._into_file(document, task)
+        begun = _Begun(task.source)
+        try:
+            document = task.document or read_document(task.source.name)
+            if self._library is not None:
+                begun.outcome = self._into_library(document, task)
+            else:
+                begun.outcome = self._into_file(document, task, begun.lock, writer)
+        except Exception as error:
+            begun.outcome = error
+        shared = task.computed[1] if task.computed is not None else 0.0
+        begun.seconds = shared + time.perf_counter() - started
+        return begun
+
+    def _end(self, begun: _Begun) -> tuple[Source, dict[str, Any] | Exception]:
+        """Wait until the file is written."""
+        started = time.perf_counter()
+        with begun.lock:
+            try:
+                report = begun.outcome.result() if isinstance(begun.outcome, Future) else begun.outcome
+            except Exception as error:
+                report = error
+        if isinstance(report, Exception):
+            return begun.source, report
+        if isinstance(begun.outcome, Future):
+            say_written(report)
         self._counts[report["status"]] += 1
         if report["status"] == "ok":
             self._tokens += int(report["tokens"])
-        shared = task.computed[1] if task.computed is not None else 0.0
-        return report | {"seconds": round(shared + time.perf_counter() - started, 4)}
+        seconds = begun.seconds + time.perf_counter() - started
+        return begun.source, {"source": begun.source.name} | report | {"seconds": round(seconds, 4)}
 
     def _progress(self) -> Callable[[int, int], None] | None:
         return None if self._overall is None else self._overall.within
 
-    def _into_file(self, document: Document, task: Task) -> dict[str, Any]:
+    def _into_file(
+        self, document: Document, task: Task, lock: ExitStack, writer: Executor
+    ) -> dict[str, Any] | Future[dict[str, Any]]:
         plan, parent = self.plan, self._parent
         path = task.path or self.output_path(document, task.source)
         check_folder(path)
         if parent is not None and parent.path is not None:
             check_not_parent(path, parent.path)
-        with gfcache.output_lock(path):
-            if not plan.force and path.exists():
-                fresh = self._fresh(path, document)
-                if fresh is not None:
-                    console.detail(f"{path}: fresh")
-                    return fresh
-                check_replaceable(path, document.source, self._card.prefill_fingerprint)
-            if task.tokens is not None:
-                checkpoints = plan.checkpoints if task.computed is None else "none"
-                job = Job(document.label, *task.tokens.result(), document.source, checkpoints, computed=task.computed)
-            else:
-                job = document_job(document, self.model, plan.checkpoints, parent)
-            return write(path, self.model, job, fresh=plan.force, progress=self._progress())
+        lock.enter_context(gfcache.output_lock(path))
+        if not plan.force and path.exists():
+            fresh = self._fresh(path, document)
+            if fresh is not None:
+                console.detail(f"{path}: fresh")
+                return fresh
+            check_replaceable(path, document.source, self._card.prefill_fingerprint)
+        if task.tokens is not None:
+            checkpoints = plan.checkpoints if task.computed is None else "none"
+            job = Job(document.label, *task.tokens.result(), document.source, checkpoints, computed=task.computed)
+        else:
+            job = document_job(document, self.model, plan.checkpoints, parent)
+        computed = compute(path, self.model, job, fresh=plan.force, progress=self._progress())
+        return writer.submit(_save, computed)
 
     def _fresh(self, path: Path, document: Document) -> dict[str, Any] | None:
         """The report of a cache that is what this run would make, None when it is not."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from goldfinch.cache import DocumentCache
+    from goldfinch.journal import Journal
+    from goldfinch.making import Made
     from goldfinch.model import LanguageModel
 
 
@@ -70,25 +72,39 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
     return Job(document.label, token_ids, span, document.source, checkpoints, bases, parent)
 
 
-def write(
+@dataclass
+class Computed:
+    """A cache that is still to be written.
+
+    Attributes:
+        path: where.
+        made: the cache, and what of it was taken over.
+        parent: (base cache file, tokens of it) that the file will refer to, or None.
+        seconds: that it took.
+    """
+
+    path: Path
+    made: Made
+    parent: tuple[Path, int] | None
+    journal: Journal
+    seconds: float
+
+
+def compute(
     path: Path,
     model: LanguageModel,
     job: Job,
     *,
     fresh: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Compute the job and write the cache, from what its bases, the file at `path` or an interrupted run allow.
+) -> Computed:
+    """Compute the job from what its bases, the file at `path` or an interrupted run allow.
 
     The caller holds the lock of `path`.
 
     Args:
         fresh: compute everything.
         progress: called with (tokens done, T) in place of a bar for this document.
-
-    Returns:
-        status, output, tokens, tokens_reused, first_changed_token (against the cache that it went on from; None when
-        all of that is shared), checkpoint_bytes, bytes, tok_s (docs/schemas/prefill.json).
     """
     from goldfinch.journal import Journal
     from goldfinch.making import Made, make_cache
@@ -101,46 +117,64 @@ def write(
     journal = Journal(path, journal_seconds())
     parent = _parent(job, model)
     if job.computed is not None:
-        cache, elapsed = job.computed
-        made = Made(cache, 0, None)
-    else:
-        with console.progress(job.label) if progress is None else nullcontext(progress) as told:
-            made = make_cache(
-                model,
-                job.token_ids,
-                path,
-                document_range=job.document_range,
-                source=job.source,
-                checkpoints=job.checkpoints,
-                bases=job.bases,
-                journal=journal,
-                fresh=fresh,
-                progress=told,
-            )
-        elapsed = time.perf_counter() - started
-    cache, reused, changed = made.cache, made.tokens_reused, made.first_changed_token
-    header = cache.save(path, parent=parent)
-    journal.remove()
-    size = path.stat().st_size
-    cost = sum(s.stored_bytes for s in header.sections if s.position not in (None, tokens))
-    remarks = [f"{tokens:,} tokens"]
-    if changed is not None and reused:
-        remarks.append(f"changed from token {changed:,} on, {reused:,} of them taken over")
-    elif reused:
-        remarks.append(f"{reused:,} of them taken over")
-    remarks.append(show_bytes(size) + (f" ({show_bytes(cost)} of it checkpoints)" if cost else ""))
-    remarks.append(f"{tokens / elapsed:,.0f} tok/s")
-    console.say(f"{path}: {', '.join(remarks)}")
+        return Computed(path, Made(job.computed[0], 0, None), parent, journal, job.computed[1])
+    with console.progress(job.label) if progress is None else nullcontext(progress) as told:
+        made = make_cache(
+            model,
+            job.token_ids,
+            path,
+            document_range=job.document_range,
+            source=job.source,
+            checkpoints=job.checkpoints,
+            bases=job.bases,
+            journal=journal,
+            fresh=fresh,
+            progress=told,
+        )
+    return Computed(path, made, parent, journal, time.perf_counter() - started)
+
+
+def save(computed: Computed) -> dict[str, Any]:
+    """Write the file; its report. Says nothing, and may run in another thread under a lent lock.
+
+    Returns:
+        status, output, tokens, tokens_reused, first_changed_token (against the cache that it went on from; None when
+        all of that is shared), checkpoint_bytes, bytes, tok_s (docs/schemas/prefill.json).
+    """
+    path, made = computed.path, computed.made
+    tokens = made.cache.length
+    header = made.cache.save(path, parent=computed.parent)
+    computed.journal.remove()
     return {
         "status": "ok",
         "output": str(path),
         "tokens": tokens,
-        "tokens_reused": reused,
-        "first_changed_token": changed,
-        "checkpoint_bytes": cost,
-        "bytes": size,
-        "tok_s": round(tokens / elapsed, 1),
+        "tokens_reused": made.tokens_reused,
+        "first_changed_token": made.first_changed_token,
+        "checkpoint_bytes": sum(s.stored_bytes for s in header.sections if s.position not in (None, tokens)),
+        "bytes": path.stat().st_size,
+        "tok_s": round(tokens / computed.seconds, 1),
     }
+
+
+def say_written(report: dict[str, Any]) -> None:
+    """One line about a written cache."""
+    remarks, cost = [f"{report['tokens']:,} tokens"], report["checkpoint_bytes"]
+    reused, changed = report["tokens_reused"], report["first_changed_token"]
+    if changed is not None and reused:
+        remarks.append(f"changed from token {changed:,} on, {reused:,} of them taken over")
+    elif reused:
+        remarks.append(f"{reused:,} of them taken over")
+    remarks.append(show_bytes(report["bytes"]) + (f" ({show_bytes(cost)} of it checkpoints)" if cost else ""))
+    remarks.append(f"{report['tok_s']:,.0f} tok/s")
+    console.say(f"{report['output']}: {', '.join(remarks)}")
+
+
+def write(path: Path, model: LanguageModel, job: Job) -> dict[str, Any]:
+    """Compute, save and say so; arguments as of `compute`, the report of `save`."""
+    report = save(compute(path, model, job))
+    say_written(report)
+    return report
 
 
 def _parent(job: Job, model: LanguageModel) -> tuple[Path, int] | None:

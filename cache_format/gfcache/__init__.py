@@ -14,7 +14,7 @@ from .errors import (
 from .export import copy_cache, export_safetensors
 from .header import Header, Section, expected_shape
 from .index import Entry, header_identity, identity_key
-from .locks import output_lock
+from .locks import lent_lock, output_lock
 from .parents import flatten_cache, open_parent, parent_reference, verify_cache, whole_array
 from .reader import CacheFile, read_cache
 from .store import NoRoom, Removal, Store
@@ -48,6 +48,7 @@ __all__ = [
     "header_identity",
     "identity_key",
     "inspect_cache",
+    "lent_lock",
     "open_parent",
     "output_lock",
     "parent_reference",

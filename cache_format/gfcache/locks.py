@@ -51,6 +51,17 @@ def output_lock(path: Path | str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def lent_lock(path: Path | str) -> Iterator[None]:
+    """Write `path` in this thread under the lock that another thread of this process holds until this one is done."""
+    key = (os.path.realpath(lock_path(Path(path))), threading.get_ident())
+    _held.add(key)
+    try:
+        yield
+    finally:
+        _held.discard(key)
+
+
 def _acquire(path: Path, name: Path) -> int:
     while True:
         try:

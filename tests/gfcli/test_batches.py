@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -358,6 +360,38 @@ def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
     assert below(tree / "ahead") == below(tree / "alone")
     for name in below(tree / "alone"):
         assert run(["diff", f"alone/{name}", f"ahead/{name}"]) == 0
+
+
+def test_files_are_written_while_the_next_is_computed(tree: Path, capsys, monkeypatch) -> None:
+    """Under the lock that was taken before computing; a file that cannot be written fails alone."""
+    second_begun, real_compute, real_save, locked = threading.Event(), prefill_batch.compute, prefill_batch.save, []
+
+    def compute(path: Path, *rest, **options):  # type: ignore[no-untyped-def]
+        if path.name == "b.gfc":
+            second_begun.set()
+        return real_compute(path, *rest, **options)
+
+    def try_lock(path: Path) -> None:
+        with contextlib.suppress(gfcache.CacheLocked), gfcache.output_lock(path):
+            return
+        locked.append(path.name)
+
+    def save(computed):  # type: ignore[no-untyped-def]
+        if computed.path.name == "a.gfc":
+            assert second_begun.wait(30)
+            other = threading.Thread(target=try_lock, args=(computed.path,))
+            other.start()
+            other.join()
+        if computed.path.name == "c.gfc":
+            raise gfcache.CacheWriteError(computed.path, OSError(errno.ENOSPC, "No space left on device"))
+        return real_save(computed)
+
+    monkeypatch.setattr(prefill_batch, "compute", compute)
+    monkeypatch.setattr(prefill_batch, "save", save)
+    found = statuses(capsys, "docs/a.txt", "docs/sub/c.txt", "docs/b.md", "-o", "out/", code=3)
+    assert list(found.items()) == [("docs/a.txt", "ok"), ("docs/sub/c.txt", "failed"), ("docs/b.md", "ok")]
+    assert locked == ["a.gfc"]
+    assert below(tree / "out") == {"a.gfc", "b.gfc"}
 
 
 def test_no_color_and_quiet(tree: Path) -> None:
