@@ -83,8 +83,12 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
         raise ConfigError(f"the published configuration does not fit: {error}") from error
 
 
-def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` or `.pth` file by published key, put on a device one by one.
+def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` or `.pth` file by published key.
+
+    Args:
+        device, dtype: where and as what they are wanted; each tensor is converted as it is read, so that no two copies
+            of all weights stand in memory together. As stored when dtype is None.
 
     Raises:
         FileNotFoundError: no such file.
@@ -95,11 +99,13 @@ def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
         raise FileNotFoundError(2, "weights file does not exist", str(path))
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors import safe_open
 
-            return load_file(path, device=str(device))
+            with safe_open(path, "pt", device=str(device)) as file:
+                names = file.keys()
+                return {name: file.get_tensor(name).to(dtype) for name in names}
         # weights_only: a .pth is a pickle, and a pickle can run code.
-        loaded = torch.load(path, map_location=device, weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -109,6 +115,8 @@ def read_weights(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
         raise CheckpointError(f"cannot read the weights {path}: {error}") from error
     if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
         raise CheckpointError(f"{path} is not a dictionary of tensors")
+    for name in loaded:
+        loaded[name] = loaded[name].to(device, dtype)
     return loaded
 
 

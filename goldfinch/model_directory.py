@@ -276,10 +276,8 @@ def load_model(
         raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
     model = _empty_model(LanguageModel, card.config)
     try:
-        weights = read_weights(card.path / WEIGHTS_FILE, device)
+        weights = read_weights(card.path / WEIGHTS_FILE, device, dtype or torch.float32)
         check_weights(weights, model.state_dict())
-        for name in weights:  # one by one: weights of two precisions never stand in memory together
-            weights[name] = weights[name].to(dtype or torch.float32)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
     model.load_state_dict(weights, assign=True)
