@@ -60,7 +60,7 @@ def _opened(cache: str, header: gfcache.Header, loaded: LanguageModel, strict: b
     opened = open_cache(cache, loaded)
     if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
         console.warn("this model shares only the prefill layers with the one that wrote the cache")
-    difference = numerics_difference(opened.numerics, loaded)
+    difference = numerics_difference(opened.numerics, loaded, packing=False)
     if difference is not None:
         field, found, expected = difference
         if strict:

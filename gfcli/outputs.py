@@ -22,6 +22,7 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
     When that name belongs to another document, in this call or on disk, the whole name is kept: `doc.md.gfc`.
 
     Args:
+        taken: real paths (links resolved) of other outputs of this call.
         many: one output file will not do.
         mirrored: folder below an output folder, made when it is not there.
 
@@ -39,15 +40,20 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
     if output is not None and mirrored != ".":
         folder.mkdir(parents=True, exist_ok=True)
     short = folder / (document.path.stem + SUFFIX)
-    if short in taken or (short.exists() and not is_same_source(short, document.source)):
+    if real(short) in taken or (short.exists() and not is_same_source(short, document.source)):
         long = folder / (document.path.name + SUFFIX)
-        if long in taken:
+        if real(long) in taken:
             raise CommandError(
                 f"{document.label}: {long} is already the output of another document of this call",
                 hint="pre-fill documents of one name into different folders",
             )
         return long
     return short
+
+
+def real(path: Path) -> Path:
+    """The path with links resolved, whether it exists or not: two names of one file are one output."""
+    return Path(os.path.realpath(path))
 
 
 def is_same_source(path: Path, source: dict[str, Any]) -> bool:

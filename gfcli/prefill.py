@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .console import console
-from .exits import SOME_FAILED, exit_code
+from .exits import SOME_FAILED
 from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
 from .prefill_batch import Batch, Plan
 from .sources import find_sources
@@ -107,4 +107,4 @@ def prefill(
                 continue
             print(json.dumps(report) if jsonl else report["output"], flush=True)
     if batch.failures:
-        raise typer.Exit(SOME_FAILED if many else exit_code(batch.failures[0][1]))
+        raise typer.Exit(SOME_FAILED if many else batch.failures[0][1])

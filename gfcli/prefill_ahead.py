@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from goldfinch.documents import Document
 
 from .console import console
 from .documents import read_document
+from .exits import describe
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 # Documents tokenised ahead, and the threads that do it (the tokenizer lets go of the interpreter).
 AHEAD = 8
 THREADS = 4
-# Most characters of documents held while a pack fills up.
+# Most characters of documents held while a pack fills up, and most documents in it, fresh ones included.
 HELD_CHARACTERS = 1 << 26
+LONGEST_PACK = 1024
 
 
 @dataclass
@@ -59,13 +62,13 @@ class Task:
         return self.tokens.result()[0].shape[1]
 
 
-def in_turn(batch: Batch) -> Iterator[Task]:
+def in_turn(batch: Batch) -> Generator[Task, None, None]:
     """The documents one by one; on another device than the CPU the next ones are tokenised meanwhile."""
     if not batch.overlaps:
         yield from (Task(source) for source in batch.sources.documents)
         return
     waiting: deque[Task] = deque()
-    with ThreadPoolExecutor(THREADS) as threads:
+    with _threads(THREADS) as threads:
         for source in batch.sources.documents:
             waiting.append(_read(batch, source, threads))
             if len(waiting) > AHEAD:
@@ -73,26 +76,45 @@ def in_turn(batch: Batch) -> Iterator[Task]:
         yield from waiting
 
 
-def in_packs(batch: Batch, most_tokens: int) -> Iterator[Task]:
+@contextmanager
+def _threads(count: int) -> Iterator[Executor]:
+    """Threads whose waiting work is dropped when the run ends early."""
+    threads = ThreadPoolExecutor(count)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def in_packs(batch: Batch, most_tokens: int) -> Generator[Task, None, None]:
     """The documents in order, the short ones among them computed together, up to `most_tokens` at a time."""
     from goldfinch.packing import most_packed_tokens
 
-    longest = min(most_tokens, most_packed_tokens(batch.model))
     pack: list[Task] = []
-    tokens = held = 0
-    for task in in_turn(batch) if batch.overlaps else _read_all(batch):
-        count = task.count if task.count <= longest else 0
-        characters = 0 if task.document is None else len(task.document.text)
-        if tokens + count > most_tokens or held + characters > HELD_CHARACTERS:
-            yield from _computed(batch, pack, longest)
-            pack, tokens, held = [], 0, 0
-        pack.append(task)
-        tokens, held = tokens + count, held + characters
-    yield from _computed(batch, pack, longest)
+    longest = tokens = held = 0
+    with closing(in_turn(batch) if batch.overlaps else _read_all(batch)) as read:
+        for task in read:
+            if task.tokens is None and not pack:  # nothing to compute, nothing to wait for
+                yield task
+                continue
+            if task.tokens is not None and longest == 0:
+                if not batch.can_pack():
+                    yield task
+                    yield from (replace(left, tokens=None) for left in read)
+                    return
+                longest = min(most_tokens, most_packed_tokens(batch.model))
+            count = task.count if task.count <= longest else 0
+            characters = 0 if task.document is None else len(task.document.text)
+            if tokens + count > most_tokens or held + characters > HELD_CHARACTERS or len(pack) == LONGEST_PACK:
+                yield from _computed(batch, pack, longest)
+                pack, tokens, held = [], 0, 0
+            pack.append(task)
+            tokens, held = tokens + count, held + characters
+        yield from _computed(batch, pack, longest)
 
 
-def _read_all(batch: Batch) -> Iterator[Task]:
-    with ThreadPoolExecutor(1) as thread:
+def _read_all(batch: Batch) -> Generator[Task, None, None]:
+    with _threads(1) as thread:
         for source in batch.sources.documents:
             yield _read(batch, source, thread)
 
@@ -106,12 +128,12 @@ def _read(batch: Batch, source: Source, threads: Executor) -> Task:
 
     task = Task(source)
     try:
-        document = read_document(source.name)
+        # Kept whatever follows: standard input cannot be read again.
+        task.document = document = read_document(source.name)
         if not batch.plan.library:
             task.path = batch.output_path(document, source)
         if not batch.is_fresh(document, task.path):
             task.tokens = threads.submit(document_token_ids, batch.model, document.text)
-            task.document = document
     except Exception as error:
         console.detail(f"{source.name}: not read ahead: {error}")
     return task
@@ -119,7 +141,6 @@ def _read(batch: Batch, source: Source, threads: Executor) -> Task:
 
 def _computed(batch: Batch, pack: list[Task], longest: int) -> list[Task]:
     """The tasks of a pack with their caches; one by one in their turns when memory does not suffice for all."""
-    from goldfinch.errors import DeviceError
     from goldfinch.packing import Unpacked, prefill_packed
 
     together = [task for task in pack if 0 < task.count <= longest]
@@ -133,8 +154,8 @@ def _computed(batch: Batch, pack: list[Task], longest: int) -> list[Task]:
     started = time.perf_counter()
     try:
         caches = prefill_packed(batch.model, units)
-    except DeviceError as error:
-        console.warn(f"{error}: the {len(units)} documents are computed one by one")
+    except Exception as error:  # whatever it is, a document that has the fault fails alone in its turn
+        console.warn(f"{describe(error)[0]}: the {len(units)} documents are computed one by one")
         return pack
     seconds = (time.perf_counter() - started) / sum(cache.length for cache in caches)
     for task, cache in zip(together, caches, strict=True):

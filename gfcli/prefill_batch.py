@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from .console import console
 from .documents import read_document
 from .exits import CommandError, describe, exit_code
 from .options import FILE_DTYPES, load, numerics
-from .outputs import check_folder, check_replaceable, output_path
+from .outputs import check_folder, check_replaceable, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
 from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 MOST_FAILURES_SHOWN = 20
 # Computed caches that may wait to be written, and threads that write them: a disk that waits for itself takes several.
 UNWRITTEN = 4
+# A document that took longer is written before the next one is begun: nothing is gained, and its report would wait.
+DEFER_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,11 @@ class _Begun:
     """A document that is computed, or was found fresh or failing, whose file may still be under way.
 
     Attributes:
-        lock: of the file; held until it is written.
         outcome: a report, an error, or the report to come.
     """
 
     source: Source
     outcome: dict[str, Any] | Exception | Future[dict[str, Any]] = field(default_factory=dict)
-    lock: ExitStack = field(default_factory=ExitStack)
     seconds: float = 0.0
 
     @property
@@ -74,8 +75,9 @@ class _Begun:
         return not isinstance(self.outcome, Future) or self.outcome.done()
 
 
-def _save(computed: Computed) -> dict[str, Any]:
-    with gfcache.lent_lock(computed.path):
+def _save(computed: Computed, lock: ExitStack) -> dict[str, Any]:
+    """Write the file and give up its lock, in a writer's thread."""
+    with lock, gfcache.lent_lock(computed.path):
         return save(computed)
 
 
@@ -87,7 +89,7 @@ class Batch:
         sources: the documents.
 
     Attributes:
-        failures: (name, error) pairs.
+        failures: (name, exit code) pairs.
     """
 
     def __init__(self, plan: Plan, sources: Sources) -> None:
@@ -98,7 +100,7 @@ class Batch:
         if plan.batch_tokens is not None and plan.base is not None:
             raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
         self.plan, self.sources = plan, sources
-        self.failures: list[tuple[str, BaseException]] = []
+        self.failures: list[tuple[str, int]] = []
         self._counts: Counter[str] = Counter()
         self._tokens = 0
         self._taken: set[Path] = set()
@@ -118,6 +120,9 @@ class Batch:
 
             self._card = find_model(plan.model or settings.value("model"))
             self._device, self._dtype = numerics(plan.device, plan.dtype)
+        from goldfinch.prefilling import plan_checkpoints
+
+        plan_checkpoints(self._card.config, 1, plan.checkpoints)  # refuses what is not one
         self._overall = BatchProgress(sources) if plan.many else None
 
     def __enter__(self) -> Batch:
@@ -143,15 +148,12 @@ class Batch:
             self._loaded = load(str(self._card.path), self._device, self._dtype)
         return self._loaded
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Generator[Task, None, None]:
         """The documents in order, some of them read ahead (`prefill_ahead`)."""
-        if self.plan.batch_tokens is not None and not self._can_pack():
-            return in_turn(self)
-        if self.plan.batch_tokens is not None:
-            return in_packs(self, self.plan.batch_tokens)
-        return in_turn(self)
+        return in_turn(self) if self.plan.batch_tokens is None else in_packs(self, self.plan.batch_tokens)
 
-    def _can_pack(self) -> bool:
+    def can_pack(self) -> bool:
+        """Whether documents can be computed together here; says so when they cannot."""
         from goldfinch.packing import packing_obstacle
 
         obstacle = packing_obstacle(self.model)
@@ -167,7 +169,7 @@ class Batch:
     def output_path(self, document: Document, source: Source) -> Path:
         """The cache file of a document; asked once for each, for no two of them may have the same."""
         path = output_path(document, self.plan.output, self._taken, self.plan.many, source.folder)
-        self._taken.add(path)
+        self._taken.add(real(path))
         return path
 
     def is_fresh(self, document: Document, path: Path | None) -> bool:
@@ -185,18 +187,15 @@ class Batch:
         Where there are many, a file is written while the next documents are computed.
         """
         begun: deque[_Begun] = deque()
-        with ThreadPoolExecutor(UNWRITTEN) as writer:
-            try:
-                for task in self.tasks():
-                    begun.append(self._begin(task, writer))
-                    while begun and (len(begun) > UNWRITTEN or begun[0].is_done):
-                        yield self._end(begun.popleft())
-                while begun:
+        # Leaving the executor waits: what is computed gets written, whatever ends this run.
+        with ThreadPoolExecutor(UNWRITTEN) as writer, closing(self.tasks()) as tasks:
+            for task in tasks:
+                begun.append(self._begin(task, writer))
+                at_once = begun[-1].seconds > DEFER_S
+                while begun and (at_once or len(begun) > UNWRITTEN or begun[0].is_done):
                     yield self._end(begun.popleft())
-            finally:
-                writer.shutdown()  # what is computed gets written, whatever ends this run
-                for left in begun:
-                    left.lock.close()
+            while begun:
+                yield self._end(begun.popleft())
 
     def _begin(self, task: Task, writer: Executor) -> _Begun:
         """Compute the cache of a document, or find that there is nothing to do."""
@@ -209,7 +208,7 @@ class Batch:
             if self._library is not None:
                 begun.outcome = self._into_library(document, task)
             else:
-                begun.outcome = self._into_file(document, task, begun.lock, writer)
+                begun.outcome = self._into_file(document, task, writer)
         except Exception as error:
             begun.outcome = error
         shared = task.computed[1] if task.computed is not None else 0.0
@@ -219,11 +218,10 @@ class Batch:
     def _end(self, begun: _Begun) -> tuple[Source, dict[str, Any] | Exception]:
         """Wait until the file is written."""
         started = time.perf_counter()
-        with begun.lock:
-            try:
-                report = begun.outcome.result() if isinstance(begun.outcome, Future) else begun.outcome
-            except Exception as error:
-                report = error
+        try:
+            report = begun.outcome.result() if isinstance(begun.outcome, Future) else begun.outcome
+        except Exception as error:
+            report = error
         if isinstance(report, Exception):
             return begun.source, report
         if isinstance(begun.outcome, Future):
@@ -237,28 +235,28 @@ class Batch:
     def _progress(self) -> Callable[[int, int], None] | None:
         return None if self._overall is None else self._overall.within
 
-    def _into_file(
-        self, document: Document, task: Task, lock: ExitStack, writer: Executor
-    ) -> dict[str, Any] | Future[dict[str, Any]]:
+    def _into_file(self, document: Document, task: Task, writer: Executor) -> dict[str, Any] | Future[dict[str, Any]]:
         plan, parent = self.plan, self._parent
         path = task.path or self.output_path(document, task.source)
         check_folder(path)
         if parent is not None and parent.path is not None:
             check_not_parent(path, parent.path)
-        lock.enter_context(gfcache.output_lock(path))
-        if not plan.force and path.exists():
-            fresh = self._fresh(path, document)
-            if fresh is not None:
-                console.detail(f"{path}: fresh")
-                return fresh
-            check_replaceable(path, document.source, self._card.prefill_fingerprint)
-        if task.tokens is not None:
-            checkpoints = plan.checkpoints if task.computed is None else "none"
-            job = Job(document.label, *task.tokens.result(), document.source, checkpoints, computed=task.computed)
-        else:
-            job = document_job(document, self.model, plan.checkpoints, parent)
-        computed = compute(path, self.model, job, fresh=plan.force, progress=self._progress())
-        return writer.submit(_save, computed)
+        with ExitStack() as lock:
+            lock.enter_context(gfcache.output_lock(path))
+            if not plan.force and path.exists():
+                fresh = self._fresh(path, document)
+                if fresh is not None:
+                    console.detail(f"{path}: fresh")
+                    return fresh
+                check_replaceable(path, document.source, self._card.prefill_fingerprint)
+            if task.tokens is not None:
+                checkpoints = plan.checkpoints if task.computed is None else "none"
+                tokens = task.tokens.result()
+                job = Job(document.label, *tokens, document.source, checkpoints, computed=task.computed)
+            else:
+                job = document_job(document, self.model, plan.checkpoints, parent)
+            computed = compute(path, self.model, job, fresh=plan.force, progress=self._progress())
+            return writer.submit(_save, computed, lock.pop_all())
 
     def _fresh(self, path: Path, document: Document) -> dict[str, Any] | None:
         """The report of a cache that is what this run would make, None when it is not."""
@@ -313,6 +311,7 @@ class Batch:
         kept = self._library.get(
             self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force,
             computed=None if task.computed is None else task.computed[0],
+            tokens=None if task.tokens is None else task.tokens.result(),
         )  # fmt: skip
         if kept.path is None:
             assert kept.obstacle is not None
@@ -325,12 +324,17 @@ class Batch:
 
     def failed(self, source: Source, error: Exception, *, say: bool) -> dict[str, Any]:
         """Note a failure and go on; its report."""
-        self.failures.append((source.name, error))
+        code = exit_code(error)
+        self.failures.append((source.name, code))
         message, hint = describe(error)
         if say:
             named = source.name in message
             console.error(error if named else CommandError(f"{source.name}: {message}", hint=hint))
-        return {"source": source.name, "status": "failed", "error": {"code": exit_code(error), "message": message}}
+        cause: BaseException | None = error
+        while cause is not None:  # frames would keep what they hold, caches for instance, for the rest of the run
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__
+        return {"source": source.name, "status": "failed", "error": {"code": code, "message": message}}
 
     def _summary(self) -> None:
         elapsed = time.perf_counter() - self._started
@@ -343,7 +347,7 @@ class Batch:
             parts.append(f"{len(self.failures)} of {len(self.sources.documents)} documents failed")
         rate = f", {self._tokens / elapsed:,.0f} tok/s" if self._tokens else ""
         console.say(f"{', '.join(parts)}; {self._tokens:,} tokens in {elapsed:,.1f} s{rate}")
-        for name, error in self.failures[:MOST_FAILURES_SHOWN]:
-            console.say(f"  failed: {name} (exit {exit_code(error)})")
+        for name, code in self.failures[:MOST_FAILURES_SHOWN]:
+            console.say(f"  failed: {name} (exit {code})")
         if len(self.failures) > MOST_FAILURES_SHOWN:
             console.say(f"  and {len(self.failures) - MOST_FAILURES_SHOWN} more")

@@ -93,7 +93,11 @@ class DocumentCache:
             first = parent[1]
             with gfcache.read_cache(parent[0]) as base:
                 header = replace(header, parent=gfcache.parent_reference(base, first, Path(path)))
-        header = gfcache.write_cache(path, header, pack(self, config, first))
+        try:
+            sections = pack(self, config, first)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
+        header = gfcache.write_cache(path, header, sections)
         self.path = Path(path)
         return header
 
@@ -151,11 +155,25 @@ def numerics_of(model: LanguageModel) -> dict[str, Any]:
     }
 
 
-def numerics_difference(numerics: dict[str, Any], model: LanguageModel) -> tuple[str, str, str] | None:
-    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does."""
+# What follows the backend in the numerics of a cache that was computed together with others: products of other shapes
+# round otherwise (`packing`).
+PACKED = " packed"
+
+
+def numerics_difference(
+    numerics: dict[str, Any], model: LanguageModel, *, packing: bool = True
+) -> tuple[str, str, str] | None:
+    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does.
+
+    Args:
+        packing: count being packed with other documents as a difference.
+    """
     own = numerics_of(model)
     for name in ("device", "compute_dtype", "backend", "threads"):
-        if numerics.get(name) != own[name]:
+        found = numerics.get(name)
+        if name == "backend" and not packing:
+            found = str(found).removesuffix(PACKED)
+        if found != own[name]:
             return name, str(numerics.get(name)), str(own[name])
     return None
 

@@ -127,6 +127,7 @@ class Library:
         waiting: Callable[[], None] | None = None,
         fresh: bool = False,
         computed: DocumentCache | None = None,
+        tokens: tuple[Tensor, tuple[int, int]] | None = None,
     ) -> Kept:
         """The cache of a document: from the store, brought up to date, or computed and stored.
 
@@ -138,6 +139,7 @@ class Library:
             waiting: called once when another process is computing the same document.
             fresh: compute it whatever is there.
             computed: the cache of this document as it is now, to store in place of computing it (`packing`).
+            tokens: what `document_token_ids` gives for it, where that is known.
 
         Raises:
             the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
@@ -164,7 +166,7 @@ class Library:
                 kept = self._open(found.path, model)
                 if kept is not None:
                     return kept
-            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed)
+            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed, tokens)
 
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged: then it is made again."""
@@ -205,12 +207,13 @@ class Library:
         obstacle: gfcache.CacheFormatError | None,
         fresh: bool,
         ready: DocumentCache | None,
+        known: tuple[Tensor, tuple[int, int]] | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from .making import Made, make_cache
         from .prefilling import block_tokens_of, document_token_ids, library_checkpoints, plan_checkpoints
 
-        token_ids, span = document_token_ids(model, document.text)
+        token_ids, span = known or document_token_ids(model, document.text)
         tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
         block = block_tokens_of(model)
         if checkpoints is None:

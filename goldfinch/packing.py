@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from . import finch_triton
-from .cache import DocumentCache, identity_of, numerics_of
+from .cache import PACKED, DocumentCache, identity_of, numerics_of
 from .errors import DeviceError, EmptyInput
 from .model import LanguageModel
 from .prefilling import block_tokens_by
 from .state import LayerState
 
-# The backend that the numerics of a packed cache name: products of other shapes round otherwise.
-BACKEND = "triton packed"
+# The backend that the numerics of a packed cache name.
+BACKEND = "triton" + PACKED
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -318,6 +319,9 @@ def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -
     assert set(again.values()) == {"fresh", "failed"}
     assert not packs
     assert run(["verify", "--replay", "100%", "packed/0.gfc"]) == 0  # knows that these values round otherwise
+    capsys.readouterr()
+    assert run(["ask", "--strict", "--cache", "packed/0.gfc", "-n", "2", "What?"]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_packed_documents_into_the_library(small_documents: Path, capsys, monkeypatch) -> None:
@@ -325,13 +329,15 @@ def test_packed_documents_into_the_library(small_documents: Path, capsys, monkey
     assert set(statuses(capsys, "small/0.txt", "small/1.txt", "--library", "--batch-tokens", "500").values()) == {"ok"}
     assert run(["ask", "small/1.txt", "--require-cached", "-n", "2", "What?"]) == 0
 
-    def full(*_: object) -> None:
-        raise DeviceError("not enough memory")
+    for error in (DeviceError("not enough memory"), RuntimeError("the compiler failed")):
 
-    monkeypatch.setattr(packing, "prefill_packed", full)
-    arguments = ["small/0.txt", "small/1.txt", "--library", "--force", "--batch-tokens", "500"]
-    assert run(["prefill", *arguments]) == 0
-    assert "one by one" in capsys.readouterr().err
+        def fails(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(packing, "prefill_packed", fails)
+        arguments = ["small/0.txt", "small/1.txt", "--library", "--force", "--batch-tokens", "500"]
+        assert run(["prefill", *arguments]) == 0
+        assert "one by one" in capsys.readouterr().err
 
 
 def test_documents_are_not_packed_on_a_processor(tree: Path, capsys, monkeypatch) -> None:
@@ -341,6 +347,7 @@ def test_documents_are_not_packed_on_a_processor(tree: Path, capsys, monkeypatch
     assert below(tree / "out") == {"a.gfc", "b.gfc"}
     assert run(["prefill", "docs/a.txt", "--batch-tokens", "9", "--base", "out/b.gfc"]) == 2
     assert run(["prefill", "docs/a.txt", "--batch-tokens", "0"]) == 2
+    assert run(["prefill", "docs/a.txt", "docs/b.md", "--checkpoints", "some"]) == 2
     with pytest.raises(ValueError, match="one document at a time"):
         goldfinch.prefill_packed(goldfinch.load_model("tiny"), [])
 
@@ -357,6 +364,10 @@ def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
     }
     assert list(statuses(capsys, "-r", "docs", "-o", "ahead/")) == list(alone)
     assert threading.active_count() == before
+    for status in ("ok", "fresh"):  # standard input is read once
+        stdin = io.TextIOWrapper(io.BytesIO(TEXT[:300].encode()))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert statuses(capsys, "-", "--library") == {"-": status}
     assert below(tree / "ahead") == below(tree / "alone")
     for name in below(tree / "alone"):
         assert run(["diff", f"alone/{name}", f"ahead/{name}"]) == 0
@@ -392,6 +403,34 @@ def test_files_are_written_while_the_next_is_computed(tree: Path, capsys, monkey
     assert list(found.items()) == [("docs/a.txt", "ok"), ("docs/sub/c.txt", "failed"), ("docs/b.md", "ok")]
     assert locked == ["a.gfc"]
     assert below(tree / "out") == {"a.gfc", "b.gfc"}
+
+
+def test_a_written_file_is_unlocked_and_reported(tree: Path, capsys, monkeypatch) -> None:
+    """Unlocked as soon as it is written; and where computing takes long, reported before the next is begun."""
+    real_compute, seen = prefill_batch.compute, []
+
+    def compute(path: Path, *rest, **options):  # type: ignore[no-untyped-def]
+        if path.name == "b.gfc":
+            deadline = time.monotonic() + 30
+            while not (Path("out/a.gfc").exists() and not Path("out/.a.gfc.lock").exists()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with gfcache.output_lock("out/a.gfc"):
+                seen.append(capsys.readouterr().out)
+        return real_compute(path, *rest, **options)
+
+    monkeypatch.setattr(prefill_batch, "compute", compute)
+    for seconds, reported in ((1e9, ("", "out/a.gfc\n")), (-1.0, ("out/a.gfc\n",))):
+        monkeypatch.setattr(prefill_batch, "DEFER_S", seconds)
+        capsys.readouterr()
+        assert run(["prefill", "docs/a.txt", "docs/b.md", "-o", "out/", "--force"]) == 0
+        assert seen[-1] in reported
+
+
+def test_two_names_of_one_output(tree: Path, capsys) -> None:
+    (tree / "link").symlink_to(tree / "docs")
+    assert statuses(capsys, "docs/a.txt", "link/a.txt") == {"docs/a.txt": "ok", "link/a.txt": "ok"}
+    assert {"a.gfc", "a.txt.gfc"} <= below(tree / "docs")
 
 
 def test_no_color_and_quiet(tree: Path) -> None:
