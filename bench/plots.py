@@ -20,10 +20,11 @@ QUANTITIES = {
 
 
 def main() -> None:
-    """Draw every quantity of the 12x768 records against the length of the document, and the passkey heat map."""
+    """Draw the 12x768 records against the length of the document, the passkey heat map and the training."""
     PLOTS.mkdir(exist_ok=True)
     passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
     draw_heat_map([row for row in passkey if row["digits"] == 5], PLOTS / "passkey.png")
+    draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
     rows: list[dict[str, Any]] = []
     for name in ("peers", "peers-long"):
         rows += json.loads((RESULTS / f"{name}.json").read_text())["rows"]
@@ -92,6 +93,32 @@ def draw_heat_map(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_ylabel("depth of the passkey")
     axes.set_title("5-digit passkey, exact answers in %", fontsize=10)
     figure.colorbar(image, ax=axes, format=lambda value, _: f"{100 * value:.0f} %")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+def draw_training(runs: list[dict[str, Any]], path: Path) -> None:
+    """Loss of the answers and of all tokens over the runs that the embedded model went through."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8.0, 4.2), dpi=120)
+    for column, label, colour in ((1, "all tokens, weighted", "#4472a8"), (2, "answers", "#b8860b")):
+        for i, run in enumerate(runs):
+            points = [(row[0] / 1e6, row[column]) for row in run["curve"]]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.0, label=None if i else label)
+    for run in runs:
+        start = run["curve"][0][0] / 1e6
+        axes.axvline(start, color="0.8", linewidth=0.8, zorder=0)
+        axes.text(start + 0.4, 5.9, run["recipe"], rotation=90, fontsize=7, va="top", color="0.4")
+    axes.set_ylim(0, 6)
+    axes.set_xlabel("training tokens, millions")
+    axes.set_ylabel("loss, nats per token")
+    axes.grid(alpha=0.2)
+    axes.legend(frameon=False, loc="upper right", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": ""})
     pyplot.close(figure)
