@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import goldfinch
 from goldfinch.citing import MOST_CITATIONS, cite, line_shares
-from goldfinch.evaluate.facts import FACTS_PER_DOCUMENT, NUMBERS, _document, held_out_texts
+from goldfinch.evaluate.facts import document_with_facts
+from goldfinch.evaluate.prose import held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
 from goldfinch.train.corpora import data_directory
-from goldfinch.train.facts import FactMaker, digits, harvest_names
+from goldfinch.train.data import wrap
+from goldfinch.train.facts import FactMaker, harvest_names
 
 RESULT = Path(__file__).parent / "results" / "cite-gf-mini.json"
 LINE_CHARACTERS = 80
-
-
-def wrapped(text: str) -> str:
-    """The text in lines of at most LINE_CHARACTERS."""
-    return "\n".join(textwrap.fill(line, LINE_CHARACTERS) for line in text.split("\n"))
 
 
 def measure(model: Any, texts: list[str], maker: FactMaker, length: int, documents: int) -> dict[str, Any]:
@@ -42,11 +38,8 @@ def measure(model: Any, texts: list[str], maker: FactMaker, length: int, documen
     }
     for n in range(documents):
         rng = Random(f"cite-{length}-{n}")
-        facts = [
-            maker.attribute_fact(rng, attribute=rng.choice(NUMBERS), value=digits(rng, 5))
-            for _ in range(FACTS_PER_DOCUMENT)
-        ]
-        text = wrapped(_document(model, rng, texts, length, facts))
+        prose, facts = document_with_facts(model, rng, texts, maker, length, five_digits=True)
+        text = wrap(prose, LINE_CHARACTERS)
         ids, span = goldfinch.document_token_ids(model, text)
         session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
         lines = text.split("\n")

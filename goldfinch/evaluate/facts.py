@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from ..train.facts import FactMaker, digits, harvest_names, plant
+from ..model import LanguageModel
+from ..train.data import wrap
+from ..train.facts import Fact, FactMaker, digits, harvest_names, plant
 from .asking import Reader
 from .prose import prose_of
 from .scoring import exact_match
 
 FACTS_PER_DOCUMENT = 5
+WIDTH = 80
 NUMBERS = ("code", "access code", "phone extension", "serial number", "badge number", "pass key", "secret number")
 
 
@@ -30,13 +33,14 @@ def evaluate_facts(
         texts: held-out prose.
         lengths: document lengths in tokens (met within 2 %).
         documents: documents per length with 5-digit values; half as many with values of 2 to 7 digits, some of them
-            letters and digits; half as many with 5-digit values that stand before their subject or
-            their attribute. Each holds and is asked FACTS_PER_DOCUMENT facts.
+            letters and digits; half as many with 5-digit values in lines of at most WIDTH characters; half as many
+            with 5-digit values that stand before their subject or their attribute. Each holds, and is asked,
+            FACTS_PER_DOCUMENT facts.
         report: called with each row.
 
     Returns:
-        rows with length; exact and questions for 5-digit values (share, 0 to 1); exact_mixed, exact_value_first and
-        their questions_... likewise.
+        rows with length; exact and questions for 5-digit values (share, 0 to 1); exact_mixed, exact_wrapped,
+        exact_value_first and their questions_... likewise.
     """
     names = harvest_names(texts, held_out=True)
     subject_first = FactMaker(names, held_out=True)
@@ -45,6 +49,7 @@ def evaluate_facts(
     kinds = (
         ("exact", subject_first, True, documents),
         ("exact_mixed", subject_first, False, few),
+        ("exact_wrapped", subject_first, True, few),
         ("exact_value_first", value_first, True, few),
     )
     rows = []
@@ -54,7 +59,8 @@ def evaluate_facts(
             right = asked = 0
             for n in range(count):
                 rng = Random(f"facts-{name}-{seed}-{length}-{n}")
-                found = _ask_about_document(reader, rng, texts, maker, length, five_digits)
+                text, facts = document_with_facts(reader.model, rng, texts, maker, length, five_digits=five_digits)
+                found = _ask(reader, wrap(text, WIDTH) if name == "exact_wrapped" else text, facts)
                 right, asked = right + sum(found), asked + len(found)
             row |= {name: right / asked, name.replace("exact", "questions"): asked}
         rows.append(row)
@@ -62,16 +68,20 @@ def evaluate_facts(
     return rows
 
 
-def _ask_about_document(
-    reader: Reader, rng: Random, texts: Sequence[str], maker: FactMaker, length: int, five_digits: bool
-) -> list[bool]:
-    """Plant facts in a document of `length` tokens, ask for each; which answers were right."""
+def document_with_facts(
+    model: LanguageModel, rng: Random, texts: Sequence[str], maker: FactMaker, length: int, *, five_digits: bool
+) -> tuple[str, list[Fact]]:
+    """Prose of `length` tokens with FACTS_PER_DOCUMENT facts planted in it, and these."""
     facts = [
         maker.attribute_fact(rng, attribute=rng.choice(NUMBERS), value=digits(rng, 5) if five_digits else None)
         for _ in range(FACTS_PER_DOCUMENT)
     ]
-    tokens = length - sum(len(reader.model.tokenizer.encode(fact.statement)) for fact in facts)
-    text = plant(rng, prose_of(reader.model, rng, texts, tokens), facts)
+    tokens = length - sum(len(model.tokenizer.encode(fact.statement)) for fact in facts)
+    return plant(rng, prose_of(model, rng, texts, tokens), facts), facts
+
+
+def _ask(reader: Reader, text: str, facts: Sequence[Fact]) -> list[bool]:
+    """Which answers were right."""
     pairs = [pair for fact in facts for pair in fact.questions]
     answers = reader.answers_to(text, [question for question, _ in pairs], max_tokens=24)
     return [exact_match(answer, [value]) for answer, (_, value) in zip(answers, pairs, strict=True)]

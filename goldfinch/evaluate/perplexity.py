@@ -43,6 +43,41 @@ def evaluate_perplexity(
     return _row(nats, total, size)
 
 
+@torch.no_grad()
+def evaluate_positions(
+    model: LanguageModel,
+    texts: Sequence[str],
+    *,
+    edges: Sequence[int] = (512, 1024, 2048, 4096, 8192, 16384),
+    documents: int = 4,
+) -> list[dict[str, Any]]:
+    """Next-token loss by place in long documents: does a model read on where training never went?
+
+    The same documents are read for every range, so that rows differ in place alone.
+
+    Args:
+        texts: documents; the first `documents` that have edges[-1] tokens are read, else the longest ones.
+        edges: ends of the ranges of places, ascending.
+    """
+    encoded = sorted((model.tokenizer.encode(text)[: edges[-1] + 1] for text in texts), key=len, reverse=True)
+    sums, counts = [0.0] * len(edges), [0] * len(edges)
+    for ids in encoded[:documents]:
+        row = torch.tensor([ids], device=model.device)
+        state = model.empty_state()
+        for at in range(0, row.shape[1] - 1, 1024):
+            piece = row[:, at : at + 1024]
+            x, state = model.hidden(piece, state)
+            targets = row[0, at + 1 : at + 1 + piece.shape[1]]
+            losses = F.cross_entropy(model.logits(x)[0, : len(targets)].float(), targets, reduction="none")
+            for i, end in enumerate(edges):
+                begin = edges[i - 1] if i else 0
+                part = losses[max(begin - at, 0) : max(end - at, 0)]
+                sums[i], counts[i] = sums[i] + float(part.sum()), counts[i] + len(part)
+    return [
+        {"until": end, "loss": sums[i] / counts[i], "tokens": counts[i]} for i, end in enumerate(edges) if counts[i]
+    ]
+
+
 def _row(nats: float, tokens: float, size: float) -> dict[str, Any]:
     loss = nats / tokens
     return {

@@ -15,7 +15,7 @@ from ..train.facts import harvest_names
 from .asking import Reader
 from .facts import evaluate_facts
 from .overlap import evaluate_overlap
-from .perplexity import evaluate_perplexity
+from .perplexity import evaluate_perplexity, evaluate_positions
 from .prose import ENCYCLOPEDIA, held_out_texts
 from .questions import evaluate_questions
 from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
@@ -70,6 +70,9 @@ class Evaluation:
         found = {"encyclopedia": self.texts, "books": books}
         return {name: evaluate_perplexity(self.reader.model, texts) for name, texts in found.items() if texts}
 
+    def positions(self) -> object:
+        return evaluate_positions(self.reader.model, held_out_texts(self.directory, BOOKS) + self.texts)
+
     def overlap(self) -> object:
         corpora = (*ENCYCLOPEDIA, *BOOKS)
         held_out = [*self.texts, *held_out_texts(self.directory, BOOKS)]
@@ -88,7 +91,7 @@ class Evaluation:
         }
 
 
-TASKS = ("facts", "questions", "passkey", "pairs", "needles", "perplexity", "overlap")
+TASKS = ("facts", "questions", "passkey", "pairs", "needles", "perplexity", "positions", "overlap")
 
 
 def evaluate(

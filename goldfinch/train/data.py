@@ -7,6 +7,7 @@ goes on with the same data.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,7 +23,14 @@ from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plan
 from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
 
+WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
+
+
+def wrap(text: str, width: int) -> str:
+    """The text with lines of at most `width` characters, broken between words."""
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.fill(line, width, **options) for line in text.split("\n"))
 
 
 @dataclass
@@ -68,7 +76,10 @@ class TrainingData:
         rows = []
         for _ in range(stage.batch):
             task = rng.choices(names, weights)[0]
-            rows.append(self._pack(*TASKS[task](self, rng, stage), stage.sequence))
+            document, questions = TASKS[task](self, rng, stage)
+            if self.recipe.wrapped and rng.random() < self.recipe.wrapped:
+                document = wrap(document, rng.randint(*WIDTHS))
+            rows.append(self._pack(document, questions, stage.sequence))
         ids = torch.tensor([row[0] for row in rows])
         loss_weights = torch.tensor([row[1] for row in rows])
         return ids[:, :-1], ids[:, 1:], loss_weights[:, 1:]

@@ -55,6 +55,7 @@ class Recipe:
         start: model directory whose weights to start from, instead of random ones.
         varied_phrasings: facts are phrased from parts, in thousands of ways.
         absent_questions: share of facts sequences with a question that the text does not answer.
+        wrapped: share of the documents whose lines are broken at some width, as in many text files.
         keep_unanswerable: share of the unanswerable questions of `qa` that is used.
     """
 
@@ -79,6 +80,7 @@ class Recipe:
     varied_phrasings: bool = False
     absent_questions: float = 0.2
     keep_unanswerable: float = 1.0
+    wrapped: float = 0.0
     save_seconds: float = 120.0
     corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
 

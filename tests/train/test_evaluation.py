@@ -16,7 +16,7 @@ import goldfinch
 from goldfinch.evaluate import asking, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
-from goldfinch.evaluate.perplexity import evaluate_perplexity
+from goldfinch.evaluate.perplexity import evaluate_perplexity, evaluate_positions
 from goldfinch.evaluate.prose import insert_at, prose_of
 from goldfinch.train.facts import NOT_STATED
 
@@ -67,6 +67,19 @@ def test_perplexity_is_that_of_the_logits(mini) -> None:
     assert row["loss"] == pytest.approx(float(expected), rel=1e-5)
     size = len(mini.tokenizer.decode(ids[1:]).encode())
     assert row["bits_per_byte"] == pytest.approx(64 * float(expected) / math.log(2) / size, rel=1e-5)
+
+
+def test_loss_by_place_is_that_of_the_logits(mini) -> None:
+    """Pieces of 1,024 tokens with the state carried over, cut at the edges of the ranges."""
+    long, short = PROSE * 12, PROSE
+    ids = mini.tokenizer.encode(long)[:1501]
+    with torch.no_grad():
+        logits, _ = mini(torch.tensor([ids]))
+    losses = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids[1:]), reduction="none")
+    rows = evaluate_positions(mini, [short, long], edges=(100, 1100, 1500), documents=1)
+    assert [(row["until"], row["tokens"]) for row in rows] == [(100, 100), (1100, 1000), (1500, 400)]
+    for row, part in zip(rows, losses.split([100, 1000, 400]), strict=True):
+        assert row["loss"] == pytest.approx(float(part.mean()), rel=1e-4)
 
 
 def test_overlap_counts_runs_of_words() -> None:

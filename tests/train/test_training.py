@@ -19,7 +19,7 @@ from goldfinch.evaluate.scoring import exact_match, f1
 from goldfinch.model import LanguageModel
 from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train.corpora import data_directory, is_held_out_document
-from goldfinch.train.data import TrainingData
+from goldfinch.train.data import WIDTHS, TrainingData, wrap
 from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
 from goldfinch.train.lists import pairs_list, similar_facts
 from goldfinch.train.optimizers import build_optimizers
@@ -111,6 +111,20 @@ def test_baselines_are_trained_alike(preset: str, recipe: Recipe, corpora: Path,
     )
     assert entries[-1]["loss"] < entries[0]["loss"] - 0.2
     assert load_model(path).config.model_type == model.model_type
+
+
+def test_lines_are_broken_where_the_recipe_says_so(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
+    """Between words, at one width per document; without it the batches stay what they were."""
+    text = "One two three four-five.\nsix " + "x" * 30 + " seven"
+    assert wrap(text, 12) == "One two\nthree\nfour-five.\nsix\n" + "x" * 30 + "\nseven"
+    tokenizer = read_tokenizer(tiny_tokenizer)
+    recipe = replace(recipe, stages=(Stage(10**6, 400, 4, {"text": 1.0}),))
+    longest = {}
+    for share in (0.0, 1.0):
+        data = TrainingData(corpora, replace(recipe, wrapped=share), tokenizer, TEMPLATE)
+        rows = [row.tolist() for step in range(6) for row in data.batch(step)[0]]
+        longest[share] = max(len(line) for row in rows for line in tokenizer.decode(row).split("\n"))
+    assert longest[1.0] <= WIDTHS[1] < longest[0.0]
 
 
 def test_muon_orthogonalises_matrices_only(recipe: Recipe) -> None:
