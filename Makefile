@@ -1,10 +1,11 @@
-# make ask    create the environment, pre-fill a sample document, answer a question from the cache file
+# make ask    create the environment, pre-fill a sample document, answer questions from the cache file
 # make test   create the environment if needed, run every test
 #
 # make test-gpu    the tests of the Triton kernels, on a GPU where there is one, then a table
 # make bench-gpu   the sweep on a GPU (about 8 minutes), then a table; record in $OUT or bench/results/gpu.json
 #
 # GPU_PYTHON   for the last two: an interpreter with torch, triton and pytest of its own, e.g. GPU_PYTHON=python3
+# SAMPLE, QUESTION   for make ask: another document, one question instead of those of QUESTIONS
 # PYTHON       interpreter to build the environment with (3.11 to 3.13)
 # TORCH        which torch to install, e.g. TORCH=torch==2.9.1
 # TORCH_INDEX  package index of another torch build (CPU-only, or a CUDA version), as pytorch.org names it
@@ -15,7 +16,8 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 SAMPLE ?= docs/samples/lighthouse-handbook.txt
 GPU_PYTHON ?=
-QUESTION ?= What is the code of the key cabinet?
+QUESTION ?=
+QUESTIONS ?= docs/samples/lighthouse-questions.txt
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,7 +27,10 @@ READY := $(VENV)/.ready
 ask: $(READY)
 	@mkdir -p build
 	$(BIN)/gf prefill $(SAMPLE) -o build/
-	$(BIN)/gf ask --cache build/$(basename $(notdir $(SAMPLE))).gfc "$(QUESTION)"
+	@$(if $(QUESTION),echo "$(QUESTION)",cat $(QUESTIONS)) | while read -r question; do \
+	  echo "> $$question"; \
+	  $(BIN)/gf ask --cache build/$(basename $(notdir $(SAMPLE))).gfc "$$question" || exit; \
+	done
 
 test: $(READY)
 	$(BIN)/pytest
@@ -43,6 +48,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy bench --disable-error-code misc --disable-error-code call-arg
 
 docs: $(READY)
 	$(BIN)/python -m gfcli.reference > docs/cli.md

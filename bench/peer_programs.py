@@ -77,7 +77,7 @@ class Gf(Peer):
         from goldfinch.session import decode_one_token
 
         logits, state = Session(self.model, open_cache(self.file, self.model)).start(question)
-        box = [int(logits.argmax()), state]
+        box: list[Any] = [int(logits.argmax()), state]
 
         def step() -> None:
             logits, box[1] = decode_one_token(self.model, box[0], box[1])
