@@ -1,6 +1,7 @@
 """Train GoldFinch and the baselines on the same tokens and measure them alike; writes bench/results/compare.json.
 
     python bench/compare_models.py -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda --workers 12]
+    python bench/compare_models.py -o runs/compare --kinds goldfinch --optimizers adamw,muon --shrink 10 --record FILE
 
 Runs that are cut go on; runs that are done are not repeated. The record grows with every model measured.
 """
@@ -10,14 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from goldfinch import load_model
-from goldfinch.config import presets
-from goldfinch.evaluate.tasks import evaluate
+from goldfinch.config import RopeConfig, presets
+from goldfinch.evaluate.perplexity import evaluate_positions
+from goldfinch.evaluate.prose import held_out_texts
+from goldfinch.evaluate.tasks import BOOKS, evaluate
+from goldfinch.model import LanguageModel
 from goldfinch.train.corpora import data_directory
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
@@ -26,6 +31,8 @@ ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "goldfinch" / "train" / "recipes" / "compare.toml"
 RECORD = Path(__file__).parent / "results" / "compare.json"
 KINDS = ("goldfinch", "gptalpha", "finch_c2", "llama", "finch")  # the order of their losses in the paper
+ROPE = "goldfinch_rope"  # GoldFinch with rotary positions in its GOLD layers
+INTERPOLATIONS = (4.0, 16.0)  # of those positions, for documents longer than the trained length
 TASKS = ("perplexity", "questions", "facts")
 
 
@@ -35,6 +42,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="1,2")
+    parser.add_argument("--optimizers", default="adamw")
     parser.add_argument("--data")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
@@ -47,21 +55,22 @@ def main() -> None:
     record: dict[str, Any] = {"what": "architectures on the same tokens", "models": []}
     if options.record.exists():
         record = json.loads(options.record.read_text())
-    done = {(row["kind"], row["seed"]) for row in record["models"]}
-    for seed in (int(n) for n in options.seeds.split(",")):
-        for kind in options.kinds.split(","):
-            if (kind, seed) not in done:
-                record["models"].append(_one(kind, seed, options))
-                options.record.write_text(json.dumps(record, indent=2) + "\n")
+    seeds = [int(n) for n in options.seeds.split(",")]
+    for seed, kind, optimizer in product(seeds, options.kinds.split(","), options.optimizers.split(",")):
+        known = [(row["kind"], row["seed"], row["optimizer"], row["shrink"]) for row in record["models"]]
+        if (kind, seed, optimizer, options.shrink) not in known:
+            record["models"].append(_one(kind, seed, optimizer, options))
+            options.record.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _one(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def _one(kind: str, seed: int, optimizer: str, options: argparse.Namespace) -> dict[str, Any]:
     recipe, directory = _recipe(kind, seed, options.shrink, options.output), data_directory(options.data)
-    print(f"{kind}, seed {seed}: {recipe.total_steps} steps", flush=True)
+    recipe, folder = replace(recipe, optimizer=optimizer), f"{kind}-{seed}-{optimizer}-{options.shrink}"
+    print(f"{folder}: {recipe.total_steps} steps", flush=True)
     path = train(
         recipe,
         directory,
-        options.output / f"{kind}-{seed}",
+        options.output / folder,
         device=options.device,
         workers=options.workers,
         compile_model=not options.no_compile,
@@ -69,16 +78,33 @@ def _one(kind: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     )
     model = load_model(path, device=options.device, dtype=torch.float32)
     found = evaluate(model, directory, tasks=TASKS, documents=options.documents, passages=options.passages)
-    row: dict[str, Any] = {"kind": kind, "seed": seed, "tokens": recipe.tokens_until(recipe.total_steps)}
+    row: dict[str, Any] = {"kind": kind, "seed": seed, "optimizer": optimizer, "shrink": options.shrink}
+    row["tokens"] = recipe.tokens_until(recipe.total_steps)
     row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    row["positions"] = _positions(model, directory)
     print(json.dumps(row | {"loss": found["perplexity"]["encyclopedia"]["loss"]}), flush=True)
     return row | found
+
+
+def _positions(model: LanguageModel, directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """Loss by place in long documents, with rotary positions as trained and interpolated."""
+    texts = held_out_texts(directory, BOOKS) + held_out_texts(directory)
+    found = {"as trained": evaluate_positions(model, texts)}
+    ropes = [layer.rope for layer in model.gold_layers if layer.rope is not None]
+    for rescale in INTERPOLATIONS if ropes else ():
+        for rope in ropes:
+            rope.config = replace(rope.config, rescale=rescale)
+        found[f"rescale {rescale:g}"] = evaluate_positions(model, texts)
+    return found
 
 
 def _recipe(kind: str, seed: int, shrink: int, folder: Path) -> Recipe:
     """The common recipe for one architecture; one tokenizer for all."""
     recipe = read_recipe(RECIPE)
-    model = replace(presets()[f"{kind}-small"], context_length=recipe.model.context_length)
+    preset = presets()[f"{kind.removesuffix('_rope')}-small"]
+    model = replace(preset, context_length=recipe.model.context_length)
+    if kind == ROPE:
+        model = replace(model, rope=RopeConfig())
     stages: tuple[Stage, ...] = tuple(replace(stage, tokens=stage.tokens // shrink) for stage in recipe.stages)
     tokenizer = str(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
     folder.mkdir(parents=True, exist_ok=True)
