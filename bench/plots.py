@@ -118,7 +118,7 @@ def draw_training(runs: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("training tokens, millions")
     axes.set_ylabel("loss, nats per token")
     axes.grid(alpha=0.2)
-    axes.legend(frameon=False, loc="upper right", fontsize=8)
+    axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.68), fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": ""})
     pyplot.close(figure)

@@ -41,18 +41,21 @@ def benchmarks_page() -> str:
         '"Value first": the value stands before its subject or attribute ("48213 is the code of Harwick"); a GOLD key is made from',
         "what came before it, so nothing at the value can say what it is the value of.",
         "",
-        "| document tokens | 5-digit values | values of 2 to 7 digits, some with letters | 5-digit values, value first |",
-        "|---|---|---|---|",
+        "| document tokens | 5-digit values | values of 2 to 7 digits, some with letters | 5-digit values in lines of 80 characters "
+        "| 5-digit values, value first |",
+        "|---|---|---|---|---|",
     ]
     for row in quality["facts"]:
         five = f"{percent(row['exact'])} of {row['questions']}"
         mixed = f"{percent(row['exact_mixed'])} of {row['questions_mixed']}"
+        broken = f"{percent(row['exact_wrapped'])} of {row['questions_wrapped']}"
         first = f"{percent(row['exact_value_first'])} of {row['questions_value_first']}"
-        lines.append(f"| {row['length']:,} | {five} | {mixed} | {first} |")
+        lines.append(f"| {row['length']:,} | {five} | {mixed} | {broken} | {first} |")
     lines += quality_lines(quality)
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
+    lines += comparison_lines(record("compare")["models"])
     lines += targets_section()
     lines += library_sections()
     lines += peers_section()
@@ -93,10 +96,28 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         f"({percent(r['all_exact'])} of the documents all right) |"
         for r in quality["needles"]
     ]
-    lines += ["", "## Embedded model: perplexity and overlap", "", "| held-out text | perplexity | bits per byte |"]
+    lines += [
+        "",
+        "## Embedded model: training, perplexity and overlap",
+        "",
+        "![loss over the training](plots/training.png)",
+        "",
+    ]
+    lines += ["| held-out text | perplexity | bits per byte |"]
     lines += ["|---|---|---|"]
     for name, row in quality["perplexity"].items():
         lines.append(f"| {name} | {row['perplexity']:.1f} | {row['bits_per_byte']:.3f} |")
+    placed = quality["positions"]
+    lines += [
+        "",
+        "Loss by place in long held-out documents (no rotary positions; trained on at most 2,048 tokens at a time):",
+        "",
+    ]
+    lines += [
+        "| up to token | " + " | ".join(f"{row['until']:,}" for row in placed) + " |",
+        "|---" * (len(placed) + 1) + "|",
+    ]
+    lines += ["| nats per token | " + " | ".join(f"{row['loss']:.2f}" for row in placed) + " |"]
     texts, passages = quality["overlap"]["texts"], quality["overlap"]["passages"]
     lines += [
         "",
@@ -107,6 +128,47 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers {through['differences']} differed.",
         "",
     ]
+    return lines
+
+
+NAMES = {
+    "goldfinch": "GoldFinch",
+    "goldfinch_rope": "GoldFinch with rotary positions",
+    "gptalpha": "GPTAlpha",
+    "finch_c2": "Finch-C2",
+    "llama": "Llama",
+    "finch": "Finch",
+}
+
+
+def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
+    """Architectures, optimisers and rotary positions on the same training tokens."""
+    lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
+    lines += [
+        "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Sorted by the loss on"
+    ]
+    lines += [
+        "held-out encyclopedia text; the paper's order of losses is GoldFinch < GPTAlpha < Finch-C2 < Llama < Finch."
+    ]
+    lines += [
+        "",
+        "| model | optimiser | seed | parameters | training tokens | loss, encyclopedia | loss, books | answers F1 | facts |",
+    ]
+    lines += ["|---" * 9 + "|"]
+    for row in sorted(models, key=lambda row: (-row["tokens"], row["perplexity"]["encyclopedia"]["loss"])):
+        facts = sum(r["exact"] for r in row["facts"]) / len(row["facts"])
+        losses = [f"{row['perplexity'][name]['loss']:.3f}" for name in ("encyclopedia", "books")]
+        cells = [NAMES[row["kind"]], row["optimizer"], row["seed"], f"{row['parameters'] / 1e6:.2f} M"]
+        cells += [f"{row['tokens'] / 1e6:.1f} M", *losses, f"{100 * row['questions']['f1']:.1f}", percent(facts)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    placed = [row for row in models if row["kind"] in ("goldfinch", "goldfinch_rope") and row["optimizer"] == "adamw"]
+    ends = [r["until"] for r in placed[0]["positions"]["as trained"]]
+    lines += ["", "Loss by place in long held-out documents, trained on sequences of at most 1,024 tokens:", ""]
+    lines += ["| up to token | " + " | ".join(f"{end:,}" for end in ends) + " |", "|---" * (len(ends) + 1) + "|"]
+    for row in placed:
+        for way, found in row["positions"].items():
+            name = NAMES[row["kind"]] + ("" if way == "as trained" else f", {way}")
+            lines.append(f"| {name} | " + " | ".join(f"{r['loss']:.3f}" for r in found) + " |")
     return lines
 
 
