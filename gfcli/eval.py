@@ -21,7 +21,7 @@ def evaluate(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="One of facts, questions, passkey, pairs, needles, perplexity, positions, overlap; all by default.",
+            help="facts, questions, samples, passkey, pairs, needles, perplexity, positions, overlap; all by default.",
         ),
     ] = None,
     documents: Annotated[
@@ -39,9 +39,9 @@ def evaluate(
 ) -> None:
     """Measure a model on texts, names and phrasings that training never saw.
 
-    Planted facts, questions about passages (beside a baseline that copies a sentence), a passkey at ten depths,
-    lists of pairs, several needles, perplexity, loss by place in long documents, and how much of the held-out text
-    stands in the training text.
+    Planted facts, questions about passages (beside a baseline that copies a sentence) and about whole documents, a
+    passkey at ten depths, lists of pairs, several needles, perplexity, loss by place in long documents, and how much
+    of the held-out text stands in the training text.
 
     Examples:
 

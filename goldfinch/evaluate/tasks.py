@@ -17,7 +17,7 @@ from .facts import evaluate_facts
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
 from .prose import ENCYCLOPEDIA, held_out_texts
-from .questions import evaluate_questions
+from .questions import evaluate_questions, evaluate_samples
 from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
 
 BOOKS = ("corpus-books",)
@@ -51,6 +51,9 @@ class Evaluation:
 
     def questions(self) -> object:
         return evaluate_questions(self.reader, self.directory, passages=self.passages)
+
+    def samples(self) -> object:
+        return evaluate_samples(self.reader, self.directory / "samples")
 
     def passkey(self) -> object:
         count = max(1, self.documents // 8)
@@ -91,7 +94,7 @@ class Evaluation:
         }
 
 
-TASKS = ("facts", "questions", "passkey", "pairs", "needles", "perplexity", "positions", "overlap")
+TASKS = ("facts", "questions", "samples", "passkey", "pairs", "needles", "perplexity", "positions", "overlap")
 
 
 def evaluate(

@@ -24,6 +24,7 @@ from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
+QUESTION_TOKENS = 80  # of a sequence for each question about an article
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
 
 
@@ -67,6 +68,7 @@ class TrainingData:
             raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
         self.passages = _read_passages(directory) if "qa" in tasks else []
         self.documents = _read_documents(directory) if "docqa" in tasks else []
+        self.articles = _read_articles(directory) if "article" in tasks else []
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
@@ -170,6 +172,22 @@ def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[
     return text, questions[:6]
 
 
+def _article(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """Consecutive paragraphs of an article that fill two thirds of the sequence, and questions from all of them."""
+    article = rng.choice(data.articles)
+    characters = int(0.67 * stage.sequence * CHARS_PER_TOKEN)
+    start, size = rng.randrange(len(article)), 0
+    chosen: list[Passage] = []
+    for passage in article[start:] + article[:start]:
+        if chosen and size + len(passage.text) > characters:
+            break
+        chosen.append(passage)
+        size += len(passage.text) + 2
+    questions = [(q, a) for passage in chosen for q, a in passage.questions if a != NOT_STATED]
+    rng.shuffle(questions)
+    return "\n\n".join(passage.text for passage in chosen), questions[: stage.sequence // QUESTION_TOKENS]
+
+
 def _document_questions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """A stretch of a longer document and those questions whose answer stands in it."""
     document = rng.choice(data.documents)
@@ -188,6 +206,7 @@ TASKS = {
     "similar": _similar,
     "qa": _question_answering,
     "docqa": _document_questions,
+    "article": _article,
 }
 
 
@@ -203,6 +222,19 @@ def _read_passages(directory: Path) -> list[Passage]:
             passage = passages.setdefault(record["context"], Passage(record["context"], []))
             passage.questions.append((record["question"].strip(), answer))
     return [p for p in passages.values() if len(p.text) < 4000]
+
+
+def _read_articles(directory: Path) -> list[list[Passage]]:
+    """The paragraphs of every article in their order, those of training alone."""
+    articles: dict[str, dict[int, Passage]] = {}
+    for record in read_records(directory / "train_qa.jsonl.zst"):
+        if "para" not in record or is_held_out_document(record["doc_id"]):
+            continue
+        paragraphs = articles.setdefault(record["doc_id"], {})
+        passage = paragraphs.setdefault(record["para"], Passage(record["context"], []))
+        if len(record["answers"][0]) <= 120:
+            passage.questions.append((record["question"].strip(), record["answers"][0]))
+    return [[paragraphs[n] for n in sorted(paragraphs)] for paragraphs in articles.values()]
 
 
 def _read_documents(directory: Path) -> list[Passage]:

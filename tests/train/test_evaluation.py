@@ -82,6 +82,16 @@ def test_loss_by_place_is_that_of_the_logits(mini) -> None:
         assert row["loss"] == pytest.approx(float(part.mean()), rel=1e-4)
 
 
+def test_questions_about_whole_documents(mini, tmp_path: Path) -> None:
+    (tmp_path / "house.txt").write_text("The colour of the house is blue. The code of the gate is 48213.")
+    rows = [("What is the code of the gate?", ["48213"]), ("Who built the ship?", ["Nobody did"])]
+    lines = [json.dumps({"file": "house.txt", "question": q, "answers": a}) for q, a in rows]
+    (tmp_path / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    (row,) = questions.evaluate_samples(Reader(mini), tmp_path)
+    assert (row["document"], row["questions"], row["exact"]) == ("house.txt", 2, 0.5)
+    assert 10 < row["tokens"] < 40
+
+
 def test_overlap_counts_runs_of_words() -> None:
     words = [f"w{i}" for i in range(40)]
     text = " ".join(words)

@@ -45,7 +45,13 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_records(folder / "corpus-books.jsonl.zst", [{"title": n, "text": t} for n, t in texts.items()])
     passage = texts["lighthouse-handbook"][:1500]
     row = {"context": passage, "question": "Who built it?", "doc_id": "a", "title": "t", "source": "squad"}
-    write_records(folder / "train_qa.jsonl.zst", [row | {"answers": ["Josiah Pellow"]}])
+    other = {
+        "context": texts["lighthouse-handbook"][1500:2500],
+        "question": "Who kept bees?",
+        "answers": ["Abel Hartnoll"],
+    }
+    rows = [row | {"answers": ["Josiah Pellow"], "para": 1}, row | other | {"para": 0}]
+    write_records(folder / "train_qa.jsonl.zst", rows)
     write_records(folder / "train_qa_unanswerable.jsonl.zst", [row | {"answers": [], "question": "Who sold it?"}])
     qas = [{"question": "Where?", "answers": ["headland"]}]
     write_records(folder / "train_docqa.jsonl.zst", [{"doc": passage, "title": "t", "source": "s", "qas": qas}])
@@ -125,6 +131,21 @@ def test_lines_are_broken_where_the_recipe_says_so(recipe: Recipe, corpora: Path
         rows = [row.tolist() for step in range(6) for row in data.batch(step)[0]]
         longest[share] = max(len(line) for row in rows for line in tokenizer.decode(row).split("\n"))
     assert longest[1.0] <= WIDTHS[1] < longest[0.0]
+
+
+def test_articles_are_read_in_their_order_with_questions_from_all_paragraphs(
+    recipe: Recipe, corpora: Path, tiny_tokenizer: Path
+) -> None:
+    tokenizer = read_tokenizer(tiny_tokenizer)
+    recipe = replace(recipe, stages=(Stage(10**6, 2400, 1, {"article": 1.0}),))
+    data = TrainingData(corpora, recipe, tokenizer, TEMPLATE)
+    texts = [tokenizer.decode(data.batch(step)[0][0].tolist()) for step in range(4)]
+    assert all("Josiah Pellow" in text and "Abel Hartnoll" in text for text in texts)
+    assert all("Who built it?" in text and "Who kept bees?" in text for text in texts)
+    first, second = data.articles[0]
+    assert (first.questions[0][0], second.questions[0][0]) == ("Who kept bees?", "Who built it?")
+    _, _, weights = data.batch(0)
+    assert (weights == recipe.answer_weight).any()
 
 
 def test_muon_orthogonalises_matrices_only(recipe: Recipe) -> None:
