@@ -95,17 +95,22 @@ def wkv6(
     *,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """WKV6 through the chosen backend; contract of `wkv6_ref.wkv6_recurrent`. Automatically: triton on a GPU.
+    """WKV6 through the chosen backend; contract of `wkv6_ref.wkv6_recurrent`. Automatically: triton on a GPU; native on
+    the CPU when gradients are wanted.
 
-    (The native kernels are chosen for whole layers, where they save more than here: goldfinch/finch_native.py.)
+    (Without gradients the native kernels are chosen for whole layers, where they save more: goldfinch/finch_native.py.)
     """
-    name = requested_backend(backend)
-    obstacle = _native_obstacle(r, k, v, w_raw) if name == "native" else "not asked for"
+    gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw))
+    obstacle = "not asked for"
+    if gradients or requested_backend(backend) == "native":
+        obstacle = _native_obstacle(str(r.device), r.dtype, r.shape[-1], v.shape[-1])
     chosen = choose_backend(
         "wkv6", backend, native_obstacle=obstacle, triton_obstacle=_wkv6_triton_obstacle(r, v, backend)
     )
     if chosen == "native":
-        return _wkv6_native(r, k, v, w_raw, u, wkv_state)
+        from . import native_training
+
+        return native_training.wkv6_differentiable(r, k, v, w_raw, u, wkv_state)
     if chosen == "triton":
         return _wkv6_triton(r, k, v, w_raw, u, wkv_state)
     if chosen == "reference":
@@ -136,27 +141,10 @@ def _wkv6_triton(
     return wkv6_triton.wkv6_triton(*inputs)
 
 
-def _native_obstacle(r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor) -> str | None:
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw)):
-        return "it has no gradients"
-    if r.device.type != "cpu":
-        return f"tensors on {r.device}"
-    if r.shape[-1] != v.shape[-1] or not native.supports(r.dtype, r.shape[-1]):
-        return f"{r.dtype} with K {r.shape[-1]}, V {v.shape[-1]}"
+@torch.compiler.assume_constant_result
+def _native_obstacle(device: str, dtype: torch.dtype, K: int, V: int) -> str | None:
+    if device != "cpu":
+        return f"tensors on {device}"
+    if K != V or not native.supports(dtype, K):
+        return f"{dtype} with K {K}, V {V}"
     return native.unavailable()
-
-
-def _wkv6_native(
-    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    B, _, H, D = r.shape
-    zero = torch.zeros(H, D)
-    bonus = None if u is None else u.to(torch.float32).contiguous()
-    # w_raw may be float32 beside bf16 rows: everything goes in float32.
-    rows = [[x[b].to(torch.float32).contiguous() for x in (r, k, v, w_raw)] for b in range(B)]
-    states = torch.zeros(B, H, D, D) if wkv_state is None else wkv_state
-    pairs = []
-    for b in range(B):
-        r_b, k_b, v_b, w_b = rows[b]
-        pairs.append(native.wkv6(r_b, k_b, v_b, w_b, zero, bonus, states[b]))
-    return torch.stack([y for y, _ in pairs]).to(r.dtype), torch.stack([state for _, state in pairs])

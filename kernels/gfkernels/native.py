@@ -1,7 +1,7 @@
 """CPU kernels in C (native_*.c), compiled on first use by the machine's C compiler, kept in the cache folder.
 
-Notation: T tokens, C channels, H heads, D head dim. Batch is 1. Rows are float32 or bfloat16 and contiguous; states and
-parameter vectors are float32. No gradients: training uses the torch backend.
+Notation: B batch (1 where it is not named), T tokens, C channels, H heads, D head dim. Rows are float32 or bfloat16 and
+contiguous; states and parameter vectors are float32. WKV6 alone has gradients (native_training.py).
 
 The library is linked without an OpenMP runtime of its own and takes the one that torch has loaded: two pools of threads
 on the same cores would wait for each other.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
-SOURCES = ("native_kernels.c", "native_decode.c")
+SOURCES = ("native_kernels.c", "native_decode.c", "native_gradients.c")
 HEADERS = ("native_common.h", "native_decode_rows.h")
 COMPILERS = ("cc", "gcc", "clang")
 # No -ffast-math: NaN, infinity and the order of additions keep their meaning.
@@ -114,8 +114,11 @@ def _compile(compiler: str, path: Path) -> None:
         os.replace(linked, path)
 
 
-def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
-    """Call a kernel: tensors go as pointers, ints as 32-bit numbers, floats as C floats; threads come last."""
+def _call(name: str, dtype: torch.dtype, *arguments: object) -> int:
+    """Call a kernel: tensors go as pointers, ints as 32-bit numbers, floats as C floats; threads come last.
+
+    The return value means something only for kernels that return one.
+    """
     function = getattr(library(), f"{NAMES[dtype]}_{name}")
     values: list[object] = []
     for argument in arguments:
@@ -129,7 +132,7 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
             values.append(ctypes.c_float(argument))
         else:
             values.append(argument)
-    function(*values, ctypes.c_int(torch.get_num_threads()))
+    return function(*values, ctypes.c_int(torch.get_num_threads()))
 
 
 def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor | None = None) -> Tensor:
@@ -256,17 +259,53 @@ def wkv6(
     """WKV6 token by token with the state in the first-level cache; exact for every decay. Twin: `wkv6_recurrent`.
 
     Args:
-        r, k, v: (T, H, D); w_low: (T, H, D), the data-dependent part of w_raw, all in one dtype.
+        r, k, v: (B, T, H, D) or, without a batch, (T, H, D); w_low: the same, the data-dependent part of w_raw; all in
+            one dtype.
         decay: (H, D) float32, the static part: w_raw = decay + w_low.
         bonus: (H, D) float32, u of Finch, or None.
-        wkv_state: (H, V, K) float32 before the tokens; not changed.
+        wkv_state: (B, H, V, K) or (H, V, K) float32 before the tokens; not changed.
         times_one_minus_w: multiply k by 1 - w first (Finch-C2).
 
     Returns:
-        y (T, H, D) float32 and the state (H, V, K) after the tokens.
+        y, of r's shape, in float32, and the state after the tokens.
     """
-    T, H, D = r.shape
+    B, T, H, D = r.shape if r.dim() == 4 else (1, *r.shape)
     state = wkv_state.to(torch.float32).contiguous().clone()
-    y = torch.empty(T, H, D, dtype=torch.float32)
-    _call("wkv6", r.dtype, T, H, D, r, k, v, w_low, decay, int(times_one_minus_w), bonus, state, y)
+    y = torch.empty(r.shape, dtype=torch.float32)
+    _call("wkv6", r.dtype, B, T, H, D, r, k, v, w_low, decay, int(times_one_minus_w), bonus, state, y)
     return y, state
+
+
+def wkv6_gradients(
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    w_raw: Tensor,
+    bonus: Tensor | None,
+    wkv_state: Tensor,
+    dy: Tensor,
+    d_end: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of WKV6 (`wkv6` with decay 0). Twin: autograd of `wkv6_recurrent`.
+
+    Args:
+        r, k, v, w_raw: (B, T, H, D), contiguous float32; bonus: (H, D) float32 or None.
+        wkv_state: (B, H, V, K) float32, the state before the tokens.
+        dy: (B, T, H, D), the gradient of y; d_end: (B, H, V, K), that of the state after the tokens.
+
+    Returns:
+        gradients of r, k, v, w_raw, bonus (H, D; zeros without one) and wkv_state, all float32.
+
+    Raises:
+        MemoryError: the scratch memory of 36 T D bytes per thread cannot be had.
+    """
+    B, T, H, D = r.shape
+    dr, dk, dv, dw = (torch.empty_like(r) for _ in range(4))
+    du = torch.zeros(B, H, D)
+    d_state = d_end.to(torch.float32).contiguous().clone()
+    failed = _call(
+        "wkv6_gradients", r.dtype, B, T, H, D, r, k, v, w_raw, bonus, wkv_state, dy, dr, dk, dv, dw, du, d_state
+    )
+    if failed:
+        raise MemoryError(f"no memory for the gradients of {T} tokens")
+    return dr, dk, dv, dw, du.sum(0), d_state

@@ -1,6 +1,6 @@
 /* The memory-bound rest of a Finch-C2 layer, and WKV6, on the CPU: compiled on first use by native.py.
  *
- * Notation: T tokens, C channels, H heads, D head dim, K key channel, V value channel. Batch is 1.
+ * Notation: B batch (1 where it is not named), T tokens, C channels, H heads, D head dim, K key channel, V value channel.
  * Every function exists for float32 and bfloat16 rows; arithmetic and states are float32. Parameter vectors
  * are float32. Written in plain C with GCC/Clang vector extensions; no intrinsics, so any CPU will do.
  */
@@ -163,9 +163,9 @@ WKV_COLUMNS(4)
         for (int64_t i = 0; i < n; i++) x[i] = STORE(LOAD(x[i]) + sigmoid(LOAD(gate[i])) * LOAD(value[i]));          \
     }                                                                                                                \
                                                                                                                      \
-    /* WKV6. r, k, v, w_low (T, H * D); w_raw = decay + w_low; state (H, V, K), updated; y (T, H * D) float32.       \
+    /* WKV6. r, k, v, w_low (B, T, H * D); w_raw = decay + w_low; state (B, H, V, K), updated; y as r, in float32.   \
      * times_one_minus_w: k is multiplied by 1 - w (Finch-C2). bonus (H, D) or NULL (Finch). */                      \
-    void NAME##_wkv6(int T, int H, int D, const ROW *r, const ROW *k, const ROW *v, const ROW *w_low,                \
+    void NAME##_wkv6(int B, int T, int H, int D, const ROW *r, const ROW *k, const ROW *v, const ROW *w_low,         \
                      const float *decay, int times_one_minus_w, const float *bonus, float *state, float *y,          \
                      int threads) {                                                                                  \
         int C = H * D;                                                                                               \
@@ -173,8 +173,10 @@ WKV_COLUMNS(4)
             FLUSH_ON                                                                                                 \
             float rf[TILE * MAX_D], wf[TILE * MAX_D], kf[TILE * MAX_D], vf[TILE * MAX_D], S[MAX_D * MAX_D];          \
             _Pragma("omp for schedule(dynamic, 1)")                                                                  \
-            for (int h = 0; h < H; h++) {                                                                            \
-                float *mine = state + (int64_t)h * D * D;                                                            \
+            for (int64_t head = 0; head < (int64_t)B * H; head++) {                                                  \
+                int h = head % H;                                                                                    \
+                int64_t first = (head / H) * T;                                                                      \
+                float *mine = state + head * D * D;                                                                  \
                 const float *restrict base = decay + h * D;                                                          \
                 if (T > FEW)                                                                                         \
                     for (int a = 0; a < D; a++)                                                                      \
@@ -182,7 +184,7 @@ WKV_COLUMNS(4)
                 for (int start = 0; start < T; start += TILE) {                                                      \
                     int n = T - start < TILE ? T - start : TILE, at = 0;                                             \
                     for (int t = 0; t < n; t++) {                                                                    \
-                        int64_t from = (int64_t)(start + t) * C + h * D;                                             \
+                        int64_t from = (first + start + t) * C + h * D;                                              \
                         const ROW *restrict r_t = r + from, *restrict k_t = k + from, *restrict v_t = v + from;      \
                         const ROW *restrict w_t = w_low + from;                                                      \
                         float *restrict rt = rf + t * D, *restrict wt = wf + t * D;                                  \
@@ -197,7 +199,7 @@ WKV_COLUMNS(4)
                             kt[i] = times_one_minus_w ? scaled : kk;                                                 \
                         }                                                                                            \
                     }                                                                                                \
-                    float *to = y + (int64_t)start * C + h * D;                                                      \
+                    float *to = y + (first + start) * C + h * D;                                                     \
                     if (T <= FEW) {                                                                                  \
                         wkv_few(n, D, rf, wf, kf, vf, to, C, mine);                                                  \
                     } else {                                                                                         \

@@ -1,0 +1,141 @@
+"""Gradients of WKV6 from the C kernels, against autograd of the sequential twin in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from gfkernels import BackendUnavailable, KernelInputError, native, native_training, wkv6, wkv6_chunked, wkv6_recurrent
+from torch import Tensor
+
+from tests import tolerances
+from tests.kernels.test_wkv6 import relative
+from tests.poison import poison_outputs
+
+pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
+Form = Callable[..., tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    poison_outputs(monkeypatch, native)
+
+
+def inputs(B: int, T: int, H: int, D: int, w_high: float) -> list[Tensor]:
+    """r, k, v, w_raw in -6 .. w_high, u, state."""
+    g = torch.Generator().manual_seed(T + D)
+    shapes = [(B, T, H, D)] * 4 + [(H, D), (B, H, D, D)]
+    tensors = [torch.randn(*shape, generator=g) for shape in shapes]
+    tensors[3] = torch.rand(B, T, H, D, generator=g) * (w_high + 6) - 6
+    return tensors
+
+
+def gradients(form: Form, given: list[Tensor | None], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """y, end and the gradients of a sum with random weights over both."""
+    leaves = [None if x is None else x.to(dtype).requires_grad_() for x in given]
+    y, end = form(*leaves)
+    g = torch.Generator().manual_seed(1)
+    weights = [torch.randn(x.shape, generator=g, dtype=torch.float64).to(x) for x in (y, end)]
+    loss = (y * weights[0]).sum() + (end * weights[1]).sum()
+    return y.detach(), end.detach(), *torch.autograd.grad(loss, [x for x in leaves if x is not None])
+
+
+def check(given: list[Tensor | None]) -> None:
+    expected = gradients(wkv6_recurrent, given, torch.float64)
+    found = gradients(native_training.wkv6_differentiable, given, torch.float32)
+    for a, b in zip(expected, found, strict=True):
+        assert torch.isfinite(b).all()
+        assert relative(b, a) <= tolerances.WKV6_GRADIENT_FP32
+
+
+@pytest.mark.parametrize("D", [16, 48, 64, 112, 128])
+@pytest.mark.parametrize("T", [1, 4, 31, 32, 33, 64, 65, 150])
+def test_equal_autograd_of_the_twin(T: int, D: int) -> None:
+    check(list(inputs(2, T, 3, D, 1.0)))
+
+
+@pytest.mark.parametrize("w_high", [-5.0, 0.0, 4.0, 20.0])
+def test_every_decay(w_high: float) -> None:
+    check(list(inputs(1, 70, 2, 32, w_high)))
+
+
+def test_decays_beyond_every_number_leave_finite_gradients() -> None:
+    """exp(-exp(1000)): the twin's own chain rule multiplies 0 by infinity there."""
+    given = inputs(1, 40, 2, 32, 1000.0)
+    for gradient in gradients(native_training.wkv6_differentiable, list(given), torch.float32):
+        assert torch.isfinite(gradient).all()
+
+
+def test_without_bonus_and_state() -> None:
+    check([*inputs(2, 50, 2, 32, 0.0)[:4], None, None])
+
+
+def test_rows_that_do_not_lie_in_a_row() -> None:
+    given = inputs(2, 20, 3, 16, 0.0)
+    strided = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.dim() == 4 else x for x in given]
+    form = native_training.wkv6_differentiable
+    for a, b in zip(
+        gradients(form, list(given), torch.float32), gradients(form, list(strided), torch.float32), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    given = list(inputs(3, 70, 3, 32, 0.0))
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            found.append(gradients(native_training.wkv6_differentiable, list(given), torch.float32))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_low_precision_rows_are_computed_in_float32() -> None:
+    r, k, v, w_raw, u, state = inputs(1, 40, 2, 16, 0.0)
+    low = [x.to(torch.bfloat16) for x in (r, k, v)]
+    y, end = native_training.wkv6_differentiable(*low, w_raw, u, state)
+    expected, expected_end = wkv6_recurrent(*(x.double() for x in low), w_raw.double(), u.double(), state.double())
+    assert y.dtype == torch.bfloat16
+    assert relative(end, expected_end) <= tolerances.WKV6_FP32
+    assert relative(y, expected) <= 2**-7
+
+
+def test_the_compiler_takes_it_as_it_is() -> None:
+    given = list(inputs(2, 40, 2, 16, 0.0))
+    whole = torch.compile(lambda *x: wkv6(*x), fullgraph=True, dynamic=False)
+    for a, b in zip(gradients(wkv6, given, torch.float32), gradients(whole, given, torch.float32), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_operators_keep_the_rules_of_torch() -> None:
+    r, k, v, w_raw, u, state = (x.requires_grad_() for x in inputs(1, 5, 2, 16, 0.0))
+    torch.library.opcheck(native_training._forward, (r, k, v, w_raw, u, state))
+    torch.library.opcheck(native_training._forward, (r, k, v, w_raw, None, state))
+
+
+def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients come from C on the CPU by themselves, from torch where it is asked for or C cannot."""
+    given = list(inputs(1, 40, 2, 16, 0.0))
+    native_ones = gradients(native_training.wkv6_differentiable, given, torch.float32)
+    chunked = gradients(wkv6_chunked, given, torch.float32)
+    assert not torch.equal(native_ones[0], chunked[0])  # so that the comparisons below can fail
+    assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])
+    exact = gradients(wkv6_chunked, given, torch.float64)
+    assert torch.equal(gradients(wkv6, given, torch.float64)[0], exact[0])
+    monkeypatch.setenv("GF_KERNELS", "torch")
+    assert torch.equal(gradients(wkv6, given, torch.float32)[0], chunked[0])
+    monkeypatch.setenv("GF_KERNELS", "native")
+    assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])
+    with pytest.raises(BackendUnavailable, match="float64"):
+        gradients(wkv6, given, torch.float64)
+
+
+def test_wrong_shapes_are_named() -> None:
+    r, k, v, w_raw, u, state = inputs(1, 5, 2, 16, 0.0)
+    with pytest.raises(KernelInputError, match="w_raw"):
+        native_training.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)
