@@ -173,7 +173,10 @@ def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[
 
 
 def _article(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
-    """Consecutive paragraphs of an article that fill two thirds of the sequence, and questions from all of them."""
+    """Consecutive paragraphs of an article that fill two thirds of the sequence, and questions from all of them.
+
+    A share of the questions (`absent_questions`) is about paragraphs left out, and the text does not say the answer.
+    """
     article = rng.choice(data.articles)
     characters = int(0.67 * stage.sequence * CHARS_PER_TOKEN)
     start, size = rng.randrange(len(article)), 0
@@ -183,9 +186,17 @@ def _article(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[t
             break
         chosen.append(passage)
         size += len(passage.text) + 2
-    questions = [(q, a) for passage in chosen for q, a in passage.questions if a != NOT_STATED]
+    text = "\n\n".join(passage.text for passage in chosen)
+    questions = [pair for passage in chosen for pair in passage.questions]
     rng.shuffle(questions)
-    return "\n\n".join(passage.text for passage in chosen), questions[: stage.sequence // QUESTION_TOKENS]
+    del questions[stage.sequence // QUESTION_TOKENS :]
+    elsewhere = [pair for passage in article if passage.text not in text for pair in passage.questions]
+    for at in range(len(questions)):
+        if elsewhere and rng.random() < data.recipe.absent_questions:
+            question, answer = rng.choice(elsewhere)
+            if answer.lower() not in text.lower():
+                questions[at] = (question, NOT_STATED)
+    return text, questions
 
 
 def _document_questions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:

@@ -19,7 +19,7 @@ from goldfinch.evaluate.scoring import exact_match, f1
 from goldfinch.model import LanguageModel
 from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train.corpora import data_directory, is_held_out_document
-from goldfinch.train.data import WIDTHS, TrainingData, wrap
+from goldfinch.train.data import TASKS, WIDTHS, TrainingData, wrap
 from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
 from goldfinch.train.lists import pairs_list, similar_facts
 from goldfinch.train.optimizers import build_optimizers
@@ -146,6 +146,21 @@ def test_articles_are_read_in_their_order_with_questions_from_all_paragraphs(
     assert (first.questions[0][0], second.questions[0][0]) == ("Who kept bees?", "Who built it?")
     _, _, weights = data.batch(0)
     assert (weights == recipe.answer_weight).any()
+
+
+def test_articles_are_asked_for_what_stands_in_paragraphs_left_out(
+    recipe: Recipe, corpora: Path, tiny_tokenizer: Path
+) -> None:
+    elsewhere = {"Who kept bees?": "Who built it?", "Who built it?": "Who kept bees?"}
+    for share in (0.0, 1.0):
+        stage = Stage(10**6, 800, 1, {"article": 1.0})  # room for one paragraph
+        changed = replace(recipe, stages=(stage,), absent_questions=share)
+        data = TrainingData(corpora, changed, read_tokenizer(tiny_tokenizer), TEMPLATE)
+        for seed in range(8):
+            text, questions = TASKS["article"](data, Random(seed), stage)
+            own = "Who built it?" if "Josiah Pellow" in text else "Who kept bees?"
+            answer = "Josiah Pellow" if own == "Who built it?" else "Abel Hartnoll"
+            assert questions == ([(elsewhere[own], NOT_STATED)] if share else [(own, answer)])
 
 
 def test_muon_orthogonalises_matrices_only(recipe: Recipe) -> None:
