@@ -56,6 +56,7 @@ def benchmarks_page() -> str:
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
     lines += comparison_lines(record("compare")["models"])
+    lines += training_speed_lines(record("training-speed"))
     lines += targets_section()
     lines += library_sections()
     lines += peers_section()
@@ -178,6 +179,24 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
         for way, found in row["positions"].items():
             name = NAMES[row["kind"]] + ("" if way == "as trained" else f", {way}")
             lines.append(f"| {name} | " + " | ".join(f"{r['loss']:.3f}" for r in found) + " |")
+    return lines
+
+
+def training_speed_lines(speed: dict[str, Any]) -> list[str]:
+    """Training steps on the CPU with WKV6 in C and in torch."""
+    lines = [
+        "",
+        "Training steps with `gf train` on the CPU, forward and backward, WKV6 and its gradients in C against torch:",
+        "",
+    ]
+    lines += [conditions_line(speed["conditions"]) + f"; medians of {speed['repeats']} interleaved steps.", ""]
+    lines += ["| sequences x tokens | tok/s, C | tok/s, torch | ratio |", "|---|---|---|---|"]
+    for row in speed["rows"]:
+        cells = [
+            f"{row[name]['median']:,.0f} ({row[name]['min']:,.0f} to {row[name]['max']:,.0f})"
+            for name in ("native", "torch")
+        ]
+        lines.append(f"| {row['sequences']} x {row['tokens']:,} | {cells[0]} | {cells[1]} | {row['ratio']:.2f} |")
     return lines
 
 

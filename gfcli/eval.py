@@ -21,7 +21,8 @@ def evaluate(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="facts, questions, samples, passkey, pairs, needles, perplexity, positions, overlap; all by default.",
+            help="facts, questions, articles, samples, passkey, pairs, needles, perplexity, positions, overlap; "
+            "all by default.",
         ),
     ] = None,
     documents: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -81,30 +80,6 @@ def evaluate_questions(
         "absent_recall": absent_right / absent_total if absent_total else None,
         "absent_precision": absent_right / said if said else None,
     }
-
-
-def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
-    """Whole real documents, thousands of tokens long, and checked questions about them.
-
-    Args:
-        folder: holds the documents and questions.jsonl: file, question, answers.
-
-    Returns:
-        per document its name, tokens, questions, exact and f1.
-    """
-    asked: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
-    for line in (folder / "questions.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        asked[row["file"]].append((row["question"], row["answers"]))
-    rows = []
-    for name, pairs in asked.items():
-        text, found = (folder / name).read_text(), Tally()
-        answers = reader.answers_to(text, [question for question, _ in pairs])
-        for answer, (_, references) in zip(answers, pairs, strict=True):
-            found.add(answer, references)
-        tokens = len(reader.model.tokenizer.encode(text))
-        rows.append({"document": name, "tokens": tokens, "questions": found.questions, **found.shares()})
-    return rows
 
 
 def _held_out(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], dict[str, list[str]]]:

@@ -13,11 +13,12 @@ from ..model import LanguageModel
 from ..train.corpora import is_held_out_document, read_records
 from ..train.facts import harvest_names
 from .asking import Reader
+from .documents import evaluate_articles, evaluate_samples
 from .facts import evaluate_facts
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
 from .prose import ENCYCLOPEDIA, held_out_texts
-from .questions import evaluate_questions, evaluate_samples
+from .questions import evaluate_questions
 from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
 
 BOOKS = ("corpus-books",)
@@ -51,6 +52,9 @@ class Evaluation:
 
     def questions(self) -> object:
         return evaluate_questions(self.reader, self.directory, passages=self.passages)
+
+    def articles(self) -> object:
+        return evaluate_articles(self.reader, self.directory, report=self.report)
 
     def samples(self) -> object:
         return evaluate_samples(self.reader, self.directory / "samples")
@@ -94,7 +98,18 @@ class Evaluation:
         }
 
 
-TASKS = ("facts", "questions", "samples", "passkey", "pairs", "needles", "perplexity", "positions", "overlap")
+TASKS = (
+    "facts",
+    "questions",
+    "articles",
+    "samples",
+    "passkey",
+    "pairs",
+    "needles",
+    "perplexity",
+    "positions",
+    "overlap",
+)
 
 
 def evaluate(

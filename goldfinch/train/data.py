@@ -68,7 +68,7 @@ class TrainingData:
             raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
         self.passages = _read_passages(directory) if "qa" in tasks else []
         self.documents = _read_documents(directory) if "docqa" in tasks else []
-        self.articles = _read_articles(directory) if "article" in tasks else []
+        self.articles = read_articles(directory) if "article" in tasks else []
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
@@ -235,11 +235,11 @@ def _read_passages(directory: Path) -> list[Passage]:
     return [p for p in passages.values() if len(p.text) < 4000]
 
 
-def _read_articles(directory: Path) -> list[list[Passage]]:
-    """The paragraphs of every article in their order, those of training alone."""
+def read_articles(directory: Path, *, held_out: bool = False) -> list[list[Passage]]:
+    """The paragraphs of every article in their order: of those for training or of those kept from it."""
     articles: dict[str, dict[int, Passage]] = {}
     for record in read_records(directory / "train_qa.jsonl.zst"):
-        if "para" not in record or is_held_out_document(record["doc_id"]):
+        if "para" not in record or is_held_out_document(record["doc_id"]) != held_out:
             continue
         paragraphs = articles.setdefault(record["doc_id"], {})
         passage = paragraphs.setdefault(record["para"], Passage(record["context"], []))

@@ -112,7 +112,7 @@ class _Run:
 
     def steps(self, stream: Iterator[Batch], first: int, last: int, compile_model: bool) -> None:
         """Steps first .. last - 1, then a save."""
-        loss_of: Any = _loss_function(self.model, self.recipe)
+        loss_of: Any = loss_function(self.model, self.recipe)
         if compile_model:
             loss_of = torch.compile(loss_of, dynamic=False)
         saved_at = self.logged_at = time.monotonic()
@@ -180,7 +180,8 @@ def export(recipe: Recipe, run_directory: Path) -> Path:
     return out
 
 
-def _loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+def loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """What a step minimises: ids, targets and weights, each (B, T), to the weighted loss; and the loss of answers."""
     mixed = recipe.precision == "bfloat16"
 
     def loss_of(ids: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

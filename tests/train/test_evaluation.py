@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.evaluate import asking, questions, retrieval
+from goldfinch.evaluate import asking, documents, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
 from goldfinch.evaluate.perplexity import evaluate_perplexity, evaluate_positions
 from goldfinch.evaluate.prose import insert_at, prose_of
+from goldfinch.train.data import Passage
 from goldfinch.train.facts import NOT_STATED
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples"
@@ -87,7 +88,7 @@ def test_questions_about_whole_documents(mini, tmp_path: Path) -> None:
     rows = [("What is the code of the gate?", ["48213"]), ("Who built the ship?", ["Nobody did"])]
     lines = [json.dumps({"file": "house.txt", "question": q, "answers": a}) for q, a in rows]
     (tmp_path / "questions.jsonl").write_text("\n".join(lines) + "\n")
-    (row,) = questions.evaluate_samples(Reader(mini), tmp_path)
+    (row,) = documents.evaluate_samples(Reader(mini), tmp_path)
     assert (row["document"], row["questions"], row["exact"]) == ("house.txt", 2, 0.5)
     assert 10 < row["tokens"] < 40
 
@@ -154,6 +155,29 @@ def test_questions_count_what_is_not_stated(mini, monkeypatch) -> None:
     assert right["f1_copying"] == pytest.approx(2 / 3)
     silent = questions.evaluate_questions(Scripted(mini, lambda t, q: NOT_STATED), Path())
     assert (silent["exact"], silent["false_absent"], silent["absent_precision"]) == (0, 1, 0.5)
+
+
+def test_articles_are_cut_at_paragraphs_and_asked_about_what_is_left(mini, monkeypatch) -> None:
+    paragraphs = [f"Number {n} is here. {PROSE[:300]}" for n in range(8)]
+    article = [Passage(text, [(f"Which number? {n}", f"Number {n}")]) for n, text in enumerate(paragraphs)]
+    monkeypatch.setattr(
+        documents, "read_articles", lambda directory, held_out: [article, article[:1]] if held_out else []
+    )
+    seen: list[str] = []
+
+    def answer(text: str, question: str) -> str:
+        seen.append(text)
+        return question.removeprefix("Which number? ").join(["Number ", ""]) if "3" not in question else "none"
+
+    rows = documents.evaluate_articles(Scripted(mini, answer), Path(), lengths=(400, 10_000))
+    (row,) = rows  # the whole article is shorter than 10,000 tokens, and the other one than 400
+    text = seen[0]
+    count = len(text.split("\n\n"))
+    assert text == "\n\n".join(paragraphs[:count])
+    assert len(mini.tokenizer.encode(text)) <= 400 < len(mini.tokenizer.encode("\n\n".join(paragraphs[: count + 1])))
+    assert (row["length"], row["documents"], row["questions"]) == (400, 1, count)
+    assert count >= 4
+    assert row["exact"] == pytest.approx((count - 1) / count)
 
 
 def test_answers_through_the_file_are_compared(mini, monkeypatch) -> None:

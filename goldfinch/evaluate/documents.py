@@ -1,0 +1,92 @@
+"""Questions about documents of several pages: held-out articles cut at different lengths, and whole real documents."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ..train.data import Passage, read_articles
+from .asking import Reader
+from .questions import Tally, copied_sentence
+
+LENGTHS = (500, 1000, 2000, 4000, 8000)
+
+
+def evaluate_articles(
+    reader: Reader,
+    directory: Path,
+    *,
+    lengths: Sequence[int] = LENGTHS,
+    per_article: int = 25,
+    seed: int = 0,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> list[dict[str, Any]]:
+    """The first pages of articles that training never saw, and questions from all of their paragraphs.
+
+    Args:
+        lengths: most tokens of a document; an article that is shorter is left out at that length.
+        per_article: most questions about one document.
+
+    Returns:
+        per length: documents, questions, exact and f1, exact_copying and f1_copying (the sentence that shares most
+        words with the question).
+    """
+    articles, rows = read_articles(directory, held_out=True), []
+    for length in lengths:
+        found, copying, documents = Tally(), Tally(), 0
+        for n, article in enumerate(articles):
+            text, questions = _first_pages(reader, article, length)
+            if not questions:
+                continue
+            rng = Random(f"articles-{seed}-{length}-{n}")
+            asked = rng.sample(questions, min(per_article, len(questions)))
+            answers = reader.answers_to(text, [question for question, _ in asked])
+            for answer, (question, reference) in zip(answers, asked, strict=True):
+                found.add(answer, [reference])
+                copying.add(copied_sentence(text, question), [reference])
+            documents += 1
+        if documents:
+            row = {"length": length, "documents": documents, "questions": found.questions}
+            rows.append({**row, **found.shares(), **copying.shares("_copying")})
+            report(rows[-1])
+    return rows
+
+
+def _first_pages(reader: Reader, article: list[Passage], length: int) -> tuple[str, list[tuple[str, str]]]:
+    """Paragraphs up to `length` tokens and their questions; nothing when the article has fewer tokens."""
+    text = ""
+    questions: list[tuple[str, str]] = []
+    for passage in article:
+        longer = f"{text}\n\n{passage.text}" if text else passage.text
+        if len(reader.model.tokenizer.encode(longer)) > length:
+            return text, questions
+        text, questions = longer, [*questions, *passage.questions]
+    return "", []
+
+
+def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
+    """Whole real documents, thousands of tokens long, and checked questions about them.
+
+    Args:
+        folder: holds the documents and questions.jsonl: file, question, answers.
+
+    Returns:
+        per document its name, tokens, questions, exact and f1.
+    """
+    asked: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
+    for line in (folder / "questions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        asked[row["file"]].append((row["question"], row["answers"]))
+    rows = []
+    for name, pairs in asked.items():
+        text, found = (folder / name).read_text(), Tally()
+        answers = reader.answers_to(text, [question for question, _ in pairs])
+        for answer, (_, references) in zip(answers, pairs, strict=True):
+            found.add(answer, references)
+        tokens = len(reader.model.tokenizer.encode(text))
+        rows.append({"document": name, "tokens": tokens, "questions": found.questions, **found.shares()})
+    return rows
