@@ -60,9 +60,12 @@ def exit_code(error: BaseException) -> int:
     """The exit code of an exception."""
     if isinstance(error, CommandError):
         return error.code
-    # KernelError lives beside torch; its name is enough, so that no command imports torch to fail.
-    if any(kind.__name__ == "KernelError" for kind in type(error).__mro__):
+    # These live in and beside torch; their names are enough, so that no command imports torch to fail.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "KernelError" in names:
         return USAGE
+    if "OutOfMemoryError" in names:
+        return MEMORY_DEVICE_DISK
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

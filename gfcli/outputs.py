@@ -97,4 +97,8 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise CommandError(f"{path} exists and was made from {name}", hint=hint)
     if old.model["prefill_fingerprint"] != prefill_fingerprint:
-        raise CommandError(f"{path} exists and was made by model {old.model.get('name')!r}", hint=hint)
+        name, old_weights = old.model.get("name"), old.model["prefill_fingerprint"][:12]
+        raise CommandError(
+            f"{path} exists and was made by model {name!r} with weights {old_weights}, here {prefill_fingerprint[:12]}",
+            hint=hint,
+        )

@@ -141,6 +141,7 @@ def _read(batch: Batch, source: Source, threads: Executor) -> Task:
 
 def _computed(batch: Batch, pack: list[Task], longest: int) -> list[Task]:
     """The tasks of a pack with their caches; one by one in their turns when memory does not suffice for all."""
+    from goldfinch.devices import synchronize
     from goldfinch.packing import Unpacked, prefill_packed
 
     together = [task for task in pack if 0 < task.count <= longest]
@@ -157,6 +158,7 @@ def _computed(batch: Batch, pack: list[Task], longest: int) -> list[Task]:
     except Exception as error:  # whatever it is, a document that has the fault fails alone in its turn
         console.warn(f"{describe(error)[0]}: the {len(units)} documents are computed one by one")
         return pack
+    synchronize(batch.model.device)
     seconds = (time.perf_counter() - started) / sum(cache.length for cache in caches)
     for task, cache in zip(together, caches, strict=True):
         task.computed = cache, seconds * cache.length

@@ -106,6 +106,7 @@ def compute(
         fresh: compute everything.
         progress: called with (tokens done, T) in place of a bar for this document.
     """
+    from goldfinch.devices import synchronize
     from goldfinch.journal import Journal
     from goldfinch.making import Made, make_cache
 
@@ -131,6 +132,7 @@ def compute(
             fresh=fresh,
             progress=told,
         )
+    synchronize(model.device)
     return Computed(path, made, parent, journal, time.perf_counter() - started)
 
 

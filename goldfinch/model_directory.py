@@ -274,6 +274,8 @@ def load_model(
     device = torch.device(device)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Triton's kernels and new streams go to the current one
     model = _empty_model(LanguageModel, card.config)
     try:
         weights = read_weights(card.path / WEIGHTS_FILE, device, dtype or torch.float32)

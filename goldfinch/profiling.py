@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from .cache import numerics_of
+from .devices import synchronize
 from .measure.conditions import processor
 from .model import LanguageModel
 from .plan import MachineProfile, profile_key, read_profile, write_profile
-from .prefilling import BLOCK_TOKENS, prefill
+from .prefilling import block_tokens_of, prefill
 
-LONG_TOKENS, SHORT_TOKENS, REPEATS = 4 * BLOCK_TOKENS, 32, 3
+LONG_BLOCKS, SHORT_TOKENS, REPEATS = 4, 32, 3
 
 
 def key_of(model: LanguageModel) -> str:
@@ -45,17 +46,18 @@ def machine_profile(model: LanguageModel, *, measure: bool = False) -> tuple[Mac
 
 def measured(model: LanguageModel) -> MachineProfile:
     """The speed now: a long and a short document, the best of REPEATS each, after one for warm-up."""
-    ids = torch.arange(LONG_TOKENS)[None] * 7919 % model.config.vocab_size
+    # Whole blocks: within one, a GPU takes as long for a few tokens as for many.
+    length = LONG_BLOCKS * block_tokens_of(model)
+    ids = torch.arange(length)[None] * 7919 % model.config.vocab_size
     _seconds(model, ids)
     long_s = min(_seconds(model, ids) for _ in range(REPEATS))
     short_s = min(_seconds(model, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
-    per_token = max((long_s - short_s) / (LONG_TOKENS - SHORT_TOKENS), 1e-12)
+    per_token = max((long_s - short_s) / (length - SHORT_TOKENS), 1e-12)
     return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0))
 
 
 def _seconds(model: LanguageModel, ids: Any) -> float:
     started = time.perf_counter()
     prefill(model, ids)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+    synchronize(model.device)
     return time.perf_counter() - started

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import decode_graph
 from .cache import DocumentCache
+from .devices import synchronize
 from .errors import DeviceError, TokenizerError
 from .gold import GoldDocument, GoldMemory, expand_document, expanded_bytes
 from .model import LanguageModel
@@ -26,8 +27,8 @@ from .state import ModelState
 from .template import PromptTemplate
 
 DEFAULT_MEMORY_BYTES = 4 << 30
-# Answers shorter than this are decoded without a CUDA graph, whose capture costs a few steps.
-GRAPH_MIN_TOKENS = 8
+# Tokens decoded before a CUDA graph is captured, which costs a few steps: most answers are shorter.
+EAGER_TOKENS = 8
 # Question tokens per pass through the Finch layers.
 QUESTION_BLOCK = 512
 
@@ -84,6 +85,7 @@ class Session:
         self.chosen_path = f"keys and values of the document are {kept if self.expands else rebuilt}"
         started = time.perf_counter()
         self._base = self._document_state()
+        synchronize(model.device)
         self.expand_s = time.perf_counter() - started
         self.last_usage = Usage(cache.length)
 
@@ -145,10 +147,11 @@ class Session:
         self.last_usage = usage
         started = time.perf_counter()
         logits, state = self.start(token_ids)
+        synchronize(model.device)
         usage.timings_s["question"] = time.perf_counter() - started
         started = time.perf_counter()
         usage.timings_s["decode"] = 0.0
-        decoder = self._static_decoder(state, sampling.max_tokens)
+        decoder = None
         while True:
             token = choose_token(logits, sampling, generator)
             if token == self.template.end_token_id:
@@ -159,14 +162,16 @@ class Session:
             yield token
             if usage.generated_tokens >= sampling.max_tokens:
                 return
+            if usage.generated_tokens == EAGER_TOKENS:
+                decoder = self.static_decoder(state, sampling.max_tokens - EAGER_TOKENS)
             if decoder is not None:
                 logits = decoder.step(token)
             else:
                 logits, state = decode_one_token(model, token, state)
 
-    def _static_decoder(self, state: ModelState, max_tokens: int) -> decode_graph.StaticDecoder | None:
-        """A CUDA graph of one step where the model is on a GPU and the answer is long enough to pay for it."""
-        if self.model.device.type != "cuda" or max_tokens < GRAPH_MIN_TOKENS or decode_graph.supports(self.model):
+    def static_decoder(self, state: ModelState, max_tokens: int) -> decode_graph.StaticDecoder | None:
+        """A CUDA graph of one step, for `max_tokens` tokens from `state`; None where the model is not on a GPU."""
+        if self.model.device.type != "cuda" or decode_graph.supports(self.model):
             return None
         return decode_graph.StaticDecoder(self.model, state, max_tokens)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from gfkernels import native
 
 # Without a GPU the Triton kernels run in its interpreter, which has to be chosen before anything imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from gfkernels import native
 
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"

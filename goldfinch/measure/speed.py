@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from ..cache import open_cache
+from ..devices import synchronize
 from ..errors import GoldFinchError
 from ..model import LanguageModel
-from ..prefilling import BLOCK_TOKENS, prefill
+from ..prefilling import block_tokens_of, prefill
 from ..selfcheck import run_checks
 from ..session import Session, decode_one_token
 from .conditions import conditions
@@ -57,11 +58,6 @@ def _record(what: str, model: LanguageModel, repeats: int, rows: list[dict[str, 
     return {"schema_version": 1, "what": what, "repeats": repeats, "conditions": conditions(model), "rows": rows}
 
 
-def _synchronize(model: LanguageModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-
-
 def measure_prefill(
     model: LanguageModel, lengths: Sequence[int], repeats: int, report: Report = lambda row: None
 ) -> dict[str, Any]:
@@ -70,14 +66,14 @@ def measure_prefill(
     tokens = random_tokens(model, max(lengths))
     seconds: dict[int, list[float]] = {length: [] for length in lengths}
     products: list[float] = []
-    prefill(model, tokens[:, : 4 * BLOCK_TOKENS])
+    prefill(model, tokens[:, : 4 * block_tokens_of(model)])
     for _ in range(repeats):
         products.append(1 / _product_seconds_per_token(model))
         for length in lengths:
-            _synchronize(model)
+            synchronize(model.device)
             started = time.perf_counter()
             prefill(model, tokens[:, :length])
-            _synchronize(model)
+            synchronize(model.device)
             seconds[length].append(time.perf_counter() - started)
     rows = []
     for length in lengths:
@@ -91,23 +87,23 @@ def measure_prefill(
 
 def _product_seconds_per_token(model: LanguageModel) -> float:
     """Seconds per token that the matrix products of the prefill layers take, with nothing between them."""
-    layers = model.blocks[: model.config.n_prefill]
+    layers, rows = model.blocks[: model.config.n_prefill], block_tokens_of(model)
     pairs: dict[tuple[int, ...], Tensor] = {}
     weights = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n.endswith("weight")]
     low_rank = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n[-2:] in ("w1", "w2")]
     with torch.no_grad():
         for p in weights:
-            pairs[p.shape[1:]] = torch.randn(BLOCK_TOKENS, p.shape[1], dtype=p.dtype, device=p.device)
+            pairs[p.shape[1:]] = torch.randn(rows, p.shape[1], dtype=p.dtype, device=p.device)
         for p in low_rank:
-            pairs[p.shape[:1]] = torch.randn(BLOCK_TOKENS, p.shape[0], dtype=p.dtype, device=p.device)
-        _synchronize(model)
+            pairs[p.shape[:1]] = torch.randn(rows, p.shape[0], dtype=p.dtype, device=p.device)
+        synchronize(model.device)
         started = time.perf_counter()
         for p in weights:
             torch.nn.functional.linear(pairs[p.shape[1:]], p)
         for p in low_rank:
             pairs[p.shape[:1]] @ p
-        _synchronize(model)
-        return (time.perf_counter() - started) / BLOCK_TOKENS
+        synchronize(model.device)
+        return (time.perf_counter() - started) / rows
 
 
 def measure_ask(
@@ -139,12 +135,18 @@ def measure_ask(
                 begun = time.perf_counter()
                 cache = open_cache(path, model)
                 opened.append(1e3 * (time.perf_counter() - begun))
-                logits, state = Session(model, cache).start(question)
+                session = Session(model, cache)
+                logits, state = session.start(question)
                 token = int(logits.argmax())
                 first.append(1e3 * (time.perf_counter() - begun))
+                decoder = session.static_decoder(state, answer_tokens)
+                synchronize(model.device)
                 begun = time.perf_counter()
                 for _ in range(answer_tokens):
-                    logits, state = decode_one_token(model, token, state)
+                    if decoder is None:
+                        logits, state = decode_one_token(model, token, state)
+                    else:
+                        logits = decoder.step(token)
                     token = int(logits.argmax())
                 decode.append(answer_tokens / (time.perf_counter() - begun))
             row = {
@@ -192,12 +194,12 @@ def measure_kernels(model: LanguageModel, repeats: int, report: Report = lambda 
     from gfkernels import dispatch, wkv6
 
     gate(model)
-    config, T = model.config, BLOCK_TOKENS
+    config, T = model.config, block_tokens_of(model)
     tokens, H, D = random_tokens(model, T), config.n_head, config.head_dim
     generator = torch.Generator().manual_seed(0)
     r, k, v, w_raw = (torch.randn(1, T, H, D, generator=generator).to(model.device, model.dtype) for _ in range(4))
     state = torch.zeros(1, H, D, D, device=model.device)
-    backends = [name for name in ("native", "torch") if name == "torch" or model.layer_backend() == "native"]
+    backends = list(dict.fromkeys([model.layer_backend(), "torch"]))
 
     def layers(backend: str) -> None:
         os.environ[dispatch.ENVIRONMENT_VARIABLE] = backend
@@ -214,10 +216,10 @@ def measure_kernels(model: LanguageModel, repeats: int, report: Report = lambda 
             for _ in range(repeats + 2):
                 for name, (run, count) in ops.items():
                     for backend in backends:
-                        _synchronize(model)
+                        synchronize(model.device)
                         started = time.perf_counter()
                         run(backend)
-                        _synchronize(model)
+                        synchronize(model.device)
                         found.setdefault((name, backend), []).append(1e6 * (time.perf_counter() - started) / count)
     finally:
         os.environ.pop(dispatch.ENVIRONMENT_VARIABLE, None)

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from ..devices import synchronize
 from ..model import LanguageModel
 
 PROBE = 2048  # rows and columns of the probe's matrices
@@ -16,10 +17,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 8) -
     a, b = (torch.randn(PROBE, PROBE, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
-        _synchronize(device)
+        synchronize(device)
         started = time.perf_counter()
         a @ b
-        _synchronize(device)
+        synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2 * PROBE**3 / best
 
@@ -31,8 +32,3 @@ def training_flops_per_token(model: LanguageModel, sequence: int) -> float:
     config = model.config
     attention_layers = config.n_layer - config.n_finch
     return 6.0 * weights + 12.0 * config.d_model * attention_layers * sequence / 2
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -131,6 +131,7 @@ def attend_split(
         q, k, v, part, part_lse, part_lse if length is None else length, 1 / math.sqrt(D), Tq, Tk, q_start, k_start,
         split, rows, H, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], D=D, HAS_LENGTH=length is not None,
         DOT=_TRITON_TYPES.get(dot, dot), PRECISION=precision, BM=BM, BN=BLOCK_KEYS, BD=BD, num_warps=4,
+        **({"num_stages": 2} if BD * q.element_size() > 256 else {}),  # two tiles of keys would not fit
     )  # fmt: skip
     out = torch.empty(B, H, Tq, D, dtype=torch.float32, device=q.device)
     lse = torch.empty(B, H, Tq, dtype=torch.float32, device=q.device)

@@ -101,11 +101,14 @@ def wkv6(
     (Without gradients the native kernels are chosen for whole layers, where they save more: goldfinch/finch_native.py.)
     """
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw))
-    obstacle = "not asked for"
+    obstacle: str | None = "not asked for"
     if gradients or requested_backend(backend) == "native":
         obstacle = _native_obstacle(str(r.device), r.dtype, r.shape[-1], v.shape[-1])
     chosen = choose_backend(
-        "wkv6", backend, native_obstacle=obstacle, triton_obstacle=_wkv6_triton_obstacle(r, v, backend)
+        "wkv6",
+        backend,
+        native_obstacle=obstacle,
+        triton_obstacle=_wkv6_triton_obstacle(str(r.device), r.dtype, r.shape[-1], v.shape[-1], backend),
     )
     if chosen == "native":
         from . import native_training
@@ -120,12 +123,10 @@ def wkv6(
     return wkv6_chunked(r, k, v, w_raw, u, wkv_state)
 
 
-def _wkv6_triton_obstacle(r: Tensor, v: Tensor, requested: str | None) -> str | None:
-    if max(r.shape[-1], v.shape[-1]) > 128:
-        return f"K {r.shape[-1]}, V {v.shape[-1]}, at most 128"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot look into its launches; run without it"
-    return triton_obstacle(r.device, r.dtype, requested)
+def _wkv6_triton_obstacle(device: str, dtype: torch.dtype, K: int, V: int, requested: str | None) -> str | None:
+    if max(K, V) > 128:
+        return f"K {K}, V {V}, at most 128"
+    return triton_obstacle(torch.device(device), dtype, requested)
 
 
 def _wkv6_triton(
@@ -134,17 +135,23 @@ def _wkv6_triton(
     from . import wkv6_backward_triton, wkv6_triton
 
     inputs = (r, k, v, w_raw, u, wkv_state)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+    gradients = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    if gradients or torch.compiler.is_compiling():
         return wkv6_backward_triton.wkv6_differentiable(*inputs)
     if r.shape[1] == 1 and wkv_state is not None:
         return wkv6_triton.wkv6_step_triton(r, k, v, w_raw, u, wkv_state)
     return wkv6_triton.wkv6_triton(*inputs)
 
 
-@torch.compiler.assume_constant_result
 def _native_obstacle(device: str, dtype: torch.dtype, K: int, V: int) -> str | None:
     if device != "cpu":
         return f"tensors on {device}"
     if K != V or not native.supports(dtype, K):
         return f"{dtype} with K {K}, V {V}"
     return native.unavailable()
+
+
+# As torch.compiler.assume_constant_result: torch.compile takes the answer and does not look inside. That decorator
+# imports the compiler, and with it triton: that costs a second and fixes whether triton interprets.
+for _function in (_native_obstacle, _wkv6_triton_obstacle):
+    setattr(_function, "_dynamo_marked_constant", True)  # noqa: B010 (an attribute that no stub knows)

@@ -1,64 +1,45 @@
-"""WKV6 with gradients on the CPU from the C kernels (native_kernels.c, native_gradients.c): what `gf train` uses.
-
-Operators of their own, so that torch.compile calls them as they are: the chunked torch form, which it would look into,
-costs more than all matrix products of a small model together.
-"""
+"""WKV6 with gradients on the CPU from the C kernels (native_kernels.c, native_gradients.c): what `gf train` uses."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import native
 from .wkv6_inputs import check_wkv6_inputs
-
-INPUTS = "Tensor r, Tensor k, Tensor v, Tensor w_raw, Tensor? u, Tensor state"
-
-
-@torch.library.custom_op("gfkernels::wkv6_native", mutates_args=(), schema=f"({INPUTS}) -> (Tensor, Tensor)")
-def _forward(r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-    r, k, v, w_raw = _contiguous(r, k, v, w_raw)
-    return native.wkv6(r, k, v, w_raw, torch.zeros(r.shape[2:]), None if u is None else u.contiguous(), state)
+from .wkv6_operator import differentiable
 
 
-@_forward.register_fake
-def _(r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
-    return r.new_empty(r.shape), state.new_empty(state.shape)
+def _forward(
+    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    r, k, v, w_raw = (x.contiguous() for x in (r, k, v, w_raw))
+    bonus = None if u is None else u.contiguous()
+    return native.wkv6(r, k, v, w_raw, torch.zeros(r.shape[2:]), bonus, _state(r, wkv_state))
 
 
-@torch.library.custom_op(
-    "gfkernels::wkv6_native_gradients",
-    mutates_args=(),
-    schema=f"({INPUTS}, Tensor dy, Tensor d_end) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
 def _gradients(
-    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor, dy: Tensor, d_end: Tensor
-) -> tuple[Tensor, ...]:
-    r, k, v, w_raw, state, dy = _contiguous(r, k, v, w_raw, state, dy)
-    return native.wkv6_gradients(r, k, v, w_raw, None if u is None else u.contiguous(), state, dy, d_end)
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    w_raw: Tensor,
+    u: Tensor | None,
+    wkv_state: Tensor | None,
+    dy: Tensor,
+    d_end: Tensor,
+) -> tuple[Tensor | None, ...]:
+    r, k, v, w_raw, dy = (x.contiguous() for x in (r, k, v, w_raw, dy))
+    bonus = None if u is None else u.contiguous()
+    found = native.wkv6_gradients(r, k, v, w_raw, bonus, _state(r, wkv_state).contiguous(), dy, d_end)
+    return *found[:4], None if u is None else found[4], None if wkv_state is None else found[5]
 
 
-@_gradients.register_fake
-def _(
-    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, state: Tensor, dy: Tensor, d_end: Tensor
-) -> tuple[Tensor, ...]:
-    rows = [x.new_empty(x.shape) for x in (r, k, v, w_raw)]
-    return (*rows, r.new_empty(r.shape[2:]), state.new_empty(state.shape))
+def _state(r: Tensor, wkv_state: Tensor | None) -> Tensor:
+    B, _, H, D = r.shape
+    return r.new_zeros(B, H, D, D) if wkv_state is None else wkv_state
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx: Any, dy: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = ctx.saved_tensors
-    dr, dk, dv, dw_raw, du, d_state = _gradients(*inputs, dy, d_end)
-    return dr, dk, dv, dw_raw, None if inputs[4] is None else du, d_state
-
-
-_forward.register_autograd(_backward, setup_context=_keep_inputs)
+_operator = differentiable("wkv6_native", _forward, _gradients)
 
 
 def wkv6_differentiable(
@@ -83,11 +64,6 @@ def wkv6_differentiable(
         KernelInputError: shapes that do not belong together.
     """
     check_wkv6_inputs("wkv6_differentiable", r, k, v, w_raw, u, wkv_state)
-    B, _, H, D = r.shape
-    state = r.new_zeros(B, H, D, D, dtype=torch.float32) if wkv_state is None else wkv_state.float()
-    y, end = _forward(r.float(), k.float(), v.float(), w_raw.float(), None if u is None else u.float(), state)
+    u, wkv_state = (None if x is None else x.float() for x in (u, wkv_state))
+    y, end = _operator(r.float(), k.float(), v.float(), w_raw.float(), u, wkv_state)
     return y.to(r.dtype), end
-
-
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
-    return [x.contiguous() for x in tensors]

@@ -116,9 +116,12 @@ def k_cache_rows(ids: Tensor, compressed_k: Tensor, table: Tensor, weight: Tenso
     rows = torch.empty(T, C, dtype=table.dtype, device=table.device)
     scales = torch.empty(T, dtype=torch.float32, device=table.device)
     BT = BLOCK_ROWS if table.element_size() == 2 else BLOCK_ROWS // 2  # float32 rows would not fit the registers
+    BR = max(16, triton.next_power_of_2(R))
+    # Whole rows of the weight go through shared memory: fewer of them, and none ahead, where they are wide.
+    row_bytes = BR * table.element_size()
     _k_cache_kernel[(triton.cdiv(T, BT),)](
         ids, compressed_k, table, weight, rows, scales, T, C, R, weight.stride(0), DOT=dot, PRECISION=precision,
-        BT=BT, BC=64, BR=max(16, triton.next_power_of_2(R)), num_warps=4,
+        BT=BT, BC=32 if row_bytes > 1024 else 64, BR=BR, num_warps=4, **({"num_stages": 1} if row_bytes > 512 else {}),
     )  # fmt: skip
     return rows, scales
 

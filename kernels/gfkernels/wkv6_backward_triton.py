@@ -19,14 +19,13 @@ moderate; chunks with steep decays go token by token and use the definition.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .common_triton import dot_types
+from .wkv6_operator import differentiable
 from .wkv6_triton import CHUNK, wkv6_triton
 
 # Tighter than forwards: the subtraction above costs digits as log_w grows.
@@ -232,32 +231,6 @@ def _gradient_kernel(
         tl.store(du_ptr + ((b * N + n) * H + h) * K + i, du, mask=i < K)
 
 
-class _WKV6(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(r, k, v, w_raw, u, wkv_state)
-        return wkv6_triton(r, k, v, w_raw, u, wkv_state)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor, d_end: Tensor) -> tuple[Tensor | None, ...]:
-        r, k, v, w_raw, u, wkv_state = ctx.saved_tensors
-        return wkv6_gradients(r, k, v, w_raw, u, wkv_state, dy, d_end)
-
-
-def wkv6_differentiable(
-    r: Tensor,
-    k: Tensor,
-    v: Tensor,
-    w_raw: Tensor,
-    u: Tensor | None = None,
-    wkv_state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """WKV6 with gradients for every argument; contract of `wkv6_triton`, without its options."""
-    return _WKV6.apply(r, k, v, w_raw, u, wkv_state)
-
-
 def wkv6_gradients(
     r: Tensor,
     k: Tensor,
@@ -304,3 +277,7 @@ def wkv6_gradients(
         None if u is None else du.sum((0, 1)).to(u.dtype),
         None if wkv_state is None else d_start.to(wkv_state.dtype),
     )  # fmt: skip
+
+
+# Called as `wkv6_triton` without its options; gradients for every argument.
+wkv6_differentiable = differentiable("wkv6_triton", wkv6_triton, wkv6_gradients)

@@ -202,7 +202,9 @@ def _scan_kernel(
     S = tl.zeros((BK,), tl.float32)
     if HAS_STATE:
         S += tl.load(state_in_ptr + ((n * H + h).to(tl.int64) * V + value) * K + i, mask=i < K, other=0.0)
-    tl.store(states_ptr + ((begin * H + h) * V + value) * K + i, S, mask=i < K)
+    # An empty document has no segment: the place of its first belongs to the next document, or to nobody.
+    if begin < end:
+        tl.store(states_ptr + ((begin * H + h) * V + value) * K + i, S, mask=i < K)
     s = tl.arange(0, SB)
     for g in range(begin, end, SB):
         at = g + s

@@ -15,7 +15,9 @@ from typing import Any
 import gfcache
 import jsonschema
 import pytest
+import torch
 
+from gfcli import exits
 from gfcli.app import run
 from tests.conftest import SAMPLES
 
@@ -236,6 +238,12 @@ def test_three_documents_of_one_name(tmp_path: Path, tiny_model: Path, capsys: p
     assert sources == set(names[:2])
 
 
+def test_memory_that_a_device_lacks_is_no_bug() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert exits.exit_code(error) == exits.MEMORY_DEVICE_DISK == 8
+    assert exits.describe(error)[0].startswith("CUDA out of memory")
+
+
 def test_existing_outputs(
     cache: Path, document: Path, tiny_model: Path, other_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,7 +254,9 @@ def test_existing_outputs(
     second = cache.read_bytes()
     assert first != second
     assert run(["prefill", str(document), "-m", str(other_model)]) == 2
-    assert "--force" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "with weights" in error
+    assert "--force" in error
     other = document.with_name("other.txt")
     other.write_text("Quite another document.")
     assert run(["prefill", str(other), "-m", str(tiny_model), "-o", str(cache)]) == 2

@@ -179,6 +179,7 @@ def test_bfloat16_is_no_less_exact_than_torch(name: str, imported: Callable[[str
 @pytest.mark.gpu
 def test_files_travel_between_devices(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written on the GPU and read on the CPU, and the reverse: a tolerance apart, both open."""
+    pytest.importorskip("zstandard")
     ids = torch.randint(0, 512, (1, 600), generator=torch.Generator().manual_seed(0))
     models = {name: goldfinch.load_model(tiny_model, device=name) for name in ("cpu", "cuda")}
     caches = {}

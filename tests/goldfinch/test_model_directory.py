@@ -149,24 +149,6 @@ def test_a_missing_gpu_is_named(tiny_model: Path) -> None:
             load_model(tiny_model, device="cuda:99")
 
 
-@pytest.mark.gpu
-def test_the_engine_runs_on_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
-    """A cache written on the GPU is read on the CPU and the reverse, with logits close in float32."""
-    import goldfinch
-
-    tokens = torch.randint(0, 500, (1, 600), generator=torch.Generator().manual_seed(0))
-    logits = {}
-    for device in ("cpu", "cuda"):
-        model = load_model(tiny_model, device=device)
-        goldfinch.prefill(model, tokens).save(tmp_path / f"{device}.gfc")
-    for writer, reader in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu"), ("cuda", "cuda")):
-        model = load_model(tiny_model, device=reader)
-        session = goldfinch.Session(model, goldfinch.open_cache(tmp_path / f"{writer}.gfc", model))
-        logits[writer, reader] = session.start([1, 2, 3])[0].cpu()
-    for found in logits.values():
-        torch.testing.assert_close(found, logits["cpu", "cpu"], rtol=0, atol=2e-3)
-
-
 def test_loading_computes_no_initial_values() -> None:
     """They would be thrown away, and the orthogonal ones of a large model take seconds."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

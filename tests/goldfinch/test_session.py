@@ -11,7 +11,7 @@ import goldfinch
 from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.prefilling import document_token_ids
 from goldfinch.sampling import Sampling, choose_token
-from goldfinch.session import StreamedText
+from goldfinch.session import EAGER_TOKENS, StreamedText, decode_one_token
 from goldfinch.tokenizer import read_tokenizer
 
 
@@ -97,6 +97,34 @@ def test_python_api(tiny_model: Path, tmp_path: Path) -> None:
     logits, state = model(token_ids)
     assert logits.shape == (1, token_ids.shape[1], model.config.vocab_size)
     assert state.position == token_ids.shape[1]
+
+
+def test_long_answers_go_on_in_a_static_decoder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few tokens, for as many as may follow; on the CPU there is none."""
+    model = goldfinch.load_model(tiny_model)
+    session = goldfinch.Session(model, goldfinch.prefill(model, document_token_ids(model, "A cat sat. " * 30)[0]))
+    assert session.static_decoder(session.document_state, 4) is None
+    ids = session.question_token_ids("Who sat?")
+    expected = session.generate(ids, max_tokens=20)
+    assert len(expected) == 20
+    made: list[int] = []
+
+    class Decoder:
+        def __init__(self, state, capacity: int) -> None:
+            self.state, self.left = state, capacity
+            made.append(capacity)
+
+        def step(self, token: int) -> torch.Tensor:
+            self.left -= 1
+            assert self.left >= 0
+            logits, self.state = decode_one_token(model, token, self.state)
+            return logits
+
+    monkeypatch.setattr(session, "static_decoder", Decoder)
+    assert session.generate(ids, max_tokens=EAGER_TOKENS) == expected[:EAGER_TOKENS]
+    assert made == []
+    assert session.generate(ids, max_tokens=20) == expected
+    assert made == [20 - EAGER_TOKENS]
 
 
 def test_a_prefilled_document_is_template_prefix_and_text(tiny_model: Path) -> None:

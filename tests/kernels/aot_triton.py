@@ -86,9 +86,14 @@ def specialisations() -> list[tuple[str, Any, dict[str, Any], dict[str, str], in
         ("attention split, 64 queries", a._split_kernel, {**split, "BM": 64}, f32, 4, bf16),
         ("attention split, one query", a._split_kernel, {**split, "rows": 1, "Tq": 1}, f32, 4, bf16),
         ("attention split, growing", a._split_kernel, {**split, "rows": 1, "Tq": 1, "HAS_LENGTH": True}, f32, 4, bf16),
+        ("attention split, D 128", a._split_kernel, {**split, "D": 128, "BD": 128, "BM": 64}, f32, 4, bf16),
+        ("attention split, D 128", a._split_kernel, {**split, "D": 128, "BD": 128, "BM": 32, "num_stages": 2}, f32, 4, full),
         ("attention merge", a._merge_kernel, {"D": 64, "BS": 32, "BD": 64}, f32, 4, full),
         ("k_cache rows", g._k_cache_kernel, {"BT": 32, "BC": 64, "BR": 128}, {"weight_ptr": "row"}, 4, half),
         ("k_cache rows", g._k_cache_kernel, {"BT": 16, "BC": 64, "BR": 128}, {"weight_ptr": "row"}, 4, full),
+        ("k_cache rows, R 1024", g._k_cache_kernel, {"BT": 32, "BC": 32, "BR": 1024, "num_stages": 1}, {"weight_ptr": "row"}, 4, bf16),
+        ("k_cache rows, R 512", g._k_cache_kernel, {"BT": 16, "BC": 32, "BR": 512, "num_stages": 1}, {"weight_ptr": "row"}, 4, full),
+        ("k_cache rows, R 256", g._k_cache_kernel, {"BT": 16, "BC": 64, "BR": 256, "num_stages": 1}, {"weight_ptr": "row"}, 4, full),
         ("mixed keys", g._mix_kernel, {**mix, "GATHER": False, "BC": 128}, before, 4, bf16),
         ("mixed values", g._mix_kernel, {**mix, "GATHER": True, "BC": 128}, before, 4, bf16),
         ("tanh", g._tanh_kernel, {"BLOCK": 1024}, {}, 4, bf16),
@@ -151,11 +156,14 @@ def _resources(compiled: Any) -> dict[str, int]:
 def compile_all() -> dict[str, dict[str, dict[str, int]]]:
     """Resources by kernel and dtype, then by target."""
     out: dict[str, dict[str, dict[str, int]]] = {}
-    for name, kernel, constants, types, warps, dtypes in specialisations():
+    for name, kernel, given, types, warps, dtypes in specialisations():
+        constants, options = dict(given), {"num_warps": warps}
+        if "num_stages" in constants:
+            options["num_stages"] = constants.pop("num_stages")
         for dtype in dtypes:
             for target_name, target in TARGETS.items():
                 source = _source(kernel, constants, types, dtype, target.backend == "hip")
-                compiled = triton.compile(source, target=target, options={"num_warps": warps})
+                compiled = triton.compile(source, target=target, options=options)
                 out.setdefault(f"{name}, {dtype}", {})[target_name] = _resources(compiled)
     return out
 

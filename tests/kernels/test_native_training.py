@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -114,8 +116,8 @@ def test_the_compiler_takes_it_as_it_is() -> None:
 
 def test_operators_keep_the_rules_of_torch() -> None:
     r, k, v, w_raw, u, state = (x.requires_grad_() for x in inputs(1, 5, 2, 16, 0.0))
-    torch.library.opcheck(native_training._forward, (r, k, v, w_raw, u, state))
-    torch.library.opcheck(native_training._forward, (r, k, v, w_raw, None, state))
+    torch.library.opcheck(native_training._operator, (r, k, v, w_raw, u, state))
+    torch.library.opcheck(native_training._operator, (r, k, v, w_raw, None, None))
 
 
 def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +135,12 @@ def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])
     with pytest.raises(BackendUnavailable, match="float64"):
         gradients(wkv6, given, torch.float64)
+
+
+def test_importing_the_kernels_imports_no_compiler() -> None:
+    """It takes a second, and triton asks once, when it is imported, whether it is to interpret."""
+    code = "import sys, gfkernels; sys.exit(bool({'triton', 'torch._dynamo'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from gfkernels import BackendUnavailable, KernelInputError, dispatch, wkv6, wkv6_recurrent
@@ -84,10 +86,27 @@ def test_segments_side_by_side(segment: int, with_state: bool) -> None:
     assert relative(found_end.cpu(), end) <= tolerances.WKV6_FP32
 
 
+@pytest.fixture(params=[False, True], ids=["in order", "in reverse"])
+def _programs_in_any_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they run in no order; the interpreter takes one after the other."""
+    if not request.param or DEVICE != "cpu":
+        return
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    set_grid_idx = InterpreterBuilder.set_grid_idx
+
+    def reversed_idx(self: Any, x: int, y: int, z: int) -> None:
+        last = [n - 1 for n in self.grid_dim]
+        set_grid_idx(self, last[0] - x, last[1] - y, last[2] - z)
+
+    monkeypatch.setattr(InterpreterBuilder, "set_grid_idx", reversed_idx)
+
+
+@pytest.mark.usefixtures("_programs_in_any_order")
 @pytest.mark.parametrize("segment", [32, 256])
-def test_packed_documents(segment: int) -> None:
-    """Each document from its own state, as if it stood alone; one is empty."""
-    lengths = [1, 70, 0, 33]
+@pytest.mark.parametrize("lengths", [[1, 70, 0, 33], [40, 0], [0, 0, 35, 0, 0]])
+def test_packed_documents(segment: int, lengths: list[int]) -> None:
+    """Each document from its own state, as if it stood alone; some are empty."""
     r, k, v, w_raw, u, _ = inputs(sum(lengths), 1.0, B=1, H=2)
     states = torch.randn(len(lengths), 2, 24, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     bounds = torch.tensor([0, *lengths]).cumsum(0)
@@ -188,6 +207,25 @@ def test_gradients_without_bonus_and_state() -> None:
     expected = torch.autograd.grad(wkv6_recurrent(*exact)[0].sum(), exact)
     for a, b in zip(expected, found, strict=True):
         assert relative(b.cpu(), a) <= tolerances.WKV6_GRADIENT_FP32
+
+
+def test_the_compiler_takes_it_as_it_is() -> None:
+    """Training on a GPU is compiled; half-precision rows beside a float32 decay, as autocast gives them."""
+    r, k, v, w_raw, u, _ = inputs(20, 0.0, B=1)
+    leaves = [x.to(DEVICE, torch.float16).requires_grad_() for x in (r, k, v)]
+    leaves += [x.float().to(DEVICE).requires_grad_() for x in (w_raw, u)]
+    whole = torch.compile(lambda *x: wkv6(*x, backend="triton"), fullgraph=True, dynamic=False)
+    found = torch.autograd.grad(whole(*leaves)[0].float().sum(), leaves)
+    expected = torch.autograd.grad(wkv6(*leaves, backend="triton")[0].float().sum(), leaves)
+    for a, b in zip(expected, found, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+def test_operators_keep_the_rules_of_torch() -> None:
+    r, k, v, w_raw, u, state = (x.float().to(DEVICE).requires_grad_() for x in inputs(5, 0.0, B=1))
+    torch.library.opcheck(wkv6_backward_triton.wkv6_differentiable, (r, k, v, w_raw, u, state))
+    torch.library.opcheck(wkv6_backward_triton.wkv6_differentiable, (r, k, v, w_raw, None, None))
 
 
 def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
