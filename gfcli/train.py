@@ -64,8 +64,10 @@ def train(
         report=report,
         stop_after=steps,
     )
+    log = output / "log.jsonl"
     try:
-        draw_loss_curve(output / "log.jsonl", output / "loss.png")
+        if log.exists():  # a recipe without a stage trains nothing
+            draw_loss_curve(log, output / "loss.png")
     except CommandError as error:
         console.say(f"no loss.png: {error}")
     print(path)

@@ -42,7 +42,7 @@ class Recipe:
         name: name of the model directory to write.
         model: configuration, from a preset and changes to it.
         tokenizer: file of the tokenizer; trained and written there when absent.
-        stages: what to train on, in order.
+        stages: what to train on, in order; none to write the weights of `start` as they are.
         learning_rate, final_learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then a
             linear fall to the final rate over the last `decay_share` of all steps.
         optimizer: "adamw", or "muon": Muon for the matrices and AdamW for the rest.
@@ -52,7 +52,9 @@ class Recipe:
         answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
         precision: "float32" or "bfloat16" (autocast).
         seed: of weights and data.
-        start: model directory whose weights to start from, instead of random ones.
+        start: model directories whose weights to start from, instead of random ones: their mean when they are several
+            (weights at the ends of runs over different data often have a mean that is better than each; Wortsman et al.
+            2022, arXiv 2203.05482).
         varied_phrasings: facts are phrased from parts, in thousands of ways.
         absent_questions: share of facts sequences with a question that the text does not answer.
         wrapped: share of the documents whose lines are broken at some width, as in many text files.
@@ -76,7 +78,7 @@ class Recipe:
     question_weight: float = 0.3
     precision: str = "float32"
     seed: int = 1
-    start: str = ""
+    start: tuple[str, ...] = ()
     varied_phrasings: bool = False
     absent_questions: float = 0.2
     keep_unanswerable: float = 1.0
@@ -128,7 +130,9 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"unknown preset {preset!r}", hint="known: " + ", ".join(sorted(presets())))
     values["model"] = ModelConfig.from_dict(presets()[preset].to_dict() | model)
     values["stages"] = tuple(_stage(stage) for stage in values.pop("stage", []))
-    for name in ("betas", "corpora"):
+    if isinstance(values.get("start"), str):
+        values["start"] = [values["start"]]
+    for name in ("betas", "corpora", "start"):
         if name in values:
             values[name] = tuple(values[name])
     unknown = sorted(set(values) - {f.name for f in fields(Recipe)})
@@ -141,8 +145,8 @@ def read_recipe(path: Path) -> Recipe:
     for name, allowed in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
         if getattr(recipe, name) not in allowed:
             raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {' or '.join(allowed)}")
-    if not recipe.stages:
-        raise ConfigError(f"the recipe {path} has no [[stage]]")
+    if not recipe.stages and not recipe.start:
+        raise ConfigError(f"the recipe {path} has no [[stage]], and no start whose weights it could write")
     return recipe
 
 

@@ -63,6 +63,9 @@ def train(
         CheckpointError: the run folder holds another model's checkpoint.
     """
     tokenizer = _tokenizer(recipe, data_directory, run_directory)
+    if not recipe.stages:
+        _Run(recipe, _initial_model(recipe, tokenizer.vocab_size), [], run_directory, report).save(0)
+        return export(recipe, run_directory)
     data = TrainingData(data_directory, recipe, tokenizer, TEMPLATE)
     checkpoint = run_directory / "checkpoint.pt"
     saved = _load(checkpoint) if checkpoint.exists() else None
@@ -85,9 +88,12 @@ def _initial_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
     torch.manual_seed(recipe.seed)
     model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
     if recipe.start:
-        start = read_weights(find_model(recipe.start).path / WEIGHTS_FILE)
-        check_weights(start, model.state_dict())
-        model.load_state_dict(start)
+        mean: dict[str, Tensor] = {}
+        for name in recipe.start:
+            weights = read_weights(find_model(name).path / WEIGHTS_FILE)
+            check_weights(weights, model.state_dict())
+            mean = {key: mean.get(key, 0) + tensor.float() / len(recipe.start) for key, tensor in weights.items()}
+        model.load_state_dict(mean)
     return model
 
 
@@ -121,9 +127,9 @@ class _Run:
             if (step + 1) % LOG_EVERY == 0 or step + 1 == last:
                 self._log(step + 1)
             if time.monotonic() - saved_at > self.recipe.save_seconds:
-                self._save(step + 1)
+                self.save(step + 1)
                 saved_at = time.monotonic()
-        self._save(last)
+        self.save(last)
 
     def _one_step(self, loss_of: Any, step: int, batch: Batch) -> None:
         for optimizer in self.optimizers:
@@ -159,7 +165,8 @@ class _Run:
         self.report(entry)
         self.losses, self.tokens, self.logged_at = [], 0, now
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
+        """Write the checkpoint: all that the run needs to go on from `step`."""
         path = self.folder / "checkpoint.pt"
         temporary = path.with_suffix(".tmp")
         states = [optimizer.state_dict() for optimizer in self.optimizers]

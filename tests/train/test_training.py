@@ -177,9 +177,25 @@ def test_muon_orthogonalises_matrices_only(recipe: Recipe) -> None:
 
 def test_a_run_can_start_from_a_model(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
     first = train(recipe, corpora, tmp_path / "first", compile_model=False)
-    second = replace(recipe, start=str(first), learning_rate=0.0, final_learning_rate=0.0)
+    second = replace(recipe, start=(str(first),), learning_rate=0.0, final_learning_rate=0.0)
     again = train(second, corpora, tmp_path / "second", compile_model=False)
     assert load_model(again).card.model_fingerprint == load_model(first).card.model_fingerprint
+
+
+def test_a_recipe_without_a_stage_writes_the_mean_of_models(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    paths = [
+        train(replace(recipe, seed=seed), corpora, tmp_path / f"{seed}", compile_model=False, stop_after=None)
+        for seed in (1, 2)
+    ]
+    mean = replace(recipe, start=tuple(map(str, paths)), stages=())
+    models = [load_model(path).state_dict() for path in (*paths, train(mean, corpora, tmp_path / "mean"))]
+    for name, tensor in models[2].items():
+        expected = ((models[0][name] + models[1][name]) / 2).to(torch.bfloat16).float()
+        assert torch.equal(tensor, expected), name
+    path = tmp_path / "empty.toml"
+    path.write_text('name = "x"\ntokenizer = ""\n')
+    with pytest.raises(ConfigError, match="stage"):
+        read_recipe(path)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
