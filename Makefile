@@ -26,7 +26,7 @@ READY := $(VENV)/.ready
 
 ask: $(READY)
 	@mkdir -p build
-	$(BIN)/gf prefill $(SAMPLE) -o build/
+	$(BIN)/gf prefill $(SAMPLE) -o build/ --force
 	@$(if $(QUESTION),echo "$(QUESTION)",cat $(QUESTIONS)) | while read -r question; do \
 	  echo "> $$question"; \
 	  $(BIN)/gf ask --cache build/$(basename $(notdir $(SAMPLE))).gfc "$$question" || exit; \

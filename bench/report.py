@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, it finds its own folder only
+
+from bench.report_models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -15,20 +20,6 @@ MARKS = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
 def record(name: str) -> dict[str, Any]:
     """A record of bench/results by name."""
     return json.loads((RESULTS / f"{name}.json").read_text())  # type: ignore[no-any-return]
-
-
-def conditions_line(values: dict[str, Any]) -> str:
-    """The conditions of a record in one sentence."""
-    numerics = values["numerics"]
-    return (
-        f"{values['model']} ({values['shape']}), {numerics['compute_dtype']} on {numerics['device']} with "
-        f"{numerics['threads']} threads, {values['processor']}, torch {values['torch']}, commit {values['commit']}"
-    )
-
-
-def percent(share: float) -> str:
-    """A share as per cent with one decimal."""
-    return f"{100 * share:.1f} %"
 
 
 def benchmarks_page() -> str:
@@ -61,143 +52,6 @@ def benchmarks_page() -> str:
     lines += library_sections()
     lines += peers_section()
     return "\n".join(lines) + "\n"
-
-
-def quality_lines(quality: dict[str, Any]) -> list[str]:
-    """Questions, retrieval, perplexity and overlap of the embedded model."""
-    q, through = quality["questions"], quality["through_file"]
-    said = percent(q["absent_precision"])
-    lines = ["", "## Embedded model: questions about passages of unseen articles", ""]
-    lines += [f"{q['questions']} questions about {q['passages']} passages (SQuAD articles kept from training), and", ""]
-    lines[-2] += f" {q['absent_questions']} that their passage does not answer."
-    lines += [
-        "| | exact match | F1 |",
-        "|---|---|---|",
-        f"| gf-mini | {percent(q['exact'])} | {100 * q['f1']:.1f} |",
-        f"| copying the sentence that shares most words | {percent(q['exact_copying'])} | {100 * q['f1_copying']:.1f} |",
-        "",
-        f'"Not stated." was said to {percent(q["false_absent"])} of the answerable and {percent(q["absent_recall"])} of the',
-        f"unanswerable questions; where it was said it was right in {said} of cases.",
-        "",
-        "Whole real documents, most of them far longer than any of the training, and checked questions about them:",
-        "",
-        "| document | tokens | questions | answered exactly | F1 |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {r['document']} | {r['tokens']:,} | {r['questions']} | {round(r['exact'] * r['questions'])} | {100 * r['f1']:.1f} |"
-            for r in quality["samples"]
-        ),
-        "",
-        "## Embedded model: retrieval",
-        "",
-        "A passkey in held-out prose, exact match over ten depths (four for 64 digits):",
-        "",
-    ]
-    lengths = sorted({row["length"] for row in quality["passkey"]})
-    lines += ["| digits | " + " | ".join(f"{n:,} tokens" for n in lengths) + " |", "|---" * (len(lengths) + 1) + "|"]
-    for digits in sorted({row["digits"] for row in quality["passkey"]}):
-        shares = {row["length"]: row["exact"] for row in quality["passkey"] if row["digits"] == digits}
-        lines.append(f"| {digits} | " + " | ".join(percent(shares[n]) for n in lengths) + " |")
-    lines += ["", "![passkey by length and depth](plots/passkey.png)", ""]
-    lines += ["| other retrieval | exact match |", "|---|---|"]
-    lines += [f"| list of {r['pairs']} `name: number` | {percent(r['exact'])} |" for r in quality["pairs"]]
-    lines += [
-        f"| {r['needles']} pass keys of different colours in {r['length']:,} tokens | {percent(r['exact'])} "
-        f"({percent(r['all_exact'])} of the documents all right) |"
-        for r in quality["needles"]
-    ]
-    lines += [
-        "",
-        "## Embedded model: training, perplexity and overlap",
-        "",
-        "![loss over the training](plots/training.png)",
-        "",
-    ]
-    lines += ["| held-out text | perplexity | bits per byte |"]
-    lines += ["|---|---|---|"]
-    for name, row in quality["perplexity"].items():
-        lines.append(f"| {name} | {row['perplexity']:.1f} | {row['bits_per_byte']:.3f} |")
-    placed = quality["positions"]
-    lines += [
-        "",
-        "Loss by place in long held-out documents (no rotary positions; trained on at most 2,048 tokens at a time):",
-        "",
-    ]
-    lines += [
-        "| up to token | " + " | ".join(f"{row['until']:,}" for row in placed) + " |",
-        "|---" * (len(placed) + 1) + "|",
-    ]
-    lines += ["| nats per token | " + " | ".join(f"{row['loss']:.2f}" for row in placed) + " |"]
-    texts, passages = quality["overlap"]["texts"], quality["overlap"]["passages"]
-    lines += [
-        "",
-        f"Of the runs of {texts['run_words']} words in the held-out texts {percent(texts['shared_runs'])} stand in the training",
-        f"texts too, and {percent(passages['shared_runs'])} of those in the held-out passages in the training passages; more than half",
-        f"of its runs shares {percent(texts['copied_documents'])} of the texts and {percent(passages['copied_documents'])} of the passages.",
-        "",
-        f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers {through['differences']} differed.",
-        "",
-    ]
-    return lines
-
-
-NAMES = {
-    "goldfinch": "GoldFinch",
-    "goldfinch_rope": "GoldFinch with rotary positions",
-    "gptalpha": "GPTAlpha",
-    "finch_c2": "Finch-C2",
-    "llama": "Llama",
-    "finch": "Finch",
-}
-
-
-def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
-    """Architectures, optimisers and rotary positions on the same training tokens."""
-    lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
-    lines += [
-        "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Sorted by the loss on"
-    ]
-    lines += [
-        "held-out encyclopedia text; the paper's order of losses is GoldFinch < GPTAlpha < Finch-C2 < Llama < Finch."
-    ]
-    lines += [
-        "",
-        "| model | optimiser | seed | parameters | training tokens | loss, encyclopedia | loss, books | answers F1 | facts |",
-    ]
-    lines += ["|---" * 9 + "|"]
-    for row in sorted(models, key=lambda row: (-row["tokens"], row["perplexity"]["encyclopedia"]["loss"])):
-        facts = sum(r["exact"] for r in row["facts"]) / len(row["facts"])
-        losses = [f"{row['perplexity'][name]['loss']:.3f}" for name in ("encyclopedia", "books")]
-        cells = [NAMES[row["kind"]], row["optimizer"], row["seed"], f"{row['parameters'] / 1e6:.2f} M"]
-        cells += [f"{row['tokens'] / 1e6:.1f} M", *losses, f"{100 * row['questions']['f1']:.1f}", percent(facts)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    placed = [row for row in models if row["kind"] in ("goldfinch", "goldfinch_rope") and row["optimizer"] == "adamw"]
-    ends = [r["until"] for r in placed[0]["positions"]["as trained"]]
-    lines += ["", "Loss by place in long held-out documents, trained on sequences of at most 1,024 tokens:", ""]
-    lines += ["| up to token | " + " | ".join(f"{end:,}" for end in ends) + " |", "|---" * (len(ends) + 1) + "|"]
-    for row in placed:
-        for way, found in row["positions"].items():
-            name = NAMES[row["kind"]] + ("" if way == "as trained" else f", {way}")
-            lines.append(f"| {name} | " + " | ".join(f"{r['loss']:.3f}" for r in found) + " |")
-    return lines
-
-
-def training_speed_lines(speed: dict[str, Any]) -> list[str]:
-    """Training steps on the CPU with WKV6 in C and in torch."""
-    lines = [
-        "",
-        "Training steps with `gf train` on the CPU, forward and backward, WKV6 and its gradients in C against torch:",
-        "",
-    ]
-    lines += [conditions_line(speed["conditions"]) + f"; medians of {speed['repeats']} interleaved steps.", ""]
-    lines += ["| sequences x tokens | tok/s, C | tok/s, torch | ratio |", "|---|---|---|---|"]
-    for row in speed["rows"]:
-        cells = [
-            f"{row[name]['median']:,.0f} ({row[name]['min']:,.0f} to {row[name]['max']:,.0f})"
-            for name in ("native", "torch")
-        ]
-        lines.append(f"| {row['sequences']} x {row['tokens']:,} | {cells[0]} | {cells[1]} | {row['ratio']:.2f} |")
-    return lines
 
 
 def flatness_lines(flat: dict[str, Any]) -> list[str]:
@@ -371,10 +225,13 @@ def with_figures(page: Path) -> str:
     value_first = {row["length"]: row["exact_value_first"] for row in quality["facts"]}
     q, samples = quality["questions"], quality["samples"]
     right, asked = sum(round(r["exact"] * r["questions"]) for r in samples), sum(r["questions"] for r in samples)
+    pages = {row["length"]: row["exact"] for row in quality["articles"]}
     text = (
         f"Measured on text it never saw: a 5-digit fact planted in a document is found in {percent(exact[2000])} of cases at\n"
         f"2,000 tokens and {percent(exact[4000])} at 4,000 ({percent(value_first[2000])} when the value stands before its subject or attribute);\n"
         f"questions about unseen encyclopedia passages are answered exactly in {percent(q['exact'])} of cases (F1 {100 * q['f1']:.1f}),\n"
+        f"about the first 1,000, 2,000 and 4,000 tokens of whole articles in {percent(pages[1000])}, {percent(pages[2000])} and "
+        f"{percent(pages[4000])},\n"
         f"and {right} of {asked} about whole real documents of {min(r['tokens'] for r in samples):,} to "
         f"{max(r['tokens'] for r in samples):,} tokens, far longer than its training.\n"
         f"All figures: [docs/benchmarks.md](docs/benchmarks.md).\n"

@@ -1,6 +1,6 @@
 """Tokens per second of a training step, with WKV6 in C and in torch; writes bench/results/training-speed.json.
 
-python bench/training_speed.py [--shapes 16x512,2x3072] [--repeats 7] [--preset goldfinch-small]
+python bench/training_speed.py [--shapes 16x512,8x1024] [--repeats 7] [--preset goldfinch-small]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BACKENDS = ("native", "torch")
 def main() -> None:
     """Measure, interleaved; print; write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="16x512,4x2048,2x4096", help="sequences x tokens")
+    parser.add_argument("--shapes", default="16x512,8x1024", help="sequences x tokens")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--preset", default="goldfinch-small")
     parser.add_argument("--record", type=Path, default=RECORD)
