@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -67,6 +66,8 @@ def doctor(
 
 
 def _version(package: str) -> str:
+    import importlib.metadata  # 20 ms that other commands need not take
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
