@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,24 +17,9 @@ import torch
 
 from gfcli import exits
 from gfcli.app import run
-from tests.conftest import SAMPLES
+from tests.gfcli.conftest import TEXT
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
-TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
-
-
-@pytest.fixture
-def document(tmp_path: Path) -> Path:
-    path = tmp_path / "doc.txt"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
-def cache(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    assert run(["prefill", str(document), "-m", str(tiny_model), "-q"]) == 0
-    capsys.readouterr()
-    return document.with_suffix(".gfc")
 
 
 def schema(name: str) -> Any:
@@ -401,88 +384,6 @@ def test_long_document_gets_a_warning(tmp_path: Path, tiny_model: Path, capsys: 
     path.write_text(TEXT)
     assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
     assert "trained on 256" in capsys.readouterr().err
-
-
-def gf(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gfcli", *arguments], capture_output=True, text=True, check=False, **options
-    )
-
-
-def test_as_a_process(cache: Path, document: Path, tiny_model: Path) -> None:
-    done = gf("--version")
-    assert done.returncode == 0
-    assert done.stdout.startswith("gf ")
-    done = gf("prefill", "-", "-o", str(document.with_name("piped.gfc")), "-m", str(tiny_model), input=TEXT)
-    assert done.returncode == 0, done.stderr
-    done = gf("ask", "--cache", done.stdout.strip(), "-m", str(tiny_model), "-n", "3", "--json", input="Who?")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["document_tokens_computed"] == 0
-    assert gf("prefill", "-", "-m", str(tiny_model), input=TEXT).returncode == 2
-
-
-def test_light_commands_import_no_torch(cache: Path) -> None:
-    code = (
-        "import sys, gfcli.app; from gfcli.app import run; code = run(sys.argv[1:]);"
-        "heavy = {'torch', 'triton', 'tokenizers', 'safetensors'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
-    )
-    for arguments in (["--help"], ["--version"], ["ask", "--help"], ["inspect", str(cache)], ["model", "list"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (arguments, done.stderr)
-
-
-def test_light_commands_start_fast(cache: Path) -> None:
-    for arguments in (["--help"], ["--version"], ["inspect", str(cache)]):
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
-            assert gf(*arguments).returncode == 0
-            times.append(time.perf_counter() - started)
-        assert min(times) < 0.3, (arguments, times)
-
-
-def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
-    path = tmp_path / "long.txt"
-    path.write_text(TEXT * 2000)
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gfcli", "prefill", str(path), "-m", str(tiny_model)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stderr is not None
-        process.stderr.readline()  # the warning about the length: the model is loaded
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code, err
-        assert "Traceback" not in err
-        assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["long.txt"]
-
-
-def test_progress_on_a_terminal(document: Path, tiny_model: Path) -> None:
-    """In a terminal a bar shows tokens and tok/s on stderr, and stdout stays data."""
-    import pty
-
-    document.write_text(TEXT * 30)
-    parent, child = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gfcli", "prefill", str(document), "-m", str(tiny_model)],
-        stdout=subprocess.PIPE, stderr=child, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-    )  # fmt: skip
-    os.close(child)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(parent, 4096)
-        except OSError:  # Linux reports the closed terminal so
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(parent)
-    assert process.communicate()[0].strip() == str(document.with_suffix(".gfc"))
-    assert process.returncode == 0
-    assert b"tokens" in seen
-    assert b"tok/s" in seen
 
 
 def test_verbose_says_how_the_document_is_attended_to(cache: Path, tiny_model: Path, capsys) -> None:
