@@ -167,7 +167,7 @@ def test_articles_are_cut_at_paragraphs_and_asked_about_what_is_left(mini, monke
 
     def answer(text: str, question: str) -> str:
         seen.append(text)
-        return question.removeprefix("Which number? ").join(["Number ", ""]) if "3" not in question else "none"
+        return question.replace("Which number?", "Number") if "3" not in question else "none"
 
     rows = documents.evaluate_articles(Scripted(mini, answer), Path(), lengths=(400, 10_000))
     (row,) = rows  # the whole article is shorter than 10,000 tokens, and the other one than 400
