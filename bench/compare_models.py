@@ -3,7 +3,8 @@
     python bench/compare_models.py -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda --workers 12]
     python bench/compare_models.py -o runs/compare --kinds goldfinch --optimizers adamw,muon --shrink 10 --record FILE
 
-Runs that are cut go on; runs that are done are not repeated. The record grows with every model measured.
+Runs that are cut go on; runs that are done are not repeated. The record grows with every model measured. On two cores,
+two of these side by side with OMP_NUM_THREADS=1 and different kinds train 1.2 to 1.3 times as many tokens as one.
 """
 
 from __future__ import annotations
@@ -52,15 +53,19 @@ def main() -> None:
     parser.add_argument("--shrink", type=int, default=1, help="divide all tokens by this, for a rehearsal")
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args()
-    record: dict[str, Any] = {"what": "architectures on the same tokens", "models": []}
-    if options.record.exists():
-        record = json.loads(options.record.read_text())
     seeds = [int(n) for n in options.seeds.split(",")]
     for seed, kind, optimizer in product(seeds, options.kinds.split(","), options.optimizers.split(",")):
-        known = [(row["kind"], row["seed"], row["optimizer"], row["shrink"]) for row in record["models"]]
+        known = [(row["kind"], row["seed"], row["optimizer"], row["shrink"]) for row in _record(options)["models"]]
         if (kind, seed, optimizer, options.shrink) not in known:
-            record["models"].append(_one(kind, seed, optimizer, options))
+            row = _one(kind, seed, optimizer, options)
+            record = _record(options)  # read again: another process may have added its models meanwhile
+            record["models"].append(row)
             options.record.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _record(options: argparse.Namespace) -> dict[str, Any]:
+    empty = {"what": "architectures on the same tokens", "models": []}
+    return json.loads(options.record.read_text()) if options.record.exists() else empty
 
 
 def _one(kind: str, seed: int, optimizer: str, options: argparse.Namespace) -> dict[str, Any]:
