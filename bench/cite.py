@@ -14,7 +14,7 @@ from typing import Any
 import goldfinch
 from goldfinch.citing import MOST_CITATIONS, cite, line_shares
 from goldfinch.evaluate.facts import document_with_facts
-from goldfinch.evaluate.prose import held_out_texts
+from goldfinch.evaluate.held_out import held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
 from goldfinch.train.corpora import data_directory

@@ -20,9 +20,9 @@ import torch
 
 from goldfinch import load_model
 from goldfinch.config import RopeConfig, presets
+from goldfinch.evaluate.held_out import BOOKS, held_out_texts
 from goldfinch.evaluate.perplexity import evaluate_positions
-from goldfinch.evaluate.prose import held_out_texts
-from goldfinch.evaluate.tasks import BOOKS, evaluate
+from goldfinch.evaluate.tasks import evaluate
 from goldfinch.model import LanguageModel
 from goldfinch.train.corpora import data_directory
 from goldfinch.train.recipe import Recipe, Stage, read_recipe

@@ -198,6 +198,7 @@ def presets() -> dict[str, ModelConfig]:
             narrow = replace(wide, n_layer=n_layer, d_model=width, d_ffn=d_ffn)
             out[f"{kind}-{size}"] = replace(narrow, vocab_size=vocab_size, context_length=context)
     out["goldfinch-tiny"] = replace(out["goldfinch-tiny"], d_ffn=96)
+    out["llama-small"] = replace(out["llama-small"], d_ffn=672)  # as many parameters as goldfinch-small
     # The widest that fits 24 MB in bf16.
     small = replace(out["goldfinch-small"], n_layer=12, d_model=256, d_ffn=736, context_length=2048)
     out["goldfinch-12x256"] = small

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..train.data import Passage, read_articles
 from .asking import Reader
+from .held_out import held_out_articles
 from .questions import Tally, copied_sentence
 
 LENGTHS = (500, 1000, 2000, 4000, 8000)
@@ -35,7 +36,8 @@ def evaluate_articles(
         per length: documents, questions, exact and f1, exact_copying and f1_copying (the sentence that shares most
         words with the question).
     """
-    articles, rows = read_articles(directory, held_out=True), []
+    kept = held_out_articles(directory)
+    articles, rows = read_articles(directory, kept.__contains__), []
     for length in lengths:
         found, copying, documents = Tally(), Tally(), 0
         for n, article in enumerate(articles):

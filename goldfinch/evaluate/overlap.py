@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,27 +26,37 @@ def word_runs(text: str, run: int = RUN) -> np.ndarray:
     return hashes ^ (hashes >> np.uint64(29))
 
 
-def evaluate_overlap(held_out: Iterable[str], training: Iterable[str], run: int = RUN) -> dict[str, Any]:
-    """How much of the held-out texts stands in the training texts word for word.
+def evaluate_overlap(
+    held_out: Mapping[str, Sequence[str]], training: Iterable[str], run: int = RUN
+) -> dict[str, dict[str, Any]]:
+    """How much of held-out texts stands in the training texts word for word.
+
+    Args:
+        held_out: sets of texts by name; the training texts are read once for all.
 
     Returns:
-        run_words; documents; runs (distinct ones of the held-out texts); shared_runs (share of them that training holds
+        per set: run_words; documents; runs (distinct ones of the set); shared_runs (share of them that training holds
         too); touched_documents (share of the documents with at least one); copied_documents (with more than half).
     """
-    documents = [np.unique(word_runs(text, run)) for text in held_out]
-    known = np.unique(np.concatenate([np.zeros(0, np.uint64), *documents]))
+    sets = {name: [np.unique(word_runs(text, run)) for text in texts] for name, texts in held_out.items()}
+    known = np.unique(np.concatenate([np.zeros(0, np.uint64), *(runs for texts in sets.values() for runs in texts)]))
     met = np.zeros(len(known), bool)
     for text in training:
         if len(known):
             hashes = word_runs(text, run)
             at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
             met[at[known[at] == hashes]] = True
-    shares = [float(met[np.searchsorted(known, runs)].mean()) for runs in documents if len(runs)]
+    return {name: _shares(documents, known, met) | {"run_words": run} for name, documents in sets.items()}
+
+
+def _shares(documents: list[np.ndarray], known: np.ndarray, met: np.ndarray) -> dict[str, Any]:
+    found = [met[np.searchsorted(known, runs)] for runs in documents if len(runs)]
+    every = np.unique(np.concatenate([np.zeros(0, np.uint64), *documents]))
+    shares = [float(each.mean()) for each in found]
     return {
-        "run_words": run,
         "documents": len(shares),
-        "runs": len(known),
-        "shared_runs": float(met.mean()) if len(known) else 0.0,
+        "runs": len(every),
+        "shared_runs": float(met[np.searchsorted(known, every)].mean()) if len(every) else 0.0,
         "touched_documents": float(np.mean([share > 0 for share in shares])) if shares else 0.0,
         "copied_documents": float(np.mean([share > 0.5 for share in shares])) if shares else 0.0,
     }

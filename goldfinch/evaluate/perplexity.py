@@ -16,7 +16,9 @@ from ..model import LanguageModel
 def evaluate_perplexity(
     model: LanguageModel, texts: Sequence[str], *, tokens: int = 200_000, window: int = 1024
 ) -> dict[str, Any]:
-    """Next-token loss in windows that each start afresh; every token of a window but its first is predicted.
+    """Next-token loss in windows that each start afresh, as a document does: behind the token that begins one.
+
+    Every token of a window is predicted, but the first where the model has no such token.
 
     Args:
         texts: documents, read from their beginnings until there are enough tokens.
@@ -30,7 +32,7 @@ def evaluate_perplexity(
     for text in texts:
         ids = model.tokenizer.encode(text)
         for start in range(0, len(ids) - 1, window):
-            piece = torch.tensor([ids[start : start + window]], device=model.device)
+            piece = torch.tensor([_begin(model) + ids[start : start + window]], device=model.device)
             if piece.shape[1] < 2:
                 continue
             logits, _ = model(piece)
@@ -59,10 +61,10 @@ def evaluate_positions(
         texts: documents; the first `documents` that have edges[-1] tokens are read, else the longest ones.
         edges: ends of the ranges of places, ascending.
     """
-    encoded = sorted((model.tokenizer.encode(text)[: edges[-1] + 1] for text in texts), key=len, reverse=True)
+    encoded = sorted((_begin(model) + model.tokenizer.encode(text) for text in texts), key=len, reverse=True)
     sums, counts = [0.0] * len(edges), [0] * len(edges)
     for ids in encoded[:documents]:
-        row = torch.tensor([ids], device=model.device)
+        row = torch.tensor([ids[: edges[-1] + 1]], device=model.device)
         state = model.empty_state()
         for at in range(0, row.shape[1] - 1, 1024):
             piece = row[:, at : at + 1024]
@@ -76,6 +78,11 @@ def evaluate_positions(
     return [
         {"until": end, "loss": sums[i] / counts[i], "tokens": counts[i]} for i, end in enumerate(edges) if counts[i]
     ]
+
+
+def _begin(model: LanguageModel) -> list[int]:
+    token = model.card.template.bos_token_id
+    return [] if token is None else [token]
 
 
 def _row(nats: float, tokens: float, size: float) -> dict[str, Any]:

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
 from ..model import LanguageModel
-from ..train.corpora import is_held_out_document, read_records
 
 _SENTENCE_END = re.compile(r"[.!?]\s+")
-ENCYCLOPEDIA = ("corpus-wikipedia-00", "corpus-wikipedia-01")
-
-
-def held_out_texts(directory: Path, corpora: Sequence[str] = ENCYCLOPEDIA) -> list[str]:
-    """Long texts that training never reads."""
-    return [
-        record["text"]
-        for name in corpora
-        for record in read_records(directory / f"{name}.jsonl.zst")
-        if is_held_out_document(record["title"]) and len(record["text"]) > 3000
-    ]
 
 
 def prose_of(model: LanguageModel, rng: Random, texts: Sequence[str], tokens: int) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..train.corpora import is_held_out_document, read_records
+from ..train.corpora import read_records
 from ..train.facts import NOT_STATED
 from .asking import Reader
+from .held_out import held_out_articles
 from .scoring import exact_match, f1, normalise
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -86,10 +87,11 @@ def _held_out(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], 
     """By passage: questions with their answers, and questions that it does not answer."""
     answerable: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     absent: dict[str, list[str]] = defaultdict(list)
+    kept = held_out_articles(directory)
     for record in read_records(directory / "train_qa.jsonl.zst"):
-        if is_held_out_document(record["doc_id"]) and record["source"].startswith("squad"):
+        if record["doc_id"] in kept and record["source"].startswith("squad"):
             answerable[record["context"]].append((record["question"], record["answers"]))
     for record in read_records(directory / "train_qa_unanswerable.jsonl.zst"):
-        if is_held_out_document(record["doc_id"]):
+        if record["doc_id"] in kept:
             absent[record["context"]].append(record["question"])
     return answerable, absent

@@ -10,18 +10,15 @@ from typing import Any
 
 from ..measure.conditions import conditions
 from ..model import LanguageModel
-from ..train.corpora import is_held_out_document, read_records
 from ..train.facts import harvest_names
 from .asking import Reader
 from .documents import evaluate_articles, evaluate_samples
 from .facts import evaluate_facts
+from .held_out import BOOKS, held_out_novels, held_out_passages, held_out_texts, training_texts
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
-from .prose import ENCYCLOPEDIA, held_out_texts
 from .questions import evaluate_questions
 from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
-
-BOOKS = ("corpus-books",)
 
 
 @dataclass
@@ -73,29 +70,21 @@ class Evaluation:
         return evaluate_needles(self.reader, self.texts, documents=count, report=self.report)
 
     def perplexity(self) -> object:
-        books = held_out_texts(self.directory, BOOKS)
-        found = {"encyclopedia": self.texts, "books": books}
+        found = {"encyclopedia": self.texts, "books": held_out_novels(self.directory)}
         return {name: evaluate_perplexity(self.reader.model, texts) for name, texts in found.items() if texts}
 
     def positions(self) -> object:
         return evaluate_positions(self.reader.model, held_out_texts(self.directory, BOOKS) + self.texts)
 
     def overlap(self) -> object:
-        corpora = (*ENCYCLOPEDIA, *BOOKS)
-        held_out = [*self.texts, *held_out_texts(self.directory, BOOKS)]
-        training = (
-            record["text"]
-            for name in corpora
-            for record in read_records(self.directory / f"{name}.jsonl.zst")
-            if not is_held_out_document(record["title"])
-        )
-        contexts: dict[bool, set[str]] = {True: set(), False: set()}
-        for record in read_records(self.directory / "train_qa.jsonl.zst"):
-            contexts[is_held_out_document(record["doc_id"])].add(record["context"])
-        return {
-            "texts": evaluate_overlap(held_out, training),
-            "passages": evaluate_overlap(sorted(contexts[True]), sorted(contexts[False])),
+        samples = [path for path in sorted((self.directory / "samples").glob("*.*")) if path.suffix != ".jsonl"]
+        held_out = {
+            "texts": [*self.texts, *held_out_texts(self.directory, BOOKS)],
+            "books": held_out_novels(self.directory),
+            "passages": held_out_passages(self.directory),
+            "samples": [path.read_text(encoding="utf-8") for path in samples],
         }
+        return evaluate_overlap(held_out, training_texts(self.directory))
 
 
 TASKS = (

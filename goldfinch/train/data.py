@@ -8,6 +8,7 @@ goes on with the same data.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -68,7 +69,7 @@ class TrainingData:
             raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
         self.passages = _read_passages(directory) if "qa" in tasks else []
         self.documents = _read_documents(directory) if "docqa" in tasks else []
-        self.articles = read_articles(directory) if "article" in tasks else []
+        self.articles = read_articles(directory, _is_for_training) if "article" in tasks else []
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
@@ -221,6 +222,10 @@ TASKS = {
 }
 
 
+def _is_for_training(doc_id: str) -> bool:
+    return not is_held_out_document(doc_id)
+
+
 def _read_passages(directory: Path) -> list[Passage]:
     passages: dict[str, Passage] = {}
     for name in ("train_qa", "train_qa_unanswerable"):
@@ -235,11 +240,11 @@ def _read_passages(directory: Path) -> list[Passage]:
     return [p for p in passages.values() if len(p.text) < 4000]
 
 
-def read_articles(directory: Path, *, held_out: bool = False) -> list[list[Passage]]:
-    """The paragraphs of every article in their order: of those for training or of those kept from it."""
+def read_articles(directory: Path, wanted: Callable[[str], bool]) -> list[list[Passage]]:
+    """The paragraphs of every article with a wanted doc_id, in their order."""
     articles: dict[str, dict[int, Passage]] = {}
     for record in read_records(directory / "train_qa.jsonl.zst"):
-        if "para" not in record or is_held_out_document(record["doc_id"]) != held_out:
+        if "para" not in record or not wanted(record["doc_id"]):
             continue
         paragraphs = articles.setdefault(record["doc_id"], {})
         passage = paragraphs.setdefault(record["para"], Passage(record["context"], []))

@@ -61,19 +61,19 @@ def test_perplexity_of_a_model_that_knows_nothing() -> None:
 
 def test_perplexity_is_that_of_the_logits(mini) -> None:
     ids = mini.tokenizer.encode(PROSE)[:65]
-    logits, _ = mini(torch.tensor([ids]))
-    expected = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids[1:]))
+    logits, _ = mini(torch.tensor([[mini.card.template.bos_token_id, *ids]]))
+    expected = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids))
     row = evaluate_perplexity(mini, [mini.tokenizer.decode(ids)], tokens=1000, window=65)
-    assert row["tokens"] == 64
+    assert row["tokens"] == 65
     assert row["loss"] == pytest.approx(float(expected), rel=1e-5)
-    size = len(mini.tokenizer.decode(ids[1:]).encode())
-    assert row["bits_per_byte"] == pytest.approx(64 * float(expected) / math.log(2) / size, rel=1e-5)
+    size = len(mini.tokenizer.decode(ids).encode())
+    assert row["bits_per_byte"] == pytest.approx(65 * float(expected) / math.log(2) / size, rel=1e-5)
 
 
 def test_loss_by_place_is_that_of_the_logits(mini) -> None:
     """Pieces of 1,024 tokens with the state carried over, cut at the edges of the ranges."""
     long, short = PROSE * 12, PROSE
-    ids = mini.tokenizer.encode(long)[:1501]
+    ids = [mini.card.template.bos_token_id, *mini.tokenizer.encode(long)][:1501]
     with torch.no_grad():
         logits, _ = mini(torch.tensor([ids]))
     losses = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids[1:]), reduction="none")
@@ -98,13 +98,15 @@ def test_overlap_counts_runs_of_words() -> None:
     text = " ".join(words)
     assert len(word_runs(text, 13)) == 28
     assert np.array_equal(word_runs(text.upper() + "!", 13), word_runs(text, 13))
-    half = evaluate_overlap([text], [" ".join(words[:26])])
+    sets = {"whole": [text], "first": [" ".join(words[:26])], "none": [" ".join(reversed(words)), "too short"]}
+    found = evaluate_overlap(sets, [" ".join(words[:26])])
+    half = found["whole"]
     assert half["shared_runs"] == pytest.approx(14 / 28)
     assert half["touched_documents"] == 1.0
     assert half["copied_documents"] == 0.0
-    none = evaluate_overlap([text, "too short"], [" ".join(reversed(words))])
-    assert none["shared_runs"] == 0.0
-    assert none["documents"] == 1
+    assert found["first"]["shared_runs"] == found["first"]["copied_documents"] == 1.0
+    assert found["none"]["shared_runs"] == 0.0
+    assert found["none"]["documents"] == 1
 
 
 class Scripted(Reader):
@@ -160,9 +162,9 @@ def test_questions_count_what_is_not_stated(mini, monkeypatch) -> None:
 def test_articles_are_cut_at_paragraphs_and_asked_about_what_is_left(mini, monkeypatch) -> None:
     paragraphs = [f"Number {n} is here. {PROSE[:300]}" for n in range(8)]
     article = [Passage(text, [(f"Which number? {n}", f"Number {n}")]) for n, text in enumerate(paragraphs)]
-    monkeypatch.setattr(
-        documents, "read_articles", lambda directory, held_out: [article, article[:1]] if held_out else []
-    )
+    monkeypatch.setattr(documents, "held_out_articles", lambda directory: frozenset({"a", "b"}))
+    by_id = {"a": article, "b": article[:1], "c": article}
+    monkeypatch.setattr(documents, "read_articles", lambda directory, wanted: [by_id[i] for i in by_id if wanted(i)])
     seen: list[str] = []
 
     def answer(text: str, question: str) -> str:

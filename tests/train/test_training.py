@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from random import Random
 
 import pytest
 import torch
-import zstandard
 
 from goldfinch import load_model
 from goldfinch.config import presets
@@ -26,15 +24,9 @@ from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
+from tests.train.records import write_records
 
 RECIPES = Path(__file__).parents[2] / "goldfinch" / "train" / "recipes"
-
-
-def write_records(path: Path, records: list[dict[str, object]]) -> None:
-    stream = io.StringIO()
-    for record in records:
-        stream.write(json.dumps(record) + "\n")
-    path.write_bytes(zstandard.compress(stream.getvalue().encode()))
 
 
 @pytest.fixture(scope="module")
