@@ -71,6 +71,11 @@ def dot_types(dtype: torch.dtype) -> tuple[tl.dtype, str]:
     return tl.float32, "ieee" if hip or interpreted() else "tf32x3"
 
 
+def sum_precision() -> str:
+    """Input precision of the products with masks of 0 and 1 that are sums: as exact as float32."""
+    return "ieee" if torch.version.hip is not None or interpreted() else "tf32x3"
+
+
 def channels_together(x: Tensor) -> Tensor:
     """x, copied only when its last axis is not contiguous."""
     return x if x.stride(-1) == 1 else x.contiguous()

@@ -6,9 +6,14 @@ A document is cut into segments that run side by side. One pass finds what each 
 far it decays one; a scan over the segments turns these into the state before each; a second pass computes y from there.
 Short documents have one segment and need the second pass only.
 
-Within a segment, 16 tokens at a time are a few matrix products with the middle of the chunk as reference point, where
-both factors exp(+-x) stay within exp(60): the sums of log_w over either half say so, and every decay down to exp(-7.5)
-a token passes. A chunk with steeper ones goes token by token, as in wkv6_ref. Nothing is clamped.
+Within a segment, 16 tokens at a time are a few matrix products. The weight of token s for token t decays by the sum of
+log_w between them, which a product has to split at a reference point into a factor of t and a factor of s:
+
+- the middle of the chunk, where both factors exp(+-x) stay within exp(60): the sums of log_w over either half say so,
+  and every decay down to exp(-7.5) a token passes;
+- for chunks with steeper ones, the boundaries of halves, quarters, eighths and single tokens (secondary chunking): a
+  pair of tokens is split at the one boundary that parts it first, so both factors are at most 1 for every decay. Sums
+  are of one sign and never differences of larger sums, which would lose the digits of small ones.
 """
 # mypy: disallow-untyped-defs=False
 
@@ -27,7 +32,10 @@ from .errors import BackendUnavailable, KernelInputError
 from .wkv6_inputs import check_wkv6_inputs
 
 CHUNK = 16
+LEVELS = tl.constexpr(4)  # halves of a chunk, of these, and so on down to single tokens
 MAX_EXPONENT = tl.constexpr(60.0)
+# exp(-10,000) is 0 as exp(-inf) is; the sums below multiply by 0 and 1, and 0 * inf is not 0.
+LEAST_LOG = tl.constexpr(-1e4)
 MAX_HEAD_DIM = 128
 # Segments run side by side: enough programs for the largest GPUs, and a constant, so that equal runs give equal bits.
 WANTED_PROGRAMS = 1024
@@ -40,30 +48,6 @@ def _decayed_key(k, log_w, ONE_MINUS_W: tl.constexpr):
     if ONE_MINUS_W:
         k = k * _one_minus_exp(log_w)
     return k
-
-
-@triton.jit
-def _tokens(S, rows, first, end, u, decay, v_in, K: tl.constexpr, V: tl.constexpr, OUTPUT: tl.constexpr,
-            HAS_U: tl.constexpr, ONE_MINUS_W: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):  # fmt: skip
-    """The recurrence itself over tokens first .. end - 1; S is (BK, BV)."""
-    r_ptr, k_ptr, v_ptr, w_ptr, y_ptr, r_t, k_t, v_t, w_t, y_t = rows
-    i = tl.arange(0, BK)
-    j = tl.arange(0, BV) + v_in
-    for t in range(first, end):
-        at = tl.cast(t, tl.int64)
-        w_raw = tl.load(w_ptr + at * w_t + i, mask=i < K, other=0.0).to(tl.float32) + decay
-        k = tl.load(k_ptr + at * k_t + i, mask=i < K, other=0.0).to(tl.float32)
-        v = tl.load(v_ptr + at * v_t + j, mask=j < V, other=0.0).to(tl.float32)
-        log_w = -tl.exp(w_raw)
-        k = _decayed_key(k, log_w, ONE_MINUS_W)
-        if OUTPUT:
-            r = tl.load(r_ptr + at * r_t + i, mask=i < K, other=0.0).to(tl.float32)
-            y = tl.sum(S * r[:, None], 0)
-            if HAS_U:
-                y += tl.sum(r * u * k, 0) * v
-            tl.store(y_ptr + at * y_t + j, y.to(y_ptr.dtype.element_ty), mask=j < V)
-        S = S * tl.exp(log_w)[:, None] + k[:, None] * v[None, :]
-    return S
 
 
 @triton.jit
@@ -85,44 +69,92 @@ def _tiles(rows, first, end, v_in, K: tl.constexpr, V: tl.constexpr, OUTPUT: tl.
 
 
 @triton.jit
+def _restarting(sum_1, start_1, sum_2, start_2):
+    """Two stretches of a sum that begins again at every start."""
+    return tl.where(start_2 != 0, sum_2, sum_1 + sum_2), start_1 | start_2
+
+
+@triton.jit
+def _steep_weights(r, k, before, behind, DOT: tl.constexpr, PRECISION: tl.constexpr, BT: tl.constexpr,
+                   BK: tl.constexpr):  # fmt: skip
+    """The weights of all pairs of a chunk, each split at the boundary that parts it: (BT, BT), 0 from the diagonal on.
+
+    Blocks of 2^n tokens stand in pairs. A token of the later block decays by the sum of log_w back to the boundary, one
+    of the earlier block by the sum on to it. before and behind: log_w of the tokens before and behind each.
+    """
+    t = tl.arange(0, BT)[:, None]
+    s = tl.arange(0, BT)[None, :]
+    row = t + tl.zeros((BT, BK), tl.int32)
+    weights = tl.zeros((BT, BT), tl.float32)
+    for n in range(0, LEVELS):
+        place = row & ((1 << n) - 1)
+        starts = (place == 0).to(tl.int32)
+        ends = (place == (1 << n) - 1).to(tl.int32)
+        back, _ = tl.associative_scan((tl.where(starts != 0, 0.0, before), starts), 0, _restarting)
+        on, _ = tl.associative_scan((tl.where(ends != 0, 0.0, behind), ends), 0, _restarting, reverse=True)
+        factor = tl.exp(tl.where(((row >> n) & 1) == 1, back, on))
+        found = tl.dot((r * factor).to(DOT), tl.trans(k * factor).to(DOT), input_precision=PRECISION)
+        weights += tl.where((((t >> n) & 1) == 1) & ((s >> n) + 1 == (t >> n)), found, 0.0)
+    return weights
+
+
+@triton.jit
+def _neighbours(rows, first, end, decay, shift, K: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr):
+    """log_w of the tokens `shift` places from those of the chunk; 0 outside of it."""
+    w_ptr, w_t = rows[3], rows[8]
+    t = tl.arange(0, BT) + shift
+    i = tl.arange(0, BK)[None, :]
+    inside = ((t >= 0) & (t < BT) & (t < end - first))[:, None] & (i < K)
+    w = tl.load(w_ptr + first * w_t + (t[:, None] * w_t + i), mask=inside, other=0.0)
+    return tl.where(inside, tl.maximum(-tl.exp(w.to(tl.float32) + decay[None, :]), LEAST_LOG), 0.0)
+
+
+@triton.jit
 def _chunk(S, rows, tiles, first, end, u, decay, v_in, K: tl.constexpr, V: tl.constexpr, OUTPUT: tl.constexpr,
            HAS_U: tl.constexpr, ONE_MINUS_W: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
            BT: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr):  # fmt: skip
     """Tokens first .. first + BT - 1 (those before `end`): y stored, S (BK, BV) and their sum of log_w returned."""
     r_rows, k_rows, v_rows, w_raw = tiles
     t = tl.arange(0, BT)
-    tl.arange(0, BK)
     j = tl.arange(0, BV) + v_in
     inside = t < end - first
-    log_w = tl.where(inside[:, None], -tl.exp(w_raw.to(tl.float32) + decay[None, :]), 0.0)
+    log_w = tl.maximum(-tl.exp(w_raw.to(tl.float32) + decay[None, :]), LEAST_LOG)
+    log_w = tl.where(inside[:, None], log_w, 0.0)
+    r = r_rows.to(tl.float32)
+    k = _decayed_key(k_rows.to(tl.float32), log_w, ONE_MINUS_W)
+    v = v_rows.to(DOT)
     total = tl.sum(log_w, 0)
     middle = tl.sum(tl.where((t < BT // 2)[:, None], log_w, 0.0), 0)
     last = tl.sum(tl.where((t >= BT // 2)[:, None], log_w, 0.0), 0)
+    weights = tl.zeros((BT, BT), tl.float32)
     if tl.max(tl.maximum(-middle, -last), 0) <= MAX_EXPONENT:
-        k = _decayed_key(k_rows.to(tl.float32), log_w, ONE_MINUS_W)
-        v = v_rows.to(DOT)
         after = tl.cumsum(log_w, 0)
+        fwd = after - log_w
+        later = total[None, :] - after
         if OUTPUT:
-            y_ptr, y_t = rows[4], rows[9]
-            r = r_rows.to(tl.float32)
-            fwd = after - log_w
             r_middle = (r * tl.exp(fwd - middle[None, :])).to(DOT)
             k_middle = (k * tl.exp(middle[None, :] - after)).to(DOT)
             weights = tl.dot(r_middle, tl.trans(k_middle), input_precision=PRECISION)
             # The upper triangle may overflow: it is replaced, never multiplied.
             weights = tl.where(t[:, None] > t[None, :], weights, 0.0)
-            if HAS_U:
-                bonus = tl.sum(r * u[None, :] * k, 1)
-                weights = tl.where(t[:, None] == t[None, :], bonus[:, None], weights)
-            y = tl.dot(weights.to(DOT), v, input_precision=PRECISION)
-            y = tl.dot((r * tl.exp(fwd)).to(DOT), S.to(DOT), acc=y, input_precision=PRECISION)
-            tl.store(y_ptr + first * y_t + (t[:, None] * y_t + j[None, :]), y.to(y_ptr.dtype.element_ty),
-                     mask=inside[:, None] & (j < V)[None, :])  # fmt: skip
-        S = S * tl.exp(total)[:, None]
-        S = tl.dot(tl.trans(k * tl.exp(total[None, :] - after)).to(DOT), v, acc=S, input_precision=PRECISION)
     else:
-        S = _tokens(S, rows, first, tl.minimum(first + BT, end), u, decay, v_in, K, V, OUTPUT, HAS_U, ONE_MINUS_W,
-                    BK, BV)  # fmt: skip
+        behind = _neighbours(rows, first, end, decay, 1, K, BT, BK)
+        before = _neighbours(rows, first, end, decay, -1, K, BT, BK)
+        later = tl.cumsum(behind, 0, reverse=True)
+        fwd = tl.cumsum(before, 0)
+        if OUTPUT:
+            weights = _steep_weights(r, k, before, behind, DOT, PRECISION, BT, BK)
+    if OUTPUT:
+        y_ptr, y_t = rows[4], rows[9]
+        if HAS_U:
+            bonus = tl.sum(r * u[None, :] * k, 1)
+            weights = tl.where(t[:, None] == t[None, :], bonus[:, None], weights)
+        y = tl.dot(weights.to(DOT), v, input_precision=PRECISION)
+        y = tl.dot((r * tl.exp(fwd)).to(DOT), S.to(DOT), acc=y, input_precision=PRECISION)
+        tl.store(y_ptr + first * y_t + (t[:, None] * y_t + j[None, :]), y.to(y_ptr.dtype.element_ty),
+                 mask=inside[:, None] & (j < V)[None, :])  # fmt: skip
+    S = S * tl.exp(total)[:, None]
+    S = tl.dot(tl.trans(k * tl.exp(later)).to(DOT), v, acc=S, input_precision=PRECISION)
     return S, total
 
 
@@ -131,8 +163,8 @@ def _segment_kernel(
     r_ptr, k_ptr, v_ptr, w_ptr, decay_ptr, u_ptr, state_in_ptr, y_ptr, state_out_ptr, decayed_ptr, segments_ptr,
     T, H, K: tl.constexpr, V: tl.constexpr, r_b, r_t, r_h, k_b, k_t, k_h, v_b, v_t, v_h, w_b, w_t, w_h,
     OUTPUT: tl.constexpr, HAS_STATE: tl.constexpr, HAS_U: tl.constexpr, HAS_DECAY: tl.constexpr,
-    ONE_MINUS_W: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, BT: tl.constexpr, BK: tl.constexpr,
-    BV: tl.constexpr,
+    ONE_MINUS_W: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, BT: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr,
 ):  # fmt: skip
     """One segment of one head. With OUTPUT: y, and the final state where the segment is its document's last.
     Without: what the segment adds to a zero state, and its sum of log_w."""
@@ -239,11 +271,17 @@ def _step_kernel(
     mask = (i < K)[:, None] & (j < V)[None, :]
     in_state = (b * H + h) * K * V + j[None, :] * K + i[:, None]
     S = tl.load(state_in_ptr + in_state, mask=mask, other=0.0)
-    rows = (
-        r_ptr + b * r_b + h * r_h, k_ptr + b * k_b + h * k_h, v_ptr + b * v_b + h * v_h,
-        w_ptr + b * w_b + h * w_h, y_ptr + (b * H + h) * V, 0, 0, 0, 0, 0,
-    )  # fmt: skip
-    S = _tokens(S, rows, 0, 1, u, decay, v_in, K, V, True, HAS_U, ONE_MINUS_W, BK, BV)
+    r = tl.load(r_ptr + b * r_b + h * r_h + i, mask=i < K, other=0.0).to(tl.float32)
+    k = tl.load(k_ptr + b * k_b + h * k_h + i, mask=i < K, other=0.0).to(tl.float32)
+    v = tl.load(v_ptr + b * v_b + h * v_h + j, mask=j < V, other=0.0).to(tl.float32)
+    w_raw = tl.load(w_ptr + b * w_b + h * w_h + i, mask=i < K, other=0.0).to(tl.float32) + decay
+    log_w = -tl.exp(w_raw)
+    k = _decayed_key(k, log_w, ONE_MINUS_W)
+    y = tl.sum(S * r[:, None], 0)
+    if HAS_U:
+        y += tl.sum(r * u * k, 0) * v
+    tl.store(y_ptr + (b * H + h) * V + j, y.to(y_ptr.dtype.element_ty), mask=j < V)
+    S = S * tl.exp(log_w)[:, None] + k[:, None] * v[None, :]
     tl.store(state_out_ptr + in_state, S, mask=mask)
 
 
@@ -315,7 +353,8 @@ def _run_segments(
     _, T, H, K = r.shape
     V = v.shape[-1]
     dot, precision = dot_types(r.dtype)
-    BK, BV = max(16, triton.next_power_of_2(K)), min(64, max(16, triton.next_power_of_2(V)))
+    widest = 32 if r.dtype == torch.float32 else 64  # what fits the registers of every target
+    BK, BV = max(16, triton.next_power_of_2(K)), min(widest, max(16, triton.next_power_of_2(V)))
     _segment_kernel[(len(segments), H, triton.cdiv(V, BV))](
         r, k, v, w_raw, _float32(decay, out), _float32(u, out), out if state is None else state, r if y is None else y,
         out, out if decayed is None else decayed, segments, T, H, K, V, *r.stride()[:3], *k.stride()[:3],

@@ -48,8 +48,8 @@ INTEGER_POINTERS = dict.fromkeys(("segments_ptr", "first_ptr", "ids_ptr", "lengt
 FLOATS = {"eps", "scale"}
 
 
-def specialisations() -> list[tuple[str, Any, dict[str, Any], dict[str, str], int, tuple[str, ...]]]:
-    """(name, kernel, constants, types that differ from the rule, warps, dtypes of the rows)."""
+def specialisations() -> list[tuple[str, Any, dict[str, Any], dict[str, str], Any, tuple[str, ...]]]:
+    """(name, kernel, constants, types that differ from the rule, warps (or those for CUDA and HIP), dtypes of the rows)."""
     flags = {"HAS_STATE": True, "HAS_U": False, "HAS_DECAY": True, "ONE_MINUS_W": True}
     finch = {"HAS_STATE": True, "HAS_U": True, "HAS_DECAY": False, "ONE_MINUS_W": False}
     f32, before = {"out_ptr": "*fp32"}, {"before_ptr": "*fp32"}
@@ -59,19 +59,22 @@ def specialisations() -> list[tuple[str, Any, dict[str, Any], dict[str, str], in
     mix = {"RANK": 32, "BT": 32}
     states = {**HEAD, **flags, "HAS_STATE": False, "OUTPUT": False}
     step = {"K": 64, "V": 64, "BK": 64, "BV": 16, "HAS_U": False, "HAS_DECAY": True, "ONE_MINUS_W": True}
+    wide = {**HEAD, "K": 128, "V": 128, "BK": 128}
     w, b, a, m, g = wkv6_triton, wkv6_backward_triton, attention_triton, layer_triton, rebuild_triton
     half, bf16, full = ("bf16", "fp16"), ("bf16",), ("fp32",)
     return [
         ("wkv6", w._segment_kernel, {**HEAD, **flags, "OUTPUT": True}, {}, 4, half),
-        ("wkv6", w._segment_kernel, {**HEAD, **flags, "OUTPUT": True}, {}, 8, full),
+        ("wkv6", w._segment_kernel, {**HEAD, **flags, "BV": 32, "OUTPUT": True}, {}, 8, full),
         ("wkv6 with bonus", w._segment_kernel, {**HEAD, **finch, "OUTPUT": True}, {"w_ptr": "*fp32"}, 4, bf16),
         ("wkv6 segment states", w._segment_kernel, states, {}, 4, bf16),
-        ("wkv6 segment states", w._segment_kernel, states, {}, 8, full),
+        ("wkv6 segment states", w._segment_kernel, {**states, "BV": 32}, {}, 8, full),
+        ("wkv6, K 128", w._segment_kernel, {**wide, **flags, "OUTPUT": True}, {}, 4, bf16),
         ("wkv6 scan", w._scan_kernel, {"K": 64, "V": 64, "HAS_STATE": True, "SB": 32, "BK": 64}, {}, 2, full),
         ("wkv6 step", w._step_kernel, step, {}, 1, bf16),
         ("wkv6 states", b._boundary_kernel, {**HEAD, "BV": 32, "BACKWARDS": False}, f32, 4, bf16),
         ("wkv6 state gradients", b._boundary_kernel, {**HEAD, "BV": 32, "BACKWARDS": True}, f32, 4, bf16),
-        ("wkv6 gradients", b._gradient_kernel, {**HEAD, "HAS_U": True}, {}, 8, bf16),
+        ("wkv6 gradients", b._gradient_kernel, {**HEAD, "HAS_U": True}, {}, (8, 4), ("bf16", "fp16", "fp32")),
+        ("wkv6 gradients, K 128", b._gradient_kernel, {**wide, "BV": 128, "HAS_U": False}, {}, (8, 4), bf16),
         ("shift lerps", m._lerp_kernel, {**shift, "G": 2, "BC": 256}, {}, 4, bf16),
         ("shift ddlerp", m._ddlerp_kernel, {**shift, "G": 5, "RANK": 32, "BC": 128}, {}, 4, half),
         ("shift ddlerp", m._ddlerp_kernel, {**shift, "G": 5, "RANK": 32, "BC": 64}, {}, 4, full),
@@ -107,6 +110,9 @@ def _source(kernel: Any, constants: dict[str, Any], types: dict[str, str], dtype
         attention = kernel is attention_triton._split_kernel
         constants = {**constants, "DOT": tl.float16 if attention and dtype == "fp16" else factor}
         constants["PRECISION"] = "ieee" if hip or (attention and dtype == "fp16") else precision
+
+    if names.count("SUMS"):
+        constants = {**constants, "SUMS": "ieee" if hip else "tf32x3"}
 
     def type_of(name: str) -> str:
         if name in constants:
@@ -157,12 +163,13 @@ def compile_all() -> dict[str, dict[str, dict[str, int]]]:
     """Resources by kernel and dtype, then by target."""
     out: dict[str, dict[str, dict[str, int]]] = {}
     for name, kernel, given, types, warps, dtypes in specialisations():
-        constants, options = dict(given), {"num_warps": warps}
-        if "num_stages" in constants:
-            options["num_stages"] = constants.pop("num_stages")
+        constants = dict(given)
+        options = {"num_stages": constants.pop("num_stages")} if "num_stages" in constants else {}
         for dtype in dtypes:
             for target_name, target in TARGETS.items():
-                source = _source(kernel, constants, types, dtype, target.backend == "hip")
+                hip = target.backend == "hip"
+                source = _source(kernel, constants, types, dtype, hip)
+                options["num_warps"] = warps if isinstance(warps, int) else warps[hip]
                 compiled = triton.compile(source, target=target, options=options)
                 out.setdefault(f"{name}, {dtype}", {})[target_name] = _resources(compiled)
     return out
