@@ -231,7 +231,8 @@ class Rwkv(Peer):
         return state
 
     def save(self, cache: Any) -> None:
-        torch.save(cache, self.file)
+        # Some of the state are rows of larger tensors, and a saved view takes its whole storage with it.
+        torch.save([tensor.clone() for tensor in cache], self.file)
 
     def first_token(self, question: list[int]) -> Callable[[], None]:
         state = torch.load(self.file, weights_only=True)

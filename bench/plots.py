@@ -23,7 +23,7 @@ def main() -> None:
     """Draw the 12x768 records against the length of the document, the passkey heat map and the training."""
     PLOTS.mkdir(exist_ok=True)
     passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
-    draw_heat_map([row for row in passkey if row["digits"] == 5], PLOTS / "passkey.png")
+    draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")
     draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
     rows: list[dict[str, Any]] = []
     for name in ("peers", "peers-long"):
@@ -73,27 +73,28 @@ def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, p
     pyplot.close(figure)
 
 
-def draw_heat_map(rows: list[dict[str, Any]], path: Path) -> None:
-    """Share of exact answers by document length (columns) and depth of the passkey (lines)."""
+def draw_heat_maps(passkey: list[dict[str, Any]], numbers: tuple[int, ...], path: Path) -> None:
+    """Share of exact answers by document length (columns) and depth of the passkey (lines), a map for each number."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    depths = rows[0]["depths"]
-    shares = [[row["by_depth"][i] for row in rows] for i in range(len(depths))]
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), dpi=120)
-    image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
-    for i, line in enumerate(shares):
-        for j, share in enumerate(line):
-            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(rows)), [f"{row['length']:,}" for row in rows])
-    axes.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths])
-    axes.set_xlabel("document tokens")
-    axes.set_ylabel("depth of the passkey")
-    axes.set_title("5-digit passkey, exact answers in %", fontsize=10)
-    figure.colorbar(image, ax=axes, format=lambda value, _: f"{100 * value:.0f} %")
-    figure.tight_layout()
+    figure, maps = pyplot.subplots(1, len(numbers), figsize=(4.6 * len(numbers), 4.2), dpi=120, layout="constrained")
+    for axes, digits in zip(maps, numbers, strict=True):
+        rows = [row for row in passkey if row["digits"] == digits]
+        depths = rows[0]["depths"]
+        shares = [[row["by_depth"][i] for row in rows] for i in range(len(depths))]
+        image = axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+        for i, line in enumerate(shares):
+            for j, share in enumerate(line):
+                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
+        axes.set_xticks(range(len(rows)), [f"{row['length']:,}" for row in rows], fontsize=8)
+        axes.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths], fontsize=8)
+        axes.set_xlabel("document tokens")
+        axes.set_title(f"{digits}-digit passkey, exact answers in %", fontsize=10)
+    maps[0].set_ylabel("depth of the passkey")
+    figure.colorbar(image, ax=maps, format=lambda value, _: f"{100 * value:.0f} %")
     figure.savefig(path, metadata={"Software": ""})
     pyplot.close(figure)
 

@@ -89,7 +89,7 @@ def _held_out(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], 
     absent: dict[str, list[str]] = defaultdict(list)
     kept = held_out_articles(directory)
     for record in read_records(directory / "train_qa.jsonl.zst"):
-        if record["doc_id"] in kept and record["source"].startswith("squad"):
+        if record["doc_id"] in kept:
             answerable[record["context"]].append((record["question"], record["answers"]))
     for record in read_records(directory / "train_qa_unanswerable.jsonl.zst"):
         if record["doc_id"] in kept:

@@ -31,8 +31,17 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     ]
     speech = {"title": kept, "text": "a speech", "source": held_out.SPEECHES}
     write_records(tmp_path / "corpus-books.jsonl.zst", [*novels, speech])
+    (story,) = names("tale/", True, 1)
+    titles[story] = "Story"
     rows = [
-        {"doc_id": doc_id, "title": title, "context": f"About {doc_id}.", "question": "?", "answers": ["it"]}
+        {
+            "source": doc_id.split("/")[0],
+            "doc_id": doc_id,
+            "title": title,
+            "context": f"About {doc_id}.",
+            "question": "?",
+            "answers": ["it"],
+        }
         for doc_id, title in titles.items()
     ]
     write_records(tmp_path / "train_qa.jsonl.zst", rows)
