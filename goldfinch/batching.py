@@ -20,7 +20,8 @@ import torch
 from gfkernels import attend_block, attend_expanded, merge_partials
 from torch import Tensor
 
-from .gold import GoldMemory, GoldTimeMix, rebuild_keys_values, rebuilt_blocks
+from . import gold_triton
+from .gold import GoldDocument, GoldMemory, GoldTimeMix, rebuild_keys_values, rebuilt_blocks
 from .model import LanguageModel
 from .sampling import Sampling, choose_token
 from .session import Answer, Session, StreamedText, Usage
@@ -241,16 +242,27 @@ class _BatchMemory:
         """Attention of q (B, H, 1, D) over document and own rows."""
         document = self.base.document
         assert document is not None
-        shared, last = q.permute(2, 1, 0, 3), document.length - 1  # (1, H, B, D): B queries of one document
+        partials = self._document(document, layer, index, q)
+        return merge_partials([*partials, self._own(layer, index, q)])[0].to(q.dtype)
+
+    def _document(
+        self, document: GoldDocument, layer: GoldTimeMix, index: int, q: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Partial outputs (B, H, 1, D) and log-sum-exps (B, H, 1) over the document."""
+        model, last = self.base.model, document.length - 1
+        if model.layer_backend() == "triton":
+            if document.expanded is None:
+                return list(gold_triton.attend_rebuilt(model, document, index, q, last))
+            k, v = (layer.heads(x) for x in document.expanded[index])
+            return [gold_triton.attend(q, k, v, last, 0)]
+        shared = q.permute(2, 1, 0, 3)  # (1, H, B, D): B queries of one document
         if document.expanded is not None:
             k, v = (layer.heads(x) for x in document.expanded[index])
             partials = list(attend_expanded(shared, k, v, last))
         else:
-            blocks = rebuilt_blocks(self.base.model, document, index)
+            blocks = rebuilt_blocks(model, document, index)
             partials = [attend_block(shared, layer.heads(k), layer.heads(v), last, start) for start, (k, v) in blocks]
-        out, lse = merge_partials(partials)
-        own = self._own(layer, index, q)
-        return merge_partials([(out.permute(2, 1, 0, 3), lse.permute(2, 1, 0)), own])[0].to(q.dtype)
+        return [(out.permute(2, 1, 0, 3), lse.permute(2, 1, 0)) for out, lse in partials]
 
     def _own(self, layer: GoldTimeMix, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B, H, 1, D) and log-sum-exp (B, H, 1) over the own rows, those of padding left out."""

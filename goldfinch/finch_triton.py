@@ -6,6 +6,7 @@ is no batch axis here. Between two matrix products everything happens in float32
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -43,17 +44,18 @@ def supports(model: LanguageModel) -> str | None:
 
 
 def run_layers(model: LanguageModel, token_ids: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-    """The lower layers over new tokens of one document.
+    """The lower layers over new tokens of B documents, as many of each.
 
     Args:
-        token_ids: (1, T).
+        token_ids: (B, T).
         states: one per layer of the model; those of the lower layers are replaced in the list that is returned.
 
     Returns:
-        the residual stream (1, T, C) and the states.
+        the residual stream (B, T, C) and the states.
     """
-    x, states = run_packed(model, token_ids, [token_ids.shape[1]], states)
-    return x, states
+    B, T = token_ids.shape
+    x, states = run_packed(model, token_ids.reshape(1, B * T), (T,) * B, states)
+    return x.view(B, T, -1), states
 
 
 def run_packed(
@@ -69,7 +71,7 @@ def run_packed(
     Returns:
         the residual stream (1, sum(lengths), C), and the states with batch N.
     """
-    states, packing = list(states), _Packing(lengths, model.device)
+    states, packing = list(states), _packing(tuple(lengths), model.device)
     x = model.embed(token_ids)[0].contiguous()
     add: Tensor | None = None
     gate: Tensor | None = None
@@ -84,8 +86,8 @@ def run_packed(
 class _Packing:
     """Where documents begin and end in a row of tokens."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        self.lengths = list(lengths)
+    def __init__(self, lengths: tuple[int, ...], device: torch.device) -> None:
+        self.lengths = lengths
         self.starts: Tensor | None = None
         self.bounds: Tensor | None = None
         if len(self.lengths) > 1:
@@ -98,6 +100,12 @@ class _Packing:
     def last_rows(self, h: Tensor) -> Tensor:
         """The last row of every document, (N, C), of h (T, C)."""
         return h[-1:].clone() if self.starts is None else h[self._last]
+
+
+@functools.lru_cache(maxsize=8)
+def _packing(lengths: tuple[int, ...], device: torch.device) -> _Packing:
+    """Kept, because answers that are decoded together take the same step again and again."""
+    return _Packing(lengths, device)
 
 
 def _kernels() -> Any:
@@ -176,7 +184,8 @@ def _wkv6(
     r, k, v, w_low = (x.view(1, x.shape[0], *vectors.decay.shape) for x in rows)
     scaled = isinstance(mix, FinchC2TimeMix) and mix.config.one_minus_w
     options: dict[str, Any] = {"decay": vectors.decay, "one_minus_w": scaled}
-    if rows[0].shape[0] == 1 and wkv_state is not None:
+    if set(packing.lengths) == {1} and wkv_state is not None:
+        r, k, v, w_low = (x.transpose(0, 1) for x in (r, k, v, w_low))
         y, wkv_state = wkv6_triton.wkv6_step_triton(r, k, v, w_low, vectors.bonus, wkv_state, **options)
     else:
         y, wkv_state = wkv6_triton.wkv6_triton(

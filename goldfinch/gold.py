@@ -304,7 +304,7 @@ def expand_document(model: LanguageModel, document: GoldDocument) -> GoldDocumen
             out = [(k[:, start:end], v[:, start:end]) for k, v in pairs]
             gold_native.keys_values(model, model.gold_layers, ids, c, bool(previous), start, out)
         return replace(document, expanded=pairs)
-    if fused == "triton":
+    if fused == "triton" and shape[0] == 1:
         gold_triton.expand(model, document, pairs)
         return replace(document, expanded=pairs)
     for start, rebuilt in _rebuilt(model, document, None):

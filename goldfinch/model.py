@@ -111,8 +111,9 @@ class LanguageModel(nn.Module):
         )
 
     def fused_backend(self, rows: Tensor) -> str:
-        """What runs these rows (B, T, ...): fused kernels serve one sequence without gradients, "torch" everything."""
-        return "torch" if rows.shape[0] != 1 or torch.is_grad_enabled() else self.layer_backend()
+        """What runs these rows (B, T, ...): the C kernels take one sequence, Triton any number, "torch" gradients."""
+        backend = "torch" if torch.is_grad_enabled() else self.layer_backend()
+        return "torch" if backend == "native" and rows.shape[0] != 1 else backend
 
     def empty_state(self) -> ModelState:
         """The state before the first token."""

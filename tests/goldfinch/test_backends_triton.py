@@ -12,7 +12,7 @@ from gfkernels import BackendUnavailable
 from safetensors.torch import load_file
 
 import goldfinch
-from goldfinch import decode_graph, finch_triton, gold_triton
+from goldfinch import batching, decode_graph, finch_triton, gold_triton
 from goldfinch.cache import numerics_of
 from goldfinch.config import RopeConfig
 from goldfinch.gold import GoldDocument, GoldMemory, expand_document
@@ -22,6 +22,8 @@ from tests import tolerances
 from tests.conftest import golden_folders
 
 pytest.importorskip("triton")
+from gfkernels import wkv6_triton
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]
 EVERY = sorted(name for name in golden_folders() if name != "ops" and "gptalpha" not in name and "llama" not in name)
@@ -119,6 +121,33 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("GF_KERNELS", "torch")
     expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=n)
     assert kept == rebuilt == expected
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 0])
+def test_answers_decoded_together(memory_bytes: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of a step that serves several answers runs in the kernels, and gives what one by one gives."""
+    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
+    questions, tokens = [[5, 6, 7], [8], [9, 10]], torch.tensor([[11], [12], [13]], device=DEVICE)
+    monkeypatch.setenv("GF_KERNELS", "torch")
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids))
+    with torch.no_grad():
+        expected = []
+        for question, token in zip(questions, tokens, strict=True):
+            _, state = session.start(question)
+            expected.append(model(token[None], state)[0][0, -1])
+    monkeypatch.setenv("GF_KERNELS", "triton")
+    session = goldfinch.Session(model, goldfinch.prefill(model, ids), memory_bytes=memory_bytes)
+    with torch.no_grad():
+        batch = batching._Batch.of(model, [session.start(question)[1] for question in questions])
+        used = []
+        for module, name in ((gold_triton, "attend"), (wkv6_triton, "wkv6_step_triton")):
+            kernel = getattr(module, name)
+            monkeypatch.setattr(module, name, lambda *a, _k=kernel, _n=name, **b: used.append(_n) or _k(*a, **b))
+        found, _ = batch.step(tokens)
+    assert set(used) == {"attend", "wkv6_step_triton"}
+    for a, b in zip(found, expected, strict=True):
+        assert float((a - b).abs().max()) <= tolerances.SPLIT_FP32 * float(b.abs().max())
 
 
 @pytest.mark.usefixtures("triton_backend")
