@@ -20,12 +20,14 @@ from torch import Tensor
 from ..errors import GoldFinchError
 from ..template import PromptTemplate
 from .corpora import is_held_out_document, read_records
+from .definitions import definitions
 from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
 from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 QUESTION_TOKENS = 80  # of a sequence for each question about an article
+LEAST_PACKED = 24  # tokens; less room behind a document stays empty
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
 
 
@@ -82,29 +84,47 @@ class TrainingData:
             document, questions = TASKS[task](self, rng, stage)
             if self.recipe.wrapped and rng.random() < self.recipe.wrapped:
                 document = wrap(document, rng.randint(*WIDTHS))
-            rows.append(self._pack(document, questions, stage.sequence))
+            rows.append(self._pack(rng, document, questions, stage.sequence))
         ids = torch.tensor([row[0] for row in rows])
         loss_weights = torch.tensor([row[1] for row in rows])
         return ids[:, :-1], ids[:, 1:], loss_weights[:, 1:]
 
-    def _pack(self, document: str, questions: list[tuple[str, str]], length: int) -> tuple[list[int], list[float]]:
+    def _pack(
+        self, rng: Random, document: str, questions: list[tuple[str, str]], length: int
+    ) -> tuple[list[int], list[float]]:
         """Token ids and loss weights of one sequence, length + 1 each; the document gives way to the questions."""
+        bos, encode = self.template.bos_token_id, self.tokenizer.encode
+        ids = [bos, *encode(document)]
+        asked = self._asked(questions, length // 2)
+        room = length + 1 - sum(len(row.ids) for row in asked)
+        if len(ids) > room:
+            ids = ids[:room]
+            asked = _still_answered(asked, document, self.tokenizer.decode(ids[1:]))
+        weights = [1.0] * len(ids)
+        for row in asked:
+            ids += row.ids
+            weights += row.weights
+        if self.recipe.packed:
+            while length + 1 - len(ids) >= LEAST_PACKED:
+                left = length + 1 - len(ids)
+                prose = encode(self.prose(rng, left * 6))[: left - 1]
+                ids += [bos, *prose]
+                weights += [0.0] + [1.0] * len(prose)
+        pad = length + 1 - len(ids)
+        return ids + [bos] * pad, weights + [0.0] * pad
+
+    def _asked(self, questions: list[tuple[str, str]], room: int) -> list[_Asked]:
+        """The questions that fit in `room` tokens."""
         template, encode = self.template, self.tokenizer.encode
-        tail_ids: list[int] = []
-        tail_weights: list[float] = []
+        asked = []
         for question, answer in questions:
             q = encode(template.question_text(question))
             a = [*encode(template.answer_text(answer)), template.end_token_id]
-            if len(tail_ids) + len(q) + len(a) > length // 2:
-                continue
-            tail_ids += q + a
-            tail_weights += [self.recipe.question_weight] * len(q) + [self.recipe.answer_weight] * len(a)
-        ids = [template.bos_token_id, *encode(document)]
-        ids = ids[: length + 1 - len(tail_ids)]
-        weights = [1.0] * len(ids) + tail_weights
-        ids = ids + tail_ids
-        pad = length + 1 - len(ids)
-        return ids + [template.bos_token_id] * pad, weights + [0.0] * pad
+            if len(q) + len(a) <= room:
+                room -= len(q) + len(a)
+                weights = [self.recipe.question_weight] * len(q) + [self.recipe.answer_weight] * len(a)
+                asked.append(_Asked(answer, q + a, weights))
+        return asked
 
     def prose(self, rng: Random, characters: int) -> str:
         """A stretch of running text that begins at a word."""
@@ -113,6 +133,22 @@ class TrainingData:
         if start:
             start = text.find(" ", start) + 1
         return text[start : start + characters]
+
+
+@dataclass
+class _Asked:
+    """A question and its answer as they stand in a sequence: token ids and their loss weights."""
+
+    answer: str
+    ids: list[int]
+    weights: list[float]
+
+
+def _still_answered(asked: list[_Asked], document: str, kept: str) -> list[_Asked]:
+    """Without the questions whose answer stood in the document, but not in what was kept of it: they would teach to
+    invent."""
+    whole, part = (" ".join(text.split()) for text in (document, kept))
+    return [row for row in asked if row.answer in part or row.answer not in whole]
 
 
 def _plain_text(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
@@ -153,6 +189,15 @@ def _similar(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[t
     return plant(rng, data.prose(rng, max(60, int(room * CHARS_PER_TOKEN * share))), facts), questions
 
 
+def _definitions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """Invented words explained somewhere in prose."""
+    facts = definitions(rng, rng.randint(*stage.facts))
+    questions = [rng.choice(fact.questions) for fact in rng.sample(facts, min(len(facts), 5))]
+    room = stage.sequence - 36 * len(questions) - 18 * len(facts)
+    share = rng.uniform(0.1, 1.0)
+    return plant(rng, data.prose(rng, max(60, int(room * CHARS_PER_TOKEN * share))), facts), questions
+
+
 def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """One paragraph of an article with its questions, between other paragraphs where there is room."""
     at = rng.randrange(len(data.passages))
@@ -169,6 +214,8 @@ def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[
         room -= len(other)
     share = data.recipe.keep_unanswerable
     questions = [(q, a) for q, a in passage.questions if a != NOT_STATED or share == 1 or rng.random() < share]
+    if text is not passage.text:  # what one paragraph does not say, its neighbour may
+        questions = [(q, a) for q, a in questions if a != NOT_STATED]
     rng.shuffle(questions)
     return text, questions[:6]
 
@@ -216,6 +263,7 @@ TASKS = {
     "register": _register,
     "pairs": _pairs,
     "similar": _similar,
+    "definitions": _definitions,
     "qa": _question_answering,
     "docqa": _document_questions,
     "article": _article,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,10 @@ class Recipe:
         absent_questions: share of facts sequences with a question that the text does not answer.
         wrapped: share of the documents whose lines are broken at some width, as in many text files.
         keep_unanswerable: share of the unanswerable questions of `qa` that is used.
+        packed: room behind a document and its questions is filled with more text, not with padding.
+        save_seconds: time between saves.
+        corpora: files of plain text, without their ending.
+        evaluation: tasks of `gf eval` to run at the end; their record is evaluation.json in the run folder.
     """
 
     name: str
@@ -83,8 +89,16 @@ class Recipe:
     absent_questions: float = 0.2
     keep_unanswerable: float = 1.0
     wrapped: float = 0.0
+    packed: bool = False
     save_seconds: float = 120.0
     corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
+
+    evaluation: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 over all that decides the weights: a run that was cut goes on with nothing else."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("name", "save_seconds", "evaluation")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def total_steps(self) -> int:
@@ -132,7 +146,7 @@ def read_recipe(path: Path) -> Recipe:
     values["stages"] = tuple(_stage(stage) for stage in values.pop("stage", []))
     if isinstance(values.get("start"), str):
         values["start"] = [values["start"]]
-    for name in ("betas", "corpora", "start"):
+    for name in ("betas", "corpora", "evaluation", "start"):
         if name in values:
             values[name] = tuple(values[name])
     unknown = sorted(set(values) - {f.name for f in fields(Recipe)})
@@ -145,6 +159,11 @@ def read_recipe(path: Path) -> Recipe:
     for name, allowed in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
         if getattr(recipe, name) not in allowed:
             raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {' or '.join(allowed)}")
+    from ..evaluate.tasks import TASKS
+
+    strange = sorted(set(recipe.evaluation) - set(TASKS))
+    if strange:
+        raise ConfigError(f"unknown task {strange[0]!r} in evaluation", hint="known: " + ", ".join(TASKS))
     if not recipe.stages and not recipe.start:
         raise ConfigError(f"the recipe {path} has no [[stage]], and no start whose weights it could write")
     return recipe

@@ -60,7 +60,7 @@ def train(
         the model directory (`run_directory / recipe.name`), or the checkpoint when stopped early.
 
     Raises:
-        CheckpointError: the run folder holds another model's checkpoint.
+        CheckpointError: the run folder holds the checkpoint of another model or recipe.
     """
     tokenizer = _tokenizer(recipe, data_directory, run_directory)
     if not recipe.stages:
@@ -76,7 +76,7 @@ def train(
         model = _initial_model(recipe, tokenizer.vocab_size).to(device)
         optimizers = build_optimizers(model, recipe)
         if saved is not None:
-            _restore(saved, checkpoint, model, optimizers)
+            _restore(saved, checkpoint, recipe, model, optimizers)
         run = _Run(recipe, model, optimizers, run_directory, report)
         run.steps(stream, first, last, compile_model)
     if last < recipe.total_steps:
@@ -112,6 +112,7 @@ class _Run:
         self.folder, self.report = folder, report
         self.losses: list[Tensor] = []
         self.tokens = 0
+        self.empty: list[Tensor] = []
         self.logged_at = time.monotonic()
         dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
         self.peak = matrix_rate(model.device, dtype)
@@ -144,6 +145,7 @@ class _Run:
             optimizer.zero_grad(set_to_none=True)
         self.losses.append(torch.stack([loss.detach(), answer_loss.detach()]))
         self.tokens += ids.numel()
+        self.empty.append((weights == 0).sum())
 
     def _log(self, step: int) -> None:
         mean = torch.stack(self.losses).mean(0).tolist()  # waits for the device
@@ -157,20 +159,22 @@ class _Run:
             "loss": round(mean[0], 4),
             "answer_loss": round(mean[1], 4),
             "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            "padding": round(float(torch.stack(self.empty).sum()) / self.tokens, 3),
             "tok_s": round(rate),
             "peak_share": round(rate * flops / self.peak, 3),
         }
         with open(self.folder / "log.jsonl", "a") as stream:
             stream.write(json.dumps(entry) + "\n")
         self.report(entry)
-        self.losses, self.tokens, self.logged_at = [], 0, now
+        self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
     def save(self, step: int) -> None:
         """Write the checkpoint: all that the run needs to go on from `step`."""
         path = self.folder / "checkpoint.pt"
         temporary = path.with_suffix(".tmp")
         states = [optimizer.state_dict() for optimizer in self.optimizers]
-        torch.save({"model": self.model.state_dict(), "optimizers": states, "step": step}, temporary)
+        values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
+        torch.save(values, temporary)
         os.replace(temporary, path)
 
 
@@ -220,7 +224,18 @@ def _load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers: list[torch.optim.Optimizer]) -> None:
+def _restore(
+    saved: dict[str, Any],
+    path: Path,
+    recipe: Recipe,
+    model: LanguageModel,
+    optimizers: list[torch.optim.Optimizer],
+) -> None:
+    if saved.get("recipe", recipe.digest()) != recipe.digest():
+        raise CheckpointError(
+            f"{path} is of another recipe, or this one was changed since",
+            hint="use another run folder, or give the recipe as it was",
+        )
     try:
         model.load_state_dict(saved["model"])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):

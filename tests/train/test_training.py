@@ -24,43 +24,8 @@ from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
-from tests.train.records import write_records
 
 RECIPES = Path(__file__).parents[2] / "goldfinch" / "train" / "recipes"
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpora")
-    texts = {p.stem: p.read_text() for p in SAMPLES.glob("*.txt")}
-    write_records(folder / "corpus-wikipedia-00.jsonl.zst", [{"title": n, "text": t} for n, t in texts.items()])
-    write_records(folder / "corpus-books.jsonl.zst", [{"title": n, "text": t} for n, t in texts.items()])
-    passage = texts["lighthouse-handbook"][:1500]
-    row = {"context": passage, "question": "Who built it?", "doc_id": "a", "title": "t", "source": "squad"}
-    other = {
-        "context": texts["lighthouse-handbook"][1500:2500],
-        "question": "Who kept bees?",
-        "answers": ["Abel Hartnoll"],
-    }
-    rows = [row | {"answers": ["Josiah Pellow"], "para": 1}, row | other | {"para": 0}]
-    write_records(folder / "train_qa.jsonl.zst", rows)
-    write_records(folder / "train_qa_unanswerable.jsonl.zst", [row | {"answers": [], "question": "Who sold it?"}])
-    qas = [{"question": "Where?", "answers": ["headland"]}]
-    write_records(folder / "train_docqa.jsonl.zst", [{"doc": passage, "title": "t", "source": "s", "qas": qas}])
-    return folder
-
-
-@pytest.fixture
-def recipe(tiny_tokenizer: Path) -> Recipe:
-    mixture = {"text": 0.2, "facts": 0.2, "register": 0.1, "pairs": 0.1, "similar": 0.1, "qa": 0.2, "docqa": 0.1}
-    return Recipe(
-        name="toy",
-        model=replace(presets()["goldfinch-tiny"], vocab_size=300),
-        tokenizer=str(tiny_tokenizer),
-        stages=(Stage(4 * 96 * 2, 96, 2, mixture), Stage(4 * 128 * 2, 128, 2, mixture)),
-        warmup_steps=2,
-        corpora=("corpus-wikipedia-00", "corpus-books"),
-    )
 
 
 def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
@@ -74,7 +39,7 @@ def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 3, 6, 8]
     other = replace(recipe, model=replace(recipe.model, d_ffn=128))
-    with pytest.raises(CheckpointError, match="does not belong"):
+    with pytest.raises(CheckpointError, match="another recipe"):
         train(other, corpora, tmp_path / "cut", compile_model=False)
 
 
@@ -91,7 +56,7 @@ def test_a_run_with_workers_and_any_optimizer_is_the_same_when_cut(
     assert entry["tokens"] == 4 * 96 * 2 + 4 * 128 * 2
     assert 0 < entry["peak_share"] < 1
     other = replace(recipe, optimizer="muon" if optimizer == "adamw" else "adamw")
-    with pytest.raises(CheckpointError, match="does not belong"):
+    with pytest.raises(CheckpointError, match="another recipe"):
         train(other, corpora, tmp_path / "cut", compile_model=False)
 
 
@@ -109,6 +74,64 @@ def test_baselines_are_trained_alike(preset: str, recipe: Recipe, corpora: Path,
     )
     assert entries[-1]["loss"] < entries[0]["loss"] - 0.2
     assert load_model(path).config.model_type == model.model_type
+
+
+def test_a_run_goes_on_with_its_own_recipe_only(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=2)
+    for changed in (replace(recipe, seed=2), replace(recipe, learning_rate=1e-3)):
+        with pytest.raises(CheckpointError, match="another recipe"):
+            train(changed, corpora, tmp_path, compile_model=False, stop_after=3)
+    train(replace(recipe, save_seconds=1.0), corpora, tmp_path, compile_model=False, stop_after=3)
+
+
+def test_no_answer_is_taught_that_was_cut_off(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
+    tokenizer = read_tokenizer(tiny_tokenizer)
+    data = TrainingData(corpora, recipe, tokenizer, TEMPLATE)
+    document = "The gate is green. " + "Nothing happened. " * 60 + "The roof is\nblue slate."
+    questions = [("Gate?", "green"), ("Roof?", "blue slate"), ("Mood?", "calm"), ("Owner?", NOT_STATED)]
+    ids, _ = data._pack(Random(0), document, questions, 400)
+    text = tokenizer.decode(ids)
+    assert len(ids) == 401
+    assert "Gate?" in text
+    assert "Roof?" not in text  # its answer stood in the part that was cut
+    assert "Mood?" in text  # answered in other words than the document's
+    assert "Owner?" in text
+    whole = tokenizer.decode(data._pack(Random(0), document, questions, 2000)[0])
+    assert "Roof?" in whole
+
+
+def test_packed_sequences_have_no_room_left(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
+    tokenizer = read_tokenizer(tiny_tokenizer)
+    shares = {}
+    for packed in (False, True):
+        data = TrainingData(corpora, replace(recipe, packed=packed), tokenizer, TEMPLATE)
+        ids, _ = data._pack(Random(0), "A short text.", [("Long?", "no")], 300)
+        _, weights = data._pack(Random(0), "A short text.", [("Long?", "no")], 300)
+        assert len(ids) == len(weights) == 301
+        assert all(weights[n] == 0 for n, token in enumerate(ids) if n and token == TEMPLATE.bos_token_id)
+        shares[packed] = sum(weight == 0 for weight in weights) / 301
+    assert shares[False] > 0.5
+    assert shares[True] < 0.1
+
+
+def test_invented_words_are_explained_in_the_text(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
+    data = TrainingData(corpora, recipe, read_tokenizer(tiny_tokenizer), TEMPLATE)
+    document, questions = TASKS["definitions"](data, Random(3), Stage(10**6, 1000, 1, {}, (3, 6)))
+    assert 3 <= len(questions) <= 5
+    assert all(answer in document for _, answer in questions)
+
+
+def test_paragraphs_beside_one_another_are_not_asked_for_what_one_does_not_say(
+    recipe: Recipe, corpora: Path, tiny_tokenizer: Path
+) -> None:
+    data = TrainingData(corpora, recipe, read_tokenizer(tiny_tokenizer), TEMPLATE)
+    seen = {True: 0, False: 0}
+    for seed in range(60):
+        text, questions = TASKS["qa"](data, Random(seed), Stage(10**6, 2400, 1, {}))
+        alone = any(text == passage.text for passage in data.passages)
+        seen[alone] += any(answer == NOT_STATED for _, answer in questions)
+    assert seen[True] > 0
+    assert seen[False] == 0
 
 
 def test_lines_are_broken_where_the_recipe_says_so(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
