@@ -141,12 +141,15 @@ class Transformers(Peer):
 
 
 class LlamaCpp(Peer):
-    """llama.cpp in bf16 with flash attention, through llama-cpp-python: a Llama or an RWKV-6."""
+    """llama.cpp in bf16, keys and values in its default f16, through llama-cpp-python: a Llama or an RWKV-6.
 
-    def __init__(self, kind: str, shape: Shape, folder: Path, context: int) -> None:
+    Flash attention is the faster setting for some figures and the slower one for others; it plays no part in an RWKV-6.
+    """
+
+    def __init__(self, kind: str, shape: Shape, folder: Path, context: int, *, flash: bool = True) -> None:
         from llama_cpp import Llama
 
-        super().__init__(f"llama.cpp {kind} bf16", folder)
+        super().__init__(f"llama.cpp {kind} bf16{'' if flash else ', no flash attention'}", folder)
         self.shape, path = shape, folder / f"{kind}.gguf"
         {"Llama": write_llama, "RWKV-6": write_rwkv6}[kind](path, shape)
         threads = torch.get_num_threads()
@@ -157,7 +160,7 @@ class LlamaCpp(Peer):
             n_ubatch=512,
             n_threads=threads,
             n_threads_batch=threads,
-            flash_attn=True,
+            flash_attn=flash,
             verbose=False,
         )
 

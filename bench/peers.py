@@ -41,6 +41,7 @@ def make_peers(options: argparse.Namespace, model: str | Path, folder: Path) -> 
         "transformers": lambda: Transformers(torch.bfloat16, shape, folder),
         "transformers-fp32": lambda: Transformers(torch.float32, shape, folder),
         "llama.cpp": lambda: LlamaCpp("Llama", shape, folder, longest),
+        "llama.cpp-no-flash": lambda: LlamaCpp("Llama", shape, folder, longest, flash=False),
         "llama.cpp-rwkv6": lambda: LlamaCpp("RWKV-6", shape, folder, longest),
         "rwkv": lambda: Rwkv("bf16", shape, folder),
     }
@@ -151,6 +152,11 @@ def _versions() -> dict[str, str]:
             out[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             out[package] = "absent"
+    if out["llama_cpp_python"] != "absent":
+        import llama_cpp
+
+        flags = llama_cpp.llama_print_system_info().decode()
+        out["llama.cpp"] = " ".join(word.strip() for word in flags.split("|") if word.strip())
     return out
 
 

@@ -51,7 +51,7 @@ def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, p
         below = [factor * (values["median"] - values["min"]) for _, values in points]
         above = [factor * (values["max"] - values["median"]) for _, values in points]
         colour = next(shade for name, shade in COLOURS.items() if peer.startswith(name))
-        style = "--" if "32" in peer.rsplit(" ", 1)[-1] else "-"
+        style = "--" if "32" in peer.rsplit(" ", 1)[-1] else ":" if "no flash" in peer else "-"
         width = 2.4 if peer.startswith("gf") else 1.4
         axes.errorbar(
             x, y, yerr=[below, above], label=peer, color=colour, linestyle=style, linewidth=width, marker="o", ms=4
