@@ -14,7 +14,7 @@ from gfcache import Entry, Removal, Store
 
 from .console import console
 from .exits import CommandError
-from .library import open_store
+from .library import open_store, say_index
 from .options import QuietOption, parse_bytes, show_bytes
 from .selecting import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order, parse_age
 
@@ -35,10 +35,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 
 
 def entries_of(store: Store) -> list[Entry]:
-    """The caches of the store; says so when the index had to be made again."""
+    """The caches of the store; says so when the index is not what it was."""
     entries = store.entries()
-    if store.rebuilt:
-        console.warn("the index of the library was lost or damaged and is rebuilt: pins, tags and uses are gone")
+    say_index(store)
     return entries
 
 

@@ -40,6 +40,15 @@ def say_removed(store: Store, removal: Removal) -> None:
         )
 
 
+def say_index(store: Store) -> None:
+    """What became of the index, on stderr."""
+    if store.rebuilt:
+        console.warn("the index of the library was lost or damaged and is rebuilt: pins, tags and uses are gone")
+    if store.obstacle is not None:
+        index = store.folder / "index.sqlite3"
+        console.warn(f"{index} cannot be used ({store.obstacle}): pins and tags are not seen, nothing is removed")
+
+
 def library_session(name: str, how: How, options: Options) -> Session:
     """A session on a document of the library.
 
@@ -66,6 +75,7 @@ def library_session(name: str, how: How, options: Options) -> Session:
                 model, document, progress=progress,
                 waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
             )  # fmt: skip
+        say_index(library.store)
         if kept.path is None:
             console.warn(f"{document.label} is answered but not kept: {kept.obstacle}")
         elif kept.state != HIT:

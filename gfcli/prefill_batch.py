@@ -129,9 +129,10 @@ class Batch:
         if self.plan.library:
             from goldfinch.library import Library
 
-            from .library import open_store
+            from .library import open_store, say_index
 
             self._library = self._stack.enter_context(Library(open_store()))
+            self._stack.callback(say_index, self._library.store)
         if self._overall is not None:
             self._stack.enter_context(self._overall)
         return self

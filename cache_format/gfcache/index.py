@@ -7,7 +7,9 @@ lost or damaged; where it cannot be written, it lives in memory for the length o
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -39,6 +41,9 @@ class Entry:
         last_used: seconds since 1970; hits: answers without computing.
         pinned: never removed to make room.
         tags: names given by the user, sorted.
+
+    Raises:
+        ValueError: a value that no index holds; it comes from a damaged index, or from a file of another making.
     """
 
     name: str
@@ -59,6 +64,15 @@ class Entry:
     hits: int = 0
     pinned: bool = False
     tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, (kind, optional) in _KINDS.items():
+            value = getattr(self, name)
+            holds = optional if value is None else isinstance(value, kind)
+            if kind is str and holds and value is not None:
+                value.encode()  # a lone surrogate is a ValueError, too
+            if not holds or (kind is float and not math.isfinite(value)):
+                raise ValueError(f"{name} is {value!r:.60}")
 
     @property
     def id(self) -> str:
@@ -85,8 +99,10 @@ def header_identity(header: Header) -> str:
     )
 
 
-# Everything of an Entry but its tags is a column, in this order.
-_COLUMNS = tuple(f.name for f in fields(Entry))[:-1]
+# Everything of an Entry but its tags is a column, in this order: its type, and whether it may be absent.
+_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+_KINDS = {f.name: (_TYPES[str(f.type).split()[0]], "None" in str(f.type)) for f in fields(Entry)[:-1]}
+_COLUMNS = tuple(_KINDS)
 _CREATE = f"""
 CREATE TABLE entries (
     name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, digest TEXT NOT NULL,
@@ -98,6 +114,7 @@ CREATE INDEX by_content ON entries (source_sha256, identity);
 CREATE TABLE tags (name TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (name, tag));
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+_TABLES = {"entries": _COLUMNS, "tags": ("name", "tag")}
 _FACTS = _COLUMNS[1:14]
 _PUT = (
     f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
@@ -109,15 +126,18 @@ class Index:
     """The index file, opened for one call.
 
     Args:
-        path: of the file; made when absent, made anew when damaged or of another version.
+        path: of the file; made when absent, made anew when damaged.
 
     Attributes:
-        rebuilt: it was damaged and is empty now: pins, tags and uses are gone with it.
+        made: it was absent or damaged and is empty now; what was pinned, tagged and used is not known.
         in_memory: there is no folder for it yet, or one that takes no file.
+        homeless: there is no folder for it yet.
+        obstacle: why the file that is there cannot be used, or None; what it holds pinned is not known then.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.rebuilt, self.in_memory = path, False, False
+        self.path, self.made, self.in_memory, self.homeless = path, False, False, not path.parent.is_dir()
+        self.obstacle: str | None = None
         self._connection = self._open()
 
     def close(self) -> None:
@@ -126,28 +146,32 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect(str(self.path))
-        except sqlite3.OperationalError as error:
-            if _is_busy(error):
+        except _ERRORS as error:
+            if _code(error) in _BUSY:
                 raise CacheLocked(self.path) from error
-            self.in_memory = True
-            return self._connect(":memory:")
-        except sqlite3.DatabaseError:
-            return self._anew()
+            return self._anew() if self._is_damage(error) else self._without(error)
 
     def _connect(self, name: str) -> sqlite3.Connection:
         connection = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(f"index of version {version}")
-            if version == 0:
+            tables = _tables(connection)
+            if not tables:
                 connection.execute("BEGIN IMMEDIATE")  # one process makes the tables
-                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                if not _tables(connection):
                     for statement in _CREATE.split(";"):
                         connection.execute(statement)
                 connection.execute("COMMIT")
+                self.made = True
                 with contextlib.suppress(OSError):
                     os.chmod(name, 0o600)
+            elif tables != _TABLES:
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version > SCHEMA_VERSION:
+                    raise sqlite3.NotSupportedError(f"version {version}, this gf knows up to {SCHEMA_VERSION}")
+                raise sqlite3.DatabaseError(f"tables {tables}")
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
         except BaseException:
             connection.close()
             raise
@@ -155,11 +179,28 @@ class Index:
 
     def _anew(self) -> sqlite3.Connection:
         """An empty index in place of a damaged one."""
-        self.rebuilt = True
-        for suffix in ("", "-journal"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self.path}{suffix}")
-        return self._connect(str(self.path))
+        try:
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.path}{suffix}")
+            return self._connect(str(self.path))
+        except (OSError, sqlite3.Error) as error:
+            return self._without(error)
+
+    def _without(self, error: Exception) -> sqlite3.Connection:
+        """An index in memory, where there is no file to be had."""
+        self.in_memory = True
+        if os.path.lexists(self.path):
+            self.obstacle = getattr(error, "strerror", None) or str(error)
+        return self._connect(":memory:")
+
+    def _is_damage(self, error: Exception) -> bool:
+        # A file that may be written is read-only for sqlite when its first page says so.
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
+            return True
+        # A ProgrammingError is about what was asked, not about what was found.
+        other = isinstance(error, (sqlite3.NotSupportedError, sqlite3.ProgrammingError))
+        return _code(error) not in _SURROUNDINGS and not other
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -177,11 +218,11 @@ class Index:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if _is_busy(error):
+        except _ERRORS as error:
+            if _code(error) in _BUSY:
                 raise CacheLocked(self.path) from error
-            raise OSError(error.sqlite_errorcode, f"the index cannot be written ({error})", str(self.path)) from error
-        except sqlite3.DatabaseError as error:  # damage found on the way
+            if not self._is_damage(error):
+                raise OSError(_code(error), f"the index cannot be used ({error})", str(self.path)) from error
             self._connection.close()
             self._connection = self._anew()
             raise IndexDamaged from error
@@ -191,14 +232,16 @@ class Index:
         with self._guarded():
             tags: dict[str, list[str]] = {}
             for name, tag in self._connection.execute("SELECT name, tag FROM tags ORDER BY tag"):
-                tags.setdefault(name, []).append(tag)
-            found = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM entries").fetchall()
-        return [
-            Entry(
-                **dict(zip(_COLUMNS, row, strict=True)) | {"pinned": bool(row[-1]), "tags": tuple(tags.get(row[0], ()))}
-            )
-            for row in found
-        ]
+                tags.setdefault(name, []).append(str(tag))
+            found = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM entries")
+            rows = [dict(zip(_COLUMNS, row, strict=True)) for row in found]
+            try:
+                return [
+                    Entry(**row | {"pinned": bool(row["pinned"]), "tags": tuple(tags.get(row["name"], ()))})
+                    for row in rows
+                ]
+            except ValueError as error:
+                raise sqlite3.DatabaseError(f"a row that is no entry: {error}") from error
 
     def of_content(self, sha256: str, identity: str) -> list[str]:
         """Names of the caches of a text, last used first."""
@@ -218,13 +261,28 @@ class Index:
         with self._changing() as connection:
             connection.execute("UPDATE entries SET last_used = ?, hits = hits + ? WHERE name = ?", (at, hit, name))
 
+    def _demand_file(self) -> None:
+        if self.in_memory:
+            why = self.obstacle or "its folder takes no file"
+            raise OSError(errno.EIO, f"the index cannot keep pins and tags ({why})", str(self.path))
+
     def pin(self, names: Iterable[str], pinned: bool) -> None:
-        """Pin or unpin."""
+        """Pin or unpin.
+
+        Raises:
+            OSError: it would be lost.
+        """
+        self._demand_file()
         with self._changing() as connection:
             connection.executemany("UPDATE entries SET pinned = ? WHERE name = ?", [(pinned, n) for n in names])
 
     def tag(self, names: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> None:
-        """Add and remove tags."""
+        """Add and remove tags.
+
+        Raises:
+            OSError: they would be lost.
+        """
+        self._demand_file()
         names, add, remove = list(names), list(add), list(remove)
         with self._changing() as connection:
             pairs = [(n, t) for n in names for t in remove]
@@ -236,5 +294,22 @@ class IndexDamaged(Exception):
     """The index was damaged and is empty now: scan the files and try again."""
 
 
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# What sqlite says of other processes, and of the disk and the folder. Whatever else it says of right statements comes
+# from damage, such as a name that is not UTF-8.
+_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_SURROUNDINGS = (
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH,
+)  # fmt: skip
+
+
+def _code(error: Exception) -> int:
+    """The error code of sqlite without its details; 0 where it gives none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _tables(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    """The columns of each table."""
+    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {n: tuple(row[1] for row in connection.execute(f"PRAGMA table_info('{n}')")) for n in names}

@@ -25,6 +25,7 @@ from .reader import CacheFile
 from .store_folder import StoreFolder, is_cache
 
 PINNED, LOCKED, PARENT = "pinned", "locked", "in use as a base"
+PERHAPS_PINNED = "perhaps pinned, the index cannot be used"
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Removal:
         removed: entries, in the order of removal.
         remnants: files of runs that were cut short, relative names.
         freed_bytes: of both.
-        skipped: (entry, why) pairs: pinned, locked, in use as a base.
+        skipped: (entry, why) pairs: pinned or perhaps so, locked, in use as a base.
     """
 
     removed: list[Entry] = field(default_factory=list)
@@ -77,6 +78,11 @@ class Store(StoreFolder):
         self._index: Index | None = None
         self.rebuilt = False
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why the index that is there cannot be used, or None; nothing is removed then, for it may be pinned."""
+        return None if self._index is None else self._index.obstacle
+
     def close(self) -> None:
         """Close the index."""
         if self._index is not None:
@@ -94,14 +100,14 @@ class Store(StoreFolder):
         return self.folder / entry.name
 
     def _with_index(self, action: Callable[[Index], T]) -> T:
-        if self._index is None or (self._index.in_memory and self.folder.exists()):
+        if self._index is None or (self._index.homeless and self.folder.exists()):
             self.close()
             self._index = Index(self.folder / "index.sqlite3")
-            self.rebuilt = self._index.rebuilt
         try:
+            if self._index.made:
+                self._scan(self._index)
             return action(self._index)
         except IndexDamaged:
-            self.rebuilt = True
             self._scan(self._index)
             return action(self._index)
 
@@ -112,7 +118,8 @@ class Store(StoreFolder):
     def _scan(self, index: Index) -> list[Entry]:
         files = {name: stat for name, stat in self.files() if is_cache(name)}
         known = {entry.name: entry for entry in index.rows()}
-        self.rebuilt = self.rebuilt or bool(files and not known)
+        self.rebuilt = self.rebuilt or bool(files and not known and not index.in_memory)
+        index.made = False
         new = [
             self._read(name, stat)
             for name, stat in files.items()
@@ -161,9 +168,14 @@ class Store(StoreFolder):
         )
 
     def of_content(self, sha256: str, identity: str) -> list[Path]:
-        """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand."""
-        names = self._with_index(lambda index: index.of_content(sha256, identity))
-        return [self.folder / name for name in names]
+        """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.
+
+        An index that cannot be read finds none: the text is computed again, and answered.
+        """
+        with contextlib.suppress(OSError, CacheFormatError):
+            names = self._with_index(lambda index: index.of_content(sha256, identity))
+            return [self.folder / name for name in names]
+        return []
 
     def used(self, path: Path, *, hit: bool) -> None:
         """Note that a cache was used; a store that cannot be written to is no obstacle."""
@@ -197,6 +209,8 @@ class Store(StoreFolder):
         """
         with self.locked():
             self.make_folders(path)
+            with contextlib.suppress(OSError, CacheFormatError):  # made after its first file it would seem lost
+                self._with_index(lambda index: None)
             room = self._make_room(at_most_bytes, keep=path)
             if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
                 raise NoRoom(path, at_most_bytes, self.max_bytes)
@@ -271,7 +285,9 @@ class Store(StoreFolder):
             for entry in list(left):
                 if enough_bytes is not None and done.freed_bytes >= enough_bytes:
                     break
-                reason = PINNED if entry.pinned and not pinned_too else None
+                reason = None
+                if not pinned_too:
+                    reason = PINNED if entry.pinned else PERHAPS_PINNED if self.obstacle else None
                 if reason is None and entry.digest and entry.digest in staying.values():
                     reason = PARENT
                 if reason is None and not dry_run and not self.unlink(self.path(entry), self._all_files(entry)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -106,6 +108,36 @@ def test_a_damaged_or_vanished_entry_is_made_again(place: Path, capsys) -> None:
         with gfcache.read_cache(path) as file:  # the same but for the time stamp
             assert file.header.tokens > 0
         gfcache.verify_cache(path)
+
+
+def test_an_index_that_cannot_be_used_hinders_no_answer(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    index = Path(os.environ["GF_CACHE_DIR"]) / "library" / "index.sqlite3"
+    with contextlib.closing(sqlite3.connect(index)) as connection:
+        connection.execute("DROP TABLE tags")
+    os.rename("doc.txt", "moved.txt")
+    assert ask(capsys, "moved.txt", "What?")["library"]["state"] == "hit"
+    with contextlib.closing(sqlite3.connect(index)) as connection:
+        connection.execute("ALTER TABLE entries ADD COLUMN notes TEXT")
+        connection.execute("PRAGMA user_version = 2")
+    assert run(["ask", "moved.txt", "-n", "1", "What?"]) == 0
+    assert "pins and tags are not seen, nothing is removed" in capsys.readouterr().err
+    assert run(["cache", "pin", "doc.txt"]) == 8
+    assert "version 2, this gf knows up to 1" in capsys.readouterr().err
+    assert run(["cache", "rm", "doc.txt", "-y"]) == 0
+    assert "perhaps pinned" in capsys.readouterr().err
+    assert len(listed(capsys)) == 1
+
+
+def test_a_rebuilt_index_is_said(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    index = Path(os.environ["GF_CACHE_DIR"]) / "library" / "index.sqlite3"
+    for command in (["ask", "doc.txt", "-n", "1", "What?"], ["cache", "ls"]):
+        index.write_bytes(b"never was one" * 1000)
+        assert run(command) == 0
+        assert "rebuilt: pins, tags and uses are gone" in capsys.readouterr().err
+        assert run(command) == 0
+        assert "rebuilt" not in capsys.readouterr().err
 
 
 def test_other_models_and_precisions_have_entries_of_their_own(place: Path, other_model: Path, capsys) -> None:
