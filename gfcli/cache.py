@@ -91,7 +91,7 @@ def table(rows: Sequence[Entry]) -> list[str]:
     now = time.time()
     lines = [f"{'ID':<12}  {'TOKENS':>10}  {'SIZE':>9}  {'USED':>7}  {'HITS':>5}  {'MODEL':<10}  DOCUMENT"]
     for e in rows:
-        tokens = "damaged" if e.error else f"{e.tokens:,}"
+        tokens = "unreadable" if e.error else f"{e.tokens:,}"
         marks = (["pinned"] if e.pinned else []) + [f"#{tag}" for tag in e.tags]
         name = printable(e.source_path or e.source_name or "unknown")
         lines.append(
@@ -283,7 +283,7 @@ def du(as_json: AsJson = False) -> None:
         entries = entries_of(store)
         by_model: dict[str, list[int]] = {}
         for entry in entries:
-            sums = by_model.setdefault(entry.model or "damaged", [0, 0])
+            sums = by_model.setdefault(entry.model or "unreadable", [0, 0])
             sums[0] += 1
             sums[1] += entry.bytes
         kernels = sum(p.stat().st_size for p in (store.root / "kernels").glob("*") if p.is_file())

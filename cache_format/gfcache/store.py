@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import CacheFormatError
+from .errors import CacheFormatError, DamagedCache, NotACacheFile
+from .header import Header
 from .index import Entry, Index, IndexDamaged, header_identity
 from .reader import CacheFile
 from .store_folder import StoreFolder, is_cache
@@ -120,11 +121,14 @@ class Store(StoreFolder):
         known = {entry.name: entry for entry in index.rows()}
         self.rebuilt = self.rebuilt or bool(files and not known and not index.in_memory)
         index.made = False
-        new = [
-            self._read(name, stat)
-            for name, stat in files.items()
-            if name not in known or (known[name].bytes, known[name].modified_ns) != (stat.st_size, stat.st_mtime_ns)
-        ]
+        new = []
+        for name, stat in files.items():
+            old = known.get(name)
+            # What could not be read may be readable now: rights were missing, a disk failed, gf was older.
+            if old is None or old.error or (old.bytes, old.modified_ns) != (stat.st_size, stat.st_mtime_ns):
+                entry = self._read(name, stat)
+                if old is None or entry.error is None or entry.error != old.error:
+                    new.append(entry)
         gone = [name for name in known if name not in files]
         if new or gone:
             with contextlib.suppress(OSError):  # a full disk does not hinder reading
@@ -135,37 +139,15 @@ class Store(StoreFolder):
         return list(known.values())
 
     def _read(self, name: str, stat: os.stat_result) -> Entry:
-        modified = stat.st_mtime
+        """The entry of a file; one with an `error` when it cannot be read, whatever the reason."""
         try:
             with CacheFile(self.folder / name) as file:
-                header = file.header
-        except (OSError, CacheFormatError) as error:
+                return _entry(name, stat, file.header)
+        except (OSError, CacheFormatError, ValueError) as error:
+            why = str(error).encode(errors="replace").decode()
             nothing = (None,) * 6
-            return Entry(
-                name, stat.st_size, stat.st_mtime_ns, "", "", *nothing, modified, None, str(error), last_used=modified
-            )
-        source = header.source or {}
-        try:
-            created = datetime.datetime.fromisoformat(header.created_at).timestamp()
-        except ValueError:
-            created = modified
-        return Entry(
-            name=name,
-            bytes=stat.st_size,
-            modified_ns=stat.st_mtime_ns,
-            digest=header.digest,
-            identity=header_identity(header),
-            source_path=source.get("path"),
-            source_name=source.get("name"),
-            source_sha256=source.get("sha256"),
-            model=header.model.get("name"),
-            compute_dtype=header.numerics.get("compute_dtype"),
-            tokens=header.tokens,
-            created_at=created,
-            parent_digest=None if header.parent is None else header.parent["digest"],
-            error=None,
-            last_used=modified,
-        )
+            modified = stat.st_mtime
+            return Entry(name, stat.st_size, stat.st_mtime_ns, "", "", *nothing, modified, None, why, modified)
 
     def of_content(self, sha256: str, identity: str) -> list[Path]:
         """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.
@@ -256,7 +238,8 @@ class Store(StoreFolder):
                 if dry_run or self.unlink(self.output_of(name), [name]):
                     done.remnants.append(name)
                     done.freed_bytes += size
-            _add(done, self._remove([e for e in entries if e.error is not None or e in wanted], None, dry_run=dry_run))
+            unwanted = [e for e in entries if e in wanted or (e.error is not None and _is_damaged(self.path(e)))]
+            _add(done, self._remove(unwanted, None, dry_run=dry_run))
             excess = 0 if max_bytes is None else self.used_bytes() - max_bytes
             excess -= done.freed_bytes if dry_run else 0
             if excess > 0:
@@ -309,6 +292,42 @@ class Store(StoreFolder):
     def _all_files(self, entry: Entry) -> list[str]:
         folder, _, name = entry.name.partition("/")
         return [entry.name, f"{folder}/.{name}.journal"]
+
+
+def _entry(name: str, stat: os.stat_result, header: Header) -> Entry:
+    source = header.source or {}
+    try:
+        created = datetime.datetime.fromisoformat(header.created_at).timestamp()
+    except (ValueError, OverflowError):
+        created = stat.st_mtime
+    return Entry(
+        name=name,
+        bytes=stat.st_size,
+        modified_ns=stat.st_mtime_ns,
+        digest=header.digest,
+        identity=header_identity(header),
+        source_path=source.get("path"),
+        source_name=source.get("name"),
+        source_sha256=source.get("sha256"),
+        model=header.model.get("name"),
+        compute_dtype=header.numerics.get("compute_dtype"),
+        tokens=header.tokens,
+        created_at=created,
+        parent_digest=None if header.parent is None else header.parent["digest"],
+        error=None,
+        last_used=stat.st_mtime,
+    )
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether no reader will ever read a file: not merely this one, or not now."""
+    try:
+        CacheFile(path).close()
+    except (DamagedCache, NotACacheFile):
+        return True
+    except (OSError, CacheFormatError):
+        pass
+    return False
 
 
 def _add(done: Removal, more: Removal) -> None:

@@ -71,7 +71,7 @@ class StoreFolder:
             raise CacheWriteError(path, error) from error
 
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """(name, stat) of every file in the fanned-out folders."""
+        """(name, stat) of every file in the fanned-out folders whose name is text."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as folders:
             for folder in folders:
                 if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
@@ -79,7 +79,7 @@ class StoreFolder:
                 with contextlib.suppress(OSError), os.scandir(folder.path) as found:
                     for file in found:
                         with contextlib.suppress(FileNotFoundError):
-                            if file.is_file(follow_symlinks=False):
+                            if file.name.isprintable() and file.is_file(follow_symlinks=False):
                                 yield f"{folder.name}/{file.name}", file.stat(follow_symlinks=False)
 
     def used_bytes(self) -> int:

@@ -15,7 +15,7 @@ from random import Random
 import gfcache
 import numpy as np
 import pytest
-from gfcache import SectionData, Store, layout
+from gfcache import CacheFile, SectionData, Store, layout
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "v1"
 
@@ -225,6 +225,58 @@ def test_files_put_and_removed_by_hand_are_seen(store: Store) -> None:
     assert len(store.entries()) == 1
     other.write_bytes(b"damaged now")
     assert store.entries()[0].error is not None
+
+
+STRANGE = [
+    lambda header: {"numerics": {"compute_dtype": {"a": 1}}},
+    lambda header: {"numerics": {"compute_dtype": 10**30}},
+    lambda header: {"model": header.model | {"name": {"a": 1}}},
+    lambda header: {"source": {"name": "\ud800", "path": None}},
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_a_file_of_strange_facts_harms_no_other(store: Store, strange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a header lets pass, now or in a later version."""
+    good = put(store, "good.txt")
+    store.pin([good], True)
+    path = store.path_of("strange")
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(store.path(good), path)
+    real = CacheFile.__init__
+
+    def read(file: CacheFile, place: Path) -> None:
+        real(file, place)
+        if place == path:
+            file.header = dataclasses.replace(file.header, **strange(file.header))
+
+    monkeypatch.setattr(CacheFile, "__init__", read)
+    assert store.added(path).error is not None
+    (path.parent / os.fsdecode(b"\xff.gfc")).write_bytes(b"no name for a text")
+    found = {e.name: e for e in store.entries()}
+    assert found.keys() == {good.name, store.name(path)}
+    assert found[good.name].pinned
+    assert found[store.name(path)].error is not None
+
+
+@pytest.mark.parametrize("reason", ["no rights", "newer"])
+def test_what_is_unreadable_now_is_neither_remembered_nor_pruned(
+    store: Store, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.path(put(store, "a.txt"))
+    os.utime(path, (1.0, 1.0))  # not known yet
+    real = CacheFile.__init__
+
+    def refuse(file: CacheFile, place: Path) -> None:
+        if reason == "newer":
+            raise gfcache.UnsupportedVersion(place, 2, 1)
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(CacheFile, "__init__", refuse)
+    assert [e.error is not None for e in store.entries()] == [True]
+    assert store.prune([], None, dry_run=False).removed == []
+    monkeypatch.setattr(CacheFile, "__init__", real)
+    assert [(e.error, e.source_name) for e in store.entries()] == [(None, "a.txt")]
 
 
 def test_the_cap_holds_whatever_is_written(store: Store) -> None:
