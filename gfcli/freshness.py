@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gfcache
-from gfcache import CacheFile, Header
+from gfcache import Header
 
 from .exits import CommandError
 
@@ -17,10 +18,10 @@ FRESH, STALE, ORPHANED, DETACHED, BROKEN, DAMAGED = "fresh", "stale", "orphaned"
 STATES = {
     FRESH: "the source is what was pre-filled",
     STALE: "the source has changed since",
-    ORPHANED: "the source is gone",
+    ORPHANED: "the source is gone, or is no file any more",
     DETACHED: "made from stdin, or changed by append or truncate: no source to compare with",
-    BROKEN: "the base cache is gone or was replaced",
-    DAMAGED: "not a readable cache",
+    BROKEN: "the base cache is gone, was replaced or is damaged",
+    DAMAGED: "not a readable cache, or one whose checksums do not hold",
 }
 
 
@@ -52,42 +53,51 @@ def source_state(header: Header) -> str:
     if path is None or source.get("sha256") is None:
         return DETACHED
     try:
-        if os.path.getsize(path) != source.get("bytes"):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # a pipe or device, which a foreign cache may name, may never end
+            return ORPHANED
+        if found.st_size != source.get("bytes"):
             return STALE
         with open(path, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return ORPHANED
     return FRESH if digest == source["sha256"] else STALE
 
 
 def cache_state(path: Path) -> dict[str, Any]:
-    """One row of gf status: path, state, source, tokens, bytes, model."""
+    """One row of gf status: path, state, source, tokens, bytes, model; no tokens when nothing can be read."""
     row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
     try:
         with gfcache.read_cache(path) as file:
             header = file.header
-            state = source_state(header)
-            if state in (FRESH, DETACHED) and not _parents_there(file):
-                state = BROKEN
+        source = header.source or {}
+        row |= {
+            "source": source.get("path") or source.get("name"),
+            "tokens": header.tokens,
+            "bytes": path.stat().st_size,
+            "model": header.model.get("name"),
+        }
+        state = source_state(header)
+        if not _verified(path) and state in (FRESH, DETACHED):
+            state = BROKEN
     except (OSError, gfcache.CacheFormatError) as error:
         return {"state": DAMAGED, **row, "message": str(error)}
-    source = header.source or {}
-    return {
-        "state": state,
-        **row,
-        "source": source.get("path") or source.get("name"),
-        "tokens": header.tokens,
-        "bytes": path.stat().st_size,
-        "model": header.model.get("name"),
-    }
+    return {"state": state, **row}
 
 
-def _parents_there(file: CacheFile) -> bool:
-    if file.header.parent is None:
-        return True
+def _verified(path: Path) -> bool:
+    """Whether the bases of a cache hold, too.
+
+    Raises:
+        CacheFormatError: the file itself is damaged.
+    """
     try:
-        with gfcache.open_parent(file) as parent:
-            return _parents_there(parent)
-    except gfcache.CacheFormatError:
+        gfcache.verify_cache(path)
+    except (gfcache.ParentMissing, gfcache.ParentChanged):
         return False
+    except gfcache.CacheFormatError as error:
+        if error.path == str(path):
+            raise
+        return False
+    return True

@@ -62,7 +62,7 @@ def library_session(name: str, how: How, options: Options) -> Session:
     device, dtype = numerics(options.device, options.dtype)
     card = find_model(options.model or settings.value("model"))
     with Library(open_store()) as library:
-        found = library.find(document, card, FILE_DTYPES[dtype])
+        found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)
         console.detail(f"library: {found.state}, {found.path}")
         if options.require_cached and found.state != HIT:
             why = "has changed since it was cached" if found.state == STALE else "is not cached"
@@ -76,6 +76,8 @@ def library_session(name: str, how: How, options: Options) -> Session:
                 waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
             )  # fmt: skip
         say_index(library.store)
+        if found.state == HIT and kept.state != HIT:
+            console.warn(f"the cache of {document.label} is damaged or has gone: it is pre-filled again")
         if kept.path is None:
             console.warn(f"{document.label} is answered but not kept: {kept.obstacle}")
         elif kept.state != HIT:

@@ -40,7 +40,7 @@ def output_path(document: Document, output: str | None, taken: set[Path], many: 
     if output is not None and mirrored != ".":
         folder.mkdir(parents=True, exist_ok=True)
     short = folder / (document.path.stem + SUFFIX)
-    if real(short) in taken or (short.exists() and not is_same_source(short, document.source)):
+    if real(short) in taken or is_of_another(short, document.source):
         long = folder / (document.path.name + SUFFIX)
         if real(long) in taken:
             raise CommandError(
@@ -56,13 +56,18 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def is_same_source(path: Path, source: dict[str, Any]) -> bool:
-    """Whether the cache at `path` was made from this document (same place, or same bytes)."""
+def is_of_another(path: Path, source: dict[str, Any]) -> bool:
+    """Whether there is a cache at `path` of another document. What cannot be read is nobody's."""
     try:
         with gfcache.read_cache(path) as cache:
-            old = cache.header.source or {}
+            return not is_same_source(cache.header, source)
     except (OSError, gfcache.CacheFormatError):
         return False
+
+
+def is_same_source(header: gfcache.Header, source: dict[str, Any]) -> bool:
+    """Whether a cache was made from this document (same place, or same bytes)."""
+    old = header.source or {}
     same_place = old.get("path") is not None and old["path"] == source["path"]
     return same_place or old.get("sha256") == source["sha256"]
 
@@ -93,7 +98,7 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
             old = cache.header
     except gfcache.CacheFormatError as error:
         raise CommandError(f"{path} exists and is not a readable cache: {error}", hint=hint) from error
-    if not is_same_source(path, source):
+    if not is_same_source(old, source):
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise CommandError(f"{path} exists and was made from {name}", hint=hint)
     if old.model["prefill_fingerprint"] != prefill_fingerprint:

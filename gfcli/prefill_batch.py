@@ -179,7 +179,7 @@ class Batch:
             return False
         if path is None:
             assert self._library is not None
-            return self._library.find(document, self._card, FILE_DTYPES[self._dtype]).state == HIT
+            return self._library.find(document, self._card, FILE_DTYPES[self._dtype], verified=True).state == HIT
         return path.exists() and self._fresh(path, document) is not None
 
     def reports(self) -> Generator[tuple[Source, dict[str, Any] | Exception], None, None]:
@@ -289,6 +289,11 @@ class Batch:
         found = gfcache.inspect_cache(path)
         if not same or found["checkpoints"] != [p for p in planned if p > header.first_token]:
             return None
+        try:
+            gfcache.verify_cache(path)
+        except gfcache.CacheFormatError as error:
+            console.warn(f"{error}; it is pre-filled again")
+            return None
         return {
             "status": "fresh",
             "output": str(path),
@@ -302,7 +307,7 @@ class Batch:
     def _into_library(self, document: Document, task: Task) -> dict[str, Any]:
         assert self._library is not None
         dtype = FILE_DTYPES[self._dtype]
-        found = self._library.find(document, self._card, dtype)
+        found = self._library.find(document, self._card, dtype, verified=True)
         if found.state == HIT and not self.plan.force:
             with gfcache.read_cache(found.path) as file:
                 tokens, size = file.header.tokens, file.file_bytes

@@ -14,7 +14,7 @@ from .answering import find_model_of
 from .console import console
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
-from .freshness import BROKEN, FRESH, STALE, STATES, cache_state, find_caches
+from .freshness import BROKEN, DAMAGED, FRESH, STALE, STATES, cache_state, find_caches, source_state
 from .options import DeviceOption, QuietOption
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def status(
 ) -> None:
     """Show which caches still belong to their source files: fresh, stale, orphaned, detached, broken, damaged.
 
-    Sources are compared by their bytes, so a file that was only touched stays fresh. No model is loaded.
+    Sources are compared by their bytes, so a file that was only touched stays fresh; caches are read whole, so that
+    their checksums hold. No model is loaded.
 
     Examples:
 
@@ -67,10 +68,11 @@ def refresh(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per refreshed cache on stdout.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Pre-fill the sources of stale caches again, each by the model that made it.
+    """Pre-fill the sources of stale, broken and damaged caches again, each by the model that made it.
 
     Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. Fresh
-    and detached caches are left alone. A cache whose source is gone cannot be refreshed (exit 3 at the end).
+    and detached caches are left alone. A cache whose source is gone, or that does not even tell it, cannot be refreshed
+    (exit 3 at the end).
 
     Examples:
 
@@ -87,7 +89,7 @@ def refresh(
     for row in rows:
         if row["state"] in (FRESH, "detached"):
             continue
-        if row["state"] not in (STALE, BROKEN):
+        if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
             failures += 1
             console.warn(f"{row['path']} is {row['state']} and stays as it is: {row.get('message') or row['source']}")
             continue
@@ -119,9 +121,9 @@ def _refresh_one(
     with gfcache.output_lock(path):
         with gfcache.read_cache(path) as file:
             header = file.header
-        source = (header.source or {}).get("path")
-        if source is None:
-            raise CommandError("it has no source file to read", hint="pre-fill the document again with --base")
+        source = (header.source or {}).get("path") or "none is noted"
+        if source_state(header) not in (FRESH, STALE):
+            raise CommandError(f"its source is gone or unknown: {source}", hint="pre-fill the document again")
         document = read_document(source)
         model = _model_of(header, device, models)
         parent = None if header.parent is None else _base_of(path, header, model)

@@ -87,26 +87,27 @@ class Library:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def find(self, document: Document, card: ModelCard, dtype: str) -> Found:
+    def find(self, document: Document, card: ModelCard, dtype: str, *, verified: bool = False) -> Found:
         """Where a document stands, without loading a model.
 
         Args:
             document: as read now.
             card: of the model that is to answer.
             dtype: compute dtype as files name it ("f32", "bf16", "f64").
+            verified: read all of a hit; a damaged one is a MISS. Without it, `get` finds that out.
         """
         identity = card_identity(card, dtype)
         sha256 = document.source["sha256"]
         place = document.source["path"] or f"sha256:{sha256}"
         path = self.store.path_of(identity, place)
-        state = self._state(path, identity, sha256)
+        state = self._state(path, identity, sha256, verified)
         if state != HIT:
             for other in self.store.of_content(sha256, identity):
-                if self._state(other, identity, sha256) == HIT:
+                if self._state(other, identity, sha256, verified) == HIT:
                     return Found(HIT, other)
         return Found(state, path)
 
-    def _state(self, path: Path, identity: str, sha256: str) -> str:
+    def _state(self, path: Path, identity: str, sha256: str, verified: bool) -> str:
         """HIT, STALE or MISS from the file itself: the index may lag behind."""
         try:
             with gfcache.read_cache(path) as file:
@@ -115,7 +116,14 @@ class Library:
             return MISS
         if gfcache.header_identity(header) != identity:
             return MISS
-        return HIT if (header.source or {}).get("sha256") == sha256 else STALE
+        if (header.source or {}).get("sha256") != sha256:
+            return STALE
+        try:
+            if verified:
+                gfcache.verify_cache(path)
+        except (OSError, gfcache.CacheFormatError):
+            return MISS
+        return HIT
 
     def get(
         self,
@@ -149,11 +157,9 @@ class Library:
         if not isinstance(document, Document):
             document = read_document(document)
         dtype = DTYPE_NAMES[model.dtype]
-        found = self.find(document, model.card, dtype)
-        if found.state == HIT and not fresh:
-            kept = self._open(found.path, model)
-            if kept is not None:
-                return kept
+        found, kept = self._hit(document, model, dtype, fresh)
+        if kept is not None:
+            return kept
         with contextlib.ExitStack() as stack:
             obstacle = None
             try:
@@ -161,15 +167,24 @@ class Library:
                 stack.enter_context(self._only_writer(found.path, waiting))
             except gfcache.CacheWriteError as error:
                 obstacle = error
-            found = self.find(document, model.card, dtype)  # another process may have made it meanwhile
-            if found.state == HIT and not fresh:
-                kept = self._open(found.path, model)
-                if kept is not None:
-                    return kept
+            found, kept = self._hit(document, model, dtype, fresh)  # another process may have made it meanwhile
+            if kept is not None:
+                return kept
             return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed, tokens)
 
+    def _hit(self, document: Document, model: LanguageModel, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
+        """Where a document stands, and its cache on a hit, unless all is to be computed `fresh`."""
+        for verified in (False, True):  # one that turns out to be damaged is no hit, and there may be another
+            found = self.find(document, model.card, dtype, verified=verified)
+            if found.state != HIT or fresh:
+                return found, None
+            kept = self._open(found.path, model)
+            if kept is not None:
+                return found, kept
+        return Found(MISS, found.path), None
+
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
-        """The cache in a file; None when it has gone or is damaged: then it is made again."""
+        """The cache in a file; None when it has gone or is damaged."""
         from .cache import open_cache
 
         try:

@@ -66,6 +66,25 @@ def test_other_numerics_are_reported_and_strict_refuses_them(
     assert "compute_dtype" in capsys.readouterr().err
 
 
+def test_a_damaged_cache_is_not_fresh(cache: Path, document: Path, tiny_model: Path, capsys) -> None:
+    """What gf ask refuses, gf prefill makes again: the hint of the refusal leads somewhere."""
+    prefill = ["prefill", str(document), "-m", str(tiny_model)]
+    data = bytearray(cache.read_bytes())
+    data[-100] ^= 1
+    cache.write_bytes(data)
+    assert run(["ask", "--cache", str(cache), "-m", str(tiny_model), "What?"]) == 6
+    assert run(prefill) == 0
+    assert "R14" in capsys.readouterr().err
+    gfcache.verify_cache(cache)
+    data[200] ^= 1  # in the header: the file no longer says whose it is
+    cache.write_bytes(data)
+    assert run(prefill) == 2
+    assert "--force" in capsys.readouterr().err
+    assert run([*prefill, "--force"]) == 0
+    gfcache.verify_cache(cache)
+    assert sorted(p.name for p in cache.parent.glob("*.gfc")) == ["doc.gfc"]
+
+
 def test_sampling_with_a_seed_repeats(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = set()
     for seed in ("1", "1", "2"):

@@ -110,6 +110,26 @@ def test_a_damaged_or_vanished_entry_is_made_again(place: Path, capsys) -> None:
         gfcache.verify_cache(path)
 
 
+def test_a_damaged_entry_is_no_hit(place: Path, capsys) -> None:
+    path = Path(ask(capsys, "doc.txt", "What?")["library"]["path"])
+
+    def alter() -> None:
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 1
+        path.write_bytes(data)
+
+    alter()
+    ask(capsys, "doc.txt", "--require-cached", "What?", code=10)
+    assert run(["prefill", "--library", "doc.txt"]) == 0
+    gfcache.verify_cache(path)
+    alter()
+    assert ask(capsys, "doc.txt", "What?")["library"]["state"] == "miss"
+    alter()
+    assert run(["ask", "doc.txt", "-n", "1", "What?"]) == 0
+    assert "damaged or has gone" in capsys.readouterr().err
+    gfcache.verify_cache(path)
+
+
 def test_an_index_that_cannot_be_used_hinders_no_answer(place: Path, capsys) -> None:
     ask(capsys, "doc.txt", "What?")
     index = Path(os.environ["GF_CACHE_DIR"]) / "library" / "index.sqlite3"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
+from gfcli.freshness import source_state
 from tests.conftest import SAMPLES
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
@@ -84,6 +86,51 @@ def test_refresh_computes_only_what_changed(folder: Path, capsys, tiny_model: Pa
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert run(["prefill", "a.txt", "-o", "cold.gfc", "-m", "tiny", "--checkpoints", "512"]) == 0
     assert run(["diff", "a.gfc", "cold.gfc"]) == 0
+
+
+def alter(name: str, place: int = -100) -> None:
+    """Flip a bit of a file."""
+    data = bytearray(Path(name).read_bytes())
+    data[place] ^= 1
+    Path(name).write_bytes(data)
+
+
+def test_altered_values_are_damage_and_refresh_mends_them(folder: Path, capsys) -> None:
+    (folder / "chapter.txt").write_text("Chapter one. " + TEXT[6000:8000])
+    assert run(["prefill", "--base", "a.gfc", "chapter.txt", "-q"]) == 0
+    good = {name: gfcache.verify_cache(name).sections for name in ("a.gfc", "b.gfc")}
+    for name in good:
+        alter(name)
+    alter("c.gfc", 200)  # in the header
+    found = {"a.gfc": "damaged", "b.gfc": "damaged", "c.gfc": "damaged", "chapter.gfc": "broken"}
+    capsys.readouterr()
+    assert states(capsys) == found
+    assert run(["status", "--fail-stale", "a.gfc"]) == 10
+    assert run(["refresh", "--checkpoints", "512"]) == 3
+    assert "c.gfc is damaged and stays as it is" in capsys.readouterr().err
+    assert states(capsys) == {name: "fresh" for name in found} | {"c.gfc": "damaged"}
+    assert {name: gfcache.verify_cache(name).sections for name in good} == good
+
+
+def test_a_source_that_is_no_file_is_gone(folder: Path, capsys) -> None:
+    """A foreign cache may name anything as its source; nothing waits for it."""
+    os.mkfifo("pipe")
+    with gfcache.read_cache("a.gfc") as file:
+        header = file.header
+        data = [
+            gfcache.SectionData(s.name, s.kind, s.dtype, file.array(s), position=s.position, token_start=s.token_start)
+            for s in header.sections
+        ]
+    for path in ("/dev/zero", str(folder / "pipe"), str(folder)):
+        source = dict(header.source) | {"path": path, "bytes": 0}
+        gfcache.write_cache("x.gfc", dataclasses.replace(header, source=source, sections=()), data)
+        assert states(capsys, "x.gfc") == {"x.gfc": "orphaned"}
+        alter("x.gfc")
+        assert states(capsys, "x.gfc") == {"x.gfc": "damaged"}
+        assert run(["refresh", "x.gfc"]) == 3
+        assert "its source is gone or unknown" in capsys.readouterr().err
+    nul = dataclasses.replace(header, source=dict(header.source) | {"path": "a\0b"})
+    assert source_state(nul) == "orphaned"
 
 
 def test_refresh_names_what_it_cannot_refresh(folder: Path, capsys) -> None:
