@@ -27,7 +27,7 @@ def diff(
 ) -> None:
     """Show where two cache files differ: identity, first divergent token, sections. Equal: exit 0, else 10.
 
-    Time stamps and provenance do not count.
+    Both are verified first, bases included (damaged: exit 6). Time stamps and provenance do not count.
 
     Examples:
 
@@ -39,6 +39,8 @@ def diff(
     """
     import gfcache
 
+    for path in (a, b):
+        gfcache.verify_cache(path)
     with gfcache.read_cache(a) as one, gfcache.read_cache(b) as other:
         result = compare(one, other)
     print(json.dumps(result) if as_json else _text(result))
@@ -61,10 +63,13 @@ def compare(a: CacheFile, b: CacheFile) -> dict[str, Any]:
         same_stored = one.sha256 == other.sha256 and one.codec == other.codec
         if (one.dtype, one.shape) != (other.dtype, other.shape) or not same_stored:
             sections.append(name)
+    bases = [(file.header.parent or {}).get("digest") for file in (a, b)]
+    if None not in bases and bases[0] != bases[1] and not _same_compressed_k(a, b):
+        sections.append("compressed_k of the base")
     first = _first_divergent_token(a, b)
     return {
         "schema_version": 1,
-        "equal": not (identity or sections),
+        "equal": not (identity or sections) and first is None,
         "tokens": [a.header.tokens, b.header.tokens],
         "first_divergent_token": first,
         "identity": identity,
@@ -75,6 +80,16 @@ def compare(a: CacheFile, b: CacheFile) -> dict[str, Any]:
 
 def _value(file: CacheFile, part: str, name: str) -> Any:
     return getattr(file.header, part).get(name)
+
+
+def _same_compressed_k(a: CacheFile, b: CacheFile) -> bool:
+    """Whether two caches with a base each hold the same compressed keys, the bases' part included."""
+    import gfcache
+
+    if not (a.header.of_kind("compressed_k") and b.header.of_kind("compressed_k")):
+        return True  # the table says whether one of them has some
+    (one, one_dtype), (other, other_dtype) = (gfcache.whole_array(file, "compressed_k") for file in (a, b))
+    return one_dtype == other_dtype and one.tobytes() == other.tobytes()
 
 
 def _first_divergent_token(a: CacheFile, b: CacheFile) -> int | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import gfcache
 import jsonschema
 import pytest
 
 from gfcli.app import run
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, SMALL_GOLDEN
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:6000]
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+GOLDEN = SMALL_GOLDEN / "v1"
 
 
 @pytest.fixture
@@ -86,3 +89,45 @@ def test_diff(made, tiny_model: Path, other_model: Path, tmp_path: Path, capsys)
     assert run(["diff", a, str(tmp_path / "c.gfc")]) == 10
     assert "model.prefill_fingerprint" in capsys.readouterr().out
     assert run(["diff", a, str(tmp_path / "none.gfc")]) == 4
+
+
+def rewritten(source: Path, out: Path, changed: str = "", **header: object) -> None:
+    """A cache with another first value in the section of that name, and other header fields."""
+    with gfcache.read_cache(source) as file:
+        data = []
+        for s in file.header.sections:
+            array = file.array(s).copy()
+            if s.name == changed:
+                array.flat[0] = 1
+            places = {"position": s.position, "token_start": s.token_start, "layer": s.layer}
+            data.append(
+                gfcache.SectionData(
+                    s.name, s.kind, s.dtype, array, s.depends_on, s.required, **places, try_zstd=s.codec == "zstd"
+                )
+            )
+        gfcache.write_cache(out, dataclasses.replace(file.header, sections=(), **header), data)
+
+
+@pytest.mark.parametrize("changed", ["token_ids", "compressed_k/0", ""])
+def test_diff_sees_the_base(changed: str, tmp_path: Path, capsys) -> None:
+    base, child = tmp_path / "goldfinch.gfc", tmp_path / "child.gfc"
+    rewritten(GOLDEN / "goldfinch.gfc", base, changed, writer="another")
+    with gfcache.read_cache(base) as file, gfcache.read_cache(GOLDEN / "child.gfc") as old:
+        reference = gfcache.parent_reference(file, old.header.first_token, child)
+    rewritten(GOLDEN / "child.gfc", child, parent=reference)
+    assert run(["diff", "--json", str(GOLDEN / "child.gfc"), str(child)]) == (10 if changed else 0)
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "diff.json").read_text()))
+    assert found["equal"] is not bool(changed)
+    assert found["first_divergent_token"] == (0 if changed == "token_ids" else None)
+    assert found["sections"] == (["compressed_k of the base"] if changed.startswith("compressed_k") else [])
+
+
+def test_diff_of_a_damaged_copy(made, capsys) -> None:
+    a = made("a", TEXT[:600])
+    b = Path(a).with_name("b.gfc")
+    data = bytearray(Path(a).read_bytes())
+    data[-100] ^= 1
+    b.write_bytes(data)
+    assert run(["diff", a, str(b)]) == 6
+    assert "R14" in capsys.readouterr().err
