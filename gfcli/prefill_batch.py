@@ -7,7 +7,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +237,8 @@ class Batch:
         return None if self._overall is None else self._overall.within
 
     def _into_file(self, document: Document, task: Task, writer: Executor) -> dict[str, Any] | Future[dict[str, Any]]:
+        from goldfinch.journal import Journal
+
         plan, parent = self.plan, self._parent
         path = task.path or self.output_path(document, task.source)
         check_folder(path)
@@ -248,6 +250,8 @@ class Batch:
                 fresh = self._fresh(path, document)
                 if fresh is not None:
                     console.detail(f"{path}: fresh")
+                    with suppress(gfcache.CacheFormatError):
+                        Journal(path).remove()  # of a run that was killed when all but that was done
                     return fresh
                 check_replaceable(path, document.source, self._card.prefill_fingerprint)
             if task.tokens is not None:

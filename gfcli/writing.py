@@ -133,6 +133,8 @@ def compute(
             progress=told,
         )
     synchronize(model.device)
+    if journal.obstacle is not None:
+        console.warn(f"{journal.obstacle}; cut short, this run would have begun anew")
     return Computed(path, made, parent, journal, time.perf_counter() - started)
 
 
@@ -145,8 +147,7 @@ def save(computed: Computed) -> dict[str, Any]:
     """
     path, made = computed.path, computed.made
     tokens = made.cache.length
-    header = made.cache.save(path, parent=computed.parent)
-    computed.journal.remove()
+    header = computed.journal.finish(lambda: made.cache.save(path, parent=computed.parent))
     return {
         "status": "ok",
         "output": str(path),

@@ -7,6 +7,7 @@ replaced atomically, so it is always that of some moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,23 +30,27 @@ class Journal:
     Args:
         output: the cache file that the prefill will write.
         every_s: least seconds between two notes; 0 notes after every block.
+
+    Attributes:
+        obstacle: why the last note could not be written, or None; the prefill goes on without it.
     """
 
     def __init__(self, output: Path, every_s: float = EVERY_S) -> None:
         self.path = output.with_name(f".{output.name}.journal")
+        self.obstacle: gfcache.CacheWriteError | None = None
         self._every_s = every_s
         self._next = time.monotonic() + every_s
 
     def note(self, partial: Callable[[], DocumentCache]) -> None:
-        """Write the cache of the tokens done so far, if it is time.
-
-        Raises:
-            gfcache.CacheWriteError: the disk is full, ...; an earlier journal is untouched.
-        """
+        """Write the cache of the tokens done so far, if it is time and the disk takes it; else an earlier one stays."""
         started = time.monotonic()
         if started < self._next:
             return
-        self.save(partial())
+        try:
+            self.save(partial())
+            self.obstacle = None
+        except gfcache.CacheWriteError as error:
+            self.obstacle = error
         ended = time.monotonic()
         wait = (ended - started) / MOST_SHARE if self._every_s else 0.0
         self._next = ended + max(self._every_s, wait)
@@ -57,6 +62,30 @@ class Journal:
     def read(self, model: LanguageModel) -> DocumentCache | None:
         """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""
         return reusable(self.path, model)
+
+    def finish(self, write: Callable[[], gfcache.Header]) -> gfcache.Header:
+        """Write the output, on a full disk in the room of the journal, and remove the journal.
+
+        Raises:
+            gfcache.CacheWriteError: of `write`; the journal is still there.
+        """
+        try:
+            header = write()
+        except gfcache.CacheWriteError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.path.exists():
+                raise
+            noted = self.path.read_bytes()
+            self.remove()
+            try:
+                header = write()
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.path.touch(mode=0o600)
+                    self.path.write_bytes(noted)
+                raise
+        with contextlib.suppress(gfcache.CacheFormatError):
+            self.remove()
+        return header
 
     def remove(self) -> None:
         """The output is complete: the journal and what a killed writer of it left have done their part."""

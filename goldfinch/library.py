@@ -248,7 +248,7 @@ class Library:
         if journal is not None:
             try:
                 with self.store.writing(found.path, at_most):
-                    made.cache.save(found.path)
+                    journal.finish(lambda: made.cache.save(found.path))
                 self.store.added(found.path)
             except (gfcache.NoRoom, gfcache.CacheWriteError) as error:
                 obstacle = error

@@ -121,6 +121,8 @@ class CacheWriteError(CacheFormatError):
         errno: the operating system's number, or None.
     """
 
+    hint = "make room or set the rights of its folder, or choose another output"
+
     def __init__(self, path: Path | str, reason: OSError) -> None:
         self.errno = reason.errno
         super().__init__(path, f"cannot write the cache: {reason.strerror or reason}")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,8 +87,9 @@ def _acquire(path: Path, name: Path) -> int:
 
 def _remove_remnants(path: Path) -> None:
     """Temporary files of this output whose writer was killed: nobody else can be writing now."""
-    prefix = f".{path.name}."
+    # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
+    remnant = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.tmp")
     with contextlib.suppress(OSError):
         for entry in os.scandir(path.parent):
-            if entry.name.startswith(prefix) and entry.name.endswith(".tmp"):
+            if remnant.fullmatch(entry.name):
                 os.unlink(entry.path)

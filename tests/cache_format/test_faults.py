@@ -179,3 +179,11 @@ def test_two_threads_are_two_writers(tmp_path: Path) -> None:
 def test_a_missing_folder_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(gfcache.CacheWriteError):
         gfcache.write_cache(tmp_path / "absent" / "doc.gfc", NEW, sections())
+
+
+def test_remnants_of_another_output_are_left_alone(tmp_path: Path) -> None:
+    for name in (".report.lock", ".report.ab_1.tmp", ".report.gfc.ab_1.tmp"):
+        (tmp_path / name).touch()
+    with gfcache.output_lock(tmp_path / "report"):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == [".report.gfc.ab_1.tmp"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -88,6 +91,60 @@ def test_a_journal_of_another_model_or_damaged_is_ignored(ids, tiny_model: Path,
     assert journal.read(model) is None
     journal.path.unlink()
     assert reusable(journal.path, model) is None
+
+
+def full(monkeypatch: pytest.MonkeyPatch, is_full: Callable[[], bool]) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if is_full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_a_journal_that_cannot_be_written_ends_no_run(ids, tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    model = goldfinch.load_model(tiny_model)
+    journal = Journal(tmp_path / "doc.gfc", every_s=0)
+    full(monkeypatch, lambda: True)
+    cache = goldfinch.prefill(model, ids, journal=journal)
+    assert cache.length == T
+    assert journal.obstacle is not None
+    assert journal.obstacle.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffices", [True, False])
+def test_the_journal_gives_its_room_to_the_output(suffices: bool, ids, tiny_model: Path, tmp_path, monkeypatch) -> None:
+    from gfcli.writing import Computed, save
+    from goldfinch.making import Made
+
+    journal = Journal(tmp_path / "doc.gfc", every_s=0)
+    cache = goldfinch.prefill(goldfinch.load_model(tiny_model), ids, journal=journal)
+    noted = journal.path.read_bytes()
+    full(monkeypatch, lambda: not suffices or journal.path.exists())
+    computed = Computed(tmp_path / "doc.gfc", Made(cache, 0, None), None, journal, 1.0)
+    if suffices:
+        assert save(computed)["tokens"] == T
+        assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
+    else:
+        with pytest.raises(gfcache.CacheWriteError) as caught:
+            save(computed)
+        assert caught.value.hint
+        assert [p.name for p in tmp_path.iterdir()] == [journal.path.name]
+        assert journal.path.read_bytes() == noted
+        assert journal.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_journal_beside_a_finished_output_is_removed(tiny_model: Path, tmp_path: Path) -> None:
+    from gfcli.app import run
+
+    (tmp_path / "doc.txt").write_text("A text of one line.")
+    assert run(["prefill", str(tmp_path / "doc.txt"), "-m", str(tiny_model)]) == 0
+    shutil.copy(tmp_path / "doc.gfc", tmp_path / ".doc.gfc.journal")
+    assert run(["prefill", str(tmp_path / "doc.txt"), "-m", str(tiny_model)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["doc.gfc", "doc.txt"]
 
 
 def started(model: Path, document: Path, folder: Path) -> subprocess.Popen[bytes]:
