@@ -14,7 +14,7 @@ import numpy as np
 
 from . import layout
 from .errors import CacheWriteError
-from .locks import output_lock
+from .locks import output_lock, real_path
 from .parents import whole_array
 from .reader import CacheFile
 
@@ -83,6 +83,7 @@ def copy_cache(path: Path | str, out: Path | str) -> None:
 
 def _atomically(out: Path, write: Callable[[str], None]) -> None:
     temporary = None
+    out = real_path(out)
     with output_lock(out):
         try:
             handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)

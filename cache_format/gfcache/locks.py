@@ -19,8 +19,14 @@ _held: set[tuple[str, int]] = set()
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+def real_path(path: Path) -> Path:
+    """The file that is written for an output: a link is followed, and stays."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def lock_path(path: Path) -> Path:
-    """The lock file of an output: `.NAME.lock` beside it."""
+    """The lock file of an output: `.NAME.lock` beside it, so that all names of a file have one lock."""
+    path = real_path(path)
     return path.with_name(f".{path.name}.lock")
 
 
@@ -43,7 +49,7 @@ def output_lock(path: Path | str) -> Iterator[None]:
     _held.add(key)
     try:
         if was_there:  # a writer that was killed leaves its lock file, and with it perhaps others
-            _remove_remnants(path)
+            _remove_remnants(real_path(path))
         yield
     finally:
         _held.discard(key)

@@ -15,7 +15,7 @@ import numpy as np
 from . import codecs, layout
 from .errors import CacheWriteError
 from .header import Header, Section
-from .locks import output_lock
+from .locks import output_lock, real_path
 
 
 def on_step(name: str) -> None:
@@ -100,7 +100,7 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
     path = Path(path)
     header, parts = build_file(header, data)
     with output_lock(path):
-        _replace(path, parts)
+        _replace(real_path(path), parts)
     return header
 
 

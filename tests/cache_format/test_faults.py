@@ -187,3 +187,24 @@ def test_remnants_of_another_output_are_left_alone(tmp_path: Path) -> None:
     with gfcache.output_lock(tmp_path / "report"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == [".report.gfc.ab_1.tmp"]
+
+
+@pytest.mark.parametrize("write", ["write", "copy"])
+def test_a_link_as_output_is_followed(write: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    real, link = tmp_path / "there" / "real.gfc", tmp_path / "link.gfc"
+    gfcache.write_cache(real, OLD, sections())
+    link.symlink_to(real)
+    with gfcache.output_lock(link):  # one lock for both names
+        assert (tmp_path / "there" / ".real.gfc.lock").exists()
+        with gfcache.output_lock(real):
+            pass
+    if write == "write":
+        gfcache.write_cache(link, NEW, sections())
+    else:
+        gfcache.write_cache(tmp_path / "new.gfc", NEW, sections())
+        gfcache.copy_cache(tmp_path / "new.gfc", link)
+    assert link.is_symlink()
+    with gfcache.read_cache(real) as file:
+        assert file.header.writer == "new"
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["real.gfc"]
