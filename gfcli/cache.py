@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from gfcache import Entry, Removal, Store
 
-from .console import console
+from .console import console, printable
 from .exits import CommandError
 from .library import open_store, say_index
 from .options import QuietOption, parse_bytes, show_bytes
@@ -99,11 +99,6 @@ def table(rows: Sequence[Entry]) -> list[str]:
             f"{printable(e.model or ''):<10}  {' '.join([name, *marks])}"
         )
     return lines
-
-
-def printable(text: str) -> str:
-    """Text of a file that others may have written, without what would steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def show_age(seconds: float) -> str:

@@ -11,6 +11,11 @@ from typing import Any
 from . import exits
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Text that others may have written, a cache file for instance, without what would steer a terminal."""
+    return "".join(c if c.isprintable() or c in kept else "?" for c in text)
+
+
 class Console:
     """How this run speaks.
 
@@ -38,21 +43,24 @@ class Console:
                 values["hint"] = hint
             print(json.dumps(values), file=sys.stderr)
         else:
-            print(f"error: {message}", file=sys.stderr)
+            self._print(f"error: {message}")
             if hint:
                 print(f"\nhint: {hint}", file=sys.stderr)
         return code
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        self._print(f"warning: {message}")
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            print(message, file=sys.stderr)
+            self._print(message)
 
     def detail(self, message: str) -> None:
         if self.verbose:
-            print(message, file=sys.stderr)
+            self._print(message)
+
+    def _print(self, message: str) -> None:
+        print(printable(message, "\n"), file=sys.stderr)
 
     def progress(self, label: str) -> TokenProgress:
         """A progress bar over tokens; silent unless stderr is a terminal."""

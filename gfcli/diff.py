@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import printable
 from .exits import CONDITION_NOT_MET
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def diff(
         gfcache.verify_cache(path)
     with gfcache.read_cache(a) as one, gfcache.read_cache(b) as other:
         result = compare(one, other)
-    print(json.dumps(result) if as_json else _text(result))
+    print(json.dumps(result) if as_json else printable(_text(result), "\n"))
     if not result["equal"]:
         raise typer.Exit(CONDITION_NOT_MET)
 

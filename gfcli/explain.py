@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
+from .console import printable
 from .exits import CONDITION_NOT_MET, CommandError
 from .freshness import STALE, STATES, source_state
 
@@ -81,7 +82,7 @@ def show(found: dict[str, Any]) -> None:
         lines.append(f"the source differs from token {found['first_divergent_token']:,} on")
     if found["numerics_difference"]:
         lines.append(f"numerics: {found['numerics_difference']}")
-    print("\n".join(lines), file=sys.stderr)
+    print(printable("\n".join(lines), "\n"), file=sys.stderr)
 
 
 def require_cached(path: str, header: Header) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import console
+from .console import console, printable
 from .exits import SOME_FAILED
 from .options import show_bytes
 
@@ -41,7 +41,7 @@ def inspect(
         if as_json:
             print(json.dumps(summary))
         else:
-            print(("\n" if i else "") + _text(summary))
+            print(("\n" if i else "") + printable(_text(summary), "\n"))
     if failures:
         raise typer.Exit(SOME_FAILED)
 

@@ -11,7 +11,7 @@ import gfcache
 import typer
 
 from .answering import find_model_of
-from .console import console
+from .console import console, printable
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
 from .freshness import BROKEN, DAMAGED, FRESH, STALE, STATES, cache_state, find_caches, source_state
@@ -52,7 +52,7 @@ def status(
     else:
         width = max(len(row["path"]) for row in rows)
         for row in rows:
-            print(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}".rstrip())
+            print(f"{row['state']:<9} {row['path']:<{width}}  {printable(row['source'] or '')}".rstrip())
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
     if fail_stale and any(row["state"] not in (FRESH, "detached") for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)

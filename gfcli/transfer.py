@@ -12,7 +12,7 @@ import typer
 from gfcache import Entry, Store
 
 from .cache import Filters, Targets, cache_app, entries_of
-from .console import console
+from .console import console, printable
 from .exits import SOME_FAILED, CommandError, describe
 from .library import open_store, say_removed
 from .options import QuietOption, show_bytes
@@ -75,7 +75,7 @@ def chosen_readable(store: Store, targets: list[str] | None, filters: list[str] 
 
 def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:
     """`doc.gfc`, or `doc-ID.gfc` when another cache of this call has that name."""
-    stem = Path(Path(entry.source_name or entry.id).name).stem or entry.id
+    stem = Path(printable(entry.source_name or entry.id)).stem or entry.id
     path = folder / f"{stem}{suffix}"
     return folder / f"{stem}-{entry.id}{suffix}" if path in taken else path
 

@@ -91,9 +91,9 @@ def test_diff(made, tiny_model: Path, other_model: Path, tmp_path: Path, capsys)
     assert run(["diff", a, str(tmp_path / "none.gfc")]) == 4
 
 
-def rewritten(source: Path, out: Path, changed: str = "", **header: object) -> None:
+def rewritten(old: Path, out: Path, changed: str = "", **header: object) -> None:
     """A cache with another first value in the section of that name, and other header fields."""
-    with gfcache.read_cache(source) as file:
+    with gfcache.read_cache(old) as file:
         data = []
         for s in file.header.sections:
             array = file.array(s).copy()
@@ -131,3 +131,29 @@ def test_diff_of_a_damaged_copy(made, capsys) -> None:
     b.write_bytes(data)
     assert run(["diff", a, str(b)]) == 6
     assert "R14" in capsys.readouterr().err
+
+
+def test_words_of_a_foreign_cache_do_not_steer_the_terminal(tmp_path: Path, capsys, monkeypatch) -> None:
+    steering = "\x1b[2J\x07"
+    monkeypatch.chdir(tmp_path)
+    with gfcache.read_cache(GOLDEN / "child.gfc") as file:
+        header = file.header
+    strange = {
+        "model": dict(header.model) | {"name": steering},
+        "source": dict(header.source or {}) | {"name": steering, "path": None},
+        "parent": dict(header.parent or {}) | {"path": steering, "name": steering},
+        "numerics": dict(header.numerics) | {steering: "x"},
+    }
+    rewritten(GOLDEN / "child.gfc", tmp_path / "child.gfc", **strange)
+    alone = {name: strange[name] for name in ("model", "source", "numerics")}
+    rewritten(GOLDEN / "goldfinch.gfc", tmp_path / "alone.gfc", **alone)
+    good = str(GOLDEN / "goldfinch.gfc")
+    for command, code in (
+        (["inspect", "child.gfc"], 0), (["status", "child.gfc"], 0), (["verify", "child.gfc"], 4),
+        (["diff", "alone.gfc", good], 0), (["cache", "import", "alone.gfc"], 0), (["cache", "ls"], 0),
+        (["cache", "export", "--filter", "hits=0", "-o", "out/"], 0),
+    ):  # fmt: skip
+        assert run(command) == code, command
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err, command
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["?[2J?.gfc"]
