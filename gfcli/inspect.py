@@ -55,10 +55,11 @@ def _checkpoints(s: dict[str, Any]) -> str:
 
 def _text(s: dict[str, Any]) -> str:
     source = s["source"] or {}
+    size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
     numerics, model = s["numerics"], s["model"]
     rows = [
         ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
-        ("source", f"{source.get('name', 'unknown')}  ({source.get('bytes', 0):,} bytes, read {s['created_at']})"),
+        ("source", f"{source.get('name') or 'unknown'}  ({size}, read {s['created_at']})"),
         ("tokens", f"{s['tokens']:,}"),
         ("per token", f"{s['bytes_per_token']:,.2f} bytes"),
         ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header, checkpoints)"),

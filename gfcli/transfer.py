@@ -117,7 +117,7 @@ def import_(
 
 
 def _import_one(store: Store, path: Path) -> Entry:
-    header = gfcache.verify_cache(path)
+    header = gfcache.verify_cache(path, complete=True)
     sha256 = (header.source or {}).get("sha256") or header.digest
     target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
     store.make_folders(target)

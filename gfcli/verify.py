@@ -79,7 +79,7 @@ def parse_share(text: str) -> float:
 def _verify_one(path: str, share: float | None, model: str | None, device: str, seed: int | None) -> dict[str, Any]:
     import gfcache
 
-    header = gfcache.verify_cache(path)
+    header = gfcache.verify_cache(path, complete=True)
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "path": path,

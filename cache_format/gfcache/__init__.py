@@ -12,11 +12,12 @@ from .errors import (
     UnsupportedVersion,
 )
 from .export import copy_cache, export_safetensors
-from .header import Header, Section, expected_shape
+from .header import Header, Section
 from .index import Entry, header_identity, identity_key
 from .locks import lent_lock, output_lock
 from .parents import flatten_cache, open_parent, parent_reference, verify_cache, whole_array
 from .reader import CacheFile, read_cache
+from .rules import expected_shape
 from .store import NoRoom, Removal, Store
 from .store_folder import default_root
 from .summary import inspect_cache

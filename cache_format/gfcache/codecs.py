@@ -32,6 +32,8 @@ def decode(codec: str, stored: bytes, raw_bytes: int) -> bytes:
         if len(stored) != raw_bytes:
             raise ValueError(f"{len(stored)} bytes stored for {raw_bytes}")
         return stored
+    if codec != "zstd":
+        raise ValueError(f"codec {codec!r}, known: {', '.join(layout.CODECS)}")
     import zstandard
 
     if raw_bytes == 0:

@@ -36,10 +36,12 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
     tensors: dict[str, tuple[np.ndarray, str]] = {}
     with CacheFile(path) as file:
         for section in file.header.sections:
+            if not section.is_known:
+                continue
             if section.kind in (layout.TOKEN_IDS, layout.COMPRESSED_K):
                 if section.kind not in tensors:
                     tensors[section.kind] = whole_array(file, section.kind)
-            elif section.kind in layout.KINDS:
+            else:
                 tensors[section.name] = (file.array(section), section.dtype)
         facts = json.loads(file.header.to_json())
         del facts["sections"]

@@ -1,7 +1,8 @@
-"""The header of a cache file: its fields, its JSON form, and the sizes that the configuration implies."""
+"""The header of a cache file: its fields and its JSON form."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -56,6 +57,11 @@ class Section:
     token_start: int | None = None
     layer: int | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows kind, dtype and codec; what it does not know it skips, unless it is required."""
+        return self.kind in layout.KINDS and self.dtype in layout.DTYPES and self.codec in layout.CODECS
+
 
 @dataclass(frozen=True)
 class Header:
@@ -94,8 +100,15 @@ class Header:
         """First token of the file's own part: how many the parent holds, 0 without one."""
         return 0 if self.parent is None else int(self.parent["tokens"])
 
+    @property
+    def compute_dtype(self) -> str | None:
+        """What numerics say, else what the sections are in; None in a file without any section that tells."""
+        noted: str | None = self.numerics.get("compute_dtype")
+        return noted or next((s.dtype for s in self.sections if s.is_known and s.kind in layout.COMPUTE_KINDS), None)
+
     def of_kind(self, kind: str) -> list[Section]:
-        return [section for section in self.sections if section.kind == kind]
+        """The sections of a kind that this version knows how to read."""
+        return [section for section in self.sections if section.kind == kind and section.is_known]
 
     def to_json(self) -> bytes:
         """The header's bytes: UTF-8 JSON, sorted keys, no blanks."""
@@ -115,12 +128,18 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
         HeaderError: a rule does not hold.
     """
     try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        values = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
         if isinstance(error, HeaderError):
             raise
         raise HeaderError("R6", "a header that is not JSON", "one UTF-8 JSON object") from error
     _demand(isinstance(values, dict), "R6", type(values).__name__, "one JSON object")
+    _check_values(values)
     kinds: dict[str, Any] = {
         "tokens": int, "model": dict, "tokenizer": dict, "template": dict, "numerics": dict,
         "created_at": str, "writer": str, "sections": list,
@@ -152,15 +171,29 @@ def _check_identity(values: dict[str, Any]) -> None:
         value = model["config"].get(name)
         holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
         _demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
+    _check_numerics(values["numerics"])
     _check_source(values.get("source"))
     _check_parent(values.get("parent"), values["tokens"])
     fingerprint = values["tokenizer"].get("fingerprint")
     _demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
-    _demand(_is_count(values["tokenizer"].get("vocab_size")), "R7", "tokenizer.vocab_size", "a count")
+    found, expected = values["tokenizer"].get("vocab_size"), model["config"]["vocab_size"]
+    holds = _is_count(found) and found == expected
+    _demand(holds, "R7", f"tokenizer.vocab_size={found!r:.40}", f"{expected}, that of model.config")
     _demand(_is_digest(template.get("prefix_fingerprint")), "R7", "template.prefix_fingerprint", "64 hex digits")
     start, end = template.get("document_start"), template.get("document_end")
     holds = _is_count(start) and _is_count(end) and start <= end <= values["tokens"]
     _demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")
+
+
+def _check_numerics(numerics: dict[str, Any]) -> None:
+    dtype, threads = numerics.get("compute_dtype"), numerics.get("threads")
+    allowed = ", ".join(layout.COMPUTE_DTYPES)
+    holds = dtype is None or dtype in layout.COMPUTE_DTYPES
+    _demand(holds, "R7", f"numerics.compute_dtype={dtype!r:.40}", f"{allowed} or null")
+    _demand(threads is None or _is_count(threads), "R7", f"numerics.threads={threads!r:.40}", "a count or null")
+    for name in ("device", "backend", "library"):
+        found = numerics.get(name)
+        _demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
 
 
 def _check_source(source: dict[str, Any] | None) -> None:
@@ -177,7 +210,7 @@ def _check_parent(parent: dict[str, Any] | None, tokens: int) -> None:
     _demand(_is_digest(parent.get("digest")), "R7", f"parent.digest={parent.get('digest')!r:.80}", "64 hex digits")
     for name in ("name", "path"):
         holds = isinstance(parent.get(name), str) and 0 < len(parent[name]) <= layout.MAX_PATH_CHARACTERS
-        _demand(holds and "\0" not in parent[name], "R7", f"parent.{name}", "a text")
+        _demand(holds, "R7", f"parent.{name}", "a text")
     held = parent.get("tokens")
     _demand(_is_count(held) and 0 < int(held or 0) < tokens, "R8", f"parent.tokens={held!r:.40}", f"1 to {tokens - 1}")
 
@@ -188,7 +221,12 @@ def _parse_section(row: Any) -> Section:
         value = row.get(name)
         _demand(isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS, "R9", name, "a short text")
     _demand(_is_digest(row["sha256"]), "R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
-    _demand(row["depends_on"] in layout.DEPENDS_ON, "R9", row["depends_on"], " or ".join(layout.DEPENDS_ON))
+    _demand(
+        row["depends_on"] in layout.DEPENDS_ON,
+        "R9",
+        f"depends_on={row['depends_on']!r}",
+        " or ".join(layout.DEPENDS_ON),
+    )
     _demand(isinstance(row.get("required"), bool), "R9", "required", "true or false")
     for name in ("offset", "raw_bytes", "stored_bytes"):
         _demand(_is_count(row.get(name)), "R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
@@ -198,59 +236,13 @@ def _parse_section(row: Any) -> Section:
     shape = row.get("shape")
     holds = isinstance(shape, list) and len(shape) <= layout.MAX_DIMENSIONS and all(_is_count(n) for n in shape)
     _demand(holds, "R11", f"shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} counts")
+    # numpy multiplies the axes that are not empty, and refuses what overflows.
+    _demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", f"shape {shape!r:.60}", "below 2^60 values")
     if row["dtype"] in layout.DTYPES:
         expected = math.prod(shape) * layout.DTYPES[row["dtype"]]
         _demand(row["raw_bytes"] == expected, "R11", f"raw_bytes {row['raw_bytes']}", f"{expected} from the shape")
     known = {f.name for f in fields(Section)}
     return Section(**({k: v for k, v in row.items() if k in known} | {"shape": tuple(shape)}))
-
-
-def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
-    """The shape that the configuration implies for a section (SPEC 3), None for kinds it does not fix.
-
-    Raises:
-        HeaderError: the configuration lacks a field that the kind needs.
-    """
-    config, kind = header.model["config"], section.kind
-    get = _ConfigReader(config)
-    if kind == layout.TOKEN_IDS:
-        return (header.tokens - header.first_token,)
-    if kind == layout.COMPRESSED_K:
-        start = section.token_start or 0
-        count = min(layout.CHUNK_TOKENS, header.tokens - start)
-        return (max(count, 0), get.d_model // max(get("compression_ratio"), 1))
-    if kind == layout.WKV_STATE:
-        return (get.n_finch, get.d_model // max(get("head_dim"), 1), get("head_dim"), get("head_dim"))
-    if kind in (layout.TIME_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE):
-        return (get.n_finch, get.d_model)
-    if kind == layout.TAIL_HIDDEN:
-        return (min(2 * get.n_gold + 1, header.tokens if section.position is None else section.position), get.d_model)
-    if kind == layout.ATTENTION_KV:
-        return (2, header.tokens, get.d_model)
-    if kind in (layout.ATTENTION_TIME_SHIFT_STATE, layout.ATTENTION_CHANNEL_SHIFT_STATE):
-        return (get.n_layer - get.n_finch - get.n_gold, get.d_model)
-    if kind == layout.LAST_LOGITS:
-        return (get("vocab_size"),)
-    return None
-
-
-class _ConfigReader:
-    """The few numbers of a model configuration that sizes depend on."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._config = config
-        self.d_model, self.n_layer = self("d_model"), self("n_layer")
-        upper = config.get("upper_time_mix")
-        ratio = max(self("layer_ratio"), 1)
-        n_lower = self.n_layer if upper is None else self.n_layer * (ratio - 1) // ratio
-        self.n_gold = self.n_layer - n_lower if upper == "gold" else 0
-        self.n_finch = n_lower if config.get("time_mix") in ("finch", "finch_c2") else 0
-
-    def __call__(self, name: str) -> int:
-        value = self._config.get(name)
-        if not isinstance(value, int) or not _is_count(value):
-            raise HeaderError("R12", f"model.config.{name}={value!r:.40}", "a count")
-        return value
 
 
 def _is_count(value: Any) -> bool:
@@ -272,5 +264,20 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _no_constants(text: str) -> float:
-    raise HeaderError("R6", text, "finite numbers")
+def _finite(text: str) -> float:
+    """A number with a point or an exponent, or one of the words NaN, Infinity and -Infinity."""
+    value = float(text)
+    _demand(math.isfinite(value), "R6", text[:40], "finite numbers")
+    return value
+
+
+def _check_values(value: Any, depth: int = 1) -> None:
+    """Refuse what other programs stumble over: deep nesting (R6); text that is not Unicode or holds NUL (R7)."""
+    if isinstance(value, str):
+        # JSON can write half of a surrogate pair, which no file name, database or terminal takes.
+        holds = "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value if c > "\x7f")
+        _demand(holds, "R7", f"text {value!r:.60}", "Unicode characters without NUL")
+    elif isinstance(value, dict | list):
+        _demand(depth <= layout.MAX_NESTING, "R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels")
+        for child in value if isinstance(value, list) else itertools.chain(value, value.values()):
+            _check_values(child, depth + 1)

@@ -20,6 +20,7 @@ MAX_HEADER_BYTES = 16 << 20
 MAX_SECTIONS = 65_536
 MAX_TOKENS = 1 << 40
 MAX_DIMENSIONS = 5
+MAX_NESTING = 32
 MAX_NAME_CHARACTERS = 200
 MAX_PATH_CHARACTERS = 4096
 MAX_PARENTS = 16
@@ -31,6 +32,7 @@ EXPANSION_SLACK_BYTES = 1 << 20
 DTYPES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "u8": 1, "u16": 2, "u32": 4}
 FLOAT_DTYPES = ("f64", "f32", "f16", "bf16")
 NUMPY_DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "u8": "u1", "u16": "<u2", "u32": "<u4"}
+COMPUTE_DTYPES = ("f64", "f32", "bf16")
 CODECS = ("raw", "zstd")
 DEPENDS_ON = ("prefill", "model")
 
@@ -64,8 +66,22 @@ KINDS = (
     SOURCE_TEXT,
     DROPPED_TOKENS,
 )
-# dtypes of the kinds that hold no floating-point values.
-INTEGER_DTYPES = {TOKEN_IDS: ("u16", "u32"), SOURCE_TEXT: ("u8",), DROPPED_TOKENS: ("u32",)}
+# Kinds in the compute dtype; wkv_state is float32 beside all of them but f64.
+COMPUTE_KINDS = (
+    COMPRESSED_K,
+    TIME_SHIFT_STATE,
+    CHANNEL_SHIFT_STATE,
+    TAIL_HIDDEN,
+    ATTENTION_KV,
+    ATTENTION_TIME_SHIFT_STATE,
+    ATTENTION_CHANNEL_SHIFT_STATE,
+)
+# Kinds that stand at a position, at most one of each there.
+RECURRENT_KINDS = (WKV_STATE, TIME_SHIFT_STATE, CHANNEL_SHIFT_STATE)
+ATTENTION_SHIFT_KINDS = (ATTENTION_TIME_SHIFT_STATE, ATTENTION_CHANNEL_SHIFT_STATE)
+STATE_KINDS = (*RECURRENT_KINDS, TAIL_HIDDEN, *ATTENTION_SHIFT_KINDS)
+# Kinds that a model can do without.
+OPTIONAL_KINDS = (LAST_LOGITS, ERROR_RECEIPT, SOURCE_TEXT, DROPPED_TOKENS)
 # Kinds whose size grows with the document; the others are the fixed part.
 PER_TOKEN_KINDS = (TOKEN_IDS, COMPRESSED_K, ATTENTION_KV, SOURCE_TEXT, DROPPED_TOKENS)
 # Tokens of one compressed_k section: a reader can take a long document in pieces.

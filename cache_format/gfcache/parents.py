@@ -60,11 +60,12 @@ def _check_fits(file: CacheFile, parent: CacheFile) -> None:
         and own.tokenizer.get("fingerprint") == other.tokenizer.get("fingerprint")
         and own.template["prefix_fingerprint"] == other.template["prefix_fingerprint"]
         and own.model["config"] == other.model["config"]
+        and own.compute_dtype == other.compute_dtype
         and own.first_token <= other.tokens
     )
     if not same:
         parent.close()
-        raise DamagedCache(file.path, "R13", f"a parent of another model, {parent.path.name}", "one of this model")
+        raise DamagedCache(file.path, "R13", f"a parent of another model or dtype, {parent.path.name}", "this one's")
 
 
 def whole_array(file: CacheFile, kind: str, depth: int = 0) -> tuple[np.ndarray, str]:
@@ -94,9 +95,15 @@ def whole_array(file: CacheFile, kind: str, depth: int = 0) -> tuple[np.ndarray,
     return (parts[0] if len(parts) == 1 else np.concatenate(parts)), dtype
 
 
-def verify_cache(path: Path | str) -> Header:
-    """Read every section of a file and of the parents that it needs, with all checks, and return its header."""
+def verify_cache(path: Path | str, *, complete: bool = False) -> Header:
+    """Read every section of a file and of the parents that it needs, with all checks, and return its header.
+
+    Args:
+        complete: also refuse a file from which no model can go on (`CacheFile.check_complete`).
+    """
     with CacheFile(path) as cache:
+        if complete:
+            cache.check_complete()
         _verify(cache, 0)
         return cache.header
 
@@ -105,7 +112,7 @@ def _verify(cache: CacheFile, depth: int) -> None:
     if depth > layout.MAX_PARENTS:
         raise DamagedCache(cache.path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
     for section in cache.header.sections:
-        if section.kind in layout.KINDS and section.codec in layout.CODECS and section.dtype in layout.DTYPES:
+        if section.is_known:
             cache.array(section)
         else:  # optional and unknown: the checksum is all that can be checked
             cache.stored(section)
@@ -124,6 +131,8 @@ def flatten_cache(path: Path | str, out: Path | str) -> Header:
         data: list[SectionData] = []
         joined: set[str] = set()
         for section in file.header.sections:
+            if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
+                continue
             if section.kind not in (layout.TOKEN_IDS, layout.COMPRESSED_K):
                 data.append(
                     SectionData(

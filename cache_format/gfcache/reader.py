@@ -7,12 +7,14 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
 from . import codecs, layout
 from .errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
-from .header import Header, HeaderError, Section, expected_shape, parse_header
+from .header import Header, HeaderError, Section, parse_header
+from .rules import check_table
 
 
 class CacheFile:
@@ -90,48 +92,21 @@ class CacheFile:
             if section.offset != end:
                 raise self._damaged("R10", f"section {section.name!r} at {section.offset}", f"{end}, no gap or overlap")
             end = section.offset + layout.align(section.stored_bytes)
-            self._check_known(section)
-            if section.codec == "raw" and section.stored_bytes != section.raw_bytes:
-                raise self._damaged("R11", f"{section.stored_bytes} bytes stored raw", section.raw_bytes)
-            limit = layout.MAX_EXPANSION * section.stored_bytes + layout.EXPANSION_SLACK_BYTES
-            if section.raw_bytes > limit:
-                raise self._damaged("R11", f"section {section.name!r} of {section.raw_bytes} bytes", f"at most {limit}")
-            if section.kind in layout.KINDS:
-                dtypes = layout.INTEGER_DTYPES.get(section.kind, layout.FLOAT_DTYPES)
-                if section.dtype not in dtypes:
-                    raise self._damaged("R12", f"section {section.name!r} in {section.dtype}", " or ".join(dtypes))
-                shape = expected_shape(self.header, section)
-                if shape is not None and shape != section.shape:
-                    raise self._damaged("R12", f"section {section.name!r} of shape {section.shape}", shape)
+            if section.required and not section.is_known:
+                self._refuse(section)
         if self._payload_start + end != self.file_bytes:
             raise self._damaged("R10", f"a payload of {self.file_bytes - self._payload_start} bytes", end)
-        self._check_complete()
+        check_table(self.header)
 
-    def _check_known(self, section: Section) -> None:
+    def _refuse(self, section: Section) -> NoReturn:
         known = (("kind", layout.KINDS), ("dtype", tuple(layout.DTYPES)), ("codec", layout.CODECS))
-        for field, supported in known:
-            found = getattr(section, field)
-            if section.required and found not in supported:
-                raise UnsupportedSection(self.path, section.name, field, found, supported)
+        field, supported = next((f, names) for f, names in known if getattr(section, f) not in names)
+        raise UnsupportedSection(self.path, section.name, field, getattr(section, field), supported)
 
-    def _check_complete(self) -> None:
-        """Token ids must be there once, compressed_k must cover the file's own part without gaps."""
-        first = self.header.first_token
-        ids = self.header.of_kind(layout.TOKEN_IDS)
-        if len(ids) != 1:
-            raise self._damaged("R13", f"{len(ids)} token_ids sections", 1)
-        if (ids[0].token_start or 0) != first:
-            raise self._damaged("R13", f"token_ids from token {ids[0].token_start}", first)
-        if first and self.header.of_kind(layout.ATTENTION_KV):
-            raise self._damaged("R13", "attention_kv in a file with a parent", "none")
-        chunks = sorted(self.header.of_kind(layout.COMPRESSED_K), key=lambda s: s.token_start or 0)
-        covered = first
-        for chunk in chunks:
-            if chunk.token_start != covered:
-                raise self._damaged("R13", f"compressed_k from token {chunk.token_start}", covered)
-            covered += chunk.shape[0]
-        if chunks and covered != self.header.tokens:
-            raise self._damaged("R13", f"compressed_k for {covered} tokens", self.header.tokens)
+    def check_complete(self) -> None:
+        """Refuse a file without any state (R13): it can be looked at, but no model can go on from it."""
+        if not self.header.of_kind(layout.TAIL_HIDDEN):
+            raise self._damaged("R13", "no state and no tail_hidden", "those behind the last token")
 
     def section(self, name: str) -> Section:
         """The table row of that name; KeyError when absent."""

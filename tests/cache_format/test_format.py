@@ -84,9 +84,14 @@ def test_file_is_private_and_deterministic(path: Path, tmp_path: Path) -> None:
 
 def test_bfloat16_travels_as_words(tmp_path: Path) -> None:
     words = np.arange(3 * 64, dtype=np.uint16).reshape(3, 64) + 0x3F80
-    items = sections()
-    items[-1] = dataclasses.replace(items[-1], dtype="bf16", array=words)
-    gfcache.write_cache(tmp_path / "doc.gfc", header(), items)
+    items = [
+        dataclasses.replace(s, dtype="bf16", array=np.resize(words, s.array.shape))
+        if s.kind in layout.COMPUTE_KINDS
+        else s
+        for s in sections()
+    ]
+    numerics = {"device": "cpu", "compute_dtype": "bf16"}
+    gfcache.write_cache(tmp_path / "doc.gfc", header(numerics=numerics), items)
     with gfcache.read_cache(tmp_path / "doc.gfc") as cache:
         np.testing.assert_array_equal(cache.array(cache.section(layout.TAIL_HIDDEN)), words)
 
@@ -117,6 +122,34 @@ def test_unknown_optional_section_is_skipped_and_unknown_required_refused(tmp_pa
     gfcache.write_cache(tmp_path / "b.gfc", header(), [*sections(), dataclasses.replace(extra, required=True)])
     with pytest.raises(gfcache.UnsupportedSection, match="later_kind"):
         gfcache.read_cache(tmp_path / "b.gfc")
+
+
+@pytest.mark.parametrize("field", ["kind", "dtype", "codec"])
+def test_optional_sections_of_a_later_version_are_left_out(field: str, tmp_path: Path) -> None:
+    """By everything that reads, joins or exports; refused by name when they are required."""
+    logits = SectionData("later", layout.LAST_LOGITS, "f32", np.zeros(512), "model", required=False)
+    _, parts = build_file(header(), [*sections(), logits])
+    values, payload = json.loads(bytes(parts[2])), b"".join(bytes(p) for p in parts[4:])
+    values["sections"][-1][field] = "i64"
+    path, flat, tensors = tmp_path / "a.gfc", tmp_path / "b.gfc", tmp_path / "c.safetensors"
+    path.write_bytes(assemble(json.dumps(values).encode(), payload))
+    gfcache.verify_cache(path, complete=True)
+    assert "later" in [row["name"] for row in gfcache.inspect_cache(path)["sections"]]
+    assert len(gfcache.flatten_cache(path, flat).sections) == len(sections())
+    gfcache.export_safetensors(path, tensors)
+    assert b"later" not in tensors.read_bytes()
+    values["sections"][-1]["required"] = True
+    path.write_bytes(assemble(json.dumps(values).encode(), payload))
+    with pytest.raises(gfcache.UnsupportedSection, match="i64"):
+        gfcache.read_cache(path)
+
+
+def test_only_known_codecs_are_decoded() -> None:
+    import zstandard
+    from gfcache import codecs
+
+    with pytest.raises(ValueError, match="lz4"):
+        codecs.decode("lz4", zstandard.compress(b"abc"), 3)
 
 
 # Rejection tests: one change per rule.
@@ -191,8 +224,18 @@ def test_r5_header_checksum_catches_every_bit(path: Path, tmp_path: Path) -> Non
 
 
 def test_r6_json(tmp_path: Path) -> None:
-    for body in (b"\xff", b"[1]", b"{", b'{"tokens":1,"tokens":2}', b'{"tokens":NaN}', b"[" * 100_000):
+    for body in (
+        b"\xff",
+        b"[1]",
+        b"{",
+        b'{"tokens":1,"tokens":2}',
+        b'{"tokens":NaN}',
+        b'{"tokens":1e999}',
+        b"[" * 100_000,
+    ):
         expect_damage(tmp_path, assemble(body, b""), "R6")
+    for depth, rule in ((layout.MAX_NESTING + 1, "R6"), (layout.MAX_NESTING, "R7")):  # R7: it lacks every field
+        expect_damage(tmp_path, assemble(b'{"a":' * depth + b"1" + b"}" * depth, b""), rule)
 
 
 @pytest.mark.parametrize(
@@ -217,10 +260,27 @@ def test_r6_json(tmp_path: Path) -> None:
         (["sections", 0, "dtype"], "f16", "R12"),
         (["sections", 2, "shape"], [2, 1, 32, 128], "R12"),
         (["model", "config", "d_model"], 128, "R12"),
+        (["numerics", "compute_dtype"], "f64", "R12"),
+        (["sections", 1, "dtype"], "bf16", "R11"),
+        (["sections", 1, "depends_on"], "model", "R12"),
+        (["sections", 1, "required"], False, "R12"),
+        (["sections", 2, "position"], 0, "R12"),
+        (["sections", 2, "position"], T + 1, "R12"),
+        (["sections", 2, "position"], None, "R12"),
+        (["sections", 0, "stored_bytes"], 0, "R10"),
         (["model", "config", "n_layer"], "three", "R7"),
         (["model", "config", "compression_ratio"], 0, "R7"),
         (["model", "name"], 5, "R7"),
+        (["model", "name"], "\ud800", "R7"),
+        (["model", "config", "\ud800"], 1, "R7"),
+        (["writer"], "a\0b", "R7"),
+        (["tokenizer", "vocab_size"], 513, "R7"),
+        (["numerics", "compute_dtype"], {"a": 1}, "R7"),
+        (["numerics", "compute_dtype"], "f16", "R7"),
+        (["numerics", "threads"], 1.5, "R7"),
+        (["numerics", "backend"], 10**30, "R7"),
         (["source"], {"bytes": "many"}, "R7"),
+        (["source"], {"path": "a\0b"}, "R7"),
         (["sections", 1, "token_start"], 5, "R12"),
     ],
 )
@@ -241,10 +301,64 @@ def test_r11_decompression_bomb(tmp_path: Path) -> None:
     expect_damage(tmp_path, rebuilt(change), "R11")
 
 
-def test_r13_complete(tmp_path: Path) -> None:
-    for items in (sections()[1:], [*sections(), dataclasses.replace(sections()[0], name="second")]):
-        gfcache.write_cache(tmp_path / "x.gfc", header(), items)
-        expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R13")
+def with_ids_stored_as(stored: bytes) -> bytes:
+    """A file whose compressed token ids were replaced by other bytes."""
+    _, parts = build_file(header(), [*sections()[1:], sections()[0]])
+    values, payload = json.loads(bytes(parts[2])), b"".join(bytes(p) for p in parts[4:-2])
+    values["sections"][-1] |= {"stored_bytes": len(stored), "sha256": hashlib.sha256(stored).hexdigest()}
+    return assemble(json.dumps(values).encode(), payload + stored + bytes(layout.align(len(stored)) - len(stored)))
+
+
+def test_r11_nothing_is_not_decoded(tmp_path: Path) -> None:
+    expect_damage(tmp_path, with_ids_stored_as(b""), "R11")
+
+
+def test_r11_an_empty_shape_of_endless_axes(tmp_path: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
+        values["sections"].append(
+            values["sections"][-1]
+            | {
+                "name": "e",
+                "kind": layout.ERROR_RECEIPT,
+                "shape": [0, 1 << 62, 1 << 62],
+                "raw_bytes": 0,
+                "stored_bytes": 0,
+            }
+        )
+
+    expect_damage(tmp_path, rebuilt(change), "R11")
+
+
+def without(*kinds: str) -> list[SectionData]:
+    return [item for item in sections() if item.kind not in kinds]
+
+
+def doubled(kind: str) -> list[SectionData]:
+    return [*sections(), *(dataclasses.replace(s, name="second") for s in sections() if s.kind == kind)]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        *(without(kind) for kind in (layout.TOKEN_IDS, layout.COMPRESSED_K, *layout.RECURRENT_KINDS, layout.TAIL_HIDDEN)),
+        *(doubled(kind) for kind in (layout.TOKEN_IDS, *layout.RECURRENT_KINDS, layout.TAIL_HIDDEN)),
+        without(layout.COMPRESSED_K, *layout.STATE_KINDS),
+        [dataclasses.replace(s, position=100 if s.position else None) for s in sections()],  # none at the end
+        [*sections(), dataclasses.replace(sections()[2], name="lonely", position=100)],
+        [*sections(), SectionData("kv", layout.ATTENTION_KV, "f32", np.zeros((2, T, 64)), "model", layer=2)],
+    ],
+)  # fmt: skip
+def test_r13_complete(items: list[SectionData], tmp_path: Path) -> None:
+    gfcache.write_cache(tmp_path / "x.gfc", header(), items)
+    expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R13")
+
+
+def test_r13_a_file_without_states_is_only_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "x.gfc"
+    gfcache.write_cache(path, header(), without(*layout.STATE_KINDS))
+    gfcache.verify_cache(path)
+    with pytest.raises(gfcache.DamagedCache, match="R13"):
+        gfcache.verify_cache(path, complete=True)
 
 
 def test_r14_section_checksum(path: Path, tmp_path: Path) -> None:
@@ -265,13 +379,8 @@ def test_r14_section_checksum(path: Path, tmp_path: Path) -> None:
 def test_r15_decodes_to_the_table(tmp_path: Path) -> None:
     import zstandard
 
-    item = sections()[0]
-    for stored in (b"not zstandard at all, really", zstandard.compress(item.array.tobytes()[:-2])):
-        _, parts = build_file(header(), [item])
-        values = json.loads(bytes(parts[2]))
-        values["sections"][0] |= {"stored_bytes": len(stored), "sha256": hashlib.sha256(stored).hexdigest()}
-        payload = stored + bytes(layout.align(len(stored)) - len(stored))
-        expect_damage(tmp_path, assemble(json.dumps(values).encode(), payload), "R15")
+    for stored in (b"not zstandard at all, really", zstandard.compress(sections()[0].array.tobytes()[:-2])):
+        expect_damage(tmp_path, with_ids_stored_as(stored), "R15")
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
@@ -339,5 +448,6 @@ def test_a_document_of_one_repeated_token_is_readable(tmp_path: Path) -> None:
     template = {"prefix_fingerprint": "d" * 64, "document_start": 0, "document_end": count}
     path = tmp_path / "x.gfc"
     data = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True)]
-    gfcache.write_cache(path, header(tokens=count, template=template), data)
+    model = header().model | {"config": CONFIG | {"upper_time_mix": None}}  # no compressed_k
+    gfcache.write_cache(path, header(tokens=count, template=template, model=model), data)
     assert gfcache.verify_cache(path).tokens == count

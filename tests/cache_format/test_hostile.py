@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import gfcache
 import pytest
@@ -34,6 +35,13 @@ def test_changed_headers_give_typed_errors(tmp_path: Path, capsys: pytest.Captur
             assert run(["inspect", "--json", str(path)]) == 0
             capsys.readouterr()
     assert refused > 1500
+
+
+@pytest.mark.parametrize("changes", [{"source": {"bytes": None}}, {"source": {}}, {"numerics": {}}])
+def test_what_is_not_known_is_shown_as_such(changes: dict[str, Any], tmp_path: Path) -> None:
+    gfcache.write_cache(tmp_path / "x.gfc", header(**changes), sections())
+    for command in (["verify"], ["inspect"], ["inspect", "--json"]):
+        assert run([*command, str(tmp_path / "x.gfc")]) == 0
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ def test_a_parent_of_another_model_is_refused(tmp_path: Path) -> None:
         gfcache.verify_cache(make_child(tmp_path, base))
 
 
+def test_a_parent_of_another_dtype_is_refused(tmp_path: Path) -> None:
+    base = tmp_path / "base.gfc"
+    data = [replace(s, dtype="f64") if s.array.dtype == np.float32 else s for s in sections()]
+    gfcache.write_cache(base, header(numerics={"compute_dtype": "f64"}), data)
+    with pytest.raises(gfcache.DamagedCache, match="dtype"):
+        gfcache.verify_cache(make_child(tmp_path, base))
+
+
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
