@@ -184,9 +184,11 @@ def check_belongs(header: Header, model: LanguageModel) -> None:
     Raises:
         CacheMismatch: naming the first identity that differs.
     """
-    own = identity_of(model)
+    own, config = identity_of(model), model.config.to_dict()
     hint = "name the model that made it with -m, or pre-fill the document again with this one"
     pairs = [("prefill_fingerprint", header.model.get("prefill_fingerprint"), own["model"]["prefill_fingerprint"])]
+    # Sizes follow from these, and who wrote the file could claim others beside the right fingerprints.
+    pairs += [(f"config.{name}", header.model["config"].get(name), config[name]) for name in layout.SHAPING]
     if any(s.required and s.depends_on == "model" for s in header.sections):
         pairs.append(("model_fingerprint", header.model.get("model_fingerprint"), own["model"]["model_fingerprint"]))
     pairs += [
@@ -198,8 +200,9 @@ def check_belongs(header: Header, model: LanguageModel) -> None:
             raise CacheMismatch(name, _short(found), _short(expected), hint=hint)
 
 
-def _short(fingerprint: str | None) -> str:
-    return fingerprint[:16] if fingerprint else ""
+def _short(value: object) -> str:
+    """A fingerprint or a field of the configuration, for a message; empty for None."""
+    return "" if value is None else f"{value!s:.16}"
 
 
 def open_cache(path: str | Path, model: LanguageModel) -> DocumentCache:

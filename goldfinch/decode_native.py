@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
-from gfkernels import native_decode
+from gfkernels import KernelInputError, native_decode
 from gfkernels.native_decode import ChannelMix, Dims, FinchLayer, GoldLayer, GoldRows, Norm, State, address
 from torch import Tensor, nn
 
@@ -260,8 +260,8 @@ def _shift_states(states: list[LayerState], x: Tensor, wkv: Tensor | None) -> _S
     """`wkv` (layers, 1, H, D, D) takes the recurrent states of layers that have one."""
     shifts = _Shifts(x, x.new_empty(len(states), 1, len(x)), x.new_empty(len(states), 1, len(x)), [], [])
     for i, state in enumerate(states):
-        given = [_like(state.time_shift_state, x.dtype), _like(state.channel_shift_state, x.dtype)]
-        recurrent = None if wkv is None else _like(state.wkv_state, torch.float32)
+        given = [_like(shift, x.dtype, x[None].shape) for shift in (state.time_shift_state, state.channel_shift_state)]
+        recurrent = None if wkv is None else _like(state.wkv_state, torch.float32, wkv[i].shape)
         shifts.kept += [*given, recurrent]
         shifts.structures.append(
             State(
@@ -275,8 +275,13 @@ def _shift_states(states: list[LayerState], x: Tensor, wkv: Tensor | None) -> _S
     return shifts
 
 
-def _like(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if tensor is None else tensor.to(dtype).contiguous()
+def _like(tensor: Tensor | None, dtype: torch.dtype, shape: torch.Size) -> Tensor | None:
+    """A state as the kernel reads it; it goes as an address, so its shape is checked here."""
+    if tensor is None:
+        return None
+    if tensor.shape != shape:
+        raise KernelInputError("decode", f"a state of shape {tuple(tensor.shape)}", f"{tuple(shape)}")
+    return tensor.to(dtype).contiguous()
 
 
 def _rotation(model: LanguageModel, position: int) -> tuple[Tensor, Tensor] | None:

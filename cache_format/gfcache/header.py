@@ -10,8 +10,6 @@ from typing import Any
 
 from . import layout
 
-# Fields of the configuration that sizes follow from.
-CONFIG_COUNTS = ("n_layer", "d_model", "vocab_size", "head_dim", "layer_ratio", "compression_ratio")
 MAX_CONFIG_COUNT = 1 << 31
 
 
@@ -167,7 +165,7 @@ def _check_identity(values: dict[str, Any]) -> None:
     for name in ("name", "model_type"):
         _demand(isinstance(model.get(name), str), "R7", f"model.{name}", "a text")
     _demand(isinstance(model.get("config"), dict), "R7", "model.config", "an object")
-    for name in CONFIG_COUNTS:
+    for name in layout.CONFIG_COUNTS:
         value = model["config"].get(name)
         holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
         _demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")

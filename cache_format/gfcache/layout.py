@@ -28,6 +28,10 @@ MAX_PARENTS = 16
 MAX_EXPANSION = 1024
 EXPANSION_SLACK_BYTES = 1 << 20
 
+# Fields of the configuration that sizes follow from: counts, then names of layer kinds.
+CONFIG_COUNTS = ("n_layer", "d_model", "vocab_size", "head_dim", "layer_ratio", "compression_ratio")
+SHAPING = (*CONFIG_COUNTS, "time_mix", "upper_time_mix")
+
 # dtype name -> bytes per element. bf16 travels as 16-bit words: numpy has no such type.
 DTYPES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "u8": 1, "u16": 2, "u32": 4}
 FLOAT_DTYPES = ("f64", "f32", "f16", "bf16")

@@ -22,6 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .errors import KernelInputError
+
 FOLDER = Path(__file__).parent
 SOURCES = ("native_kernels.c", "native_decode.c", "native_gradients.c")
 HEADERS = ("native_common.h", "native_decode_rows.h")
@@ -135,6 +137,13 @@ def _call(name: str, dtype: torch.dtype, *arguments: object) -> int:
     return function(*values, ctypes.c_int(torch.get_num_threads()))
 
 
+def _check_shapes(op: str, **tensors: tuple[Tensor | None, tuple[int, ...]]) -> None:
+    """Raise KernelInputError unless each tensor (None passes) has its shape: C writes where Python would complain."""
+    for name, (tensor, shape) in tensors.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise KernelInputError(op, f"{name} of shape {tuple(tensor.shape)}", f"{shape}")
+
+
 def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor | None = None) -> Tensor:
     """h + (h_prev - h) * mix: token shift with a static lerp.
 
@@ -147,6 +156,7 @@ def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor |
     """
     out = torch.empty_like(h)
     T, C = h.shape
+    _check_shapes("shift_lerp", before=(before, (C,)), mix=(mix, (C,)), previous=(previous, (T, C)))
     _call("shift_lerp", h.dtype, T, C, h, before, previous, mix, out)
     return out
 
@@ -165,6 +175,7 @@ def shift_ddlerp(
     """
     out = torch.empty_like(dynamic)
     G, T, C = dynamic.shape
+    _check_shapes("shift_ddlerp", h=(h, (T, C)), before=(before, (C,)), mix=(mix, (G, C)), previous=(previous, (T, C)))
     _call("shift_ddlerp", h.dtype, T, C, G, h, before, previous, mix, dynamic, out)
     return out
 
@@ -268,8 +279,14 @@ def wkv6(
 
     Returns:
         y, of r's shape, in float32, and the state after the tokens.
+
+    Raises:
+        KernelInputError: other shapes.
     """
     B, T, H, D = r.shape if r.dim() == 4 else (1, *r.shape)
+    rows, heads, states = tuple(r.shape), (H, D), (B, H, D, D) if r.dim() == 4 else (H, D, D)
+    _check_shapes("wkv6", k=(k, rows), v=(v, rows), w_low=(w_low, rows), decay=(decay, heads), bonus=(bonus, heads))
+    _check_shapes("wkv6", wkv_state=(wkv_state, states))
     state = wkv_state.to(torch.float32).contiguous().clone()
     y = torch.empty(r.shape, dtype=torch.float32)
     _call("wkv6", r.dtype, B, T, H, D, r, k, v, w_low, decay, int(times_one_minus_w), bonus, state, y)

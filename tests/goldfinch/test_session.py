@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import gfcache
+import numpy as np
 import pytest
 import torch
+from gfkernels import KernelError
 
 import goldfinch
 from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.journal import reusable
 from goldfinch.prefilling import document_token_ids
 from goldfinch.sampling import Sampling, choose_token
 from goldfinch.session import EAGER_TOKENS, StreamedText, decode_one_token
 from goldfinch.tokenizer import read_tokenizer
+from tests.cache_format.craft import craft
 
 
 def choices(sampling: Sampling, logits: torch.Tensor, count: int = 300) -> set[int]:
@@ -178,6 +184,45 @@ def test_refusals(tiny_model: Path, other_model: Path, tiny_tokenizer: Path, tmp
     (templated / "config.json").write_text(json.dumps(card))
     assert refused_field(templated) == "prefix_fingerprint"
     goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(tiny_model))
+
+
+def test_a_cache_of_another_shape_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Its fingerprints are the model's, its configuration and the sizes of its sections are not."""
+    model = goldfinch.load_model(tiny_model)
+    path, bad = tmp_path / "doc.gfc", tmp_path / "bad.gfc"
+    cache = goldfinch.prefill(model, document_token_ids(model, "a document of some length")[0])
+    cache.save(path)
+    T = cache.length
+    one_layer = {
+        "wkv_state": np.zeros((1, 1, 64, 64)),
+        "time_shift_state": np.zeros((1, 64)),
+        "channel_shift_state": np.zeros((1, 64)),
+    }
+    for config, arrays in (
+        ({"head_dim": 32}, {"wkv_state": np.zeros((2, 2, 32, 32))}),
+        ({"n_layer": 2}, one_layer),
+        ({"compression_ratio": 32}, {"compressed_k/0": np.zeros((T, 2))}),
+    ):
+        craft(path, bad, config=config, arrays=arrays)
+        gfcache.verify_cache(bad, complete=True)
+        with pytest.raises(CacheMismatch, match=next(iter(config))):
+            goldfinch.open_cache(bad, model)
+        assert reusable(bad, model) is None
+    vocabulary = model.config.vocab_size + 1
+    craft(path, bad, config={"vocab_size": vocabulary}, tokenizer={"fingerprint": None, "vocab_size": vocabulary})
+    with pytest.raises(CacheMismatch, match="vocab_size"):
+        goldfinch.open_cache(bad, model)
+
+
+def test_states_of_another_shape_do_not_reach_the_c_kernels(tiny_model: Path) -> None:
+    model = goldfinch.load_model(tiny_model)
+    ids, _ = document_token_ids(model, "a document of some length")
+    state = goldfinch.prefill(model, ids).state
+    layer = replace(state.layers[0], wkv_state=torch.zeros(1, 2, 32, 32))
+    wrong = replace(state, layers=(layer, *state.layers[1:]))
+    for count in (1, 3):
+        with pytest.raises(KernelError), torch.no_grad():
+            model.run_prefill_layers(ids[:, :count], wrong)
 
 
 def test_a_cache_serves_models_that_share_the_prefill_layers(tiny_model: Path, tmp_path: Path) -> None:

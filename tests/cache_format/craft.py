@@ -1,0 +1,46 @@
+"""Cache files as somebody else could have written them: other fields or arrays, every checksum right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import numpy as np
+from gfcache import SectionData
+
+
+def sections_of(path: Path) -> tuple[gfcache.Header, list[SectionData]]:
+    """Header and sections of a file, as a writer takes them."""
+    with gfcache.read_cache(path) as file:
+        rows = [
+            SectionData(
+                s.name, s.kind, s.dtype, file.array(s), s.depends_on, s.required, s.position, s.token_start, s.layer
+            )
+            for s in file.header.sections
+        ]
+        return file.header, rows
+
+
+def craft(
+    path: Path,
+    out: Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    **fields: Any,
+) -> Path:
+    """Write `path` again at `out`.
+
+    Args:
+        config: fields of model.config to replace.
+        arrays: values by section name.
+        fields: fields of the header to replace.
+    """
+    header, rows = sections_of(path)
+    model = header.model | {"config": header.model["config"] | dict(config or {})}
+    rows = [replace(row, array=(arrays or {}).get(row.name, row.array)) for row in rows]
+    gfcache.write_cache(out, replace(header, **({"model": model, "sections": ()} | fields)), rows)
+    return out
