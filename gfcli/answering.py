@@ -43,9 +43,9 @@ def open_cache_with_model(
     """
     with gfcache.read_cache(cache) as file:  # refuses a foreign or damaged file before torch is even imported
         header = file.header
-    place, cache_dtype = model or find_model_of(header), str(header.numerics.get("compute_dtype"))
+    place, cache_dtype = model or find_model_of(header), header.compute_dtype
     models = {} if loaded is None else loaded
-    key = (place, device, dtype or cache_dtype)
+    key = (place, device, dtype or str(cache_dtype))
     if key not in models:
         models[key] = load(place, device, dtype, cache_dtype)
     return models[key], _opened(cache, header, models[key], strict)

@@ -136,7 +136,7 @@ def _model_of(
     """The model that wrote a cache, loaded once per call of the command."""
     from .options import load
 
-    key = (header.model["model_fingerprint"], header.numerics.get("compute_dtype"))
+    key = (header.model["model_fingerprint"], header.compute_dtype)
     if key not in models:
         models[key] = load(find_model_of(header), device, None, key[1])
     return models[key]

@@ -95,7 +95,7 @@ def header_identity(header: Header) -> str:
         header.model["model_fingerprint"],
         header.tokenizer.get("fingerprint"),
         header.template["prefix_fingerprint"],
-        str(header.numerics.get("compute_dtype")),
+        str(header.compute_dtype),
     )
 
 

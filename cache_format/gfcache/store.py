@@ -310,7 +310,7 @@ def _entry(name: str, stat: os.stat_result, header: Header) -> Entry:
         source_name=source.get("name"),
         source_sha256=source.get("sha256"),
         model=header.model.get("name"),
-        compute_dtype=header.numerics.get("compute_dtype"),
+        compute_dtype=header.compute_dtype,
         tokens=header.tokens,
         created_at=created,
         parent_digest=None if header.parent is None else header.parent["digest"],

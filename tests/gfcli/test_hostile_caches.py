@@ -1,0 +1,36 @@
+"""Caches from strangers, every checksum right: each command answers, or refuses with words and a documented exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gfcli.app import run
+from tests.cache_format.craft import craft, sections_of
+
+ASK = ["ask", "-n", "3", "What?", "--cache"]
+
+
+@pytest.mark.parametrize("numerics", [{}, {"compute_dtype": None, "threads": None}])
+def test_a_cache_that_does_not_say_how_it_was_computed_is_asked(
+    numerics: dict[str, Any], cache: Path, tiny_model: Path, tmp_path: Path, capsys
+) -> None:
+    assert run([*ASK, str(cache), "-m", str(tiny_model)]) == 0
+    expected = capsys.readouterr().out
+    assert run([*ASK, str(craft(cache, tmp_path / "x.gfc", numerics=numerics)), "-m", str(tiny_model)]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_a_cache_of_another_shape_is_refused_by_every_command(cache: Path, tiny_model: Path, capsys) -> None:
+    """Where it stands in the place of the document's own, that is computed again."""
+    document = cache.with_suffix(".txt")
+    source = sections_of(cache)[0].source | {"sha256": "0" * 64}
+    craft(cache, cache, config={"head_dim": 32}, arrays={"wkv_state": np.zeros((2, 2, 32, 32))}, source=source)
+    assert run([*ASK, str(cache), "-m", str(tiny_model)]) == 5
+    assert "config.head_dim is 32, this model has 64" in capsys.readouterr().err
+    assert run(["verify", "--replay", "100%", str(cache), "-m", str(tiny_model)]) == 5
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0
+    assert run(["verify", "--replay", "100%", str(cache), "-m", str(tiny_model)]) == 0
