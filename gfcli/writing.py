@@ -54,10 +54,12 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
 
     Raises:
         EmptyInput, TokenizerError: see `goldfinch.document_token_ids`.
+        CacheMismatch: the base cache was computed in another dtype.
         CommandError: the base cache has no position to go on from.
     """
     from goldfinch import document_token_ids
-    from goldfinch.cache import numerics_difference
+    from goldfinch.cache import check_parent_dtype, numerics_difference
+    from goldfinch.cache_sections import DTYPE_NAMES
     from goldfinch.changing import appended
 
     if parent is None:
@@ -65,6 +67,7 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
     else:
         if model.config.n_prefill != model.config.n_finch:
             raise CommandError("--base needs a model whose prefill layers are all recurrent", hint="gf model show")
+        check_parent_dtype(parent, DTYPE_NAMES[model.dtype])
         if numerics_difference(parent.numerics, model) is not None:
             console.warn("the base cache was computed with other numerics: not bit for bit the result of a cold run")
         token_ids, span, _ = appended(model, parent, document.text)
@@ -79,13 +82,13 @@ class Computed:
     Attributes:
         path: where.
         made: the cache, and what of it was taken over.
-        parent: (base cache file, tokens of it) that the file will refer to, or None.
+        parent: (base cache, tokens of it) that the file will refer to, or None.
         seconds: that it took.
     """
 
     path: Path
     made: Made
-    parent: tuple[Path, int] | None
+    parent: tuple[DocumentCache, int] | None
     journal: Journal
     seconds: float
 
@@ -180,20 +183,19 @@ def write(path: Path, model: LanguageModel, job: Job) -> dict[str, Any]:
     return report
 
 
-def _parent(job: Job, model: LanguageModel) -> tuple[Path, int] | None:
-    """(base cache file, tokens of it) that the file will refer to."""
+def _parent(job: Job, model: LanguageModel) -> tuple[DocumentCache, int] | None:
+    """(base cache, tokens of it) that the file will refer to."""
     from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
     if job.parent is None:
         return None
-    assert job.parent.path is not None
     shared = reusable_tokens(job.parent, job.token_ids, block_tokens_of(model))
     if shared == 0:
         raise CommandError(
             f"{job.parent.path} holds no position to go on from",
             hint="pre-fill the base with checkpoints: gf prefill BASE --checkpoints 512 --force",
         )
-    return job.parent.path, shared
+    return job.parent, shared
 
 
 def check_not_parent(path: Path, parent: Path) -> None:

@@ -55,6 +55,7 @@ class DocumentCache:
         source: name, sha256, bytes, modified_at of the document, or None.
         checkpoints: earlier positions to go on from, ascending.
         path: the file it was read from or saved to, or None.
+        digest: of that file; one that was put in its place since has another.
     """
 
     token_ids: Tensor
@@ -67,6 +68,7 @@ class DocumentCache:
     source: dict[str, Any] | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
     path: Path | None = field(default=None, compare=False)
+    digest: str | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -74,31 +76,33 @@ class DocumentCache:
         return self.token_ids.shape[1]
 
     def save(
-        self, path: str | Path, *, created_at: str | None = None, parent: tuple[str | Path, int] | None = None
+        self, path: str | Path, *, created_at: str | None = None, parent: tuple[DocumentCache, int] | None = None
     ) -> Header:
         """Write the cache to a file, atomically (mode 0600).
 
         Args:
             created_at: time stamp, UTC ISO 8601; now by default.
-            parent: (cache file, tokens): store only what follows the first `tokens` tokens, which that file holds,
-                and a reference to it.
+            parent: (base cache as opened from its file, tokens): store only what follows the first `tokens` tokens,
+                which that file holds, and a reference to it.
 
         Raises:
+            gfcache.ParentMissing, gfcache.ParentChanged: the base's file is no longer there, or is another one now.
+            CacheMismatch: the base was computed in another dtype.
             gfcache.CacheWriteError: the file could not be written; an existing one is untouched.
             gfcache.CacheLocked: another process writes this file now.
         """
         config = ModelConfig.from_dict(self.identity["model"]["config"])
         header, first = self._header(created_at), 0
         if parent is not None:
-            first = parent[1]
-            with gfcache.read_cache(parent[0]) as base:
-                header = replace(header, parent=gfcache.parent_reference(base, first, Path(path)))
+            base, first = parent
+            check_parent_dtype(base, str(self.numerics["compute_dtype"]))
+            header = replace(header, parent=_reference(base, first, Path(path)))
         try:
             sections = pack(self, config, first)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         header = gfcache.write_cache(path, header, sections)
-        self.path = Path(path)
+        self.path, self.digest = Path(path), header.digest
         return header
 
     def _header(self, created_at: str | None) -> Header:
@@ -114,6 +118,31 @@ class DocumentCache:
             created_at=created_at or now,
             writer=f"goldfinch-gf {version.__version__}",
         )
+
+
+def _reference(base: DocumentCache, tokens: int, child: Path) -> dict[str, Any]:
+    """The header field that names `base`, whose file must be the one that its values came from."""
+    if base.path is None or base.digest is None:
+        raise ValueError("the base cache has no file yet: save it first")
+    try:
+        with gfcache.read_cache(base.path) as file:
+            if file.header.digest == base.digest:
+                return gfcache.parent_reference(file, tokens, child)
+            raise gfcache.ParentChanged(child, str(base.path), file.header.digest, base.digest)
+    except FileNotFoundError as error:
+        raise gfcache.ParentMissing(child, str(base.path), base.digest) from error
+
+
+def check_parent_dtype(base: DocumentCache, dtype: str) -> None:
+    """Refuse to continue a base cache in another dtype ("f32", "bf16", "f64"): file and parent are joined as they are.
+
+    Raises:
+        CacheMismatch: naming both.
+    """
+    found = base.numerics["compute_dtype"]
+    if found != dtype:
+        hint = "leave out --dtype, or pre-fill the base again with it"
+        raise CacheMismatch("numerics.compute_dtype", found, dtype, hint=hint)
 
 
 def identity_of(model: LanguageModel) -> dict[str, Any]:
@@ -241,10 +270,11 @@ def _load(file: gfcache.CacheFile, model: LanguageModel) -> DocumentCache:
             "tokenizer": header.tokenizer,
             "template": {"prefix_fingerprint": header.template["prefix_fingerprint"]},
         },
-        numerics=header.numerics,
+        numerics=header.numerics | {"compute_dtype": header.compute_dtype},
         source=header.source,
         checkpoints=tuple(_load_checkpoint(file, model, p) for p in positions if p != header.tokens),
         path=file.path,
+        digest=header.digest,
     )
 
 
