@@ -19,6 +19,8 @@ def flatten(
 ) -> None:
     """Make a cache that continues a base cache stand alone. No model is loaded.
 
+    It then is the cache of both texts together, and of no file: gf status calls it detached.
+
     Examples:
 
       gf flatten chapter1.gfc

@@ -87,7 +87,8 @@ def import_(
 ) -> None:
     """Take cache files into the library; gf ask finds them by the text of the document, wherever that lies.
 
-    Every checksum is verified first. A file that continues a base cache is joined with it.
+    Every checksum is verified first. A file that continues a base cache is joined with it; it is then the cache of
+    both texts together, which gf ask finds by no document: gf cache export gives it to gf ask --cache.
 
     Examples:
 
@@ -118,14 +119,14 @@ def import_(
 
 def _import_one(store: Store, path: Path) -> Entry:
     header = gfcache.verify_cache(path, complete=True)
-    sha256 = (header.source or {}).get("sha256") or header.digest
-    target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
-    store.make_folders(target)
     with tempfile.TemporaryDirectory(prefix=".gf-import-") as folder:
         whole = path
         if header.parent is not None:
             whole = Path(folder) / "whole.gfc"
-            gfcache.flatten_cache(path, whole)
+            header = gfcache.flatten_cache(path, whole)
+        sha256 = (header.source or {}).get("sha256") or header.digest
+        target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
+        store.make_folders(target)
         with gfcache.output_lock(target), store.writing(target, whole.stat().st_size) as room:
             say_removed(store, room)
             gfcache.copy_cache(whole, target)

@@ -122,7 +122,7 @@ def _verify(cache: CacheFile, depth: int) -> None:
 
 
 def flatten_cache(path: Path | str, out: Path | str) -> Header:
-    """Write a file that stands alone from one that continues a base cache.
+    """Write a file that stands alone from one that continues a base cache; its source is then no file that there is.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
@@ -150,7 +150,18 @@ def flatten_cache(path: Path | str, out: Path | str) -> Header:
             elif section.kind not in joined:
                 joined.add(section.kind)
                 data += _joined(file, section.kind)
-        return write_cache(out, dataclasses.replace(file.header, parent=None, sections=()), data)
+        header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
+        return write_cache(out, header, data)
+
+
+def _joined_source(header: Header) -> dict[str, Any] | None:
+    """Provenance of base and document together: under the document's own, questions about it alone would find this."""
+    if header.parent is None:
+        return header.source
+    name = (header.source or {}).get("name") or "unknown"
+    return {"name": f"{name} behind {header.parent['name']}"} | dict.fromkeys(
+        ("path", "sha256", "bytes", "modified_at")
+    )
 
 
 def _joined(file: CacheFile, kind: str) -> list[SectionData]:

@@ -1,0 +1,82 @@
+"""Documents behind a base cache: whose caches the files are, and what becomes of them when the base changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import gfcache
+import pytest
+
+from gfcli import prefill_batch
+from gfcli.app import run
+from tests.gfcli.conftest import TEXT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
+    """A handbook with its cache, a chapter; the model is the one of the settings."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    Path("hand.txt").write_text(TEXT)
+    Path("chap.txt").write_text("Chapter one. " + TEXT[500:900])
+    assert run(["prefill", "hand.txt", "-q", "--checkpoints", "512"]) == 0
+    capsys.readouterr()
+    return work
+
+
+def test_a_base_that_is_replaced_meanwhile_is_noticed(folder: Path, capsys, monkeypatch) -> None:
+    """The values of the child are those of the old one: a file that names the new one would answer from both."""
+    Path("other.txt").write_text(TEXT.replace("the", "The"))
+    assert run(["prefill", "other.txt", "-q", "--checkpoints", "512"]) == 0
+    compute = prefill_batch.compute
+
+    def replacing(*arguments, **options):
+        done = compute(*arguments, **options)
+        shutil.copy("other.gfc", "hand.gfc")
+        return done
+
+    monkeypatch.setattr(prefill_batch, "compute", replacing)
+    assert run(["prefill", "--base", "hand.gfc", "chap.txt"]) == 5
+    assert "hand.gfc has digest" in capsys.readouterr().err
+    assert not Path("chap.gfc").exists()
+    monkeypatch.setattr(prefill_batch, "compute", lambda *a, **o: (compute(*a, **o), Path("hand.gfc").unlink())[0])
+    assert run(["prefill", "--base", "hand.gfc", "chap.txt"]) == 4
+    assert not Path("chap.gfc").exists()
+
+
+def test_a_base_of_another_dtype_is_refused(folder: Path, capsys) -> None:
+    assert run(["prefill", "--base", "hand.gfc", "--dtype", "bfloat16", "chap.txt"]) == 5
+    err = capsys.readouterr().err
+    assert "compute_dtype is f32, this model has bf16" in err
+    assert "leave out --dtype" in err
+    assert not Path("chap.gfc").exists()
+
+
+def test_a_child_joined_with_its_base_is_not_the_cache_of_the_chapter(folder: Path, capsys) -> None:
+    assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
+    assert run(["cache", "import", "chap.gfc"]) == 0
+    assert run(["cache", "import", "chap.gfc"]) == 0
+    capsys.readouterr()
+    assert run(["cache", "ls", "--json"]) == 0
+    assert [e["source_name"] for e in json.loads(capsys.readouterr().out)["caches"]] == ["chap.txt behind hand.gfc"]
+    assert run(["ask", "--json", "-n", "2", "chap.txt", "What?"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["library"]["state"] == "miss"
+    with gfcache.read_cache("chap.gfc") as file:
+        assert found["document_tokens_computed"] < file.header.tokens
+    assert run(["flatten", "chap.gfc"]) == 0
+    capsys.readouterr()
+    assert run(["status", "--json", "chap.gfc"]) == 0
+    assert json.loads(capsys.readouterr().out)["caches"][0]["state"] == "detached"
+    before = Path("chap.gfc").read_bytes()
+    assert run(["prefill", "chap.txt", "--jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "ok"  # not "fresh": the chapter alone has no cache yet
+    assert Path("chap.gfc").read_bytes() == before
