@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import layout
-from .errors import DamagedCache, ParentChanged, ParentMissing
+from .errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
 from .header import Header
 from .reader import CacheFile
 from .writer import SectionData, write_cache
@@ -18,7 +18,8 @@ from .writer import SectionData, write_cache
 
 def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
     """The header field of a file at `child` that continues the first `tokens` tokens of `base`."""
-    path = os.path.relpath(base.path.absolute(), child.absolute().parent)
+    # The system follows links before "..": the way between two places is that between where they really are.
+    path = os.path.relpath(os.path.realpath(base.path), os.path.realpath(child.parent))
     return {"digest": base.header.digest, "tokens": tokens, "name": base.path.name, "path": path}
 
 
@@ -28,14 +29,19 @@ def open_parent(file: CacheFile) -> CacheFile:
     Raises:
         ParentMissing, ParentChanged: naming it.
         DamagedCache: it is damaged, or it is a cache of another model (R13).
+        NotACacheFile, UnsupportedVersion, UnsupportedSection: what lies there cannot be read.
     """
     note = file.header.parent
     assert note is not None
     found: CacheFile | None = None
+    problem: CacheFormatError | None = None
     for place in dict.fromkeys((file.path.parent / note["path"], file.path.parent / Path(note["name"]).name)):
         try:
             candidate = CacheFile(place)
         except OSError:
+            continue
+        except CacheFormatError as error:  # a foreign file at the noted place does not hide the base beside the child
+            problem = problem or error
             continue
         if candidate.header.digest == note["digest"]:
             if found is not None:
@@ -47,7 +53,7 @@ def open_parent(file: CacheFile) -> CacheFile:
         else:
             candidate.close()
     if found is None:
-        raise ParentMissing(file.path, note["path"], note["digest"])
+        raise problem or ParentMissing(file.path, note["path"], note["digest"])
     digest = found.header.digest
     found.close()
     raise ParentChanged(file.path, note["path"], digest, note["digest"])

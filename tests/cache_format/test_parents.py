@@ -101,6 +101,27 @@ def test_a_moved_parent_is_found_beside_the_child(base: Path, tmp_path: Path) ->
     gfcache.verify_cache(child)
 
 
+def test_a_foreign_file_does_not_hide_the_parent_beside_the_child(base: Path, tmp_path: Path) -> None:
+    child = make_child(tmp_path, base)
+    base.rename(tmp_path / "base.gfc")
+    base.write_bytes(b"something else")
+    gfcache.verify_cache(child)
+    (tmp_path / "base.gfc").unlink()
+    with pytest.raises(gfcache.NotACacheFile, match="kb"):
+        gfcache.verify_cache(child)
+
+
+@pytest.mark.parametrize("linked", ["child", "base"])
+def test_a_parent_is_found_through_linked_folders(linked: str, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    if linked == "child":
+        gfcache.verify_cache(make_child(tmp_path / "link", base))
+    else:
+        gfcache.write_cache(tmp_path / "link" / "other.gfc", header(writer="other"), sections())
+        gfcache.verify_cache(make_child(tmp_path, tmp_path / "link" / "other.gfc"))
+
+
 def test_a_damaged_parent_is_refused(base: Path, tmp_path: Path) -> None:
     child = make_child(tmp_path, base)
     data = bytearray(base.read_bytes())
