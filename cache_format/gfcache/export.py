@@ -17,18 +17,20 @@ from .errors import CacheWriteError
 from .locks import output_lock, real_path
 from .parents import whole_array
 from .reader import CacheFile
+from .writer import sync_folder
 
 # safetensors' own names of dtypes; bf16 travels as 16-bit words until its name is put into the header.
 _SAFETENSORS_DTYPES = {
     "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "u8": "U8", "u16": "U16", "u32": "U32",
 }  # fmt: skip
+_TAKEN = (layout.TOKEN_IDS, layout.COMPRESSED_K, "__metadata__")
 
 
 def export_safetensors(path: Path | str, out: Path | str) -> None:
     """Write the sections of a cache, those of its bases joined, as one safetensors file (mode 0600), atomically.
 
-    Per-token kinds are one tensor each (`token_ids`, `compressed_k`), the others keep their section names. The
-    header's facts are in the metadata under "gfc", as JSON.
+    Per-token kinds are one tensor each (`token_ids`, `compressed_k`), the others keep their section names (an
+    apostrophe behind one that is taken). The header's facts are in the metadata under "gfc", as JSON.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
@@ -42,7 +44,10 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
                 if section.kind not in tensors:
                     tensors[section.kind] = whole_array(file, section.kind)
             else:
-                tensors[section.name] = (file.array(section), section.dtype)
+                name = section.name
+                while name in _TAKEN or name in tensors:  # a section may be called what something else is called here
+                    name += "'"
+                tensors[name] = (file.array(section), section.dtype)
         facts = json.loads(file.header.to_json())
         del facts["sections"]
     table: dict[str, object] = {"__metadata__": {"gfc": json.dumps(facts)}}
@@ -92,6 +97,7 @@ def _atomically(out: Path, write: Callable[[str], None]) -> None:
             os.close(handle)
             write(temporary)
             os.replace(temporary, out)
+            sync_folder(out.parent)
         except OSError as error:
             raise CacheWriteError(out, error) from error
         finally:

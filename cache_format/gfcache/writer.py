@@ -126,7 +126,7 @@ def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
         _remove(temporary)
         raise
     on_step("renamed")
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     on_step("finished")
 
 
@@ -137,7 +137,7 @@ def _remove(name: str | None) -> None:
         os.unlink(name)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename durable where the system lets a folder be synced."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

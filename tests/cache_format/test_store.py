@@ -17,19 +17,14 @@ import numpy as np
 import pytest
 from gfcache import CacheFile, SectionData, Store, layout
 
+from tests.cache_format.craft import sections_of
+
 GOLDEN = Path(__file__).parent.parent / "golden" / "v1"
 
 
 def put(store: Store, name: str, *, size: int = 0, used: float | None = None) -> gfcache.Entry:
     """A small valid cache of document `name` in the store, padded to about `size` bytes."""
-    with gfcache.read_cache(GOLDEN / "goldfinch.gfc") as file:
-        header = file.header
-        data = [
-            SectionData(
-                s.name, s.kind, s.dtype, file.array(s), s.depends_on, s.required, s.position, s.token_start, s.layer
-            )
-            for s in header.sections
-        ]
+    header, data = sections_of(GOLDEN / "goldfinch.gfc")
     if size:
         pad = np.random.default_rng(len(name)).integers(0, 256, size, dtype=np.uint8)
         data.append(SectionData("padding", layout.SOURCE_TEXT, "u8", pad, required=False))
@@ -440,3 +435,17 @@ def test_safetensors_hold_every_section(tmp_path: Path) -> None:
         len(load_file(tmp_path / "child.safetensors")["token_ids"])
         == gfcache.inspect_cache(GOLDEN / "child.gfc")["tokens"]
     )
+
+
+def test_tensors_named_like_others_keep_apart(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    path, out = tmp_path / "x.gfc", tmp_path / "x.safetensors"
+    header, data = sections_of(GOLDEN / "goldfinch.gfc")
+    for name in ("compressed_k", "__metadata__"):
+        data.append(SectionData(name, layout.SOURCE_TEXT, "u8", np.arange(3), required=False))
+    gfcache.write_cache(path, dataclasses.replace(header, sections=()), data)
+    gfcache.export_safetensors(path, out)
+    tensors = load_file(out)
+    assert tensors["compressed_k"].shape == (700, 4)
+    assert tensors["compressed_k'"].tolist() == tensors["__metadata__'"].tolist() == [0, 1, 2]
