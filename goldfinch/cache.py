@@ -95,7 +95,7 @@ class DocumentCache:
         header, first = self._header(created_at), 0
         if parent is not None:
             base, first = parent
-            check_parent_dtype(base, str(self.numerics["compute_dtype"]))
+            check_parent_dtype(base, header.numerics["compute_dtype"])
             header = replace(header, parent=_reference(base, first, Path(path)))
         try:
             sections = pack(self, config, first)
@@ -113,7 +113,8 @@ class DocumentCache:
             model=self.identity["model"],
             tokenizer=self.identity["tokenizer"],
             template=self.identity["template"] | {"document_start": start, "document_end": end},
-            numerics=self.numerics,
+            # Opened in another dtype, it is written in that.
+            numerics=self.numerics | {"compute_dtype": DTYPE_NAMES[self.tail_hidden.dtype]},
             source=self.source,
             created_at=created_at or now,
             writer=f"goldfinch-gf {version.__version__}",

@@ -1,6 +1,6 @@
 """The journal of a prefill under way: a cache of the document's beginning, from which a killed run goes on.
 
-It lies beside the output as `.NAME.journal` (cache_format/SPEC.md, W5), is itself a complete .gfc file, and is
+It lies beside the output as `.NAME.journal` (cache_format/SPEC.md, W6), is itself a complete .gfc file, and is
 replaced atomically, so it is always that of some moment.
 """
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import finch_triton
-from .cache import Checkpoint, DocumentCache, identity_of, numerics_of
+from .cache import Checkpoint, DocumentCache, identity_of, numerics_difference, numerics_of
 from .config import ModelConfig
 from .errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from .model import LanguageModel
@@ -121,6 +121,9 @@ class _Run:
         if checkpoint is None:
             return
         position = checkpoint.position
+        if numerics_difference(base.numerics, self.model) is not None:
+            # Values of both stand in one cache, so its numerics must not promise the bits of a run from the start.
+            self.numerics = base.numerics
         self.state, self.tail = checkpoint.state, checkpoint.tail_hidden
         if self.compressed_k is not None:
             assert base.compressed_k is not None

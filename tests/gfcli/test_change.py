@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
+from tests.cache_format.craft import craft, sections_of
 from tests.conftest import SAMPLES, SMALL_GOLDEN
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:6000]
@@ -45,6 +46,21 @@ def test_append_equals_a_cold_run(cut: int, made, tiny_model: Path, tmp_path: Pa
     assert out.strip() == part
     assert ("taken over" in err) == (cut > 1000)
     assert run(["diff", part, whole]) == 0
+
+
+def test_what_was_taken_over_keeps_its_numerics(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    """Values computed with other threads do not become those of this run by appending to them."""
+    part = Path(made("part", TEXT[:3000]))
+    numerics = sections_of(part)[0].numerics
+    craft(part, part, numerics=numerics | {"threads": numerics["threads"] + 15})
+    (tmp_path / "more.txt").write_text(TEXT[3000:])
+    assert run(["append", str(part), str(tmp_path / "more.txt"), *options(tiny_model)]) == 0
+    err = capsys.readouterr().err
+    assert "taken over" in err
+    assert "other numerics" in err
+    assert sections_of(part)[0].numerics["threads"] == numerics["threads"] + 15
+    assert run(["ask", "--strict", "-m", str(tiny_model), "--cache", str(part), "What?"]) == 5
+    assert run(["verify", "--replay", "100%", "-m", str(tiny_model), str(part)]) == 0  # equal within rounding
 
 
 def test_append_to_another_file(made, tiny_model: Path, tmp_path: Path, capsys) -> None:

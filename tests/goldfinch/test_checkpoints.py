@@ -96,3 +96,12 @@ def test_positions_off_the_blocks_are_a_mistake(imported: Callable[[str], Path])
     for position in (0, 100, 1024):
         with pytest.raises(ValueError, match="multiples of 512"):
             prefill(model, torch.zeros(1, 1024, dtype=torch.int64), checkpoints=[position])
+
+
+def test_a_cache_opened_in_another_dtype_is_written_in_that(imported: Callable[[str], Path], tmp_path: Path) -> None:
+    import gfcache
+
+    models = [load_model(imported("goldfinch_ratio2"), dtype=dtype) for dtype in (torch.float32, torch.float64)]
+    prefill(models[0], document(models[0], 600)).save(tmp_path / "a.gfc")
+    open_cache(tmp_path / "a.gfc", models[1]).save(tmp_path / "b.gfc")
+    assert gfcache.verify_cache(tmp_path / "b.gfc", complete=True).compute_dtype == "f64"
