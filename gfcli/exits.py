@@ -47,6 +47,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (gfcache.CacheLocked, LOCKED),
     (gfcache.ParentMissing, NOT_FOUND),
     (gfcache.ParentChanged, DOES_NOT_BELONG),
+    (gfcache.UnwritableCache, USAGE),
     (gfcache.NoRoom, MEMORY_DEVICE_DISK),
     (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
     (gfcache.CacheFormatError, DAMAGED),

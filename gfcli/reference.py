@@ -54,7 +54,8 @@ CODES = (
     (
         exits.USAGE,
         "wrong usage: unknown option, a value out of range, a directory, PDF, HTML or binary file as a document, an "
-        "empty document, an output that exists and was made from something else",
+        "empty document, an output that exists and was made from something else, more checkpoints than a file can "
+        "hold, values that are not finite",
     ),
     (exits.SOME_FAILED, "several documents, some failed"),
     (exits.NOT_FOUND, "a file, a model or the base of a cache that does not exist"),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BLOCK_TOKENS = 512
 # Automatic checkpoints take at most this share of what token ids and compressed keys take.
 AUTO_SHARE = 0.25
+# More would not fit the header of a file, whose limit is 16 MiB: one takes about 1.2 kB there.
+MOST_CHECKPOINTS = 12_000
 # Below this a document of the library is computed again as fast as a checkpoint is read.
 LIBRARY_BLOCKS = 8
 
@@ -205,7 +207,7 @@ def plan_checkpoints(
         block_tokens: checkpoints stand at multiples of it.
 
     Raises:
-        GoldFinchError: not one of these.
+        GoldFinchError: not one of these, or more than MOST_CHECKPOINTS.
     """
     if wanted == "none" or config.n_prefill != config.n_finch:
         return []
@@ -214,6 +216,13 @@ def plan_checkpoints(
         if not wanted.isdigit() or int(wanted) < 1:
             raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
         step = -(-int(wanted) // block_tokens) * block_tokens
+        if last // step > MOST_CHECKPOINTS:
+            least = -(-last // MOST_CHECKPOINTS)
+            raise GoldFinchError(
+                f"--checkpoints {wanted} makes {last // step:,} checkpoints of {tokens:,} tokens, "
+                f"allowed: {MOST_CHECKPOINTS:,}",
+                hint=f"--checkpoints auto, or one every {least:,} tokens",
+            )
         return list(range(step, last + 1, step))
     room = AUTO_SHARE * tokens * (2 + element_bytes * (config.d_compressed if config.n_gold else 0))
     count = int(room // checkpoint_bytes(config, element_bytes))

@@ -10,6 +10,7 @@ from .errors import (
     ParentMissing,
     UnsupportedSection,
     UnsupportedVersion,
+    UnwritableCache,
 )
 from .export import copy_cache, export_safetensors
 from .header import Header, Section
@@ -41,6 +42,7 @@ __all__ = [
     "Store",
     "UnsupportedSection",
     "UnsupportedVersion",
+    "UnwritableCache",
     "copy_cache",
     "default_root",
     "expected_shape",

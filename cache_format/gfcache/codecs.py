@@ -1,6 +1,8 @@
-"""How a section's bytes are stored: as they are, or compressed with zstandard where that wins."""
+"""How a section's bytes are stored: as they are, or compressed with zstandard where that wins; what they may hold."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from . import layout
 
@@ -45,3 +47,10 @@ def decode(codec: str, stored: bytes, raw_bytes: int) -> bytes:
         return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
+
+
+def all_finite(array: np.ndarray, dtype: str) -> bool:
+    """Whether an array holds no NaN or infinity (rule R16); bf16 as 16-bit words."""
+    if dtype == "bf16":  # the exponent bits of NaN and infinity are all ones
+        return not bool(((array & 0x7F80) == 0x7F80).any())
+    return dtype not in layout.FLOAT_DTYPES or bool(np.isfinite(array).all())

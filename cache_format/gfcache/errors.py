@@ -8,6 +8,7 @@ CacheFormatError
 ├── CacheLocked           another process writes this file now
 ├── ParentMissing         the base cache that this one continues is not there
 ├── ParentChanged         the base cache is another file than the one that this one continues
+├── UnwritableCache       what is to be written breaks a rule that readers check; nothing was written
 └── CacheWriteError       the file could not be written; nothing was left behind
 """
 
@@ -112,6 +113,22 @@ class ParentChanged(CacheFormatError):
     def __init__(self, path: Path | str, parent: str, found: str, expected: str) -> None:
         self.parent, self.found, self.expected = parent, found, expected
         super().__init__(path, f"its base cache {parent} has digest {found[:16]}, expected {expected[:16]}")
+
+
+class UnwritableCache(CacheFormatError):
+    """What is to be written breaks a rule of SPEC.md that readers check; nothing was written.
+
+    Attributes:
+        rule: its number, e.g. "R9".
+    """
+
+    def __init__(self, path: Path | str, rule: str, found: object, expected: object) -> None:
+        self.rule, self.found, self.expected = rule, found, expected
+        if rule == "R16":
+            self.hint = "compute in another dtype (--dtype float32), or check the weights with gf model verify"
+        else:
+            self.hint = "keep fewer checkpoints, for instance --checkpoints auto"
+        super().__init__(path, f"no reader would accept this cache ({rule}): {found}, allowed: {expected}")
 
 
 class CacheWriteError(CacheFormatError):

@@ -136,7 +136,7 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
         if isinstance(error, HeaderError):
             raise
         raise HeaderError("R6", "a header that is not JSON", "one UTF-8 JSON object") from error
-    _demand(isinstance(values, dict), "R6", type(values).__name__, "one JSON object")
+    demand(isinstance(values, dict), "R6", type(values).__name__, "one JSON object")
     _check_values(values)
     kinds: dict[str, Any] = {
         "tokens": int, "model": dict, "tokenizer": dict, "template": dict, "numerics": dict,
@@ -144,14 +144,14 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
     }  # fmt: skip
     for name, kind in kinds.items():
         found = values.get(name)
-        _demand(isinstance(found, kind) and not isinstance(found, bool), "R7", f"{name}={found!r:.60}", kind.__name__)
+        demand(isinstance(found, kind) and not isinstance(found, bool), "R7", f"{name}={found!r:.60}", kind.__name__)
     for name in ("source", "parent"):
-        _demand(values.get(name) is None or isinstance(values[name], dict), "R7", f"{name}", "an object or null")
-    _demand(0 < values["tokens"] <= layout.MAX_TOKENS, "R8", values["tokens"], f"1 to {layout.MAX_TOKENS} tokens")
+        demand(values.get(name) is None or isinstance(values[name], dict), "R7", f"{name}", "an object or null")
+    demand(0 < values["tokens"] <= layout.MAX_TOKENS, "R8", values["tokens"], f"1 to {layout.MAX_TOKENS} tokens")
     _check_identity(values)
-    _demand(len(values["sections"]) <= layout.MAX_SECTIONS, "R9", len(values["sections"]), layout.MAX_SECTIONS)
+    demand(len(values["sections"]) <= layout.MAX_SECTIONS, "R9", len(values["sections"]), layout.MAX_SECTIONS)
     sections = tuple(_parse_section(row) for row in values["sections"])
-    _demand(len({s.name for s in sections}) == len(sections), "R9", "two sections of one name", "unique names")
+    demand(len({s.name for s in sections}) == len(sections), "R9", "two sections of one name", "unique names")
     known = {f.name for f in fields(Header)} - {"format_version", "digest"}
     values = {k: v for k, v in values.items() if k in known}  # unknown fields of a later minor version are skipped
     values["sections"] = sections
@@ -161,84 +161,84 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
 def _check_identity(values: dict[str, Any]) -> None:
     model, template = values["model"], values["template"]
     for name in ("prefill_fingerprint", "model_fingerprint"):
-        _demand(_is_digest(model.get(name)), "R7", f"model.{name}={model.get(name)!r:.80}", "64 hex digits")
+        demand(_is_digest(model.get(name)), "R7", f"model.{name}={model.get(name)!r:.80}", "64 hex digits")
     for name in ("name", "model_type"):
-        _demand(isinstance(model.get(name), str), "R7", f"model.{name}", "a text")
-    _demand(isinstance(model.get("config"), dict), "R7", "model.config", "an object")
+        demand(isinstance(model.get(name), str), "R7", f"model.{name}", "a text")
+    demand(isinstance(model.get("config"), dict), "R7", "model.config", "an object")
     for name in layout.CONFIG_COUNTS:
         value = model["config"].get(name)
         holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
-        _demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
+        demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
     _check_numerics(values["numerics"])
     _check_source(values.get("source"))
     _check_parent(values.get("parent"), values["tokens"])
     fingerprint = values["tokenizer"].get("fingerprint")
-    _demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
+    demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
     found, expected = values["tokenizer"].get("vocab_size"), model["config"]["vocab_size"]
     holds = _is_count(found) and found == expected
-    _demand(holds, "R7", f"tokenizer.vocab_size={found!r:.40}", f"{expected}, that of model.config")
-    _demand(_is_digest(template.get("prefix_fingerprint")), "R7", "template.prefix_fingerprint", "64 hex digits")
+    demand(holds, "R7", f"tokenizer.vocab_size={found!r:.40}", f"{expected}, that of model.config")
+    demand(_is_digest(template.get("prefix_fingerprint")), "R7", "template.prefix_fingerprint", "64 hex digits")
     start, end = template.get("document_start"), template.get("document_end")
     holds = _is_count(start) and _is_count(end) and start <= end <= values["tokens"]
-    _demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")
+    demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")
 
 
 def _check_numerics(numerics: dict[str, Any]) -> None:
     dtype, threads = numerics.get("compute_dtype"), numerics.get("threads")
     allowed = ", ".join(layout.COMPUTE_DTYPES)
     holds = dtype is None or dtype in layout.COMPUTE_DTYPES
-    _demand(holds, "R7", f"numerics.compute_dtype={dtype!r:.40}", f"{allowed} or null")
-    _demand(threads is None or _is_count(threads), "R7", f"numerics.threads={threads!r:.40}", "a count or null")
+    demand(holds, "R7", f"numerics.compute_dtype={dtype!r:.40}", f"{allowed} or null")
+    demand(threads is None or _is_count(threads), "R7", f"numerics.threads={threads!r:.40}", "a count or null")
     for name in ("device", "backend", "library"):
         found = numerics.get(name)
-        _demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
+        demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
 
 
 def _check_source(source: dict[str, Any] | None) -> None:
     if source is None:
         return
     for name in ("name", "path", "sha256", "modified_at"):
-        _demand(source.get(name) is None or isinstance(source[name], str), "R7", f"source.{name}", "a text or null")
-    _demand(source.get("bytes") is None or _is_count(source["bytes"]), "R7", "source.bytes", "a count or null")
+        demand(source.get(name) is None or isinstance(source[name], str), "R7", f"source.{name}", "a text or null")
+    demand(source.get("bytes") is None or _is_count(source["bytes"]), "R7", "source.bytes", "a count or null")
 
 
 def _check_parent(parent: dict[str, Any] | None, tokens: int) -> None:
     if parent is None:
         return
-    _demand(_is_digest(parent.get("digest")), "R7", f"parent.digest={parent.get('digest')!r:.80}", "64 hex digits")
+    demand(_is_digest(parent.get("digest")), "R7", f"parent.digest={parent.get('digest')!r:.80}", "64 hex digits")
     for name in ("name", "path"):
         holds = isinstance(parent.get(name), str) and 0 < len(parent[name]) <= layout.MAX_PATH_CHARACTERS
-        _demand(holds, "R7", f"parent.{name}", "a text")
+        demand(holds, "R7", f"parent.{name}", "a text")
     held = parent.get("tokens")
-    _demand(_is_count(held) and 0 < int(held or 0) < tokens, "R8", f"parent.tokens={held!r:.40}", f"1 to {tokens - 1}")
+    demand(_is_count(held) and 0 < int(held or 0) < tokens, "R8", f"parent.tokens={held!r:.40}", f"1 to {tokens - 1}")
 
 
 def _parse_section(row: Any) -> Section:
-    _demand(isinstance(row, dict), "R9", type(row).__name__, "an object per section")
+    demand(isinstance(row, dict), "R9", type(row).__name__, "an object per section")
     for name in ("name", "kind", "dtype", "codec", "depends_on", "sha256"):
         value = row.get(name)
-        _demand(isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS, "R9", name, "a short text")
-    _demand(_is_digest(row["sha256"]), "R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
-    _demand(
+        demand(isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS, "R9", name, "a short text")
+    demand(_is_digest(row["sha256"]), "R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
+    demand(
         row["depends_on"] in layout.DEPENDS_ON,
         "R9",
         f"depends_on={row['depends_on']!r}",
         " or ".join(layout.DEPENDS_ON),
     )
-    _demand(isinstance(row.get("required"), bool), "R9", "required", "true or false")
+    demand(isinstance(row.get("required"), bool), "R9", "required", "true or false")
     for name in ("offset", "raw_bytes", "stored_bytes"):
-        _demand(_is_count(row.get(name)), "R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
-    _demand(row["offset"] % layout.ALIGNMENT == 0, "R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
+        demand(_is_count(row.get(name)), "R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
+    demand(row["offset"] % layout.ALIGNMENT == 0, "R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
     for name in ("position", "token_start", "layer"):
-        _demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
+        demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
     shape = row.get("shape")
     holds = isinstance(shape, list) and len(shape) <= layout.MAX_DIMENSIONS and all(_is_count(n) for n in shape)
-    _demand(holds, "R11", f"shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} counts")
+    demand(holds, "R11", f"shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} counts")
     # numpy multiplies the axes that are not empty, and refuses what overflows.
-    _demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", f"shape {shape!r:.60}", "below 2^60 values")
+    demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", f"shape {shape!r:.60}", "below 2^60 values")
     if row["dtype"] in layout.DTYPES:
         expected = math.prod(shape) * layout.DTYPES[row["dtype"]]
-        _demand(row["raw_bytes"] == expected, "R11", f"raw_bytes {row['raw_bytes']}", f"{expected} from the shape")
+        demand(row["raw_bytes"] == expected, "R11", f"raw_bytes {row['raw_bytes']}", f"{expected} from the shape")
     known = {f.name for f in fields(Section)}
     return Section(**({k: v for k, v in row.items() if k in known} | {"shape": tuple(shape)}))
 
@@ -251,21 +251,22 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
 
 
-def _demand(holds: bool, rule: str, found: object, expected: object) -> None:
+def demand(holds: bool, rule: str, found: object, expected: object) -> None:
+    """Raise HeaderError unless it holds."""
     if not holds:
         raise HeaderError(rule, found, expected)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
-    _demand(len(out) == len(pairs), "R6", "a key that occurs twice", "unique keys")
+    demand(len(out) == len(pairs), "R6", "a key that occurs twice", "unique keys")
     return out
 
 
 def _finite(text: str) -> float:
     """A number with a point or an exponent, or one of the words NaN, Infinity and -Infinity."""
     value = float(text)
-    _demand(math.isfinite(value), "R6", text[:40], "finite numbers")
+    demand(math.isfinite(value), "R6", text[:40], "finite numbers")
     return value
 
 
@@ -274,8 +275,8 @@ def _check_values(value: Any, depth: int = 1) -> None:
     if isinstance(value, str):
         # JSON can write half of a surrogate pair, which no file name, database or terminal takes.
         holds = "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value if c > "\x7f")
-        _demand(holds, "R7", f"text {value!r:.60}", "Unicode characters without NUL")
+        demand(holds, "R7", f"text {value!r:.60}", "Unicode characters without NUL")
     elif isinstance(value, dict | list):
-        _demand(depth <= layout.MAX_NESTING, "R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels")
+        demand(depth <= layout.MAX_NESTING, "R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels")
         for child in value if isinstance(value, list) else itertools.chain(value, value.values()):
             _check_values(child, depth + 1)

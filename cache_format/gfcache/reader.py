@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from . import codecs, layout
+from .codecs import all_finite
 from .errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
 from .header import Header, HeaderError, Section, parse_header
 from .rules import check_table
@@ -136,7 +137,7 @@ class CacheFile:
                 "R15", f"section {section.name!r}: {error}", "exactly the bytes of the table"
             ) from error
         array = np.frombuffer(raw, layout.NUMPY_DTYPES[section.dtype]).reshape(section.shape)
-        if section.dtype in layout.FLOAT_DTYPES and not _all_finite(array, section.dtype):
+        if not all_finite(array, section.dtype):
             raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
         vocab_size = self.header.tokenizer["vocab_size"]
         if section.kind == layout.TOKEN_IDS and array.size and int(array.max()) >= vocab_size:
@@ -147,12 +148,6 @@ class CacheFile:
         """The arrays of one kind, in token order."""
         sections = sorted(self.header.of_kind(kind), key=lambda s: (s.token_start or 0, s.layer or 0))
         return [self.array(section) for section in sections]
-
-
-def _all_finite(array: np.ndarray, dtype: str) -> bool:
-    if dtype == "bf16":  # the exponent bits of NaN and infinity are all ones
-        return not bool(((array & 0x7F80) == 0x7F80).any())
-    return bool(np.isfinite(array).all())
 
 
 def read_cache(path: Path | str) -> CacheFile:

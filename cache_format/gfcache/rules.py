@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from . import layout
-from .header import Header, HeaderError, Section
+from .header import Header, Section, demand
 
 
 class Shape:
@@ -51,29 +51,29 @@ def check_table(header: Header) -> None:
 def _check_storage(section: Section) -> None:
     stored, raw, name = section.stored_bytes, section.raw_bytes, f"section {section.name!r}"
     if section.codec == "raw":
-        _demand(stored == raw, "R11", f"{name} of {stored} bytes stored raw", raw)
+        demand(stored == raw, "R11", f"{name} of {stored} bytes stored raw", raw)
     else:
-        _demand(stored > 0, "R11", f"{name} compressed to nothing", "1 byte or more")
+        demand(stored > 0, "R11", f"{name} compressed to nothing", "1 byte or more")
     limit = layout.MAX_EXPANSION * stored + layout.EXPANSION_SLACK_BYTES
-    _demand(raw <= limit, "R11", f"{name} of {raw} bytes", f"at most {limit}")
+    demand(raw <= limit, "R11", f"{name} of {raw} bytes", f"at most {limit}")
 
 
 def _check_values(header: Header, shape: Shape, section: Section) -> None:
     """R12: dtype, shape, position and dependence of a section are those of its kind."""
     name, kind = f"section {section.name!r}", section.kind
     dtypes = expected_dtypes(header, kind)
-    _demand(section.dtype in dtypes, "R12", f"{name} in {section.dtype}", " or ".join(dtypes))
+    demand(section.dtype in dtypes, "R12", f"{name} in {section.dtype}", " or ".join(dtypes))
     if kind in layout.STATE_KINDS:
         at = section.position
-        _demand(at is not None and 0 < at <= header.tokens, "R12", f"{name} at token {at}", f"1 to {header.tokens}")
+        demand(at is not None and 0 < at <= header.tokens, "R12", f"{name} at token {at}", f"1 to {header.tokens}")
     expected = expected_shape(header, section)
-    _demand(expected in (None, section.shape), "R12", f"{name} of shape {section.shape}", expected)
+    demand(expected in (None, section.shape), "R12", f"{name} of shape {section.shape}", expected)
     on_model = kind in (layout.ATTENTION_KV, *layout.ATTENTION_SHIFT_KINDS, layout.LAST_LOGITS, layout.ERROR_RECEIPT)
     on_model = on_model or (kind == layout.TAIL_HIDDEN and shape.n_attention > 0)
     depends_on = "model" if on_model else "prefill"
-    _demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
+    demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
     holds = section.required or kind in layout.OPTIONAL_KINDS
-    _demand(holds, "R12", f"{name} that is not required", "required")
+    demand(holds, "R12", f"{name} that is not required", "required")
 
 
 def expected_dtypes(header: Header, kind: str) -> tuple[str, ...]:
@@ -112,13 +112,13 @@ def _check_tokens(header: Header, shape: Shape) -> None:
     """R13: token ids are there once; compressed_k, with GOLD layers, covers the file's own part without gaps."""
     first, covered = header.first_token, header.first_token
     ids = header.of_kind(layout.TOKEN_IDS)
-    _demand(len(ids) == 1, "R13", f"{len(ids)} token_ids sections", 1)
-    _demand((ids[0].token_start or 0) == first, "R13", f"token_ids from token {ids[0].token_start}", first)
+    demand(len(ids) == 1, "R13", f"{len(ids)} token_ids sections", 1)
+    demand((ids[0].token_start or 0) == first, "R13", f"token_ids from token {ids[0].token_start}", first)
     for chunk in sorted(header.of_kind(layout.COMPRESSED_K), key=lambda s: s.token_start or 0):
-        _demand((chunk.token_start or 0) == covered, "R13", f"compressed_k from token {chunk.token_start}", covered)
+        demand((chunk.token_start or 0) == covered, "R13", f"compressed_k from token {chunk.token_start}", covered)
         covered += chunk.shape[0]
     expected = header.tokens if shape.n_gold else first
-    _demand(covered == expected, "R13", f"compressed_k up to token {covered}", expected)
+    demand(covered == expected, "R13", f"compressed_k up to token {covered}", expected)
 
 
 def _check_states(header: Header, shape: Shape) -> None:
@@ -136,15 +136,10 @@ def _check_states(header: Header, shape: Shape) -> None:
     for position in {*found, T}:
         kinds, expected = sorted(found[position]), sorted(at_end if position == T else needed)
         what = f"{', '.join(kinds) or 'no state':.200} at token {position}"
-        _demand(kinds == expected, "R13", what, ", ".join(expected))
+        demand(kinds == expected, "R13", what, ", ".join(expected))
     # The configuration may claim 2^31 layers: their number is compared before their list is made.
     first, count = shape.n_finch, shape.n_attention
     holds = len(layers) == count and layers == list(range(first, first + count))
-    _demand(holds, "R13", f"attention_kv of layers {layers!s:.100}", f"{count} layers from {first} on")
+    demand(holds, "R13", f"attention_kv of layers {layers!s:.100}", f"{count} layers from {first} on")
     alone = len(found) == 1 and header.parent is None
-    _demand(alone or not layers, "R13", "checkpoints or a parent beside attention_kv", "neither")
-
-
-def _demand(holds: bool, rule: str, found: object, expected: object) -> None:
-    if not holds:
-        raise HeaderError(rule, found, expected)
+    demand(alone or not layers, "R13", "checkpoints or a parent beside attention_kv", "neither")

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from . import codecs, layout
-from .errors import CacheWriteError
-from .header import Header, Section
+from .errors import CacheWriteError, UnwritableCache
+from .header import Header, HeaderError, Section, demand
 from .locks import output_lock, real_path
 
 
@@ -45,12 +45,20 @@ class SectionData:
 
 
 def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:
-    """Lay the file out: the finished header and the pieces to write, in order (SPEC 2)."""
+    """Lay the file out: the finished header and the pieces to write, in order (SPEC 2).
+
+    Raises:
+        HeaderError: more than a reader accepts (R4, R9), or values that are not finite (R16).
+    """
+    names = {item.name for item in data}
+    demand(len(data) <= layout.MAX_SECTIONS, "R9", f"{len(data):,} sections", f"{layout.MAX_SECTIONS:,}")
+    demand(len(names) == len(data), "R9", "two sections of one name", "unique names")
     sections: list[Section] = []
     stored_parts: list[bytes | memoryview] = []
     offset = 0
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
+        demand(codecs.all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
         raw = array.data.cast("B") if array.size else memoryview(b"")
         codec, stored = codecs.encode(raw, item.try_zstd)
         sections.append(
@@ -76,6 +84,8 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
         offset += len(stored) + padding
     header = replace(header, sections=tuple(sections))
     body = header.to_json()
+    limit = layout.MAX_HEADER_BYTES
+    demand(len(body) <= limit, "R4", f"a header of {len(body):,} bytes", f"{limit:,}")
     payload_start = layout.align(layout.HEADER_OFFSET + len(body))
     prefix = layout.PREFIX.pack(
         layout.MAGIC, layout.FORMAT_MAJOR, layout.FORMAT_MINOR, len(body), payload_start + offset, 0
@@ -93,12 +103,16 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
         the header as written, with its section table and digest.
 
     Raises:
+        UnwritableCache: what no reader would accept; nothing is written.
         CacheLocked: another process writes this file now.
         CacheWriteError: the folder is missing or not writable, the disk is full, ...; an existing file is
             untouched and no temporary file stays behind.
     """
     path = Path(path)
-    header, parts = build_file(header, data)
+    try:
+        header, parts = build_file(header, data)
+    except HeaderError as error:
+        raise UnwritableCache(path, error.rule, error.found, error.expected) from error
     with output_lock(path):
         _replace(real_path(path), parts)
     return header

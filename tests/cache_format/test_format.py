@@ -384,10 +384,13 @@ def test_r15_decodes_to_the_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_r16_finite(poison: float, tmp_path: Path) -> None:
+def test_r16_finite(poison: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = sections()
     items[1].array[17, 2] = poison
-    gfcache.write_cache(tmp_path / "x.gfc", header(), items)
+    expect_unwritable(tmp_path, items, "R16")
+    with monkeypatch.context() as patch:
+        patch.setattr(gfcache.codecs, "all_finite", lambda array, dtype: True)  # a careless writer
+        gfcache.write_cache(tmp_path / "x.gfc", header(), items)
     expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R16")
 
 
@@ -422,6 +425,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(path: Path, monkeypatch
                 gfcache.write_cache(path, header(writer="other"), sections())
         assert path.read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == ["doc.gfc"]
+
+
+def expect_unwritable(tmp_path: Path, items: list[SectionData], rule: str, **fields: Any) -> None:
+    with pytest.raises(gfcache.UnwritableCache, match="allowed") as caught:
+        gfcache.write_cache(tmp_path / "unwritable.gfc", header(**fields), items)
+    assert caught.value.rule == rule
+    assert not (tmp_path / "unwritable.gfc").exists()
+
+
+def test_what_no_reader_would_accept_is_not_written(tmp_path: Path) -> None:
+    text = SectionData("text", layout.SOURCE_TEXT, "u8", np.arange(3), required=False)
+    expect_unwritable(tmp_path, [*sections(), text, text], "R9")
+    many = [dataclasses.replace(text, name=str(n)) for n in range(layout.MAX_SECTIONS + 1)]
+    expect_unwritable(tmp_path, many, "R9")
+    expect_unwritable(tmp_path, sections(), "R4", writer="w" * layout.MAX_HEADER_BYTES)
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from goldfinch.cache import DocumentCache
 from goldfinch.config import presets
 from goldfinch.errors import GoldFinchError
 from goldfinch.model import LanguageModel
-from goldfinch.prefilling import AUTO_SHARE, checkpoint_bytes, plan_checkpoints, reusable_tokens
+from goldfinch.prefilling import AUTO_SHARE, MOST_CHECKPOINTS, checkpoint_bytes, plan_checkpoints, reusable_tokens
 from tests.conftest import golden_folders
 from tests.goldfinch.test_resume_invariance import assert_equal_caches, document
 
@@ -80,6 +80,21 @@ def test_planned_positions() -> None:
     for bad in ("many", "0", "-5"):
         with pytest.raises(GoldFinchError, match="allowed"):
             plan_checkpoints(config, 1000, bad)
+
+
+def test_no_more_checkpoints_than_a_header_holds() -> None:
+    from gfcache import Header, Section, layout
+
+    config, most = presets()["goldfinch-tiny"], MOST_CHECKPOINTS
+    assert len(plan_checkpoints(config, 512 * most + 1, "512")) == most
+    with pytest.raises(GoldFinchError, match=r"12,001 checkpoints .* allowed: 12,000") as caught:
+        plan_checkpoints(config, 512 * (most + 1) + 1, "512")
+    assert "one every 513 tokens" in str(caught.value.hint)
+    far = 1 << 40  # the most tokens that a file may have
+    row = Section(f"channel_shift_state@{far}", layout.CHANNEL_SHIFT_STATE, "bf16", (100, 10_000), "raw", "prefill",
+                  True, far, 2_000_000, 2_000_000, "a" * 64, position=far)  # fmt: skip
+    one, two = (len(Header(far, {}, {}, {}, {}, "", "", sections=(row,) * n).to_json()) for n in (1, 2))
+    assert 4 * most * (two - one) < 0.99 * layout.MAX_HEADER_BYTES
 
 
 def test_checkpoint_bytes_are_those_of_the_file(imported: Callable[[str], Path], tmp_path: Path) -> None:
