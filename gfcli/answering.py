@@ -29,6 +29,7 @@ def open_cache_with_model(
     dtype: str | None,
     strict: bool,
     loaded: dict[tuple[str, ...], LanguageModel] | None = None,
+    checkpoints: bool = True,
 ) -> tuple[LanguageModel, DocumentCache]:
     """Check the file, find and load its model, and read it.
 
@@ -37,6 +38,7 @@ def open_cache_with_model(
         model, device, dtype: as the options say.
         strict: refuse other numerics instead of reporting them.
         loaded: models that were loaded before, and where this one is noted.
+        checkpoints: read them, too: not needed for questions.
 
     Raises:
         FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
@@ -48,16 +50,17 @@ def open_cache_with_model(
     key = (place, device, dtype or str(cache_dtype))
     if key not in models:
         models[key] = load(place, device, dtype, cache_dtype)
-    return models[key], _opened(cache, header, models[key], strict)
+    return models[key], _opened(cache, header, models[key], strict, checkpoints)
 
 
-def _opened(cache: str, header: gfcache.Header, loaded: LanguageModel, strict: bool) -> DocumentCache:
-
+def _opened(
+    cache: str, header: gfcache.Header, loaded: LanguageModel, strict: bool, checkpoints: bool
+) -> DocumentCache:
     from goldfinch import open_cache
     from goldfinch.cache import numerics_difference
     from goldfinch.errors import CacheMismatch
 
-    opened = open_cache(cache, loaded)
+    opened = open_cache(cache, loaded, checkpoints=checkpoints)
     if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
         console.warn("this model shares only the prefill layers with the one that wrote the cache")
     difference = numerics_difference(opened.numerics, loaded, packing=False)

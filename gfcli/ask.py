@@ -176,7 +176,9 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
             explaining.show_identity(header, find_model(options.model or find_model_of(header)))
         if options.require_cached:
             explaining.require_cached(cache, header)
-    loaded, opened = open_cache_with_model(cache, options.model, options.device, options.dtype, options.strict)
+    loaded, opened = open_cache_with_model(
+        cache, options.model, options.device, options.dtype, options.strict, checkpoints=False
+    )
     from goldfinch import Session
 
     session = Session(loaded, opened, memory_bytes=options.memory_bytes)

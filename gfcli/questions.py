@@ -210,7 +210,7 @@ def _session(document: str, how: How, options: Options) -> Session:
 
         explaining.require_cached(document, explaining.read_header(document))
     model, cache = open_cache_with_model(
-        document, options.model, options.device, options.dtype, options.strict, options.loaded
+        document, options.model, options.device, options.dtype, options.strict, options.loaded, checkpoints=False
     )
     from goldfinch import Session
 

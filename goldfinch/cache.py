@@ -17,7 +17,7 @@ from gfcache import Header, layout
 from torch import Tensor
 
 from . import version
-from .cache_sections import DTYPE_NAMES, SectionReader, from_numpy, pack
+from .cache_sections import DTYPE_NAMES, SectionReader, converted, from_numpy, pack
 from .config import ModelConfig
 from .errors import CacheMismatch, DeviceError
 from .gold import GoldMemory
@@ -235,8 +235,11 @@ def _short(value: object) -> str:
     return "" if value is None else f"{value!s:.16}"
 
 
-def open_cache(path: str | Path, model: LanguageModel) -> DocumentCache:
+def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
     """Read a cache file for a model.
+
+    Args:
+        checkpoints: read them, too; a question needs none, and a file may hold thousands.
 
     Raises:
         gfcache.CacheFormatError: foreign, damaged or newer file.
@@ -247,19 +250,20 @@ def open_cache(path: str | Path, model: LanguageModel) -> DocumentCache:
         header = file.header
         check_belongs(header, model)
         try:
-            return _load(file, model)
+            return _load(file, model, checkpoints)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory on {model.device} for the cache {path}") from error
 
 
-def _load(file: gfcache.CacheFile, model: LanguageModel) -> DocumentCache:
+def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> DocumentCache:
     header, config = file.header, model.config
     final = _load_checkpoint(file, model, header.tokens)
     compressed_k = None
     if config.n_gold:
-        compressed_k = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K)).to(model.device, model.dtype)[None]
+        rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
+        compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
     token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
-    positions = sorted({s.position for s in header.of_kind(layout.TAIL_HIDDEN) if s.position is not None})
+    positions = sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)}) if checkpoints else []
     return DocumentCache(
         token_ids=token_ids,
         compressed_k=compressed_k,

@@ -104,6 +104,14 @@ def from_numpy(array: np.ndarray, dtype_name: str) -> Tensor:
     return torch.from_numpy(array.copy())
 
 
+def converted(values: Tensor, model: LanguageModel, dtype: torch.dtype, file: gfcache.CacheFile, name: str) -> Tensor:
+    """Values of a section on the model's device in `dtype`; DamagedCache (R16) when one is too large for it."""
+    out = values.to(model.device, dtype)
+    if out.dtype != values.dtype and not bool(out.isfinite().all()):
+        raise gfcache.DamagedCache(file.path, "R16", f"{name} beyond what {dtype} can hold", "finite values")
+    return out
+
+
 class SectionReader:
     """Sections of a file as tensors on the model's device.
 
@@ -127,7 +135,7 @@ class SectionReader:
         sections.sort(key=lambda s: s.token_start or 0)
         parts = [from_numpy(file.array(s), s.dtype) for s in sections]
         joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return joined.to(self._model.device, dtype or joined.dtype)
+        return converted(joined, self._model, dtype or joined.dtype, file, kind)
 
     def finch_states(self) -> list[LayerState]:
         if not self._n_finch:
@@ -152,7 +160,8 @@ class SectionReader:
             section = by_layer.get(self._n_finch + n)
             if section is None:
                 raise gfcache.DamagedCache(file.path, "R13", f"no keys of layer {self._n_finch + n}", "one per layer")
-            pair = from_numpy(file.array(section), section.dtype).to(self._model.device, dtype)
+            values = from_numpy(file.array(section), section.dtype)
+            pair = converted(values, self._model, dtype, file, section.name)
             out.append(
                 LayerState(
                     time_shift_state=None if time_shift is None else time_shift[n][None],
