@@ -28,8 +28,9 @@ def verify(
     """Check every checksum and rule of cache files; with --replay, that the model computes the stored values.
 
     --replay runs the stored tokens through the model again, in windows between checkpoints (from the start where
-    there are none), and compares states, tails and compressed keys. 100% finds any altered token, vector or weight;
-    P% chooses windows at random that hold at least that share of the tokens. Differences: exit 10.
+    there are none), and compares states, tails and compressed keys. 100% finds any altered token, vector or weight, in
+    a cache of other numerics any that changes a value by more than rounding; P% chooses windows at random that hold at
+    least that share of the tokens. Differences: exit 10.
 
     Examples:
 

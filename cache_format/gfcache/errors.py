@@ -124,10 +124,10 @@ class UnwritableCache(CacheFormatError):
 
     def __init__(self, path: Path | str, rule: str, found: object, expected: object) -> None:
         self.rule, self.found, self.expected = rule, found, expected
-        if rule == "R16":
-            self.hint = "compute in another dtype (--dtype float32), or check the weights with gf model verify"
-        else:
-            self.hint = "keep fewer checkpoints, for instance --checkpoints auto"
+        self.hint = {
+            "R7": "give the document a name in UTF-8",
+            "R16": "compute in another dtype (--dtype float32), or check the weights with gf model verify",
+        }.get(rule, "keep fewer checkpoints, for instance --checkpoints auto")
         super().__init__(path, f"no reader would accept this cache ({rule}): {found}, allowed: {expected}")
 
 

@@ -48,7 +48,7 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     """Lay the file out: the finished header and the pieces to write, in order (SPEC 2).
 
     Raises:
-        HeaderError: more than a reader accepts (R4, R9), or values that are not finite (R16).
+        HeaderError: more than a reader accepts (R4, R9), half a surrogate pair (R7), values that are not finite (R16).
     """
     names = {item.name for item in data}
     demand(len(data) <= layout.MAX_SECTIONS, "R9", f"{len(data):,} sections", f"{layout.MAX_SECTIONS:,}")
@@ -83,7 +83,11 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
         stored_parts += [stored, bytes(padding)]
         offset += len(stored) + padding
     header = replace(header, sections=tuple(sections))
-    body = header.to_json()
+    try:
+        body = header.to_json()
+    except UnicodeEncodeError as error:  # the name of a file whose bytes are not UTF-8
+        found = f"text {error.object[max(error.start - 20, 0) : error.end]!r}"
+        raise HeaderError("R7", found, "Unicode characters") from error
     limit = layout.MAX_HEADER_BYTES
     demand(len(body) <= limit, "R4", f"a header of {len(body):,} bytes", f"{limit:,}")
     payload_start = layout.align(layout.HEADER_OFFSET + len(body))

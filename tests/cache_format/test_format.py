@@ -439,6 +439,7 @@ def test_what_no_reader_would_accept_is_not_written(tmp_path: Path) -> None:
     expect_unwritable(tmp_path, [*sections(), text, text], "R9")
     many = [dataclasses.replace(text, name=str(n)) for n in range(layout.MAX_SECTIONS + 1)]
     expect_unwritable(tmp_path, many, "R9")
+    expect_unwritable(tmp_path, sections(), "R7", source={"name": "a\udcff.txt"})
     expect_unwritable(tmp_path, sections(), "R4", writer="w" * layout.MAX_HEADER_BYTES)
 
 
