@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -106,7 +107,16 @@ class Header:
 
     def of_kind(self, kind: str) -> list[Section]:
         """The sections of a kind that this version knows how to read."""
-        return [section for section in self.sections if section.kind == kind and section.is_known]
+        return list(self._by_kind.get(kind, ()))
+
+    @functools.cached_property
+    def _by_kind(self) -> dict[str, list[Section]]:
+        """There may be thousands of checkpoints: the table is gone through once."""
+        found: dict[str, list[Section]] = {}
+        for section in self.sections:
+            if section.is_known:
+                found.setdefault(section.kind, []).append(section)
+        return found
 
     def to_json(self) -> bytes:
         """The header's bytes: UTF-8 JSON, sorted keys, no blanks."""

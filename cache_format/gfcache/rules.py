@@ -39,11 +39,11 @@ def check_table(header: Header) -> None:
     Raises:
         HeaderError: a rule does not hold.
     """
-    shape = Shape(header.model["config"])
+    shape, dtype = Shape(header.model["config"]), header.compute_dtype
     for section in header.sections:
         if section.is_known:
             _check_storage(section)
-            _check_values(header, shape, section)
+            _check_values(header, shape, dtype, section)
     _check_tokens(header, shape)
     _check_states(header, shape)
 
@@ -58,10 +58,10 @@ def _check_storage(section: Section) -> None:
     demand(raw <= limit, "R11", f"{name} of {raw} bytes", f"at most {limit}")
 
 
-def _check_values(header: Header, shape: Shape, section: Section) -> None:
+def _check_values(header: Header, shape: Shape, compute_dtype: str | None, section: Section) -> None:
     """R12: dtype, shape, position and dependence of a section are those of its kind."""
     name, kind = f"section {section.name!r}", section.kind
-    dtypes = expected_dtypes(header, kind)
+    dtypes = _expected_dtypes(kind, compute_dtype, shape.vocab_size)
     demand(section.dtype in dtypes, "R12", f"{name} in {section.dtype}", " or ".join(dtypes))
     if kind in layout.STATE_KINDS:
         at = section.position
@@ -76,14 +76,14 @@ def _check_values(header: Header, shape: Shape, section: Section) -> None:
     demand(holds, "R12", f"{name} that is not required", "required")
 
 
-def expected_dtypes(header: Header, kind: str) -> tuple[str, ...]:
+def _expected_dtypes(kind: str, compute_dtype: str | None, vocab_size: int) -> tuple[str, ...]:
     """The dtypes that a kind may be stored in (SPEC 3)."""
     if kind == layout.TOKEN_IDS:
-        return ("u16",) if header.tokenizer["vocab_size"] <= 1 << 16 else ("u32",)
+        return ("u16",) if vocab_size <= 1 << 16 else ("u32",)
     if kind == layout.WKV_STATE:
-        return ("f64",) if header.compute_dtype == "f64" else ("f32",)
+        return ("f64",) if compute_dtype == "f64" else ("f32",)
     if kind in layout.COMPUTE_KINDS:
-        return layout.COMPUTE_DTYPES if header.compute_dtype not in layout.COMPUTE_DTYPES else (header.compute_dtype,)
+        return (compute_dtype,) if compute_dtype in layout.COMPUTE_DTYPES else layout.COMPUTE_DTYPES
     return {layout.SOURCE_TEXT: ("u8",), layout.DROPPED_TOKENS: ("u32",)}.get(kind, layout.FLOAT_DTYPES)
 
 

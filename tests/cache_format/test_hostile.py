@@ -8,11 +8,13 @@ from random import Random
 from typing import Any
 
 import gfcache
+import numpy as np
 import pytest
+from gfcache import SectionData, layout
 from gfcache.writer import build_file
 
 from gfcli.app import run
-from tests.cache_format.test_format import assemble, header, sections
+from tests.cache_format.test_format import CONFIG, assemble, header, sections
 from tests.fuzz.mutations import changed
 
 
@@ -42,6 +44,22 @@ def test_what_is_not_known_is_shown_as_such(changes: dict[str, Any], tmp_path: P
     gfcache.write_cache(tmp_path / "x.gfc", header(**changes), sections())
     for command in (["verify"], ["inspect"], ["inspect", "--json"]):
         assert run([*command, str(tmp_path / "x.gfc")]) == 0
+
+
+def test_a_long_table_is_gone_through_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where neither numerics nor a section tell the compute dtype: not once for every row."""
+    rows = 300
+    config = CONFIG | {"n_layer": 1, "d_model": 1, "head_dim": 1, "compression_ratio": 1, "upper_time_mix": None}
+    states = [SectionData(str(n), layout.WKV_STATE, "f32", np.zeros((1, 1, 1, 1)), position=n + 1) for n in range(rows)]
+    gfcache.write_cache(
+        tmp_path / "x.gfc", header(model=header().model | {"config": config}, numerics={}), [sections()[0], *states]
+    )
+    seen: list[str] = []
+    known = gfcache.Section.is_known.fget
+    monkeypatch.setattr(gfcache.Section, "is_known", property(lambda s: [seen.append(s.name), known(s)][1]))
+    with pytest.raises(gfcache.DamagedCache, match="R13"):
+        gfcache.read_cache(tmp_path / "x.gfc")
+    assert rows < len(seen) < 10 * rows
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
