@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
     from .ask import Options
 
+# Document, id and text of a question.
+_Place = tuple[str, str, str]
+# How a line of answers begins: one that a kill has cut short is told by it.
+_LINE_START = b'{"id": '
+
 
 @dataclass(frozen=True)
 class Question:
@@ -44,6 +49,11 @@ class Task:
     document: str
     question: Question
     key: str
+
+    @property
+    def place(self) -> _Place:
+        """What a newer answer has to share with an older one to replace it."""
+        return self.document, self.question.id, self.question.text
 
 
 def ask_many(
@@ -69,10 +79,12 @@ def ask_many(
     documents = expand(caches) if caches else [] if first is None else [first]
     if not documents:
         raise CommandError("no document", hint="--cache 'kb/*.gfc', or gf ask doc.txt --questions FILE")
+    if output is not None and os.path.realpath(output) == os.path.realpath(questions):
+        raise CommandError(f"-o {output} is the file of questions", hint="choose another file with -o")
     asked = read_questions(questions)
     _check_names(documents, asked)
     tasks = [t for document in documents for t in _tasks_of(document, asked, how, options)]
-    with _Answers(output, [t.key for t in tasks], as_json) as answers:
+    with _Answers(output, tasks, as_json) as answers:
         for document in documents:
             of_document = [t for t in tasks if t.document == document and t.key not in answers.done]
             if of_document:
@@ -220,9 +232,12 @@ def _session(document: str, how: How, options: Options) -> Session:
 class _Answers:
     """Where answers go: stdout, or a file that a later run goes on from.
 
+    The file loses no good answer: those that this command does not ask for stay, until a newer answer to the same
+    question about the same document takes their place.
+
     Args:
         path: the file, or None.
-        order: keys of all answers, in the order of the finished file.
+        tasks: all that are asked, in the order of the finished file.
         as_json: one JSON object per answer; else text.
 
     Attributes:
@@ -230,54 +245,47 @@ class _Answers:
         kept: how many of them are from an earlier run.
     """
 
-    def __init__(self, path: str | None, order: Sequence[str], as_json: bool) -> None:
+    def __init__(self, path: str | None, tasks: Sequence[Task], as_json: bool) -> None:
         if path is not None and not as_json:
             raise CommandError("-o needs --jsonl", hint="or a shell's > FILE")
-        self._path, self._order, self._as_json = None if path is None else Path(path), list(order), as_json
+        self._path, self._tasks, self._as_json = None if path is None else Path(path), tasks, as_json
         self.done: set[str] = set()
         self.failures = self.kept = 0
+        self._begun = False
         self._lines: dict[str, str] = {}
+        self._others: dict[str, tuple[_Place, str]] = {}
 
     def __enter__(self) -> _Answers:
         if self._path is not None:
-            self._lines = self._earlier(self._path)
+            keys = {task.key for task in self._tasks}
+            for key, place, line in _earlier(self._path):
+                if key in keys:
+                    self._lines[key] = line
+                else:
+                    self._others[key] = place, line
             self.done, self.kept = set(self._lines), len(self._lines)
-            self._rewrite()
         return self
 
     def __exit__(self, *_: object) -> None:
         # However the run ends, what is done stands in the order of the command; what failed is asked again next time.
         if self._path is not None:
             self._rewrite()
+            others = len(self._others_left())
+            if others:
+                console.say(f"{self._path} keeps {others} answers that this command did not ask for")
 
-    def _earlier(self, path: Path) -> dict[str, str]:
-        """Lines of an earlier run that still hold, by key; a line cut short and failures are left out."""
-        found: dict[str, str] = {}
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            return {}
-        except UnicodeDecodeError as error:
-            raise CommandError(f"{path} exists and holds no answers", hint="choose another file with -o") from error
-        for line in lines:
-            try:
-                row = json.loads(line)
-                key, status = row["key"], row["status"]
-            except (ValueError, KeyError, TypeError):
-                continue
-            if status == "ok" and key in self._order:
-                found[key] = line
-        if any(lines) and not any(line.startswith('{"id": ') for line in lines):
-            raise CommandError(f"{path} exists and holds no answers", hint="choose another file with -o")
-        return found
+    def _others_left(self) -> list[str]:
+        renewed = {task.place for task in self._tasks if task.key in self.done}
+        return [line for place, line in self._others.values() if place not in renewed]
 
     def _rewrite(self) -> None:
         """All lines in order, in one step."""
         assert self._path is not None
         handle, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent)
+        lines = [self._lines[task.key] for task in self._tasks if task.key in self._lines]
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.writelines(self._lines[key] + "\n" for key in self._order if key in self._lines)
+                stream.writelines(line + "\n" for line in lines + self._others_left())
             os.chmod(temporary, 0o644 if not self._path.exists() else self._path.stat().st_mode & 0o777)
             os.replace(temporary, self._path)
         except BaseException:
@@ -308,6 +316,36 @@ class _Answers:
         if self._path is None:
             print(line, flush=True)
             return
+        if not self._begun:  # a line that an earlier run left cut short would join this one
+            self._rewrite()
+            self._begun = True
         self._lines[task.key] = line
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+
+def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:
+    """Good answers of earlier runs: key, place and line. Failures and a line cut short are left out.
+
+    Raises:
+        CommandError: the file holds anything else.
+    """
+    if not path.exists():
+        return
+    foreign = CommandError(f"{path} exists and holds something else than answers", hint="choose another file with -o")
+    if not path.is_file():
+        raise foreign
+    *lines, last = path.read_bytes().split(b"\n")
+    for raw in lines + ([last] if last else []):
+        try:
+            row = json.loads(raw)
+            key, place = str(row["key"]), (row["document"], row["id"], row["question"])
+            is_ok = row["status"] == "ok" and isinstance(row["answer"], str)
+            if not is_ok and row["error"] is None:
+                raise foreign
+        except (ValueError, KeyError, TypeError) as error:
+            if raw is last and raw.startswith(_LINE_START):
+                continue
+            raise foreign from error
+        if is_ok:
+            yield key, place, raw.decode()

@@ -107,6 +107,52 @@ def test_a_cut_run_goes_on(kb: Path, capsys, monkeypatch) -> None:
     assert len(asked) == 5  # those of the document that changed
 
 
+def test_no_good_answer_is_lost(kb: Path, capsys, monkeypatch) -> None:
+    """Those of other documents, questions and options stay until a new answer to the same question is there."""
+
+    def answers() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (kb / "a.jsonl").read_text().splitlines()]
+
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
+    all_of_them = answers()
+    assert run(["ask", "--cache", "kb/b.gfc", "-n", "6", "--questions", "q.txt", "--jsonl", "-o", "a.jsonl"]) == 0
+    assert len(answers()) == 15
+    assert "keeps 10 answers" in capsys.readouterr().err
+    (kb / "one.txt").write_text("Another question?")
+    rows(capsys, "--questions", "one.txt", "-o", "a.jsonl")
+    assert len(answers()) == 18
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl", "-m", "nosuch", code=3)
+    assert [row for row in all_of_them if row not in answers()] == []
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
+    assert answers()[:15] == all_of_them
+    assert len(answers()) == 18
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl", "--temperature", "0.5", "--seed", "1")
+    assert len(answers()) == 18  # renewed, not doubled
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = answers()
+    monkeypatch.setattr(batching, "ask_many", interrupted)
+    rows(capsys, "--questions", "q.txt", "-o", "a.jsonl", "-n", "3", code=130)
+    assert sorted(row["key"] for row in answers()) == sorted(row["key"] for row in before)
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "link.jsonl", "foreign.jsonl", "mixed.jsonl", "folder"])
+def test_a_file_that_holds_anything_but_answers_stays(kb: Path, capsys, name: str) -> None:
+    line = json.dumps({"id": "z", "question": "What?"}) + "\n"
+    for other in ("q.jsonl", "foreign.jsonl"):
+        (kb / other).write_text(line)
+    (kb / "link.jsonl").symlink_to("q.jsonl")
+    rows(capsys, "--questions", "q.jsonl", "-o", "mixed.jsonl")
+    with open(kb / "mixed.jsonl", "a") as stream:
+        stream.write(line)
+    (kb / "folder").mkdir()
+    before = {path: path.read_bytes() for path in kb.glob("*.jsonl")}
+    rows(capsys, "--questions", "q.jsonl", "-o", name, code=2)
+    assert {path: path.read_bytes() for path in kb.glob("*.jsonl")} == before
+
+
 def test_failures_are_asked_again(kb: Path, capsys) -> None:
     good = (kb / "kb/b.gfc").read_bytes()
     (kb / "kb/b.gfc").write_bytes(b"no cache")
