@@ -73,17 +73,22 @@ def is_same_source(header: gfcache.Header, source: dict[str, Any]) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse an output in a folder that does not exist.
+    """Refuse an output in a folder that does not exist, or that is a folder itself.
 
     Raises:
         CommandError: exit 2, with the way out.
     """
+    if path.is_dir():
+        raise CommandError(f"{path} is a directory, expected a file name")
     if not path.parent.is_dir():
         raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
 
 
-def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str) -> None:
-    """Refuse to replace a file that is anything but this document's cache by this model.
+def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str, force: bool) -> None:
+    """Refuse to replace a cache that is anything but this document's by this model, and every file that is no cache.
+
+    Args:
+        force: replace any cache; a file that is none, the document itself for instance, stays all the same.
 
     Raises:
         CommandError: exit 2, with the way out.
@@ -91,13 +96,17 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
     if not path.exists():
         return
     hint = "choose another output with -o, or replace it with --force"
-    if path.is_dir():
-        raise CommandError(f"{path} is a directory, expected a file name")
     try:
         with gfcache.read_cache(path) as cache:
             old = cache.header
+    except gfcache.NotACacheFile as error:
+        raise CommandError(f"{path} exists and is no cache", hint="choose another output with -o") from error
     except gfcache.CacheFormatError as error:
+        if force:
+            return
         raise CommandError(f"{path} exists and is not a readable cache: {error}", hint=hint) from error
+    if force:
+        return
     if not is_same_source(old, source):
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise CommandError(f"{path} exists and was made from {name}", hint=hint)

@@ -60,7 +60,7 @@ def prefill(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Compute again, and replace an output made from something else.")
+        bool, typer.Option("--force", help="Compute again, and replace a cache made from something else.")
     ] = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")

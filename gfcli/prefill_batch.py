@@ -246,14 +246,13 @@ class Batch:
             check_not_parent(path, parent.path)
         with ExitStack() as lock:
             lock.enter_context(gfcache.output_lock(path))
-            if not plan.force and path.exists():
-                fresh = self._fresh(path, document)
-                if fresh is not None:
-                    console.detail(f"{path}: fresh")
-                    with suppress(gfcache.CacheFormatError):
-                        Journal(path).remove()  # of a run that was killed when all but that was done
-                    return fresh
-                check_replaceable(path, document.source, self._card.prefill_fingerprint)
+            fresh = self._fresh(path, document) if path.exists() and not plan.force else None
+            if fresh is not None:
+                console.detail(f"{path}: fresh")
+                with suppress(gfcache.CacheFormatError):
+                    Journal(path).remove()  # of a run that was killed when all but that was done
+                return fresh
+            check_replaceable(path, document.source, self._card.prefill_fingerprint, plan.force)
             if task.tokens is not None:
                 checkpoints = plan.checkpoints if task.computed is None else "none"
                 tokens = task.tokens.result()

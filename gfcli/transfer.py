@@ -9,7 +9,7 @@ from typing import Annotated
 
 import gfcache
 import typer
-from gfcache import Entry, Store
+from gfcache import Entry, Store, layout
 
 from .cache import Filters, Targets, cache_app, entries_of
 from .console import console, printable
@@ -28,7 +28,7 @@ def export(
     safetensors: Annotated[
         bool, typer.Option("--safetensors", help="Plain tensors for other programs; cannot be imported.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Copy caches out of the library, as .gfc files that stand alone or as safetensors.
@@ -57,8 +57,8 @@ def export(
         for entry in found:
             path = Path(output) if not is_folder else _free_name(Path(output), entry, suffix, taken)
             taken.add(path)
-            if path.exists() and not force:
-                raise CommandError(f"{path} exists", hint="choose another output with -o, or replace it with --force")
+            if path.exists():
+                _check_replaceable(path, safetensors, force)
             if safetensors:
                 gfcache.export_safetensors(store.path(entry), path)
             else:
@@ -71,6 +71,18 @@ def chosen_readable(store: Store, targets: list[str] | None, filters: list[str] 
     from .selecting import chosen
 
     return chosen(store, entries_of(store), targets or [], filters or [])
+
+
+def _check_replaceable(path: Path, safetensors: bool, force: bool) -> None:
+    """Refuse to replace a file: without --force any, with it one that no export has written."""
+    hint = "choose another output with -o"
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    # A safetensors file begins with the length of its header, eight bytes, and the header, an object.
+    if not (start[8:] == b"{" if safetensors else start.startswith(layout.MAGIC)):
+        raise CommandError(f"{path} exists and is no {'safetensors file' if safetensors else 'cache'}", hint=hint)
+    if not force:
+        raise CommandError(f"{path} exists", hint=f"{hint}, or replace it with --force")
 
 
 def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:

@@ -266,9 +266,18 @@ def test_existing_outputs(
     foreign = document.with_name("notes.gfc")
     foreign.write_text("my own notes")
     assert run(["prefill", str(other), "-m", str(tiny_model), "-o", str(foreign)]) == 2
-    assert foreign.read_text() == "my own notes"
+    for own in (foreign, document):
+        before = own.read_bytes()
+        capsys.readouterr()
+        for force in ([], ["--force"]):
+            assert run(["prefill", str(document), "-m", str(tiny_model), "-o", str(own), *force]) == 2
+        assert "--force" not in capsys.readouterr().err
+        assert own.read_bytes() == before
     assert run(["prefill", str(document), "-m", str(other_model), "--force"]) == 0
     assert cache.read_bytes() != second
+    cache.write_bytes(second[:-1])  # damaged
+    for force, code in (([], 2), (["--force"], 0)):
+        assert run(["prefill", str(document), "-m", str(tiny_model), "-o", str(cache), *force]) == code
 
 
 def test_an_edited_document_goes_on_from_a_checkpoint(

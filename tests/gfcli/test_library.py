@@ -369,6 +369,14 @@ def test_export_and_import_between_machines(place: Path, capsys, monkeypatch) ->
     from safetensors.numpy import load_file
 
     assert "compressed_k" in load_file("out/doc.safetensors")
+    for suffix, options in (("gfc", []), ("safetensors", ["--safetensors"])):
+        assert run(["cache", "export", "doc.txt", *options, "-o", f"out/doc.{suffix}", "--force"]) == 0
+        text = (place / "doc.txt").read_text()
+        capsys.readouterr()
+        for force in ([], ["--force"]):  # the document itself
+            assert run(["cache", "export", "doc.txt", *options, "-o", "doc.txt", *force]) == 2
+        assert "--force" not in capsys.readouterr().err
+        assert (place / "doc.txt").read_text() == text
     monkeypatch.setenv("GF_CACHE_DIR", str(place / "other-machine"))
     (place / "bad.gfc").write_bytes((place / "out/doc.gfc").read_bytes()[:-1])
     assert run(["cache", "import", "bad.gfc"]) == 6
