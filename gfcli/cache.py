@@ -142,7 +142,8 @@ def rm(
 @cache_app.command("prune")
 def prune(
     max_size: Annotated[
-        str | None, typer.Option("--max-size", metavar="SIZE", help="Remove the longest unused until it fits.")
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Remove the longest unused until it fits; default: the cap."),
     ] = None,
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="Remove what was not used for so long, as 30d.")
@@ -151,7 +152,7 @@ def prune(
     yes: Yes = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove what runs cut short have left, damaged files, and, where asked, what is old or too much.
+    """Remove what runs cut short have left, damaged files, what is over the cap, and, where asked, what is old.
 
     Shows the list and asks first; without a terminal, -y is needed. Pinned, locked and continued caches are skipped
     and counted.
@@ -166,8 +167,8 @@ def prune(
     """
     console.quiet = quiet
     age = None if older_than is None else parse_age(older_than)
-    limit = None if max_size is None else parse_bytes(max_size)
     with open_store() as store:
+        limit = store.max_bytes if max_size is None else parse_bytes(max_size)
         now = time.time()
         old = [e for e in entries_of(store) if age is not None and now - e.last_used > age]
         plan = store.prune(old, limit, dry_run=True)

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from .ask import Options
 
 
-def open_store() -> Store:
-    """The store of the settings, its cap kept from the first moment on."""
+def open_store(*, keep_cap: bool = False) -> Store:
+    """The store of the settings.
+
+    Args:
+        keep_cap: remove what is over the cap at once; for commands that add caches, those that look remove nothing.
+    """
     cap = settings.value("cache.max_size")
     store = Store(max_bytes=None if cap is None else parse_bytes(cap))
-    say_removed(store, store.keep_cap())
+    if keep_cap:
+        say_removed(store, store.keep_cap())
     return store
 
 
@@ -61,7 +66,7 @@ def library_session(name: str, how: How, options: Options) -> Session:
     document = read_document(name)
     device, dtype = numerics(options.device, options.dtype)
     card = find_model(options.model or settings.value("model"))
-    with Library(open_store()) as library:
+    with Library(open_store(keep_cap=not options.require_cached)) as library:
         found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)
         console.detail(f"library: {found.state}, {found.path}")
         if options.require_cached and found.state != HIT:

@@ -131,7 +131,7 @@ class Batch:
 
             from .library import open_store, say_index
 
-            self._library = self._stack.enter_context(Library(open_store()))
+            self._library = self._stack.enter_context(Library(open_store(keep_cap=True)))
             self._stack.callback(say_index, self._library.store)
         if self._overall is not None:
             self._stack.enter_context(self._overall)

@@ -112,7 +112,7 @@ def import_(
     """
     console.quiet = quiet
     failures = 0
-    with open_store() as store:
+    with open_store(keep_cap=True) as store:
         for name in files:
             try:
                 entry = _import_one(store, Path(name))

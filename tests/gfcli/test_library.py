@@ -228,7 +228,15 @@ def test_the_cap_of_the_settings_holds(place: Path, capsys, monkeypatch) -> None
         assert sum(row["bytes"] for row in listed(capsys)) <= cap
     assert [row["source_name"] for row in listed(capsys, "--sort", "name")][-1] == "5.txt"
     monkeypatch.setenv("GF_CACHE_MAX_SIZE", str(max(sizes) + 10_000))
-    assert run(["cache", "du"]) == 0
+    before = listed(capsys)
+    for looks in (["cache", "du"], ["plan", "doc.txt"], ["cache", "prune", "--dry-run"], ["cache", "prune"]):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody to ask
+        assert run(looks) == (2 if looks == ["cache", "prune"] else 0)
+        assert ("to remove" in capsys.readouterr().err) == ("prune" in looks)
+        assert listed(capsys) == before
+    assert len(before) > 1
+    assert run(["cache", "prune", "-y"]) == 0
     assert len(listed(capsys)) == 1
     monkeypatch.setenv("GF_CACHE_MAX_SIZE", "1000")
     assert run(["ask", "doc.txt", "-n", "2", "What?"]) == 0
