@@ -81,6 +81,8 @@ def library_session(name: str, how: How, options: Options) -> Session:
                 waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
             )  # fmt: skip
         say_index(library.store)
+        for removal in kept.removals:
+            say_removed(library.store, removal)
         if found.state == HIT and kept.state != HIT:
             console.warn(f"the cache of {document.label} is damaged or has gone: it is pre-filled again")
         if kept.path is None:

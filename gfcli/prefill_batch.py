@@ -22,7 +22,7 @@ from .answering import open_cache_with_model
 from .batch_progress import BatchProgress
 from .console import console
 from .documents import read_document
-from .exits import CommandError, describe, exit_code
+from .exits import MEMORY_DEVICE_DISK, CommandError, describe, exit_code
 from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
@@ -107,6 +107,8 @@ class Batch:
         self._loaded: LanguageModel | None = None
         self._parent: DocumentCache | None = None
         self._library: Library | None = None
+        self._in_library: dict[Path, tuple[Source, str]] = {}
+        self._evicted: deque[tuple[Source, Exception]] = deque()
         self._started = time.perf_counter()
         self._stack = ExitStack()
         if plan.base is not None:
@@ -195,6 +197,8 @@ class Batch:
                 at_once = begun[-1].seconds > DEFER_S
                 while begun and (at_once or len(begun) > UNWRITTEN or begun[0].is_done):
                     yield self._end(begun.popleft())
+                while self._evicted:
+                    yield self._evicted.popleft()
             while begun:
                 yield self._end(begun.popleft())
 
@@ -315,6 +319,7 @@ class Batch:
             with gfcache.read_cache(found.path) as file:
                 tokens, size = file.header.tokens, file.file_bytes
             place = {"output": str(found.path), "bytes": size}
+            self._in_library[found.path] = task.source, "fresh"
             return {"status": "fresh", "tokens": tokens, "tokens_reused": tokens} | place
         checkpoints = None if self.plan.checkpoints == "auto" else self.plan.checkpoints
         kept = self._library.get(
@@ -322,14 +327,32 @@ class Batch:
             computed=None if task.computed is None else task.computed[0],
             tokens=None if task.tokens is None else task.tokens.result(),
         )  # fmt: skip
+        for removal in kept.removals:
+            self._note_removed(removal)
         if kept.path is None:
             assert kept.obstacle is not None
             raise kept.obstacle
+        self._in_library[kept.path] = task.source, "ok"
         tokens = kept.cache.length
         console.say(f"{document.label}: {tokens:,} tokens, {kept.tokens_computed:,} computed")
         reused = tokens - kept.tokens_computed
         place = {"output": str(kept.path), "bytes": kept.path.stat().st_size}
         return {"status": "ok", "tokens": tokens, "tokens_reused": reused} | place
+
+    def _note_removed(self, removal: gfcache.Removal) -> None:
+        """Say what made room; what this run itself has put there has failed after all."""
+        from .library import say_removed
+
+        assert self._library is not None
+        store = self._library.store
+        say_removed(store, removal)
+        for entry in removal.removed:
+            source, status = self._in_library.pop(store.path(entry), (None, ""))
+            if source is not None:
+                self._counts[status] -= 1
+                message = f"{source.name}: its cache was removed again, to make room for another document of this call"
+                error = CommandError(message, code=MEMORY_DEVICE_DISK, hint=gfcache.NoRoom.hint)
+                self._evicted.append((source, error))
 
     def failed(self, source: Source, error: Exception, *, say: bool) -> dict[str, Any]:
         """Note a failure and go on; its report."""

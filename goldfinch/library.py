@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gfcache
-from gfcache import Store, layout
+from gfcache import Removal, Store, layout
 
 from .documents import Document, read_document
 
@@ -58,6 +58,7 @@ class Kept:
         tokens_computed: 0 on a hit.
         path: its file; None when it could not be kept.
         obstacle: why not.
+        removals: what made room for it.
     """
 
     cache: DocumentCache
@@ -65,6 +66,7 @@ class Kept:
     tokens_computed: int
     path: Path | None
     obstacle: gfcache.CacheFormatError | None = None
+    removals: Sequence[Removal] = ()
 
 
 class Library:
@@ -236,7 +238,8 @@ class Library:
         else:
             positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
         at_most = _at_most_bytes(model, document, token_ids, positions)
-        journal = None if obstacle is not None else _journal(self.store, found.path, at_most)
+        removals: list[Removal] = []
+        journal = None if obstacle is not None else _journal(self.store, found.path, at_most, removals)
         if ready is not None:
             made = Made(ready, 0, None)
         else:
@@ -247,14 +250,15 @@ class Library:
         computed = tokens - made.tokens_reused
         if journal is not None:
             try:
-                with self.store.writing(found.path, at_most):
+                with self.store.writing(found.path, at_most) as room:
+                    removals.append(room)
                     journal.finish(lambda: made.cache.save(found.path))
                 self.store.added(found.path)
             except (gfcache.NoRoom, gfcache.CacheWriteError) as error:
                 obstacle = error
             with contextlib.suppress(gfcache.CacheWriteError):
                 journal.remove()
-        return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle)
+        return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle, removals)
 
 
 def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:
@@ -266,16 +270,17 @@ def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, 
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 
-def _journal(store: Store, path: Path, at_most_bytes: int) -> Journal:
-    """A journal that stays under the cap, or is not written."""
+def _journal(store: Store, path: Path, at_most_bytes: int, removals: list[Removal]) -> Journal:
+    """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
     from .journal import Journal
 
     class StoreJournal(Journal):
         def save(self, cache: DocumentCache) -> None:
             with (
                 contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError),
-                store.writing(path, at_most_bytes),
+                store.writing(path, at_most_bytes) as room,
             ):
+                removals.append(room)
                 super().save(cache)
 
     return StoreJournal(path)

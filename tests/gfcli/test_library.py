@@ -245,6 +245,28 @@ def test_the_cap_of_the_settings_holds(place: Path, capsys, monkeypatch) -> None
     assert listed(capsys) == []
 
 
+def test_documents_that_make_room_for_each_other_have_failed(place: Path, capsys, monkeypatch) -> None:
+    for n in range(3):
+        (place / f"{n}.txt").write_text(f"Document {n}. " + TEXT[:2500])
+    assert run(["prefill", "0.txt", "--library"]) == 0
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", str(listed(capsys)[0]["bytes"] + 20_000))
+    assert run(["prefill", "0.txt", "1.txt", "2.txt", "--library", "--jsonl"]) == 3
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    schema = json.loads((SCHEMAS / "prefill.json").read_text())
+    for row in found:
+        jsonschema.validate(row, schema)
+    assert [(row["source"], row["status"]) for row in found] == [
+        ("0.txt", "fresh"), ("1.txt", "ok"), ("0.txt", "failed"), ("2.txt", "ok"), ("1.txt", "failed"),
+    ]  # fmt: skip
+    assert {row["error"]["code"] for row in found if row["status"] == "failed"} == {8}
+    assert err.count("removed to keep the cap") == 2
+    assert "1 pre-filled, 2 of 3 documents failed" in err
+    assert [row["source_name"] for row in listed(capsys)] == ["2.txt"]
+    assert run(["ask", "0.txt", "-n", "2", "What?"]) == 0
+    assert "1 removed to keep the cap" in capsys.readouterr().err
+
+
 def test_a_library_that_cannot_be_written_still_answers(place: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_CACHE_DIR", "/proc/no-such-place")
     monkeypatch.setenv("GF_KERNELS", "torch")
