@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import console
-from .documents import read_document
 from .exits import SOME_FAILED, CommandError, describe, exit_code
 from .library import open_store
 from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, load, show_bytes
 from .sources import find_sources
 
 if TYPE_CHECKING:
+    from goldfinch.documents import Document
     from goldfinch.model import LanguageModel
     from goldfinch.plan import MachineProfile
 
@@ -69,7 +69,7 @@ def plan(
     rows, failures = [], 0
     for source in sources.documents:
         try:
-            rows.append({"source": source.name} | _row(loaded, source.name, checkpoints, profile))
+            rows.append({"source": source.name} | _row(loaded, source.read(), checkpoints, profile))
         except Exception as error:
             failures += 1
             message, hint = describe(error)
@@ -85,13 +85,12 @@ def plan(
         raise typer.Exit(SOME_FAILED)
 
 
-def _row(model: LanguageModel, name: str, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
+def _row(model: LanguageModel, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
     from goldfinch import document_token_ids
     from goldfinch.cache import identity_of, numerics_of
     from goldfinch.plan import planned_bytes
     from goldfinch.prefilling import block_tokens_of, plan_checkpoints
 
-    document = read_document(name)
     ids, _ = document_token_ids(model, document.text)
     tokens = ids.shape[1]
     element_bytes, block = model.emb.weight.element_size(), block_tokens_of(model)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from goldfinch.documents import Document
 
 from .console import console
-from .documents import read_document
 from .exits import describe
 from .sources import Source
 
@@ -129,7 +128,7 @@ def _read(batch: Batch, source: Source, threads: Executor) -> Task:
     task = Task(source)
     try:
         # Kept whatever follows: standard input cannot be read again.
-        task.document = document = read_document(source.name)
+        task.document = document = source.read()
         if not batch.plan.library:
             task.path = batch.output_path(document, source)
         if not batch.is_fresh(document, task.path):

@@ -21,7 +21,6 @@ from . import settings
 from .answering import open_cache_with_model
 from .batch_progress import BatchProgress
 from .console import console
-from .documents import read_document
 from .exits import MEMORY_DEVICE_DISK, CommandError, describe, exit_code
 from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path, real
@@ -209,7 +208,7 @@ class Batch:
         started = time.perf_counter()
         begun = _Begun(task.source)
         try:
-            document = task.document or read_document(task.source.name)
+            document = task.document or task.source.read()
             if self._library is not None:
                 begun.outcome = self._into_library(document, task)
             else:

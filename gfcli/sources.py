@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from goldfinch.documents import is_binary
+from goldfinch.documents import Document, is_binary
 
 from . import gitignore
-from .documents import STDIN
+from .documents import STDIN, read_document
 from .exits import CommandError
 
 CACHE_SUFFIX = ".gfc"
@@ -26,10 +26,22 @@ class Source:
     Attributes:
         name: path, or "-" for stdin.
         folder: relative folder that an output folder mirrors; "." for none.
+        obstacle: why a folder could not be walked: then it fails in its turn, and the others do not.
     """
 
     name: str
     folder: str = "."
+    obstacle: OSError | None = None
+
+    def read(self) -> Document:
+        """The document.
+
+        Raises:
+            OSError: the obstacle; the errors of `read_document`.
+        """
+        if self.obstacle is not None:
+            raise self.obstacle
+        return read_document(self.name)
 
 
 @dataclass
@@ -116,7 +128,12 @@ def _walk(root: Path, found: Sources) -> None:
 
     def enter(folder: Path, patterns: list[gitignore.Pattern]) -> None:
         patterns = patterns + gitignore.read_patterns(folder)
-        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+        try:
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda e: e.name)
+        except OSError as error:
+            found.documents.append(Source(str(folder), obstacle=error))
+            return
         for entry in entries:
             path = folder / entry.name
             is_folder = entry.is_dir(follow_symlinks=False)

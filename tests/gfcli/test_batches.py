@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import goldfinch
-from gfcli import prefill_batch
+from gfcli import prefill_batch, sources
 from gfcli.app import run
 from gfcli.gitignore import is_ignored, read_patterns
 from goldfinch import packing
@@ -146,18 +146,33 @@ def test_failures_are_named_in_the_summary(tree: Path, capsys) -> None:
 
 
 def test_a_file_that_vanishes_fails_alone(tree: Path, capsys, monkeypatch) -> None:
-    from gfcli import prefill_batch
-
-    real = prefill_batch.read_document
+    real = sources.read_document
 
     def vanish(name: str):  # type: ignore[no-untyped-def]
         if name.endswith("c.txt"):
             os.unlink(name)
         return real(name)
 
-    monkeypatch.setattr(prefill_batch, "read_document", vanish)
+    monkeypatch.setattr(sources, "read_document", vanish)
     found = statuses(capsys, "-r", "docs", "-o", "out/", code=3)
     assert [name for name, status in found.items() if status == "failed"] == ["docs/sub/c.txt"]
+
+
+def test_a_folder_that_cannot_be_read_fails_alone(tree: Path, capsys, monkeypatch) -> None:
+    real = os.scandir
+
+    def refuse(folder):  # type: ignore[no-untyped-def]
+        if str(folder) == "docs/sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
+    expected = {"docs/a.txt": "ok", "docs/b.md": "ok", "docs/sub": "failed"}
+    assert statuses(capsys, "-r", "docs", "-o", "out/", code=3) == expected
+    assert run(["plan", "-r", "docs"]) == 3
+    out, err = capsys.readouterr()
+    assert "docs/a.txt" in out
+    assert "docs/sub: permission denied" in err
 
 
 def test_a_file_that_changes_while_it_is_read(tree: Path, capsys, monkeypatch) -> None:
