@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,8 +15,9 @@ from .answering import find_model_of
 from .console import console, printable
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
-from .freshness import BROKEN, DAMAGED, FRESH, STALE, STATES, cache_state, find_caches, source_state
+from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, STALE, STATES, cache_state, find_caches, source_state
 from .options import DeviceOption, QuietOption
+from .outputs import real
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -54,7 +56,7 @@ def status(
         for row in rows:
             print(f"{row['state']:<9} {row['path']:<{width}}  {printable(row['source'] or '')}".rstrip())
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
-    if fail_stale and any(row["state"] not in (FRESH, "detached") for row in rows):
+    if fail_stale and any(row["state"] not in (FRESH, DETACHED) for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)
 
 
@@ -70,9 +72,9 @@ def refresh(
 ) -> None:
     """Pre-fill the sources of stale, broken and damaged caches again, each by the model that made it.
 
-    Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. Fresh
-    and detached caches are left alone. A cache whose source is gone, or that does not even tell it, cannot be refreshed
-    (exit 3 at the end).
+    Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. A base
+    comes before the caches that continue it. Fresh and detached caches are left alone. A cache whose source is gone, or
+    that does not even tell it, cannot be refreshed (exit 3 at the end).
 
     Examples:
 
@@ -83,21 +85,26 @@ def refresh(
       gf refresh --dry-run caches/
     """
     console.quiet = quiet
-    rows = [cache_state(path) for path in find_caches(caches or ["."])]
+    chains = sorted((_chain(path) for path in find_caches(caches or ["."])), key=len)
     failures = 0
     models: dict[tuple[str, str | None], LanguageModel] = {}
-    for row in rows:
-        if row["state"] in (FRESH, "detached"):
-            continue
+    planned: set[Path] = set()
+    for path, *bases in chains:
+        row = cache_state(path)  # in its turn: a base that was refreshed leaves its children broken
+        if row["state"] in (FRESH, DETACHED):
+            if planned.isdisjoint(map(real, bases)):
+                continue
+            row["state"] = BROKEN
         if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
             failures += 1
             console.warn(f"{row['path']} is {row['state']} and stays as it is: {row.get('message') or row['source']}")
             continue
         if dry_run:
+            planned.add(real(path))
             print(row["path"])
             continue
         try:
-            report = _refresh_one(Path(row["path"]), device, checkpoints, models)
+            report = _refresh_one(path, device, checkpoints, models)
         except Exception as error:
             failures += 1
             message, hint = describe(error)
@@ -147,8 +154,28 @@ def _base_of(path: Path, header: gfcache.Header, model: LanguageModel) -> Docume
     from goldfinch import open_cache
 
     assert header.parent is not None
-    places = (path.parent / header.parent["path"], path.parent / Path(header.parent["name"]).name)
-    place = next((p for p in places if p.exists()), places[0])
-    if not place.exists():
+    place = _base_place(path, header)
+    if place is None:
         raise gfcache.ParentMissing(path, header.parent["path"], header.parent["digest"])
     return open_cache(place, model)
+
+
+def _base_place(path: Path, header: gfcache.Header) -> Path | None:
+    """Where the base of a cache lies now; None when it has none, or it is gone."""
+    if header.parent is None:
+        return None
+    places = (path.parent / header.parent["path"], path.parent / Path(header.parent["name"]).name)
+    return next((p for p in places if p.exists()), None)
+
+
+def _chain(path: Path) -> list[Path]:
+    """A cache, its base, the base of that, and so on, as far as they can be read."""
+    chain = [path]
+    with contextlib.suppress(OSError, gfcache.CacheFormatError):
+        while True:
+            with gfcache.read_cache(chain[-1]) as file:
+                base = _base_place(chain[-1], file.header)
+            if base is None or any(base.samefile(other) for other in chain):
+                break
+            chain.append(base)
+    return chain

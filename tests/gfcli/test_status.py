@@ -196,6 +196,23 @@ def test_a_replaced_base_is_refused_and_refresh_mends_it(folder: Path, capsys) -
     assert run(["verify", "chapter.gfc"]) == 0
 
 
+def test_refresh_of_a_folder_renews_bases_before_their_children(folder: Path, capsys) -> None:
+    """By name, the children come first; one of them continues the other."""
+    (folder / "a.gfc").rename(folder / "z.gfc")
+    (folder / "a1.txt").write_text("Chapter one. " + TEXT[6000:8000])
+    (folder / "a0.txt").write_text("A note to it. " + TEXT[9000:9800])
+    assert run(["prefill", "--base", "z.gfc", "a1.txt", "--checkpoints", "512", "-q"]) == 0
+    assert run(["prefill", "--base", "a1.gfc", "a0.txt", "-q"]) == 0
+    (folder / "a.txt").write_text(TEXT[:5000] + "More.")
+    (folder / "a0.txt").write_text("Another note to it. " + TEXT[9000:9800])
+    capsys.readouterr()
+    for dry in (["--dry-run"], []):
+        assert run(["refresh", *dry, "--checkpoints", "512"]) == 0
+        assert capsys.readouterr().out.split() == ["z.gfc", "a1.gfc", "a0.gfc"]
+    assert set(states(capsys).values()) == {"fresh"}
+    assert run(["ask", "--cache", "a0.gfc", "-n", "2", "What?"]) == 0
+
+
 def test_a_base_without_positions_and_a_base_as_its_own_child_are_refused(folder: Path, capsys) -> None:
     assert run(["prefill", "c.txt", "-m", "tiny", "--checkpoints", "none", "--force"]) == 0
     assert run(["prefill", "--base", "c.gfc", "b.txt", "-o", "child.gfc"]) == 2
