@@ -79,12 +79,19 @@ def document_of_bytes(
     text, remark = decode_text(data, label)
     source = {
         "name": label if path is None else path.name,
-        "path": None if path is None else str(path.absolute()),
+        "path": None if path is None else _place(path),
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "modified_at": None if modified is None else modified.isoformat(timespec="seconds"),
     }
     return Document(label, path, text, source, remark)
+
+
+def _place(path: Path) -> str:
+    """The absolute path of a file without `..`; links to folders stay in it where `..` does not lead out of one."""
+    place = os.path.abspath(path)
+    is_same = ".." not in path.parts or (os.path.exists(place) and os.path.samefile(place, path))
+    return place if is_same else os.path.realpath(path)
 
 
 def decode_text(data: bytes, label: str) -> tuple[str, str | None]:

@@ -229,6 +229,22 @@ def test_output_names(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFi
     assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 3
 
 
+def test_a_document_has_one_identity_under_all_its_names(cache: Path, document: Path, tiny_model: Path, capsys) -> None:
+    (document.parent / "sub").mkdir()
+    name = f"{document.parent}/sub/../{document.name}"
+    assert run(["prefill", name, "-m", str(tiny_model), "--jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "fresh"
+    document.write_text(TEXT + " It grew.")
+    assert run(["prefill", name, "-m", str(tiny_model)]) == 0
+    assert gfcache.inspect_cache(cache)["source"]["path"] == str(document)
+    (document.parent / "far" / "deep").mkdir(parents=True)
+    (document.parent / "link").symlink_to("far/deep")
+    (document.parent / "far" / document.name).write_text("Out of a link to a folder.")
+    assert run(["prefill", f"{document.parent}/link/../{document.name}", "-m", str(tiny_model)]) == 0
+    made = document.parent / "far" / "doc.gfc"
+    assert gfcache.inspect_cache(made)["source"]["path"] == str(made.with_suffix(".txt"))
+
+
 def test_three_documents_of_one_name(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in "abc":
         (tmp_path / folder).mkdir()
