@@ -12,6 +12,7 @@ from .console import console
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, CommandError
 from .options import FILE_DTYPES, load, numerics, parse_bytes, show_bytes
+from .writing import warn_of_length
 
 if TYPE_CHECKING:
     from goldfinch.session import Session
@@ -60,6 +61,7 @@ def library_session(name: str, how: How, options: Options) -> Session:
     Raises:
         CommandError: exit 10 when --require-cached is not met; the errors of reading and computing.
     """
+    from goldfinch import document_token_ids
     from goldfinch.library import HIT, STALE, Library
     from goldfinch.model_directory import find_model
 
@@ -75,9 +77,13 @@ def library_session(name: str, how: How, options: Options) -> Session:
                 f"{document.label} {why}", code=CONDITION_NOT_MET, hint=f'gf ask {name} "QUESTION" computes it'
             )
         model = load(str(card.path), device, dtype)
+        tokens = None
+        if found.state != HIT:
+            tokens = document_token_ids(model, document.text)
+            warn_of_length(document.label, tokens[0].shape[1], model)
         with console.progress(document.label) as progress:
             kept = library.get(
-                model, document, progress=progress,
+                model, document, progress=progress, tokens=tokens,
                 waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
             )  # fmt: skip
         say_index(library.store)

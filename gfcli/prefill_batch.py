@@ -26,7 +26,7 @@ from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
-from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written
+from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written, warn_of_length
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -311,6 +311,8 @@ class Batch:
         }
 
     def _into_library(self, document: Document, task: Task) -> dict[str, Any]:
+        from goldfinch import document_token_ids
+
         assert self._library is not None
         dtype = FILE_DTYPES[self._dtype]
         found = self._library.find(document, self._card, dtype, verified=True)
@@ -321,10 +323,11 @@ class Batch:
             self._in_library[found.path] = task.source, "fresh"
             return {"status": "fresh", "tokens": tokens, "tokens_reused": tokens} | place
         checkpoints = None if self.plan.checkpoints == "auto" else self.plan.checkpoints
+        read = document_token_ids(self.model, document.text) if task.tokens is None else task.tokens.result()
+        warn_of_length(document.label, read[0].shape[1], self.model)
         kept = self._library.get(
             self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force,
-            computed=None if task.computed is None else task.computed[0],
-            tokens=None if task.tokens is None else task.tokens.result(),
+            computed=None if task.computed is None else task.computed[0], tokens=read,
         )  # fmt: skip
         for removal in kept.removals:
             self._note_removed(removal)

@@ -113,10 +113,7 @@ def compute(
     from goldfinch.journal import Journal
     from goldfinch.making import Made, make_cache
 
-    tokens = job.token_ids.shape[1]
-    trained = model.config.context_length
-    if tokens > trained:
-        console.warn(f"{job.label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer")
+    warn_of_length(job.label, job.token_ids.shape[1], model)
     started = time.perf_counter()
     journal = Journal(path, journal_seconds())
     parent = _parent(job, model)
@@ -139,6 +136,13 @@ def compute(
     if journal.obstacle is not None:
         console.warn(f"{journal.obstacle}; cut short, this run would have begun anew")
     return Computed(path, made, parent, journal, time.perf_counter() - started)
+
+
+def warn_of_length(label: str, tokens: int, model: LanguageModel) -> None:
+    """Say that a document is longer than those that the model was trained on."""
+    trained = model.config.context_length
+    if tokens > trained:
+        console.warn(f"{label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer")
 
 
 def save(computed: Computed) -> dict[str, Any]:

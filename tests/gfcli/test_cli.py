@@ -426,8 +426,13 @@ def test_unwritable_folder(
 def test_long_document_gets_a_warning(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "long.txt"
     path.write_text(TEXT)
-    assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
-    assert "trained on 256" in capsys.readouterr().err
+    model = ["-m", str(tiny_model)]
+    for command in (["prefill"], ["prefill", "--library"], ["ask", "-n", "1"]):
+        path.write_text(path.read_text() + " More.")
+        for warned in (True, False):  # the second time, nothing is computed
+            question = ["Who?"] if command[0] == "ask" else []
+            assert run([*command, *model, str(path), *question]) == 0
+            assert ("trained on 256" in capsys.readouterr().err) == warned
 
 
 def test_verbose_says_how_the_document_is_attended_to(cache: Path, tiny_model: Path, capsys) -> None:
