@@ -10,6 +10,7 @@ import typer
 
 from .exits import CommandError
 from .options import DeviceOption, DtypeOption, ModelOption, load
+from .outputs import checked_output
 
 bench_app = typer.Typer(
     help="Measure prefill, ask, start-up and kernels here; medians of repeats, after a correctness check.",
@@ -18,7 +19,10 @@ bench_app = typer.Typer(
 )
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Repeats per figure.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The record as one JSON object on stdout.")]
-OutputOption = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write the record to a file.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write the record to a file.", callback=checked_output),
+]
 LengthsOption = Annotated[str, typer.Option("--lengths", metavar="N,N,...", help="Document lengths in tokens.")]
 
 
@@ -156,8 +160,8 @@ def _kernel_row(row: dict[str, Any]) -> str:
     return f"{row['name']:<15} {row['backend']:<7} {_span(row['us_per_token_layer'], 2)} us per token and layer"
 
 
-def _finish(record: dict[str, Any], as_json: bool, output: str | None) -> None:
-    if output is not None:
-        Path(output).write_text(json.dumps(record, indent=2) + "\n")
+def _finish(record: dict[str, Any], as_json: bool, output: Path | None) -> None:
     if as_json:
-        print(json.dumps(record))
+        print(json.dumps(record), flush=True)
+    if output is not None:
+        output.write_text(json.dumps(record, indent=2) + "\n")

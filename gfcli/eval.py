@@ -11,6 +11,7 @@ import typer
 from .console import console
 from .exits import CommandError
 from .options import DeviceOption, DtypeOption, ModelOption, load
+from .outputs import checked_output
 
 
 def evaluate(
@@ -35,7 +36,8 @@ def evaluate(
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE.json", help="Write the record here too.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.json", help="Write the record here too.", callback=checked_output),
     ] = None,
 ) -> None:
     """Measure a model on texts, names and phrasings that training never saw.
@@ -74,6 +76,6 @@ def evaluate(
         report=report,
     )
     text = json.dumps(record, indent=2)
+    print(text, flush=True)  # first: what took so long to measure is not lost when the file cannot be written
     if output is not None:
         output.write_text(text + "\n")
-    print(text)

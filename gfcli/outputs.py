@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gfcache
 
@@ -13,6 +13,7 @@ from goldfinch.documents import Document
 from .exits import CommandError
 
 SUFFIX = ".gfc"
+P = TypeVar("P", str | None, Path | None)
 
 
 def output_path(document: Document, output: str | None, taken: set[Path], many: bool, mirrored: str = ".") -> Path:
@@ -82,6 +83,13 @@ def check_folder(path: Path) -> None:
         raise CommandError(f"{path} is a directory, expected a file name")
     if not path.parent.is_dir():
         raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
+
+
+def checked_output(path: P) -> P:
+    """An output file as an option names it, refused before anything is computed for it; see `check_folder`."""
+    if path is not None:
+        check_folder(Path(path))
+    return path
 
 
 def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str, force: bool) -> None:

@@ -52,3 +52,33 @@ def test_nothing_is_measured_when_a_check_fails(tiny_model: Path, monkeypatch, c
 def test_lengths_must_be_numbers(tiny_model: Path, capsys) -> None:
     assert run(["bench", "ask", "-m", str(tiny_model), "--lengths", "40,x"]) == 2
     assert "--lengths is '40,x'" in capsys.readouterr().err
+
+
+def test_a_record_without_a_place_is_not_measured_at_all(tiny_model: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from goldfinch.evaluate import tasks
+    from goldfinch.measure import speed
+
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    for module, name in ((speed, "measure_prefill"), (tasks, "evaluate")):
+        monkeypatch.setattr(module, name, measured)
+    for command in (["bench", "prefill"], ["eval", "--data", str(tmp_path)]):
+        for output, words in ((tmp_path / "no" / "x.json", "does not exist"), (tmp_path, "is a directory")):
+            assert run([*command, "-m", str(tiny_model), "-o", str(output)]) == 2
+            assert words in capsys.readouterr().err
+
+
+def test_a_record_that_cannot_be_written_is_printed(tiny_model: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from goldfinch.evaluate import tasks
+    from goldfinch.measure import speed
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(speed, "measure_prefill", lambda *_: {"rows": []})
+    monkeypatch.setattr(tasks, "evaluate", lambda *_, **__: {"rows": []})
+    monkeypatch.setattr(Path, "write_text", full)
+    for command in (["bench", "prefill", "--json"], ["eval", "--data", str(tmp_path)]):
+        assert run([*command, "-m", str(tiny_model), "-o", str(tmp_path / "x.json")]) == 8
+        assert json.loads(capsys.readouterr().out) == {"rows": []}
