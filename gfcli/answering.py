@@ -11,7 +11,7 @@ import gfcache
 
 from . import citing
 from .console import console
-from .exits import CommandError
+from .documents import clean_text
 from .options import load
 
 if TYPE_CHECKING:
@@ -194,15 +194,21 @@ def prompt(session: Session, how: How) -> None:
     console.say(f"{session.cache.length:,} tokens cached. An empty line or Ctrl-D ends.")
     while True:
         try:
-            question = input("? ").strip()
-        except EOFError:
+            if not sys.stdout.isatty():  # where input() would put it: that is for answers
+                print("? ", end="", file=sys.stderr, flush=True)
+            question = clean_text(input("? " if sys.stdout.isatty() else "").strip())
+        except (EOFError, KeyboardInterrupt) as error:
             print(file=sys.stderr)
-            return
+            if isinstance(error, EOFError):
+                return
+            raise
         if not question:
             return
         try:
             answer_question(session, question, how)
         except KeyboardInterrupt:
             print("\n(stopped)", file=sys.stderr)
-        except CommandError as error:
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # of one question: the next one may do
             console.error(error)

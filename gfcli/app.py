@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 import sys
@@ -140,8 +141,21 @@ def _usage_error(error: Exception) -> exits.CommandError | None:
     return exits.CommandError(str(error.format_message()), hint=f"see {command} --help")
 
 
+def _prepare_streams() -> None:
+    """Make the standard streams take whatever there is to say, and say whatever there is to take."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us, cron for instance
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            continue
+        # File names and questions may hold bytes that are no UTF-8; a terminal may lack characters of an answer.
+        is_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+        stream.reconfigure(errors="surrogateescape" if is_utf8 and name != "stderr" else "backslashreplace")
+
+
 def main() -> None:
     """The entry point of the `gf` command."""
+    _prepare_streams()
     if "_GF_COMPLETE" in os.environ:  # the shell asks what fits: the script of gf completion sets it
         from typer.completion import completion_init
 

@@ -12,7 +12,7 @@ import typer
 
 from .answering import How, answer_question, find_model_of, open_cache_with_model, prompt
 from .console import console
-from .documents import STDIN
+from .documents import STDIN, clean_text
 from .exits import NOT_FOUND, CommandError
 from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
 
@@ -145,10 +145,10 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
     from goldfinch.errors import EmptyInput
 
     interactive = question is None and sys.stdin.isatty()
-    if question is None and not interactive:
-        question = sys.stdin.read().strip()
-    if not interactive and not (question or how.raw):
-        raise EmptyInput("the question is empty")
+    if not interactive:
+        question = clean_text(sys.stdin.read().strip() if question is None else question)
+        if not (question.strip() or how.raw):
+            raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
     started = time.perf_counter()
     if is_cache:
         session = _cache_session(place, how, options)

@@ -46,6 +46,7 @@ def append(
       gf append book.gfc chapter2.txt -o both.gfc
     """
     from goldfinch.changing import appended, changed_source
+    from goldfinch.documents import storable_name
 
     console.quiet = quiet
     more = read_document(document)
@@ -53,7 +54,7 @@ def append(
     with gfcache.output_lock(path):
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         token_ids, span, text = appended(loaded, old, more.text)
-        source = changed_source(old, text, f"and {more.label}")
+        source = changed_source(old, text, f"and {storable_name(more.label)}")
         _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints, (old,)))
 
 

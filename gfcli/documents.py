@@ -13,6 +13,11 @@ from .console import console
 STDIN = "-"
 
 
+def clean_text(text: str) -> str:
+    """Text that was typed or piped in; bytes of it that are no UTF-8 came as surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def read_document(name: str) -> Document:
     """Read a document; what is odd about it goes to stderr.
 

@@ -19,7 +19,7 @@ import typer
 from .answering import How, answer_json, open_cache_with_model
 from .citing import citations
 from .console import console
-from .documents import STDIN
+from .documents import STDIN, clean_text
 from .exits import NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def read_questions(name: str) -> list[Question]:
 
 def _question(line: str, number: int, name: str) -> Question:
     if not line.startswith("{"):
-        return Question(str(number), line, None)
+        return Question(str(number), clean_text(line), None)
     try:
         values = json.loads(line)
     except ValueError as error:
@@ -141,7 +141,8 @@ def _question(line: str, number: int, name: str) -> Question:
         documents = [documents]
     if documents is not None and not (isinstance(documents, list) and all(isinstance(d, str) for d in documents)):
         raise CommandError(f'{name}, line {number}: "documents" is {documents!r}, expected names')
-    return Question(str(values.get("id", number)), text.strip(), None if documents is None else tuple(documents))
+    documents = None if documents is None else tuple(documents)
+    return Question(str(values.get("id", number)), clean_text(text.strip()), documents)
 
 
 def _names_of(document: str) -> set[str]:
@@ -312,7 +313,7 @@ class _Answers:
             print(f"{task.document}\t{task.question.id}\t{' '.join(values['answer'].split())}", flush=True)
             return
         place = {"id": task.question.id, "document": task.document, "question": task.question.text}
-        line = json.dumps(place | {"status": status, "key": task.key} | values, ensure_ascii=False)
+        line = json.dumps(place | {"status": status, "key": task.key} | values)
         if self._path is None:
             print(line, flush=True)
             return

@@ -12,6 +12,8 @@ from typing import Any
 
 from gfcache import Entry, Store
 
+from goldfinch.documents import storable_name
+
 from .exits import NOT_FOUND, CommandError
 from .options import parse_bytes
 
@@ -119,7 +121,7 @@ def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filte
 
 def _of_target(store: Store, entries: Sequence[Entry], target: str) -> list[Entry]:
     path = os.path.abspath(target)
-    found = [e for e in entries if e.source_path == path or str(store.path(e).absolute()) == path]
+    found = [e for e in entries if e.source_path == storable_name(path) or str(store.path(e).absolute()) == path]
     if found:
         return found
     if re.fullmatch(r"[0-9a-f]+", target) and len(target) >= LEAST_ID_DIGITS:

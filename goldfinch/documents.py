@@ -78,13 +78,18 @@ def document_of_bytes(
     """A document from its bytes; see `read_document`."""
     text, remark = decode_text(data, label)
     source = {
-        "name": label if path is None else path.name,
-        "path": None if path is None else _place(path),
+        "name": label if path is None else storable_name(path.name),
+        "path": None if path is None else storable_name(_place(path)),
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "modified_at": None if modified is None else modified.isoformat(timespec="seconds"),
     }
     return Document(label, path, text, source, remark)
+
+
+def storable_name(name: str) -> str:
+    """A file name as a cache file can hold it: bytes of it that are no UTF-8 become `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _place(path: Path) -> str:

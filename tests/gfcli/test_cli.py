@@ -444,3 +444,36 @@ def test_verbose_says_how_the_document_is_attended_to(cache: Path, tiny_model: P
     rebuilt = capsys.readouterr()
     assert "rebuilt by block" in rebuilt.err
     assert kept.out == rebuilt.out
+
+
+def test_a_prompt_survives_a_failing_question(cache: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+    """The prompt's own sign goes to stderr where stdout is no terminal."""
+    from goldfinch.session import Session
+
+    real = Session.stream
+
+    def fails(self: Session, question: str, **options: Any) -> Any:
+        if question == "bad":
+            raise ValueError("a fault")
+        return real(self, question, **options)
+
+    monkeypatch.setattr(Session, "stream", fails)
+    ask = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "3"]
+    assert run([*ask, "Who?"]) == 0
+    answer = capsys.readouterr().out
+    typed = io.StringIO("bad\nWho?\n\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert run(ask) == 0
+    out, err = capsys.readouterr()
+    assert out == answer
+    assert "a fault" in err
+    assert err.count("? ") == 3
+
+
+def test_questions_that_are_no_utf_8(cache: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+    ask = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2"]
+    assert run([*ask, "caf\udcff?"]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udcff?"))
+    assert run(ask) == 0
+    assert run([*ask, "   "]) == 2

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gfcache
+
 from tests.gfcli.conftest import TEXT
 
 
@@ -30,6 +32,34 @@ def test_as_a_process(cache: Path, document: Path, tiny_model: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["document_tokens_computed"] == 0
     assert gf("prefill", "-", "-m", str(tiny_model), input=TEXT).returncode == 2
+
+
+def test_names_that_are_no_utf_8(document: Path, tiny_model: Path) -> None:
+    name = os.fsdecode(bytes(document.parent) + b"/bad\xff.txt")
+    document.rename(name)
+    done = gf("prefill", name, "-m", str(tiny_model), errors="surrogateescape")
+    assert done.returncode == 0, done.stderr
+    cache = done.stdout.rstrip("\n")
+    assert cache == name.removesuffix("txt") + "gfc"
+    assert gfcache.inspect_cache(cache)["source"]["name"] == "bad\\xff.txt"
+    done = gf("append", cache, name, "-m", str(tiny_model), errors="surrogateescape")
+    assert done.returncode == 0, done.stderr
+
+
+def test_streams_that_take_few_characters_or_are_closed(document: Path, cache: Path, tiny_model: Path) -> None:
+    text = "Caf\xe9 costs 5 \u20ac"
+    document.write_text(text)
+    ask = ["ask", "--cite", str(document), "-m", str(tiny_model), "-n", "2", "What?"]
+    done = gf(*ask, encoding="latin-1", env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert done.returncode == 0, done.stderr
+    assert "Caf\xe9 costs 5 \\u20ac" in done.stdout
+    command = [sys.executable, "-m", "gfcli", "cache", "ls"]
+    for closed, code in ((">&-", 0), ("2>&-", 0), ("<&-", 0)):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert "unexpected" not in done.stderr
 
 
 def test_light_commands_import_no_torch(cache: Path) -> None:
