@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from goldfinch.documents import Document
+from goldfinch.documents import Document, decode_text
 from goldfinch.documents import document_of_bytes as _of_bytes
 from goldfinch.documents import read_document as _read
 
@@ -16,6 +17,19 @@ STDIN = "-"
 def clean_text(text: str) -> str:
     """Text that was typed or piped in; bytes of it that are no UTF-8 came as surrogates, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode()
+
+
+def read_text(name: str) -> str:
+    """The text of a file, or of stdin for "-", in any encoding that documents may have.
+
+    Raises:
+        OSError, NotText: see `read_document`.
+    """
+    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    text, remark = decode_text(data, "stdin" if name == STDIN else name)
+    if remark:
+        console.warn(remark)
+    return text
 
 
 def read_document(name: str) -> Document:

@@ -7,7 +7,6 @@ import glob
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import typer
 from .answering import How, answer_json, open_cache_with_model
 from .citing import citations
 from .console import console
-from .documents import STDIN, clean_text
+from .documents import clean_text, read_text
 from .exits import NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
 
 if TYPE_CHECKING:
@@ -111,13 +110,15 @@ def expand(patterns: Sequence[str]) -> list[str]:
 
 
 def read_questions(name: str) -> list[Question]:
-    """Questions of a file, or of stdin for "-"; blank lines do not count.
+    """Questions of a file, or of stdin for "-", in the encodings of documents; blank lines do not count.
 
     Raises:
         CommandError: a line that is neither a text nor an object with a question; no line; an id twice.
+        NotText: PDF, HTML, or binary data.
     """
-    text = sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8-sig")
-    found = [_question(line.strip(), n, name) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    text = read_text(name)
+    # Not splitlines(): JSON may hold other ends of lines, as they are.
+    found = [_question(line.strip(), n, name) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
         raise CommandError(f"{name} holds no question")
     twice = [q.id for i, q in enumerate(found) if q.id in {other.id for other in found[:i]}]

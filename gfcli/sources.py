@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import sys
@@ -114,7 +115,7 @@ def _matches(pattern: str) -> list[str]:
 
 def _listed(name: str, null: bool) -> Iterator[Source]:
     """Documents of a list; a relative name keeps its folder in an output folder."""
-    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    data = (sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()).removeprefix(codecs.BOM_UTF8)
     for raw in data.split(b"\0" if null else b"\n"):
         text = os.fsdecode(raw if null else raw.rstrip(b"\r"))
         if text:

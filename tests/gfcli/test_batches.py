@@ -110,7 +110,7 @@ def test_other_checkpoints_are_not_fresh(tree: Path, capsys) -> None:
 def test_lists_of_names(tree: Path, capsys, monkeypatch) -> None:
     odd = "docs/with\nnewline.txt"
     (tree / odd).write_text("odd name " + TEXT[:500])
-    (tree / "list").write_text("docs/a.txt\r\ndocs/sub/c.txt\n\n")
+    (tree / "list").write_bytes(b"\xef\xbb\xbfdocs/a.txt\r\ndocs/sub/c.txt\n\n")
     assert set(statuses(capsys, "--files-from", "list", "-o", "out/")) == {"docs/a.txt", "docs/sub/c.txt"}
     assert below(tree / "out") == {"docs/a.gfc", "docs/sub/c.gfc"}
     command = [sys.executable, "-m", "gfcli", "prefill", "--files-from", "-", "-0", "-o", "out0/", "-q"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -236,6 +237,21 @@ def test_wrong_question_files(kb: Path, capsys) -> None:
     assert run([*ask, "--questions", "q.txt", "-o", "a.txt"]) == 2  # another person's file
     assert (kb / "a.txt").read_text() == TEXT[:2500]
     assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.txt", "-o", "x"]) == 2
+
+
+def test_questions_in_other_encodings(kb: Path, capsys, monkeypatch) -> None:
+    text = "Who wrote caf\xe9?\r\n" + json.dumps({"question": "One\u2028line?"}, ensure_ascii=False)
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+        data = text.replace("\u2028", " " if encoding == "cp1252" else "\u2028").encode(encoding)
+        (kb / "q.jsonl").write_bytes(data)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        for name in ("q.jsonl", "-"):
+            found = [row["question"] for row in rows(capsys, "--questions", name)]
+            assert found[0] == "Who wrote caf\xe9?"
+            assert found[1] == "One\u2028line?" or encoding == "cp1252"
+            assert len(found) == 6
+    (kb / "q.pdf").write_bytes(b"%PDF-1.7")
+    rows(capsys, "--questions", "q.pdf", code=2)
 
 
 def test_a_document_of_the_library_is_asked_many_questions(kb: Path, capsys) -> None:
