@@ -11,45 +11,49 @@ import gfcache
 from goldfinch.documents import Document
 
 from .exits import CommandError
+from .sources import relative_folder
 
 SUFFIX = ".gfc"
 P = TypeVar("P", str | None, Path | None)
 
 
-def output_path(document: Document, output: str | None, taken: set[Path], many: bool, mirrored: str = ".") -> Path:
+def is_folder(output: str) -> bool:
+    """Whether an output names a folder: it ends in a slash or is one."""
+    return output.endswith(("/", os.sep)) or Path(output).is_dir()
+
+
+def output_path(document: Document, output: str | None, taken: set[Path], mirrored: str = ".") -> Path:
     """The cache file of a document.
 
-    `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names (it ends in a slash or is one).
-    When that name belongs to another document, in this call or on disk, the whole name is kept: `doc.md.gfc`.
+    `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names. When that name belongs to another
+    document, in this call or on disk, the whole name is kept: `doc.md.gfc`; and when that one is taken, too, the
+    folder of the document is kept below the output folder.
 
     Args:
         taken: real paths (links resolved) of other outputs of this call.
-        many: one output file will not do.
         mirrored: folder below an output folder, made when it is not there.
 
     Raises:
-        CommandError: stdin without an output, one output file for several documents, or no name left.
+        CommandError: stdin without an output, or no name left.
     """
-    is_folder = output is not None and (output.endswith(("/", os.sep)) or Path(output).is_dir())
-    if output is not None and not is_folder:
-        if many:
-            raise CommandError(f"one output file {output} for several documents", hint=f"name a folder: -o {output}/")
+    if output is not None and not is_folder(output):
         return Path(output)
     if document.path is None:
         raise CommandError("a document from stdin needs an output file", hint="add -o NAME.gfc")
-    folder = Path(output) / mirrored if output is not None else document.path.parent
-    if output is not None and mirrored != ".":
-        folder.mkdir(parents=True, exist_ok=True)
-    short = folder / (document.path.stem + SUFFIX)
-    if real(short) in taken or is_of_another(short, document.source):
-        long = folder / (document.path.name + SUFFIX)
-        if real(long) in taken:
-            raise CommandError(
-                f"{document.label}: {long} is already the output of another document of this call",
-                hint="pre-fill documents of one name into different folders",
-            )
-        return long
-    return short
+    places = [mirrored, relative_folder(document.path)] if output is not None else ["."]
+    for place in dict.fromkeys(places):
+        folder = Path(output) / place if output is not None else document.path.parent
+        if place != ".":
+            folder.mkdir(parents=True, exist_ok=True)
+        short, long = (folder / (name + SUFFIX) for name in (document.path.stem, document.path.name))
+        if real(short) not in taken and not is_of_another(short, document.source):
+            return short
+        if real(long) not in taken:
+            return long
+    raise CommandError(
+        f"{document.label}: {long} is already the output of another document of this call",
+        hint="documents of one name in different folders: gf prefill -r FOLDER -o DIR/",
+    )
 
 
 def real(path: Path) -> Path:

@@ -23,7 +23,7 @@ from .batch_progress import BatchProgress
 from .console import console
 from .exits import MEMORY_DEVICE_DISK, CommandError, describe, exit_code
 from .options import FILE_DTYPES, load, numerics
-from .outputs import check_folder, check_replaceable, output_path, real
+from .outputs import check_folder, check_replaceable, is_folder, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
 from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written, warn_of_length
@@ -95,6 +95,10 @@ class Batch:
         if plan.library and (plan.output is not None or plan.base is not None):
             raise CommandError(
                 "--library with -o or --base", hint="caches of the library have no place or base to name"
+            )
+        if plan.many and plan.output is not None and not is_folder(plan.output):
+            raise CommandError(
+                f"one output file {plan.output} for several documents", hint=f"name a folder: -o {plan.output}/"
             )
         if plan.batch_tokens is not None and plan.base is not None:
             raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
@@ -170,7 +174,7 @@ class Batch:
 
     def output_path(self, document: Document, source: Source) -> Path:
         """The cache file of a document; asked once for each, for no two of them may have the same."""
-        path = output_path(document, self.plan.output, self._taken, self.plan.many, source.folder)
+        path = output_path(document, self.plan.output, self._taken, source.folder)
         self._taken.add(real(path))
         return path
 

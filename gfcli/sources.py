@@ -119,9 +119,13 @@ def _listed(name: str, null: bool) -> Iterator[Source]:
     for raw in data.split(b"\0" if null else b"\n"):
         text = os.fsdecode(raw if null else raw.rstrip(b"\r"))
         if text:
-            folder = PurePath(text).parent
-            inside = not folder.is_absolute() and ".." not in folder.parts
-            yield Source(text, str(folder) if inside else ".")
+            yield Source(text, relative_folder(text))
+
+
+def relative_folder(name: str | PurePath) -> str:
+    """The folder of a relative name, "." for one that would lead out of an output folder."""
+    folder = PurePath(name).parent
+    return "." if folder.is_absolute() or ".." in folder.parts else str(folder)
 
 
 def _walk(root: Path, found: Sources) -> None:

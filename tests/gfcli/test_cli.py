@@ -226,7 +226,8 @@ def test_output_names(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFi
     assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.md.gfc", "doc.gfc"]
     assert run(["prefill", names[0], "-m", str(tiny_model), "-q", "-o", str(tmp_path)]) == 0
     assert Path(capsys.readouterr().out.strip()) == tmp_path / "doc.gfc"
-    assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 3
+    assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 2
+    assert capsys.readouterr().err.count("one output file") == 1
 
 
 def test_a_document_has_one_identity_under_all_its_names(cache: Path, document: Path, tiny_model: Path, capsys) -> None:
@@ -254,6 +255,21 @@ def test_three_documents_of_one_name(tmp_path: Path, tiny_model: Path, capsys: p
     assert len(capsys.readouterr().out.split()) == 2
     sources = {gfcache.inspect_cache(path)["source"]["path"] for path in (tmp_path / "out").iterdir()}
     assert sources == set(names[:2])
+
+
+def test_relative_names_keep_their_folders_where_others_are_taken(
+    tmp_path: Path, tiny_model: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{folder}/x.txt" for folder in ("a", "b", "c", "c/d")]
+    for name in names:
+        Path(name).parent.mkdir()
+        Path(name).write_text(f"{TEXT[:300]} {name}")
+    for status in ("ok", "fresh"):
+        assert run(["prefill", *names, "-m", str(tiny_model), "-o", "out/", "--jsonl"]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [row["output"] for row in rows] == ["out/x.gfc", "out/x.txt.gfc", "out/c/x.gfc", "out/c/d/x.gfc"]
+        assert {row["status"] for row in rows} == {status}
 
 
 def test_memory_that_a_device_lacks_is_no_bug() -> None:
