@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,28 +15,59 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float64")
 SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
+T = TypeVar("T", str, str | None)
 FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
+
+
+# What an option's value is refused for is refused before anything is read, loaded or computed.
+def _checked_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise CommandError(f"--device is {name!r}, allowed: auto, cpu, cuda, cuda:N")
+    return name
+
+
+def _checked_dtype(name: str | None) -> str | None:
+    if name is not None and name not in (*DTYPES, *SHORT_DTYPES):
+        raise CommandError(f"--dtype is {name!r}, allowed: {', '.join(DTYPES)}")
+    return name
+
+
+def checked_checkpoints(text: T) -> T:
+    """The value of a --checkpoints option.
+
+    Raises:
+        CommandError: not one of those allowed.
+    """
+    if text not in (None, "none", "auto") and not (re.fullmatch(r"[0-9]+", str(text)) and int(str(text)) > 0):
+        raise CommandError(f"--checkpoints is {text!r}, allowed: none, auto, or a number of tokens")
+    return text
+
 
 ModelOption = Annotated[
     str | None, typer.Option("-m", "--model", metavar="DIR|NAME", help="Model directory or name (see gf model list).")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda[:N]", help="Where to compute.", callback=_checked_device)
+]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", metavar="float32|bfloat16|float64", help="Precision of weights and arithmetic.")
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="float32|bfloat16|float64",
+        help="Precision of weights and arithmetic.",
+        callback=_checked_dtype,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no remarks.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was found and decided.")]
-CheckpointsOption = Annotated[str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")]
+CheckpointsOption = Annotated[
+    str,
+    typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.", callback=checked_checkpoints),
+]
 
 
 def choose_device(name: str) -> str:
-    """The device that "auto", "cpu", "cuda" or "cuda:N" means here.
-
-    Raises:
-        CommandError: another name.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise CommandError(f"--device is {name!r}, allowed: auto, cpu, cuda, cuda:N")
+    """The device that "auto", "cpu", "cuda" or "cuda:N" means here."""
     if name != "auto":
         return name
     import torch
@@ -55,7 +86,7 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
 
     Raises:
-        CommandError: an unknown device or dtype; the errors of `goldfinch.load_model`.
+        the errors of `goldfinch.load_model`.
     """
     device, name = numerics(device, dtype, cache_dtype)
     import torch
@@ -68,8 +99,6 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
 def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:
     """Device and dtype names that options and settings come to; arguments as in `load`."""
     device = choose_device(device)
-    if dtype is not None and dtype not in (*DTYPES, *SHORT_DTYPES):
-        raise CommandError(f"--dtype is {dtype!r}, allowed: {', '.join(DTYPES)}")
     name = dtype or cache_dtype or settings.value("dtype") or ("float32" if device == "cpu" else "bfloat16")
     return device, SHORT_DTYPES.get(name, name)
 

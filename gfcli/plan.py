@@ -13,7 +13,7 @@ import typer
 from .console import console
 from .exits import SOME_FAILED, CommandError, describe, exit_code
 from .library import open_store
-from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, load, show_bytes
+from .options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load, show_bytes
 from .sources import find_sources
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def plan(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
-    checkpoints: Annotated[
-        str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")
-    ] = "auto",
+    checkpoints: CheckpointsOption = "auto",
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
     quiet: QuietOption = False,
@@ -60,6 +58,7 @@ def plan(
     """
     console.quiet = quiet
     sources = find_sources(documents or [], recursive, files_from, null)
+    many = len(sources.documents) > 1 or recursive or files_from is not None
     from goldfinch.profiling import machine_profile
 
     loaded = load(model, device, dtype)
@@ -71,6 +70,8 @@ def plan(
         try:
             rows.append({"source": source.name} | _row(loaded, source.read(), checkpoints, profile))
         except Exception as error:
+            if not many:
+                raise
             failures += 1
             message, hint = describe(error)
             if as_json:

@@ -11,7 +11,7 @@ import typer
 
 from .console import console
 from .exits import SOME_FAILED
-from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
+from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, checked_checkpoints
 from .prefill_batch import Batch, Plan
 from .sources import find_sources
 
@@ -40,6 +40,7 @@ def prefill(
             metavar="none|auto|N",
             help="Positions to go on from when the document changes: none, every N tokens, or as many as a quarter "
             "of the tokens' own bytes pays for, densest near the end.",
+            callback=checked_checkpoints,
         ),
     ] = "auto",
     base: Annotated[

@@ -125,9 +125,6 @@ class Batch:
 
             self._card = find_model(plan.model or settings.value("model"))
             self._device, self._dtype = numerics(plan.device, plan.dtype)
-        from goldfinch.prefilling import plan_checkpoints
-
-        plan_checkpoints(self._card.config, 1, plan.checkpoints)  # refuses what is not one
         self._overall = BatchProgress(sources) if plan.many else None
 
     def __enter__(self) -> Batch:

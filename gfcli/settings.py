@@ -55,10 +55,12 @@ def _size(value: object) -> str:
 
 
 def _checkpoints(value: object) -> str:
-    text = str(value)
-    if text not in ("none", "auto") and not (text.isdigit() and int(text) > 0):
-        raise ValueError("none, auto or a number of tokens")
-    return text
+    from .options import checked_checkpoints
+
+    try:
+        return checked_checkpoints(str(value))
+    except CommandError as error:
+        raise ValueError("none, auto or a number of tokens") from error
 
 
 def _device(value: object) -> str:

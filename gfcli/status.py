@@ -16,7 +16,7 @@ from .console import console, printable
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
 from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, STALE, STATES, cache_state, find_caches, source_state
-from .options import DeviceOption, QuietOption
+from .options import CheckpointsOption, DeviceOption, QuietOption
 from .outputs import real
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ def status(
 def refresh(
     caches: Caches = None,
     device: DeviceOption = "auto",
-    checkpoints: Annotated[
-        str, typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.")
-    ] = "auto",
+    checkpoints: CheckpointsOption = "auto",
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per refreshed cache on stdout.")] = False,
     quiet: QuietOption = False,

@@ -391,6 +391,18 @@ def test_bad_arguments(
         assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["prefill", "ask", "plan", "append", "truncate", "refresh", "verify"])
+def test_a_wrong_value_of_an_option_is_refused_once_and_first(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the arguments are, of which none exists here."""
+    options = {"--device": "tpu"} | ({} if command in ("ask", "verify") else {"--checkpoints": "x"})
+    options |= {"--dtype": "int3"} if command in ("prefill", "ask", "plan") else {}
+    for option, value in options.items():
+        assert run([command, "absent", "absent2", option, value]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {option} is {value!r}, allowed: ")
+        assert err.count("error") == 1
+
+
 def test_errors_as_json(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", "--json", str(document)]) == 6
     error = json.loads(capsys.readouterr().err)

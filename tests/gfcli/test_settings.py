@@ -168,6 +168,8 @@ def test_a_plan_writes_nothing_measures_once_and_knows_the_cap(project: Path, ca
     out, err = capsys.readouterr()
     assert err == ""
     assert profile_path().read_text() == first
+    assert run(["plan", "absent.txt"]) == 4  # one document, as in gf prefill
+    assert capsys.readouterr().out == ""
     assert json.loads(out)["fits_library"] is False
     profile_path().write_text("damaged")
     assert run(["plan", "-r", ".", "--measure"]) == 0
