@@ -189,6 +189,7 @@ def default_map(values: dict[str, Value]) -> dict[str, Any]:
     given = {name: v.value for name, v in values.items() if v.origin != "default" and "." not in name}
     options = {name: given[name] for name in ("device", "checkpoints", "memory", "max_tokens") if name in given}
     defaults: dict[str, Any] = {command: options for command in WITH_DEFAULTS}
+    defaults["refresh"] = {name: options[name] for name in options if name != "checkpoints"}  # as they are in the file
     defaults["bench"] = {command: options for command in ("prefill", "ask", "load", "kernels")}
     return defaults
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from .console import console, printable
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
 from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, STALE, STATES, cache_state, find_caches, source_state
-from .options import CheckpointsOption, DeviceOption, QuietOption
+from .options import DeviceOption, QuietOption, checked_checkpoints
 from .outputs import real
 
 if TYPE_CHECKING:
@@ -63,7 +64,15 @@ def status(
 def refresh(
     caches: Caches = None,
     device: DeviceOption = "auto",
-    checkpoints: CheckpointsOption = "auto",
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoints",
+            metavar="none|auto|N",
+            help="As in gf prefill; by default as they are in each cache.",
+            callback=checked_checkpoints,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per refreshed cache on stdout.")] = False,
     quiet: QuietOption = False,
@@ -119,7 +128,7 @@ def refresh(
 
 
 def _refresh_one(
-    path: Path, device: str, checkpoints: str, models: dict[tuple[str, str | None], LanguageModel]
+    path: Path, device: str, checkpoints: str | None, models: dict[tuple[str, str | None], LanguageModel]
 ) -> dict[str, Any]:
     from .writing import document_job, write
 
@@ -132,7 +141,22 @@ def _refresh_one(
         document = read_document(source)
         model = _model_of(header, device, models)
         parent = None if header.parent is None else _base_of(path, header, model)
+        checkpoints = checkpoints or _spacing(path, header, model)
         return {"source": source} | write(path, model, document_job(document, model, checkpoints, parent))
+
+
+def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
+    """What --checkpoints has to be for a cache to be as it is; "auto" when nothing gives its positions."""
+    from goldfinch.prefilling import block_tokens_by, plan_checkpoints
+
+    found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
+    gaps = [b - a for a, b in pairwise(found)] or found
+    element_bytes, block = gfcache.layout.DTYPES[header.numerics["compute_dtype"]], block_tokens_by(header.numerics)
+    for wanted in ("auto", "none", *map(str, gaps[:1])):
+        planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
+        if [p for p in planned if p > header.first_token] == found:
+            return wanted
+    return "auto"
 
 
 def _model_of(

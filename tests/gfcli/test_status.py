@@ -133,6 +133,19 @@ def test_a_source_that_is_no_file_is_gone(folder: Path, capsys) -> None:
     assert source_state(nul) == "orphaned"
 
 
+@pytest.mark.parametrize("spacing", ["none", "auto", "512", "1024"])
+def test_refresh_keeps_the_spacing_of_checkpoints(folder: Path, capsys, monkeypatch, spacing: str) -> None:
+    arguments = ["prefill", "a.txt", "-m", "tiny", "--checkpoints", spacing, "--jsonl"]
+    assert run(arguments) == 0
+    with open(folder / "a.txt", "a") as stream:
+        stream.write(TEXT[5000:6500])
+    monkeypatch.setenv("GF_CHECKPOINTS", "2048")  # of documents, not of caches that are there
+    assert run(["refresh", "a.gfc"]) == 0
+    capsys.readouterr()
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "fresh"
+
+
 def test_refresh_names_what_it_cannot_refresh(folder: Path, capsys) -> None:
     (folder / "b.txt").unlink()
     assert run(["refresh"]) == 3
