@@ -9,6 +9,7 @@ import typer
 
 from . import settings
 
+SCHEMA_VERSION = 1
 config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Settings: show.")
 
 
@@ -33,7 +34,7 @@ def show(
     values = settings.resolve()
     if as_json:
         rows = {n: {"value": v.value, "origin": v.origin, "place": v.place} for n, v in values.items()}
-        print(json.dumps(rows))
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "settings": rows}))
         return
     width = max(len(name) for name in values)
     texts = {name: "" if found.value is None else str(found.value) for name, found in values.items()}

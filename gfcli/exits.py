@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gfcache
 
 from goldfinch import errors as library
@@ -71,6 +73,12 @@ def exit_code(error: BaseException) -> int:
         if isinstance(error, kind):
             return code
     return BUG_OR_OTHER
+
+
+def failed_json(path: str, error: BaseException) -> dict[str, Any]:
+    """The object of a file that failed, on stdout among those of the others."""
+    failure = {"code": exit_code(error), "message": describe(error)[0]}
+    return {"schema_version": 1, "path": path, "status": "failed", "error": failure}
 
 
 def describe(error: BaseException) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import console, printable
-from .exits import SOME_FAILED
+from .exits import SOME_FAILED, failed_json
 from .options import show_bytes
 
 
@@ -33,10 +33,13 @@ def inspect(
         try:
             summary = gfcache.inspect_cache(path)
         except (OSError, gfcache.CacheFormatError) as error:
+            if as_json:
+                print(json.dumps(failed_json(path, error)))
             if len(files) == 1:
                 raise
             failures += 1
-            console.error(error)
+            if not as_json:
+                console.error(error)
             continue
         if as_json:
             print(json.dumps(summary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,9 @@ import typer
 from .answering import find_model_of
 from .console import console, printable
 from .documents import read_document
-from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
-from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, STALE, STATES, cache_state, find_caches, source_state
+from .exits import CONDITION_NOT_MET, NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
+from .exits import DAMAGED as DAMAGED_FILE
+from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, ORPHANED, STALE, STATES, cache_state, find_caches, source_state
 from .options import DeviceOption, QuietOption, checked_checkpoints
 from .outputs import real
 
@@ -102,22 +104,21 @@ def refresh(
             if planned.isdisjoint(map(real, bases)):
                 continue
             row["state"] = BROKEN
-        if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
-            failures += 1
-            console.warn(f"{row['path']} is {row['state']} and stays as it is: {row.get('message') or row['source']}")
-            continue
-        if dry_run:
-            planned.add(real(path))
-            print(row["path"])
-            continue
+        place = {"source": row["source"] or row["path"], "output": row["path"]}
         try:
-            report = _refresh_one(path, device, checkpoints, models)
+            if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
+                raise _stays(row)
+            if dry_run:
+                planned.add(real(path))
+                report = place | {"status": "planned"}
+            else:
+                report = _refresh_one(path, device, checkpoints, models)
         except Exception as error:
             failures += 1
             message, hint = describe(error)
             if jsonl:
                 failed = {"code": exit_code(error), "message": message}
-                print(json.dumps({"source": row["source"], "status": "failed", "error": failed}), flush=True)
+                print(json.dumps(place | {"status": "failed", "error": failed}), flush=True)
             else:
                 known = row["path"] in message
                 console.error(error if known else CommandError(f"{row['path']}: {message}", hint=hint))
@@ -127,11 +128,19 @@ def refresh(
         raise typer.Exit(SOME_FAILED)
 
 
+def _stays(row: dict[str, Any]) -> CommandError:
+    """Why a cache cannot be refreshed."""
+    code = NOT_FOUND if row["state"] == ORPHANED else DAMAGED_FILE
+    reason = row.get("message") or row["source"]
+    return CommandError(f"{row['path']} is {row['state']} and stays as it is: {reason}", code=code)
+
+
 def _refresh_one(
     path: Path, device: str, checkpoints: str | None, models: dict[tuple[str, str | None], LanguageModel]
 ) -> dict[str, Any]:
     from .writing import document_job, write
 
+    started = time.perf_counter()
     with gfcache.output_lock(path):
         with gfcache.read_cache(path) as file:
             header = file.header
@@ -142,7 +151,8 @@ def _refresh_one(
         model = _model_of(header, device, models)
         parent = None if header.parent is None else _base_of(path, header, model)
         checkpoints = checkpoints or _spacing(path, header, model)
-        return {"source": source} | write(path, model, document_job(document, model, checkpoints, parent))
+        report = write(path, model, document_job(document, model, checkpoints, parent))
+        return {"source": source} | report | {"seconds": round(time.perf_counter() - started, 4)}
 
 
 def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:

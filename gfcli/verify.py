@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import console
-from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, exit_code
+from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, failed_json
 from .options import DeviceOption, ModelOption
 
 SCHEMA_VERSION = 1
@@ -46,17 +46,13 @@ def verify(
         try:
             result = _verify_one(path, share, model, device, seed)
         except Exception as error:
+            if as_json:
+                print(json.dumps(failed_json(path, error)))
             if len(files) == 1:
                 raise
             failures.append(error)
             message, hint = describe(error)
-            if as_json:
-                print(
-                    json.dumps(
-                        {"path": path, "status": "failed", "error": {"code": exit_code(error), "message": message}}
-                    )
-                )
-            else:
+            if not as_json:
                 console.error(error if path in message else CommandError(f"{path}: {message}", hint=hint))
             continue
         print(json.dumps(result) if as_json else _text(result))

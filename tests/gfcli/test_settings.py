@@ -19,6 +19,7 @@ from gfcli.app import run
 from goldfinch.plan import MachineProfile, profile_path
 from tests.conftest import SAMPLES
 
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 
 
@@ -38,8 +39,10 @@ def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
 def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
     assert run(["config", "show", "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "config-show.json").read_text()))
+    settings: dict[str, Any] = found["settings"]
+    return settings
 
 
 def test_flag_over_environment_over_project_over_user_over_default(project: Path, capsys, monkeypatch) -> None:

@@ -78,7 +78,7 @@ def test_refresh_computes_only_what_changed(folder: Path, capsys, tiny_model: Pa
     assert states(capsys)["a.gfc"] == "stale"
     assert run(["refresh", "--jsonl", "--checkpoints", "512"]) == 0
     report = json.loads(capsys.readouterr().out)
-    jsonschema.validate(report | {"seconds": 0}, json.loads((SCHEMAS / "prefill.json").read_text()))
+    jsonschema.validate(report, json.loads((SCHEMAS / "prefill.json").read_text()))
     assert report["tokens_reused"] >= 1024
     assert report["first_changed_token"] >= report["tokens_reused"]
     assert report["checkpoint_bytes"] > 0
@@ -155,6 +155,23 @@ def test_refresh_names_what_it_cannot_refresh(folder: Path, capsys) -> None:
     assert run(["refresh", "a.gfc"]) == 3
     assert "PDF" in capsys.readouterr().err
     assert gfcache.verify_cache(folder / "a.gfc").tokens > 0
+
+
+def test_every_line_of_refresh_is_an_object(folder: Path, capsys) -> None:
+    (folder / "a.txt").write_text("Another text.")
+    (folder / "b.txt").unlink()
+    (folder / "c.gfc").write_bytes(b"x")
+    for dry, status in ((["-n"], "planned"), ([], "ok")):
+        assert run(["refresh", "--jsonl", *dry]) == 3
+        out, err = capsys.readouterr()
+        found = [json.loads(line) for line in out.splitlines()]
+        for row in found:
+            jsonschema.validate(row, json.loads((SCHEMAS / "prefill.json").read_text()))
+        assert [(row["output"], row["status"]) for row in found] == [
+            ("a.gfc", status), ("b.gfc", "failed"), ("c.gfc", "failed"),
+        ]  # fmt: skip
+        assert [row["error"]["code"] for row in found[1:]] == [4, 6]
+        assert "stays as it is" not in err
 
 
 def test_children_of_a_base(folder: Path, capsys) -> None:
@@ -295,6 +312,20 @@ def test_inspect_goes_on_after_a_damaged_file(folder: Path, capsys) -> None:
     assert out.count("checkpoints    ") == 2
     assert "b.gfc" in err
     assert run(["inspect", "b.gfc"]) == 6
+
+
+def test_files_that_fail_give_lines_like_the_others(folder: Path, capsys) -> None:
+    (folder / "b.gfc").write_bytes(b"x")
+    for command in ("inspect", "verify"):
+        for names, code in ((["b.gfc"], 6), (["absent.gfc"], 4), (["a.gfc", "b.gfc", "absent.gfc"], 3)):
+            assert run([command, "--json", *names]) == code
+            found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            for row in found:
+                jsonschema.validate(row, json.loads((SCHEMAS / f"{command}.json").read_text()))
+            assert [row["path"] for row in found] == names
+            assert [row["error"]["code"] for row in found if row.get("status") == "failed"] == [
+                {"b.gfc": 6, "absent.gfc": 4}[name] for name in names if name != "a.gfc"
+            ]
 
 
 def test_failed_loads_leave_the_process_usable(folder: Path, other_model: Path) -> None:
