@@ -119,11 +119,23 @@ def _reader_has_gone() -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    values = settings.resolve()
+    try:
+        values = settings.resolve()
+    except exits.CommandError:
+        if not _needs_no_settings(arguments):
+            raise
+        values = settings.defaults()
     with settings.folders_in_environment(values):
-        result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=settings.default_map(values))
+        defaults = settings.default_map(values)
+        result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=defaults, obj=values)
         sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK
+
+
+def _needs_no_settings(arguments: list[str]) -> bool:
+    """Whether a command line only asks how to go on, which a broken settings file must not prevent."""
+    asks = {"-h", "--help", "--version"} & set(arguments) or arguments[:1] in ([], ["completion"])
+    return bool(asks) or "_GF_COMPLETE" in os.environ
 
 
 def _usage_error(error: Exception) -> exits.CommandError | None:

@@ -15,6 +15,7 @@ config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sett
 
 @config_app.command("show")
 def show(
+    context: typer.Context,
     origin: Annotated[bool, typer.Option("--origin", help="Also where each value comes from.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -31,7 +32,7 @@ def show(
 
       GF_CACHE_MAX_SIZE=2g gf config show --json
     """
-    values = settings.resolve()
+    values: dict[str, settings.Value] = context.obj  # resolved once: the folders of files are in the environment by now
     if as_json:
         rows = {n: {"value": v.value, "origin": v.origin, "place": v.place} for n, v in values.items()}
         print(json.dumps({"schema_version": SCHEMA_VERSION, "settings": rows}))

@@ -113,13 +113,18 @@ class Value:
     place: str | None
 
 
+def defaults() -> dict[str, Value]:
+    """Every setting without any file or variable."""
+    return {name: Value(name, setting.default, "default", None) for name, setting in SETTINGS.items()}
+
+
 def resolve() -> dict[str, Value]:
     """Every setting with its origin.
 
     Raises:
         CommandError: an unknown setting or a value that is not allowed, naming its place; an unreadable file.
     """
-    values = {name: Value(name, setting.default, "default", None) for name, setting in SETTINGS.items()}
+    values = defaults()
     for origin, path in (("user", user_file()), ("project", project_file())):
         if path is not None and path.is_file():
             for name, value in _read(path).items():

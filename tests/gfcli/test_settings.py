@@ -70,10 +70,21 @@ def test_flag_over_environment_over_project_over_user_over_default(project: Path
     assert run(["config", "show"]) == 0
 
 
+def test_broken_settings_leave_help_and_completion(project: Path, capsys) -> None:
+    (project / "gf.toml").write_text("max_tokens = \n")
+    for arguments in (["--help"], ["--version"], ["prefill", "--help"], ["cache", "ls", "-h"], ["completion", "bash"]):
+        assert run(arguments) == 0
+        assert capsys.readouterr().out
+    assert run(["config", "show"]) == 2
+    assert "gf.toml" in capsys.readouterr().err
+
+
 def test_folders_of_a_file_are_relative_to_it(project: Path, capsys, monkeypatch) -> None:
     (project.parent / "gf.toml").write_text('model = "tiny"\n[cache]\ndir = "caches"\n')
     monkeypatch.setenv("GF_KERNELS", "torch")
     monkeypatch.delenv("GF_CACHE_DIR")
+    caches, own = str(project.parent / "caches"), str(project.parent / "gf.toml")
+    assert shown(capsys)["cache.dir"] == {"value": caches, "origin": "project", "place": own}
     assert run(["ask", "doc.txt", "-n", "2", "--json", "What?"]) == 0
     assert json.loads(capsys.readouterr().out)["library"]["path"].startswith(str(project.parent / "caches" / "library"))
     assert "GF_CACHE_DIR" not in os.environ
