@@ -93,14 +93,17 @@ def run(arguments: list[str]) -> int:
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
     console.quiet = console.verbose = False
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        if code == exits.INTERRUPTED:  # what the command-line parser makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort, EOFError):
-        print("interrupted", file=sys.stderr)
+        print(_ended("interrupted", arguments), file=sys.stderr)
         return exits.INTERRUPTED
     except Terminated:
-        print("terminated", file=sys.stderr)
+        print(_ended("terminated", arguments), file=sys.stderr)
         return exits.TERMINATED
     except BrokenPipeError:
         return _reader_has_gone()
@@ -110,6 +113,12 @@ def run(arguments: list[str]) -> int:
         raise
     except Exception as error:
         return console.error(_usage_error(error) or error)
+
+
+def _ended(how: str, arguments: list[str]) -> str:
+    """What to say of a run that was ended."""
+    goes_on = arguments[:1] in (["prefill"], ["refresh"], ["train"]) or "--questions" in arguments
+    return f"{how}: the same command goes on where it was" if goes_on else how
 
 
 def _reader_has_gone() -> int:
