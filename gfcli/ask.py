@@ -14,7 +14,8 @@ from .answering import How, answer_question, find_model_of, open_cache_with_mode
 from .console import console
 from .documents import STDIN, clean_text
 from .exits import NOT_FOUND, CommandError
-from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
+from .options import MOST_SEED, DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
+from .outputs import checked_output
 
 if TYPE_CHECKING:
     from goldfinch.model import LanguageModel
@@ -35,7 +36,14 @@ def ask(
         str | None, typer.Option("--questions", metavar="FILE|-", help="Many questions, a JSON object or text a line.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="With --questions: answers here, resumable.")
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="With --questions: answers here, resumable.",
+            callback=checked_output,
+        ),
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -44,7 +52,9 @@ def ask(
     temperature: Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option("--top-p", help="Sample from the likeliest tokens up to this share.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Sample from the K likeliest tokens; 0 for all.")] = 0,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the sampling.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the sampling.")
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="Text that ends the answer; may be repeated.")
     ] = None,

@@ -13,6 +13,7 @@ from .console import console
 from .documents import read_document
 from .exits import CommandError
 from .options import CheckpointsOption, DeviceOption, ModelOption, QuietOption
+from .outputs import checked_output
 from .writing import Job, write
 
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from goldfinch.model import LanguageModel
 
 Output = Annotated[
-    str | None, typer.Option("-o", "--output", metavar="FILE", help="Another file; by default the cache is replaced.")
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Another file; by default the cache is replaced.",
+        callback=checked_output,
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gfcache
@@ -57,6 +58,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (MemoryError, MEMORY_DEVICE_DISK),
     (OSError, MEMORY_DEVICE_DISK),
 )
+# How torch says that a processor lacks memory: no type of its own.
+_CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
 def exit_code(error: BaseException) -> int:
@@ -67,7 +70,7 @@ def exit_code(error: BaseException) -> int:
     names = {kind.__name__ for kind in type(error).__mro__}
     if "KernelError" in names:
         return USAGE
-    if "OutOfMemoryError" in names:
+    if "OutOfMemoryError" in names or _CPU_ALLOCATOR in str(error):
         return MEMORY_DEVICE_DISK
     for kind, code in _CODES:
         if isinstance(error, kind):
@@ -87,6 +90,9 @@ def describe(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, OSError) and error.filename:
         reason = error.strerror or type(error).__name__
         return f"{error.filename}: {reason[:1].lower()}{reason[1:]}", hint
+    if _CPU_ALLOCATOR in str(error):
+        wanted = re.search(r"allocate (\d+) bytes", str(error))
+        return "not enough memory" + (f" for {int(wanted.group(1)):,} bytes" if wanted else ""), hint
     if exit_code(error) == BUG_OR_OTHER:
-        return f"unexpected {type(error).__name__}: {error}", hint or "run again with --debug and report it"
+        return f"unexpected {type(error).__name__}: {error}", hint or "run `gf --debug COMMAND ...` and report it"
     return str(error) or type(error).__name__, hint

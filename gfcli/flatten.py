@@ -9,12 +9,20 @@ import gfcache
 import typer
 
 from .exits import CommandError
+from .outputs import checked_output
 
 
 def flatten(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file that continues a base cache.")],
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="Another file; by default it is replaced.")
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Another file; by default it is replaced.",
+            callback=checked_output,
+        ),
     ] = None,
 ) -> None:
     """Make a cache that continues a base cache stand alone. No model is loaded.

@@ -10,7 +10,7 @@ import typer
 
 from .console import console
 from .exits import DAMAGED, CommandError
-from .options import show_bytes
+from .options import MOST_SEED, show_bytes
 
 SCHEMA_VERSION = 1
 model_app = typer.Typer(no_args_is_help=True, help="Models: list, show, import, verify, init.", rich_markup_mode=None)
@@ -132,7 +132,7 @@ def init(
     preset: Annotated[
         str, typer.Option("--preset", metavar="NAME", help="Shape, e.g. goldfinch-12x768.")
     ] = "goldfinch-tiny",
-    seed: Annotated[int, typer.Option("--seed", help="Of the random weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the random weights.")] = 0,
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer to put beside.")
     ] = None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float64")
 SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
 T = TypeVar("T", str, str | None)
+MOST_SEED = 2**63 - 1
 FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from .console import console, printable
 from .exits import SOME_FAILED, CommandError, describe
 from .library import open_store, say_removed
 from .options import QuietOption, show_bytes
+from .outputs import check_folder, is_folder
 
 
 @cache_app.command("export")
@@ -48,14 +48,16 @@ def export(
     suffix = ".safetensors" if safetensors else ".gfc"
     with open_store() as store:
         found = chosen_readable(store, targets, filters)
-        is_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
-        if len(found) > 1 and not is_folder:
+        into_folder = is_folder(output)
+        if len(found) > 1 and not into_folder:
             raise CommandError(f"{len(found)} caches into one file {output}", hint=f"name a folder: -o {output}/")
-        if is_folder:
+        if into_folder:
             Path(output).mkdir(parents=True, exist_ok=True)
+        else:
+            check_folder(Path(output))
         taken: set[Path] = set()
         for entry in found:
-            path = Path(output) if not is_folder else _free_name(Path(output), entry, suffix, taken)
+            path = Path(output) if not into_folder else _free_name(Path(output), entry, suffix, taken)
             taken.add(path)
             if path.exists():
                 _check_replaceable(path, safetensors, force)

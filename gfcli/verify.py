@@ -10,7 +10,7 @@ import typer
 
 from .console import console
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, failed_json
-from .options import DeviceOption, ModelOption
+from .options import MOST_SEED, DeviceOption, ModelOption
 
 SCHEMA_VERSION = 1
 
@@ -22,7 +22,9 @@ def verify(
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the choice of windows for P%.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the choice of windows for P%.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
 ) -> None:
     """Check every checksum and rule of cache files; with --replay, that the model computes the stored values.

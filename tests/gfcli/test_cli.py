@@ -276,6 +276,10 @@ def test_memory_that_a_device_lacks_is_no_bug() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert exits.exit_code(error) == exits.MEMORY_DEVICE_DISK == 8
     assert exits.describe(error)[0].startswith("CUDA out of memory")
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60)
+    assert exits.exit_code(raised.value) == exits.MEMORY_DEVICE_DISK
+    assert exits.describe(raised.value)[0] == f"not enough memory for {4 << 60:,} bytes"
 
 
 def test_existing_outputs(
@@ -375,7 +379,7 @@ def test_bad_arguments(
     cases = [
         ([], 2), (["nonsense"], 2), (["ask", "Who?"], 2), ([*ask, "--bogus", "Who?"], 2), ([*ask, "-n", "0", "Who?"], 2),
         ([*ask, "-n", "many", "Who?"], 2), ([*ask, "--temperature", "-1", "Who?"], 2), ([*ask, "--top-p", "0", "Who?"], 2),
-        ([*ask, "--memory", "lots", "Who?"], 2), ([*ask, "--dtype", "int3", "Who?"], 2), ([*ask, "--device", "tpu", "Who?"], 2),
+        ([*ask, "--seed", "99999999999999999999", "Who?"], 2), ([*ask, "--memory", "lots", "Who?"], 2), ([*ask, "--dtype", "int3", "Who?"], 2), ([*ask, "--device", "tpu", "Who?"], 2),
         (["ask", "--cache", str(tmp_path / "no.gfc"), "Who?"], 4), (["ask", "--cache", str(document), "Who?"], 6),
         (["inspect", str(document)], 6), (["inspect", str(tmp_path / "no.gfc")], 4),
         ([*fill, str(tmp_path / "no.txt")], 4), ([*fill, str(tmp_path)], 2), ([*fill, "-", "-"], 2),
@@ -389,6 +393,20 @@ def test_bad_arguments(
         assert out == "", arguments
         assert "error: " in err, arguments
         assert "Traceback" not in err
+
+
+def test_an_output_in_a_folder_that_does_not_exist(cache: Path, tiny_model: Path, capsys) -> None:
+    output = ["-o", str(cache.parent / "no" / "x.gfc"), "-m", str(tiny_model)]
+    document, one = str(cache.with_suffix(".txt")), str(cache)
+    assert run(["ask", "-n", "1", document, "-m", str(tiny_model), "Who?"]) == 0
+    for command in (
+        ["prefill", document, *output], ["append", one, document, *output], ["flatten", one, *output[:2]],
+        ["truncate", one, "--to-line", "2", *output], ["ask", document, "--questions", document, "--jsonl", *output],
+        ["cache", "export", document, *output[:2]],
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert run(command) == 2, command
+        assert f"mkdir -p {cache.parent}/no" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["prefill", "ask", "plan", "append", "truncate", "refresh", "verify"])
