@@ -14,6 +14,7 @@ from .answering import How, answer_question, find_model_of, open_cache_with_mode
 from .console import console
 from .documents import STDIN, clean_text
 from .exits import NOT_FOUND, CommandError
+from .explain import warn_if_stale
 from .options import MOST_SEED, DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
 from .outputs import checked_output
 
@@ -186,6 +187,8 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
             explaining.show_identity(header, find_model(options.model or find_model_of(header)))
         if options.require_cached:
             explaining.require_cached(cache, header)
+    else:
+        warn_if_stale(cache)
     loaded, opened = open_cache_with_model(
         cache, options.model, options.device, options.dtype, options.strict, checkpoints=False
     )

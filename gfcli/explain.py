@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
-from .console import printable
+from .console import console, printable
 from .exits import CONDITION_NOT_MET, CommandError
 from .freshness import STALE, STATES, source_state
 
@@ -83,6 +83,14 @@ def show(found: dict[str, Any]) -> None:
     if found["numerics_difference"]:
         lines.append(f"numerics: {found['numerics_difference']}")
     print(printable("\n".join(lines), "\n"), file=sys.stderr)
+
+
+def warn_if_stale(cache: str) -> None:
+    """Say that a cache file holds another text than its source does by now."""
+    header = read_header(cache)
+    if source_state(header) == STALE:
+        changed = f"{(header.source or {})['path']} has changed since it was cached"
+        console.warn(f"{changed}: answers are about the text as it was; gf refresh {cache} renews it")
 
 
 def require_cached(path: str, header: Header) -> None:

@@ -20,6 +20,7 @@ from .citing import citations
 from .console import console
 from .documents import clean_text, read_text
 from .exits import NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
+from .explain import read_header, require_cached, warn_if_stale
 
 if TYPE_CHECKING:
     from goldfinch.session import Answer, Session
@@ -220,9 +221,9 @@ def _session(document: str, how: How, options: Options) -> Session:
 
         return library_session(document, how, options)
     if options.require_cached:
-        from . import explain as explaining
-
-        explaining.require_cached(document, explaining.read_header(document))
+        require_cached(document, read_header(document))
+    else:
+        warn_if_stale(document)
     model, cache = open_cache_with_model(
         document, options.model, options.device, options.dtype, options.strict, options.loaded, checkpoints=False
     )

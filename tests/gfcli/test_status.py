@@ -287,6 +287,16 @@ def test_explain_and_require_cached(folder: Path, capsys) -> None:
     assert "gf refresh a.gfc" in capsys.readouterr().err
 
 
+def test_an_answer_from_an_old_text_is_said_to_be_one(folder: Path, capsys) -> None:
+    (folder / "q.txt").write_text("What?")
+    commands = (["What?"], ["--questions", "q.txt"])
+    for stale in (False, True):
+        for command in commands:
+            assert run(["ask", "--cache", "a.gfc", "-n", "1", *command]) == 0
+            assert capsys.readouterr().err.count("a.txt has changed since") == stale
+        (folder / "a.txt").write_text("Another text.")
+
+
 def test_explain_names_what_differs(folder: Path, other_model: Path, capsys) -> None:
     assert run(["ask", "--cache", "a.gfc", "-m", str(other_model), "--explain", "What?"]) == 5
     err = capsys.readouterr().err
