@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from goldfinch.documents import Document, is_binary
+from goldfinch.documents import MARKS, Document, is_binary, is_html, is_pdf
 
 from . import gitignore
 from .documents import STDIN, read_document
@@ -162,5 +162,5 @@ def _is_text(path: Path) -> bool:
             start = stream.read(4096)
     except OSError:
         return True  # fails when it is read, and is named then
-    utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return bool(start.strip()) and not start.startswith(b"%PDF-") and (utf16 or not is_binary(start))
+    is_marked = start.startswith(tuple(MARKS))
+    return bool(start.strip()) and not is_pdf(start) and not is_html(start) and (is_marked or not is_binary(start))

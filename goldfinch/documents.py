@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import hashlib
 import os
@@ -13,6 +14,13 @@ from typing import Any
 from .errors import NotText
 
 FALLBACK_ENCODING = "cp1252"
+# Marks at the beginning of a file. Those of UTF-32 come first: one of them begins with one of UTF-16.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 # Share of control characters above which a file is not text.
 MAX_CONTROL_SHARE = 0.02
 # A file that changes while it is read is read again so often, at this distance.
@@ -100,26 +108,28 @@ def _place(path: Path) -> str:
 
 
 def decode_text(data: bytes, label: str) -> tuple[str, str | None]:
-    """Characters of a text file, and a remark; UTF-8 (with or without a mark), UTF-16 with a mark, else a fallback.
+    """Characters of a text file, and a remark.
+
+    UTF-8 (with or without a mark), UTF-16 and UTF-32 with a mark, else a fallback.
 
     Raises:
         NotText: PDF, HTML, or binary data.
     """
-    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"%PDF-"):
+    if is_pdf(data):
         raise NotText(f"{label} is a PDF, expected plain text", hint="convert it first: pdftotext FILE.pdf FILE.txt")
-    lowered = start[:256].lower()
-    if lowered.startswith((b"<!doctype html", b"<html")) or (
-        lowered.startswith(b"<?xml") and b"<html" in data[:4096].lower()
-    ):
+    if is_html(data):
         raise NotText(
             f"{label} is HTML, expected plain text", hint="convert it first: pandoc -t plain FILE.html -o FILE.txt"
         )
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
+    if encoding is not None:
         try:
-            return data.decode("utf-16"), None
+            text = data.decode(encoding)
         except UnicodeDecodeError as error:
             raise NotText(f"{label} is not text: {error.reason}") from error
+        if "\0" in text:
+            raise NotText(f"{label} is binary data, expected plain text", hint="convert it to text first")
+        return text, None
     if is_binary(data):
         raise NotText(f"{label} is binary data, expected plain text", hint="convert it to text first")
     try:
@@ -127,6 +137,22 @@ def decode_text(data: bytes, label: str) -> tuple[str, str | None]:
     except UnicodeDecodeError as error:
         remark = f"{label} is not UTF-8 (byte {error.start}); read as {FALLBACK_ENCODING}, unknown bytes replaced"
         return data.decode(FALLBACK_ENCODING, errors="replace"), remark
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether a file that begins so is a PDF."""
+    return _start(data).startswith(b"%PDF-")
+
+
+def is_html(data: bytes) -> bool:
+    """Whether a file that begins so is HTML."""
+    lowered = _start(data)[:256].lower()
+    is_xhtml = lowered.startswith(b"<?xml") and b"<html" in data[:4096].lower()
+    return is_xhtml or lowered.startswith((b"<!doctype html", b"<html"))
+
+
+def _start(data: bytes) -> bytes:
+    return data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
 
 
 def is_binary(data: bytes) -> bool:

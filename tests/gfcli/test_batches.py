@@ -47,6 +47,7 @@ def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (work / "docs/.gitignore").write_text("*.log\n/build/\n")
     (work / "docs/sub/.gitignore").write_text("!keep.log\n*.tmp\n")
     (work / "docs/picture.png").write_bytes(b"\x89PNG\0\0\0")
+    (work / "docs/page.htm").write_text("<!DOCTYPE html><p>x")
     (work / "docs/empty.txt").write_text("")
     (work / "docs/loop").symlink_to(work / "docs")
     monkeypatch.chdir(work)
@@ -75,7 +76,7 @@ def test_folders_are_walked_and_mirrored(tree: Path, capsys) -> None:
     assert below(tree / "out") == EXPECTED
     assert len(out.split()) == 5
     assert "5 pre-filled" in err
-    assert "2 skipped (no text)" in err
+    assert "3 skipped (no text)" in err
     assert run(["prefill", "-r", "docs"]) == 0
     assert (tree / "docs/sub/deep/d.gfc").exists()
     assert run(["prefill", "docs"]) == 2

@@ -366,10 +366,16 @@ def test_other_encodings(tmp_path: Path, tiny_model: Path, capsys: pytest.Captur
     path.write_bytes("Café à la crème, coûte 5 €".encode("cp1252"))
     assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
     assert "not UTF-8" in capsys.readouterr().err
-    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+    tokens = set()
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes("Привет, 你好".encode(encoding))
         assert run(["prefill", str(path), "-m", str(tiny_model)]) == 0
         assert "not UTF-8" not in capsys.readouterr().err
+        with gfcache.read_cache(path.with_suffix(".gfc")) as file:
+            tokens.add(file.header.tokens)
+    assert len(tokens) == 1
+    path.write_bytes(b"\xff\xfea\0\0\0b\0")
+    assert run(["prefill", str(path), "-m", str(tiny_model)]) == 2
 
 
 def test_bad_arguments(
