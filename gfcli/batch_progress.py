@@ -33,7 +33,7 @@ class BatchProgress:
             TimeRemainingColumn(),
             console=RichConsole(stderr=True),
             transient=True,
-            redirect_stdout=False,
+            redirect_stdout=sys.stdout.isatty(),
         )
         total = max(sum(self._sizes.values()), 1)
         self._task = self._bar.add_task("", total=total, place="", bytes="")

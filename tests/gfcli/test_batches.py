@@ -233,15 +233,17 @@ def test_a_killed_batch_goes_on(tree: Path, number: int) -> None:
     assert not [path.name for path in (tree / "out").rglob(".*")]
 
 
-def test_progress_of_a_batch_on_a_terminal(tree: Path) -> None:
+@pytest.mark.parametrize("both", [False, True], ids=["stderr", "stdout and stderr"])
+def test_progress_of_a_batch_on_a_terminal(tree: Path, both: bool) -> None:
     import pty
 
-    for n in range(30):
+    for n in range(10 if both else 30):
         (tree / f"docs/many{n}.txt").write_text(f"{n} {TEXT * 2}")
     parent, child = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "gfcli", "prefill", "-r", "docs", "-o", "out/"],
-        stdout=subprocess.PIPE, stderr=child, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        stdout=child if both else subprocess.PIPE, stderr=child, text=True,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(child)
     seen = b""
@@ -256,6 +258,10 @@ def test_progress_of_a_batch_on_a_terminal(tree: Path) -> None:
     os.close(parent)
     out = process.communicate()[0]
     assert process.returncode == 0
+    if both:  # paths on lines of their own, from which the bar was erased
+        assert seen.count(b"\r\x1b[2Kout/many") == 20
+        assert seen.count(b"out/many") == 20
+        return
     assert len(out.split()) == 35
     assert b"/35 documents" in seen
     assert b"0:00:" in seen  # time left
