@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,8 @@ def append(
 ) -> None:
     """Put text behind a cached document; only what follows the last usable checkpoint is computed.
 
-    The tokens are those of the whole text, and the result is that of a cold run. The cache is replaced in one step.
+    The tokens are those of the whole text, and the result is that of a cold run. The cache is replaced in one step,
+    and goes on to continue its base if it has one.
 
     Examples:
 
@@ -63,7 +65,7 @@ def append(
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         token_ids, span, text = appended(loaded, old, more.text)
         source = changed_source(old, text, f"and {storable_name(more.label)}")
-        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints, (old,)))
+        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
 
 
 def truncate(
@@ -102,11 +104,12 @@ def truncate(
             token_ids, span, text = truncated_to_line(loaded, old, to_line)
             note = f"first {to_line} lines"
         source = changed_source(old, text, note)
-        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints, (old,)))
+        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
 
 
 def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
     from goldfinch.cache import numerics_difference
+    from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
     if path.exists() and old.path is not None and not path.samefile(old.path):
         raise CommandError(f"{path} exists", hint="choose another output with -o")
@@ -114,5 +117,22 @@ def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> No
         console.warn(
             "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         )
+    base = _base_of(old, model)
+    job = replace(job, bases=(old,) if base is None else (old, base))
+    if base is not None and reusable_tokens(base, job.token_ids, block_tokens_of(model)):
+        job = replace(job, parent=base)
     write(path, model, job)
     print(path)
+
+
+def _base_of(cache: DocumentCache, model: LanguageModel) -> DocumentCache | None:
+    """The base that a cache file continues, and that its next version may continue, too."""
+    from goldfinch import open_cache
+
+    assert cache.path is not None
+    with gfcache.read_cache(cache.path) as file:
+        if file.header.parent is None:
+            return None
+        with gfcache.open_parent(file) as base:
+            place = base.path
+    return open_cache(place, model)

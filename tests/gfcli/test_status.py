@@ -211,6 +211,24 @@ def test_children_of_a_base(folder: Path, capsys) -> None:
     assert flat.compressed_k.equal(whole.compressed_k)
 
 
+def test_a_child_that_grows_or_shrinks_continues_its_base(folder: Path, capsys) -> None:
+    (folder / "chapter.txt").write_text("Chapter one. " + TEXT[6000:8000])
+    assert run(["prefill", "--base", "a.gfc", "chapter.txt", "-q"]) == 0
+    with gfcache.read_cache(folder / "chapter.gfc") as file:
+        first, parent = file.header.first_token, file.header.parent
+    capsys.readouterr()
+    assert run(["append", "chapter.gfc", "c.txt"]) == 0
+    assert "of them taken over" in capsys.readouterr().err
+    assert run(["truncate", "chapter.gfc", "--to-token", str(first + 300), "-o", "part.gfc"]) == 0
+    for name in ("chapter.gfc", "part.gfc"):
+        with gfcache.read_cache(folder / name) as file:
+            assert (file.header.first_token, file.header.parent) == (first, parent)
+        assert run(["verify", "--replay", "100%", name]) == 0
+    assert run(["truncate", "chapter.gfc", "--to-token", "100"]) == 0  # before any position of the base
+    with gfcache.read_cache(folder / "chapter.gfc") as file:
+        assert file.header.parent is None
+
+
 def test_a_replaced_base_is_refused_and_refresh_mends_it(folder: Path, capsys) -> None:
     (folder / "chapter.txt").write_text("Chapter one. " + TEXT[6000:8000])
     assert run(["prefill", "--base", "a.gfc", "chapter.txt", "-q"]) == 0
