@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
             return _reader_has_gone()
         raise
     except Exception as error:
-        return console.error(_usage_error(error) or error)
+        return console.error(_usage_error(error, arguments) or error)
 
 
 def _ended(how: str, arguments: list[str]) -> str:
@@ -147,7 +147,7 @@ def _needs_no_settings(arguments: list[str]) -> bool:
     return bool(asks) or "_GF_COMPLETE" in os.environ
 
 
-def _usage_error(error: Exception) -> exits.CommandError | None:
+def _usage_error(error: Exception, arguments: list[str]) -> exits.CommandError | None:
     """A complaint of the command-line parser as one of ours; None for any other exception.
 
     Told by its shape: some versions of typer use the click package, others carry their own copy of it.
@@ -159,7 +159,26 @@ def _usage_error(error: Exception) -> exits.CommandError | None:
         return exits.CommandError("no command given", hint="gf COMMAND --help shows one command")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "gf"
-    return exits.CommandError(str(error.format_message()), hint=f"see {command} --help")
+    message, hint = str(error.format_message()), f"see {command} --help"
+    value = _value_of(getattr(error, "param", None), arguments)
+    if value is not None and value not in message:
+        message = f"{message.removesuffix(_UNPARSED)}, not {value!r}"
+    if command == "gf ask" and "unexpected extra argument" in message:
+        hint = 'quote the question: gf ask doc.txt "Who wrote it?"'
+    return exits.CommandError(message, hint=hint)
+
+
+# The end of a complaint about a value that is no number.
+_UNPARSED = ", unable to parse string as an integer"
+
+
+def _value_of(option: object, arguments: list[str]) -> str | None:
+    """The value that a command line gives an option."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in getattr(option, "opts", ()):
+            return value if equals else following
+    return None
 
 
 def _prepare_streams() -> None:

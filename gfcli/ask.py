@@ -108,7 +108,7 @@ def ask(
         "stop": tuple(stop or ()),
     }  # fmt: skip
     how = How(sampling, raw, as_json, no_stream, usage, cite)
-    options = Options(model, device, dtype, parse_bytes(memory), strict, explain, require_cached)
+    options = Options(model, device, dtype, parse_bytes(memory, "--memory"), strict, explain, require_cached)
     if questions is not None:
         from .questions import ask_many
 
@@ -141,7 +141,7 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
         if second is not None:
             raise CommandError(f"{first!r} and {second!r} with --cache: expected one question", hint="quote it")
         return caches[0], first
-    if first is None:
+    if not first:
         raise CommandError("no document", hint='gf ask doc.txt "QUESTION", or --cache FILE')
     if second is None and first != STDIN and not Path(first).exists():
         if " " in first.strip() or first.endswith("?"):

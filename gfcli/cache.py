@@ -166,9 +166,9 @@ def prune(
       gf cache prune --max-size 2g -y
     """
     console.quiet = quiet
-    age = None if older_than is None else parse_age(older_than)
+    age = None if older_than is None else parse_age(older_than, "--older-than")
     with open_store() as store:
-        limit = store.max_bytes if max_size is None else parse_bytes(max_size)
+        limit = store.max_bytes if max_size is None else parse_bytes(max_size, "--max-size")
         now = time.time()
         old = [e for e in entries_of(store) if age is not None and now - e.last_used > age]
         plan = store.prune(old, limit, dry_run=True)

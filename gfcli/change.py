@@ -70,7 +70,10 @@ def append(
 
 def truncate(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
-    to_token: Annotated[int | None, typer.Option("--to-token", metavar="N", help="Keep the first N tokens.")] = None,
+    to_token: Annotated[
+        int | None,
+        typer.Option("--to-token", metavar="N", help="Keep the first N tokens, those of the template not counted."),
+    ] = None,
     to_line: Annotated[int | None, typer.Option("--to-line", metavar="N", help="Keep the first N lines.")] = None,
     output: Output = None,
     model: ModelOption = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from goldfinch.documents import Document, decode_text
 from goldfinch.documents import document_of_bytes as _of_bytes
 from goldfinch.documents import read_document as _read
+from goldfinch.errors import EmptyInput
 
 from .console import console
 
@@ -40,8 +41,11 @@ def read_document(name: str) -> Document:
 
     Raises:
         FileNotFoundError, OSError, NotText: see `goldfinch.documents.read_document`.
+        EmptyInput: it holds nothing but white space.
     """
     document = _of_bytes(sys.stdin.buffer.read(), "stdin") if name == STDIN else _read(name)
     if document.remark:
         console.warn(document.remark)
+    if not document.text.strip():
+        raise EmptyInput(f"{document.label} is empty: there is nothing to read")
     return document

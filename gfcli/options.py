@@ -104,15 +104,18 @@ def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> 
     return device, SHORT_DTYPES.get(name, name)
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, what: str = "a size") -> int:
     """A size such as 4g, 512m, 1.5G, 100000.
+
+    Args:
+        what: it is, for the error: an option.
 
     Raises:
         CommandError: not a size.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
-        raise CommandError(f"{text!r} is not a size, expected a number with k, m or g, like 512m")
+        raise CommandError(f"{what} is {text!r}, expected a number with k, m or g, like 512m")
     return int(float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " "))
 
 

@@ -10,6 +10,7 @@ import gfcache
 
 from goldfinch.documents import Document
 
+from .documents import STDIN
 from .exits import CommandError
 from .sources import relative_folder
 
@@ -83,6 +84,8 @@ def check_folder(path: Path) -> None:
     Raises:
         CommandError: exit 2, with the way out.
     """
+    if str(path) == STDIN:
+        raise CommandError("-o is -, expected a file name: caches and records go into files", hint="-o NAME")
     if path.is_dir():
         raise CommandError(f"{path} is a directory, expected a file name")
     if not path.parent.is_dir():

@@ -34,15 +34,18 @@ SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
 FILTER_HELP = "size>1g, tokens<=500, hits=0, used>7d, created<2h, name=*.md, model=gf-mini, tag=kb, pinned=yes"
 
 
-def parse_age(text: str) -> float:
+def parse_age(text: str, what: str) -> float:
     """Seconds of an age such as 30m, 12h, 7d, 2w.
+
+    Args:
+        what: it is, for the error: an option.
 
     Raises:
         CommandError: not an age.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
     if match is None:
-        raise CommandError(f"{text!r} is not an age, expected a number with s, m, h, d or w, like 7d")
+        raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d or w, like 7d")
     return float(match.group(1)) * _AGES[match.group(2)]
 
 
@@ -58,14 +61,14 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
     key, sign, value = match.groups()
     compare, now = _COMPARE[sign], time.time()
     if key == "size":
-        size = parse_bytes(value)
+        size = parse_bytes(value, f"--filter {key}")
         return lambda e: compare(e.bytes, size)
     if key in ("tokens", "hits"):
         if not value.isdigit():
             raise CommandError(f"--filter is {text!r}, expected a whole number after {sign}")
         return lambda e: compare((e.tokens or 0) if key == "tokens" else e.hits, int(value))
     if key in ("used", "created"):
-        age = parse_age(value)
+        age = parse_age(value, f"--filter {key}")
         return lambda e: compare(now - (e.last_used if key == "used" else e.created_at), age)
     if sign not in ("=", "!="):
         raise CommandError(f"--filter is {text!r}: {key} takes = or !=", hint=FILTER_HELP)
@@ -114,7 +117,11 @@ def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filte
     for target in targets:
         found = _of_target(store, entries, target)
         if not found:
-            raise CommandError(f"{target}: no such cache in the library", code=NOT_FOUND, hint="gf cache ls shows them")
+            raise CommandError(
+                f"{target}: no such cache in the library",
+                code=NOT_FOUND,
+                hint=f"gf cache ls shows them; of an id, {LEAST_ID_DIGITS} digits or more",
+            )
         named |= {entry.name: entry for entry in found}
     return filtered(list(named.values()) if targets else entries, filters)
 

@@ -52,10 +52,12 @@ class Sources:
     Attributes:
         documents: each once, in order.
         skipped: files found in folders that are not text, or are empty.
+        left_out: files and folders found in folders that are hidden, caches, or ignored by git.
     """
 
     documents: list[Source]
     skipped: list[str]
+    left_out: int = 0
 
 
 def find_sources(
@@ -77,6 +79,8 @@ def find_sources(
         )
     found = Sources([], [])
     for name in names:
+        if not name:
+            raise CommandError("a document with an empty name", hint="gf prefill doc.txt")
         if name == STDIN:
             found.documents.append(Source(name))
         elif os.path.isdir(name):
@@ -98,7 +102,8 @@ def find_sources(
         raise CommandError("- (stdin) is named more than once")
     found.documents = list(first.values())
     if not found.documents and not (recursive and found.skipped):
-        raise CommandError("no documents", hint="gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE")
+        left = f": all that is there, {found.left_out}, is hidden, ignored by git, or a cache" if found.left_out else ""
+        raise CommandError(f"no documents{left}", hint="gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE")
     return found
 
 
@@ -144,6 +149,7 @@ def _walk(root: Path, found: Sources) -> None:
             is_folder = entry.is_dir(follow_symlinks=False)
             hidden = entry.name.startswith(".") or entry.name.endswith(CACHE_SUFFIX)
             if hidden or gitignore.is_ignored(path.absolute(), is_folder, patterns):
+                found.left_out += 1
                 continue
             if is_folder:
                 enter(path, patterns)

@@ -427,6 +427,34 @@ def test_a_wrong_value_of_an_option_is_refused_once_and_first(command: str, caps
         assert err.count("error") == 1
 
 
+def test_words_of_errors(cache: Path, document: Path, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    """What is wrong, the value seen, what to do next."""
+    hidden, blank = tmp_path / "hidden", tmp_path / "blank.txt"
+    hidden.mkdir()
+    (hidden / ".x.txt").write_text(TEXT)
+    blank.write_text("  \n")
+    for arguments, words in (
+        (["ask", "doc.txt", "who", "wrote", "it"], ["(wrote it)", "quote the question"]),
+        (["ask", "doc.txt", "-n", "many", "Who?"], ["--max-tokens", "not 'many'"]),
+        (["ask", "doc.txt", "--top-k=x", "Who?"], ["--top-k", "not 'x'"]),
+        (["ask", "doc.txt", "--memory", "lots", "Who?"], ["--memory is 'lots'"]),
+        (["ask", "", "Who?"], ["no document"]),
+        (["cache", "prune", "--max-size", "x"], ["--max-size is 'x'"]),
+        (["cache", "prune", "--older-than", "x"], ["--older-than is 'x'"]),
+        (["cache", "ls", "--filter", "size>x"], ["--filter size is 'x'"]),
+        (["cache", "ls", "--filter", "used>x"], ["--filter used is 'x'"]),
+        (["cache", "rm", "28"], ["28", "4 digits or more"]),
+        (["prefill", ""], ["empty name"]),
+        (["prefill", "-r", str(hidden)], ["no documents", "1, is hidden"]),
+        (["prefill", str(blank), "-m", str(tiny_model)], ["blank.txt is empty"]),
+        (["ask", str(blank), "-m", str(tiny_model), "Who?"], ["blank.txt is empty"]),
+        (["prefill", str(document), "-m", str(tiny_model), "-o", "-"], ["-o is -"]),
+    ):
+        assert run(arguments) == (4 if arguments[1] == "rm" else 2), arguments
+        err = capsys.readouterr().err
+        assert all(word in err for word in words), err
+
+
 def test_errors_as_json(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", "--json", str(document)]) == 6
     error = json.loads(capsys.readouterr().err)
