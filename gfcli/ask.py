@@ -135,6 +135,10 @@ class Options:
 
 
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
+    if caches:
+        from .questions import expand
+
+        caches = expand(caches)
     if len(caches) > 1:
         raise CommandError(f"--cache names {len(caches)} files for one question", hint="add --questions FILE")
     if caches:

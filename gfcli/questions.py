@@ -29,17 +29,27 @@ if TYPE_CHECKING:
 
 # Document, id and text of a question.
 _Place = tuple[str, str, str]
+# What an object of the questions file may hold.
+_KEYS = ("id", "question", "documents", "document")
 # How a line of answers begins: one that a kill has cut short is told by it.
 _LINE_START = b'{"id": '
 
 
 @dataclass(frozen=True)
 class Question:
-    """A line of the questions file: its id (by default its number, from 1), text, and the documents it asks."""
+    """A line of the questions file.
+
+    Attributes:
+        id: by default its number, from 1.
+        text: as it is asked.
+        documents: those it asks; None for all.
+        unused: keys of its object that mean nothing here.
+    """
 
     id: str
     text: str
-    documents: tuple[str, ...] | None
+    documents: tuple[str, ...] | None = None
+    unused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,10 @@ def ask_many(
         raise CommandError("a question and --questions", hint="put it into the file")
     if options.explain:
         raise CommandError("--explain belongs to one question", hint="ask it without --questions")
+    if how.usage:
+        raise CommandError("-u with --questions", hint="counts and timings of each answer: --jsonl")
+    if how.cite and not as_json:
+        raise CommandError("--cite with --questions needs --jsonl", hint="add --jsonl")
     documents = expand(caches) if caches else [] if first is None else [first]
     if not documents:
         raise CommandError("no document", hint="--cache 'kb/*.gfc', or gf ask doc.txt --questions FILE")
@@ -122,6 +136,9 @@ def read_questions(name: str) -> list[Question]:
     found = [_question(line.strip(), n, name) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
         raise CommandError(f"{name} holds no question")
+    unused = sorted(set().union(*(question.unused for question in found)))
+    if unused:
+        console.say(f"{name}: not used: {', '.join(unused)}; known: {', '.join(_KEYS)}")
     twice = [q.id for i, q in enumerate(found) if q.id in {other.id for other in found[:i]}]
     if twice:
         raise CommandError(f"{name}: the id {twice[0]!r} occurs twice")
@@ -130,7 +147,7 @@ def read_questions(name: str) -> list[Question]:
 
 def _question(line: str, number: int, name: str) -> Question:
     if not line.startswith("{"):
-        return Question(str(number), clean_text(line), None)
+        return Question(str(number), clean_text(line))
     try:
         values = json.loads(line)
     except ValueError as error:
@@ -144,7 +161,9 @@ def _question(line: str, number: int, name: str) -> Question:
     if documents is not None and not (isinstance(documents, list) and all(isinstance(d, str) for d in documents)):
         raise CommandError(f'{name}, line {number}: "documents" is {documents!r}, expected names')
     documents = None if documents is None else tuple(documents)
-    return Question(str(values.get("id", number)), clean_text(text.strip()), documents)
+    given = values.get("id")
+    unused = frozenset(values).difference(_KEYS)
+    return Question(str(number if given is None else given), clean_text(text.strip()), documents, unused)
 
 
 def _names_of(document: str) -> set[str]:

@@ -239,6 +239,24 @@ def test_wrong_question_files(kb: Path, capsys) -> None:
     assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.txt", "-o", "x"]) == 2
 
 
+def test_what_a_line_may_hold_and_what_is_not_used(kb: Path, capsys) -> None:
+    (kb / "q.jsonl").write_text('{"id": null, "question": "What?", "docs": ["a"]}\n{"id": 0, "question": "Who?"}')
+    assert run(["ask", "--cache", "kb/a.gfc", "-n", "1", "--questions", "q.jsonl", "--jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "0"]
+    assert "q.jsonl: not used: docs" in err
+    for options in (["--cite"], ["-u"], ["-u", "--jsonl"]):
+        assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.jsonl", *options]) == 2
+        assert "--questions" in capsys.readouterr().err
+
+
+def test_one_question_to_a_pattern(kb: Path, capsys) -> None:
+    assert run(["ask", "--cache", "kb/a*.gfc", "-n", "1", "What?"]) == 0
+    assert run(["ask", "--cache", "kb/*.gfc", "-n", "1", "What?"]) == 2
+    assert "3 files for one question" in capsys.readouterr().err
+    assert run(["ask", "--cache", "kb/z*.gfc", "-n", "1", "What?"]) == 4
+
+
 def test_questions_in_other_encodings(kb: Path, capsys, monkeypatch) -> None:
     text = "Who wrote caf\xe9?\r\n" + json.dumps({"question": "One\u2028line?"}, ensure_ascii=False)
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
