@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 
 from . import citing
-from .console import console
+from .console import console, printable
 from .documents import clean_text
 from .options import load
 
@@ -131,7 +131,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         else:
             print(answer.text, flush=True)
             for row in cited or []:
-                print(f"  [{citing.shown_lines(row)}] {row['text']}", flush=True)
+                print(f"  [{citing.shown_lines(row)}] {printable(row['text'])}", flush=True)
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
             print(piece, end="", flush=True)

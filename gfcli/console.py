@@ -90,12 +90,11 @@ class TokenProgress:
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is not None:
+            self._bar.start()  # not earlier: what is there already shows nothing
             elapsed = max(time.perf_counter() - self._started, 1e-9)
             self._bar.update(self._task, completed=done, total=total, rate=done / elapsed)
 
     def __enter__(self) -> TokenProgress:
-        if self._bar is not None:
-            self._bar.start()
         self._started = time.perf_counter()
         return self
 

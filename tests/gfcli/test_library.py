@@ -95,6 +95,20 @@ def test_a_moved_or_copied_document_is_a_hit(place: Path, capsys) -> None:
     assert len(listed(capsys)) == 1
 
 
+def test_a_hit_shows_no_progress_and_lines_steer_no_terminal(place: Path, capsys, monkeypatch) -> None:
+    (place / "doc.txt").write_text("Red \x1b[31m line. " + TEXT[:600])
+    started = []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("rich.progress.Progress.start", lambda self: started.append(self))
+    for hits in (False, True):
+        started.clear()
+        assert run(["ask", "--cite", "doc.txt", "-n", "2", "What?"]) == 0
+        out = capsys.readouterr().out
+        assert bool(started) != hits
+        assert "Red ?[31m" in out
+        assert "\x1b" not in out
+
+
 def test_a_damaged_or_vanished_entry_is_made_again(place: Path, capsys) -> None:
     path = Path(ask(capsys, "doc.txt", "What?")["library"]["path"])
     good = path.read_bytes()
