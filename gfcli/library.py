@@ -12,7 +12,7 @@ from .console import console
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, CommandError
 from .options import FILE_DTYPES, load, numerics, parse_bytes, show_bytes
-from .writing import warn_of_length
+from .writing import journal_seconds, warn_of_length
 
 if TYPE_CHECKING:
     from goldfinch.session import Session
@@ -68,7 +68,8 @@ def library_session(name: str, how: How, options: Options) -> Session:
     document = read_document(name)
     device, dtype = numerics(options.device, options.dtype)
     card = find_model(options.model or settings.value("model"))
-    with Library(open_store(keep_cap=not options.require_cached)) as library:
+    store = open_store(keep_cap=not options.require_cached)
+    with Library(store, journal_s=journal_seconds()) as library:
         found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)
         console.detail(f"library: {found.state}, {found.path}")
         if options.require_cached and found.state != HIT:

@@ -26,7 +26,17 @@ from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, is_folder, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
 from .sources import Source, Sources
-from .writing import Computed, Job, check_not_parent, compute, document_job, save, say_written, warn_of_length
+from .writing import (
+    Computed,
+    Job,
+    check_not_parent,
+    compute,
+    document_job,
+    journal_seconds,
+    save,
+    say_written,
+    warn_of_length,
+)
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -133,7 +143,7 @@ class Batch:
 
             from .library import open_store, say_index
 
-            self._library = self._stack.enter_context(Library(open_store(keep_cap=True)))
+            self._library = self._stack.enter_context(Library(open_store(keep_cap=True), journal_s=journal_seconds()))
             self._stack.callback(say_index, self._library.store)
         if self._overall is not None:
             self._stack.enter_context(self._overall)

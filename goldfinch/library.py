@@ -74,10 +74,12 @@ class Library:
 
     Args:
         store: by default the user's own, without a cap.
+        journal_s: least seconds between two notes of a run that may be interrupted; None as in `journal`.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, store: Store | None = None, *, journal_s: float | None = None) -> None:
         self.store = Store() if store is None else store
+        self._journal_s = journal_s
 
     def close(self) -> None:
         """Close the index of the store."""
@@ -239,7 +241,7 @@ class Library:
             positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
         at_most = _at_most_bytes(model, document, token_ids, positions)
         removals: list[Removal] = []
-        journal = None if obstacle is not None else _journal(self.store, found.path, at_most, removals)
+        journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
         if ready is not None:
             made = Made(ready, 0, None)
         else:
@@ -270,9 +272,9 @@ def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, 
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 
-def _journal(store: Store, path: Path, at_most_bytes: int, removals: list[Removal]) -> Journal:
+def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int, removals: list[Removal]) -> Journal:
     """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
-    from .journal import Journal
+    from .journal import EVERY_S, Journal
 
     class StoreJournal(Journal):
         def save(self, cache: DocumentCache) -> None:
@@ -283,7 +285,7 @@ def _journal(store: Store, path: Path, at_most_bytes: int, removals: list[Remova
                 removals.append(room)
                 super().save(cache)
 
-    return StoreJournal(path)
+    return StoreJournal(path, EVERY_S if every_s is None else every_s)
 
 
 def card_identity(card: ModelCard, dtype: str) -> str:

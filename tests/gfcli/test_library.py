@@ -109,6 +109,19 @@ def test_a_hit_shows_no_progress_and_lines_steer_no_terminal(place: Path, capsys
         assert "\x1b" not in out
 
 
+def test_the_pace_of_the_journal_is_that_of_the_variable(place: Path, capsys, monkeypatch) -> None:
+    from goldfinch.journal import Journal
+
+    seen = []
+    monkeypatch.setattr(Journal, "note", lambda self, partial: seen.append(self._every_s))
+    monkeypatch.setenv("GF_JOURNAL_SECONDS", "3")
+    for command in (["ask", "doc.txt", "-n", "1", "What?"], ["prefill", "--library", "--force", "doc.txt"]):
+        assert run(command) == 0
+        assert seen
+        assert set(seen) == {3.0}
+        seen.clear()
+
+
 def test_a_damaged_or_vanished_entry_is_made_again(place: Path, capsys) -> None:
     path = Path(ask(capsys, "doc.txt", "What?")["library"]["path"])
     good = path.read_bytes()
