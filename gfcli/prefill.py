@@ -102,10 +102,10 @@ def prefill(
             if isinstance(report, Exception):
                 if not many and not jsonl:
                     raise report
-                row = batch.failed(source, report, say=not jsonl)
+                row = batch.tally.failed(source, report, say=not jsonl)
                 if jsonl:
                     print(json.dumps(row), flush=True)
                 continue
             print(json.dumps(report) if jsonl else report["output"], flush=True)
-    if batch.failures:
-        raise typer.Exit(SOME_FAILED if many else batch.failures[0][1])
+    if batch.tally.failures:
+        raise typer.Exit(SOME_FAILED if many else batch.tally.failures[0][1])

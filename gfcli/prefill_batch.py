@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
@@ -20,8 +19,9 @@ from goldfinch.library import HIT
 from . import settings
 from .answering import open_cache_with_model
 from .batch_progress import BatchProgress
+from .batch_tally import Tally
 from .console import console
-from .exits import MEMORY_DEVICE_DISK, CommandError, describe, exit_code
+from .exits import MEMORY_DEVICE_DISK, CommandError
 from .options import FILE_DTYPES, load, numerics
 from .outputs import check_folder, check_replaceable, is_folder, output_path, real
 from .prefill_ahead import Task, in_packs, in_turn
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from goldfinch.model import LanguageModel
     from goldfinch.model_directory import ModelCard
 
-MOST_FAILURES_SHOWN = 20
 # Computed caches that may wait to be written, and threads that write them: a disk that waits for itself takes several.
 UNWRITTEN = 4
 # A document that took longer is written before the next one is begun: nothing is gained, and its report would wait.
@@ -98,7 +97,7 @@ class Batch:
         sources: the documents.
 
     Attributes:
-        failures: (name, exit code) pairs.
+        tally: what became of them.
     """
 
     def __init__(self, plan: Plan, sources: Sources) -> None:
@@ -113,16 +112,13 @@ class Batch:
         if plan.batch_tokens is not None and plan.base is not None:
             raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
         self.plan, self.sources = plan, sources
-        self.failures: list[tuple[str, int]] = []
-        self._counts: Counter[str] = Counter()
-        self._tokens = 0
+        self.tally = Tally(sources)
         self._taken: set[Path] = set()
         self._loaded: LanguageModel | None = None
         self._parent: DocumentCache | None = None
         self._library: Library | None = None
         self._in_library: dict[Path, tuple[Source, str]] = {}
         self._evicted: deque[tuple[Source, Exception]] = deque()
-        self._started = time.perf_counter()
         self._stack = ExitStack()
         if plan.base is not None:
             self._loaded, self._parent = open_cache_with_model(
@@ -152,7 +148,7 @@ class Batch:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stack.close()
         if self.plan.many and kind is None:
-            self._summary()
+            self.tally.show()
 
     @property
     def model(self) -> LanguageModel:
@@ -241,9 +237,7 @@ class Batch:
             return begun.source, report
         if isinstance(begun.outcome, Future):
             say_written(report)
-        self._counts[report["status"]] += 1
-        if report["status"] == "ok":
-            self._tokens += int(report["tokens"])
+        self.tally.note(report)
         seconds = begun.seconds + time.perf_counter() - started
         return begun.source, {"source": begun.source.name} | report | {"seconds": round(seconds, 4)}
 
@@ -362,37 +356,7 @@ class Batch:
         for entry in removal.removed:
             source, status = self._in_library.pop(store.path(entry), (None, ""))
             if source is not None:
-                self._counts[status] -= 1
+                self.tally.counts[status] -= 1
                 message = f"{source.name}: its cache was removed again, to make room for another document of this call"
                 error = CommandError(message, code=MEMORY_DEVICE_DISK, hint=gfcache.NoRoom.hint)
                 self._evicted.append((source, error))
-
-    def failed(self, source: Source, error: Exception, *, say: bool) -> dict[str, Any]:
-        """Note a failure and go on; its report."""
-        code = exit_code(error)
-        self.failures.append((source.name, code))
-        message, hint = describe(error)
-        if say:
-            named = source.name in message
-            console.error(error if named else CommandError(f"{source.name}: {message}", hint=hint))
-        cause: BaseException | None = error
-        while cause is not None:  # frames would keep what they hold, caches for instance, for the rest of the run
-            traceback.clear_frames(cause.__traceback__)
-            cause = cause.__cause__
-        return {"source": source.name, "status": "failed", "error": {"code": code, "message": message}}
-
-    def _summary(self) -> None:
-        elapsed = time.perf_counter() - self._started
-        parts = [f"{self._counts['ok']} pre-filled"]
-        if self._counts["fresh"]:
-            parts.append(f"{self._counts['fresh']} fresh")
-        if self.sources.skipped:
-            parts.append(f"{len(self.sources.skipped)} skipped (no text)")
-        if self.failures:
-            parts.append(f"{len(self.failures)} of {len(self.sources.documents)} documents failed")
-        rate = f", {self._tokens / elapsed:,.0f} tok/s" if self._tokens else ""
-        console.say(f"{', '.join(parts)}; {self._tokens:,} tokens in {elapsed:,.1f} s{rate}")
-        for name, code in self.failures[:MOST_FAILURES_SHOWN]:
-            console.say(f"  failed: {name} (exit {code})")
-        if len(self.failures) > MOST_FAILURES_SHOWN:
-            console.say(f"  and {len(self.failures) - MOST_FAILURES_SHOWN} more")
