@@ -66,9 +66,10 @@ def evaluate(
     for name in task or ():
         if name not in TASKS:
             raise CommandError(f"there is no task {name}; there are {', '.join(TASKS)}")
+    corpora = data_directory(data)
     record = run_tasks(
         load(model, device, dtype),
-        data_directory(data),
+        corpora,
         tasks=task or TASKS,
         documents=documents,
         passages=passages,

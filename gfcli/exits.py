@@ -41,6 +41,7 @@ class CommandError(Exception):
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (library.EmptyInput, USAGE),
     (library.ModelNotFound, NOT_FOUND),
+    (library.CorpusMissing, NOT_FOUND),
     (library.CacheMismatch, DOES_NOT_BELONG),
     (library.ModelDamaged, DAMAGED),
     (library.DeviceError, MEMORY_DEVICE_DISK),

@@ -4,6 +4,7 @@ GoldFinchError
 ├── ConfigError           a model configuration that cannot be built
 ├── CheckpointError       weights that do not fit the configuration
 ├── ModelNotFound         no model under that name, path or fingerprint
+├── CorpusMissing         a folder of training data that lacks one of its files
 ├── ModelDamaged          a model directory that does not match its own fingerprints
 ├── TokenizerError        a tokenizer that is missing or cannot be read
 ├── EmptyInput            nothing to pre-fill or to ask
@@ -39,6 +40,10 @@ class CheckpointError(GoldFinchError):
 
 class ModelNotFound(GoldFinchError):
     """No model under that name, path or fingerprint."""
+
+
+class CorpusMissing(GoldFinchError):
+    """A folder of training data that lacks one of its files."""
 
 
 class ModelDamaged(GoldFinchError):

@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import GoldFinchError
+from ..errors import CorpusMissing, GoldFinchError
 
 MAX_WINDOW_BYTES = 1 << 27
+HOLDS = (
+    "its files are NAME.jsonl.zst, an object a line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
+    "title and text, train_qa, train_qa_unanswerable and train_docqa with questions"
+)
+HINT = f"name its folder with --data or GF_DATA_DIR; {HOLDS}"
 
 
 def data_directory(given: str | None = None) -> Path:
@@ -23,17 +28,23 @@ def data_directory(given: str | None = None) -> Path:
     """
     name = given or os.environ.get("GF_DATA_DIR")
     if not name:
-        raise GoldFinchError("no training data given", hint="set GF_DATA_DIR to the folder with the corpora")
+        raise GoldFinchError("no training data given", hint=HINT)
     path = Path(name)
     if not path.is_dir():
-        raise GoldFinchError(f"training data folder {name} does not exist")
+        raise GoldFinchError(f"training data folder {name} does not exist", hint=HINT)
     return path
 
 
 def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The records of one .jsonl.zst file, at most `limit`."""
+    """The records of one .jsonl.zst file, at most `limit`.
+
+    Raises:
+        CorpusMissing: it is not there.
+    """
     import zstandard
 
+    if not path.exists():
+        raise CorpusMissing(f"{path}: no such corpus", hint=HINT)
     with open(path, "rb") as raw:
         stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(raw)
         for i, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8")):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import goldfinch
+from gfcli.app import run
 from goldfinch.evaluate import asking, documents, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
@@ -201,6 +202,17 @@ def test_an_unknown_task_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "chess" in done.stderr
     assert "passkey" in done.stderr
+
+
+def test_missing_corpora_are_named_and_described(tmp_path: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("GF_DATA_DIR", raising=False)
+    command = ["eval", "-m", str(tiny_model), "--task", "questions"]
+    for arguments, code in (([], 2), (["--data", str(tmp_path / "no")], 2), (["--data", str(tmp_path)], 4)):
+        assert run([*command, *arguments]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "--data or GF_DATA_DIR" in err
+        assert "train_qa" in err
 
 
 def test_the_records_of_the_embedded_model_are_whole() -> None:
