@@ -54,7 +54,10 @@ def _row(card: Any) -> dict[str, Any]:
 
 
 @model_app.command()
-def show(name: Name = None) -> None:
+def show(
+    name: Name = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
     """Show a model's configuration, template and fingerprints.
 
     Examples:
@@ -63,14 +66,19 @@ def show(name: Name = None) -> None:
 
       gf model show gf-mini
 
-      gf model show ./my-model
+      gf model show ./my-model --json
     """
     from goldfinch.model_directory import WEIGHTS_FILE, find_model
 
     card = find_model(name)
     config = card.config
     weights = card.path / WEIGHTS_FILE
-    size = show_bytes(weights.stat().st_size) if weights.is_file() else "missing"
+    weights_bytes = weights.stat().st_size if weights.is_file() else None
+    if as_json:
+        row = {"schema_version": SCHEMA_VERSION} | _row(card) | {"weights_bytes": weights_bytes}
+        print(json.dumps(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())}))
+        return
+    size = "missing" if weights_bytes is None else show_bytes(weights_bytes)
     print(f"name       {card.name}\npath       {card.path}\nweights    {size}")
     print(f"layers     {config.n_layer} x {config.d_model}: {config.n_prefill} in prefill, {config.n_gold} GOLD")
     print(f"tokenizer  {card.tokenizer_file or 'none'}")

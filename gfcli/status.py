@@ -36,6 +36,7 @@ def status(
         bool, typer.Option("--fail-stale", help="Exit 10 unless every cache is fresh or has no source.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Show which caches still belong to their source files: fresh, stale, orphaned, detached, broken, damaged.
 
@@ -50,6 +51,7 @@ def status(
 
       gf status --fail-stale doc.gfc && gf ask --cache doc.gfc "Who signed?"
     """
+    console.quiet = quiet
     rows = [cache_state(path) for path in find_caches(caches or ["."])]
     counts = Counter(row["state"] for row in rows)
     if as_json:

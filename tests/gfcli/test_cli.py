@@ -150,6 +150,10 @@ def test_model_commands(
     assert run(["model", "verify", "tiny"]) == 0
     assert run(["model", "show", "tiny"]) == 0
     assert "goldfinch" in capsys.readouterr().out
+    assert run(["model", "show", "tiny", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    jsonschema.validate(shown, schema("model-show"))
+    assert shown["card"]["prefill_fingerprint"] == shown["prefill_fingerprint"]
     assert run(["model", "show", "nothing-of-the-kind"]) == 4
     assert "known models" in capsys.readouterr().err
     for seed in ("5", "5"):

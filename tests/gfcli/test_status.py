@@ -57,6 +57,8 @@ def test_states(folder: Path, capsys) -> None:
     out, err = capsys.readouterr()
     assert "stale     a.gfc" in out
     assert "1 stale; 1 orphaned; 1 damaged" in err
+    assert run(["status", "-q"]) == 0
+    assert capsys.readouterr() == (out, "")
     assert run(["status", "--fail-stale"]) == 10
     assert run(["status", "absent.gfc"]) == 4
     (folder / "empty").mkdir()
