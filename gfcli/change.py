@@ -13,9 +13,9 @@ from .answering import open_cache_with_model
 from .console import console
 from .documents import read_document
 from .exits import CommandError
-from .options import CheckpointsOption, DeviceOption, ModelOption, QuietOption
-from .outputs import checked_output
-from .writing import Job, write
+from .options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
+from .outputs import check_may_replace, checked_output, real
+from .writing import Job, check_not_parent, write
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -40,6 +40,7 @@ def append(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
+    force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Put text behind a cached document; only what follows the last usable checkpoint is computed.
@@ -60,7 +61,7 @@ def append(
 
     console.quiet = quiet
     more = read_document(document)
-    path = Path(output or cache)
+    path = _output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         token_ids, span, text = appended(loaded, old, more.text)
@@ -79,6 +80,7 @@ def truncate(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
+    force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Keep the beginning of a cached document; computed from the last checkpoint inside it.
@@ -96,7 +98,7 @@ def truncate(
     console.quiet = quiet
     if (to_token is None) == (to_line is None):
         raise CommandError("name one of --to-token and --to-line")
-    path = Path(output or cache)
+    path = _output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         if to_token is not None:
@@ -110,17 +112,25 @@ def truncate(
         _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
 
 
+def _output_of(cache: str, output: str | None, force: bool) -> Path:
+    """Where to write; what else is there is refused before anything is loaded."""
+    path = Path(output or cache)
+    if real(path) != real(Path(cache)):
+        check_may_replace(path, force)
+    return path
+
+
 def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
     from goldfinch.cache import numerics_difference
     from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
-    if path.exists() and old.path is not None and not path.samefile(old.path):
-        raise CommandError(f"{path} exists", hint="choose another output with -o")
     if numerics_difference(old.numerics, model) is not None:
         console.warn(
             "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         )
     base = _base_of(old, model)
+    if base is not None and base.path is not None:
+        check_not_parent(path, base.path)
     job = replace(job, bases=(old,) if base is None else (old, base))
     if base is not None and reusable_tokens(base, job.token_ids, block_tokens_of(model)):
         job = replace(job, parent=base)

@@ -8,8 +8,8 @@ from typing import Annotated
 import gfcache
 import typer
 
-from .exits import CommandError
-from .outputs import checked_output
+from .options import ForceOption
+from .outputs import check_may_replace, checked_output
 
 
 def flatten(
@@ -24,6 +24,7 @@ def flatten(
             callback=checked_output,
         ),
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Make a cache that continues a base cache stand alone. No model is loaded.
 
@@ -38,8 +39,8 @@ def flatten(
       gf flatten chapter1.gfc && rm handbook.gfc
     """
     path = Path(output or cache)
-    if output is not None and path.exists():
-        raise CommandError(f"{path} exists", hint="choose another output with -o")
+    if output is not None:
+        check_may_replace(path, force)
     with gfcache.output_lock(path):
         gfcache.flatten_cache(cache, path)
     print(path)

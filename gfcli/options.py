@@ -65,6 +65,7 @@ CheckpointsOption = Annotated[
     str,
     typer.Option("--checkpoints", metavar="none|auto|N", help="As in gf prefill.", callback=checked_checkpoints),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace another cache that -o names.")]
 
 
 def choose_device(name: str) -> str:

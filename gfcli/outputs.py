@@ -92,6 +92,24 @@ def check_folder(path: Path) -> None:
         raise CommandError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
 
 
+def check_may_replace(path: Path, force: bool, safetensors: bool = False) -> None:
+    """Refuse to replace a file: without `force` any, with it one that is no cache (or no safetensors file).
+
+    Raises:
+        CommandError: exit 2, with the way out.
+    """
+    if not path.exists():
+        return
+    hint = "choose another output with -o"
+    with open(path, "rb") as stream:
+        start = stream.read(9)
+    # A safetensors file begins with the length of its header, eight bytes, and the header, an object.
+    if not (start[8:] == b"{" if safetensors else start.startswith(gfcache.layout.MAGIC)):
+        raise CommandError(f"{path} exists and is no {'safetensors file' if safetensors else 'cache'}", hint=hint)
+    if not force:
+        raise CommandError(f"{path} exists", hint=f"{hint}, or replace it with --force")
+
+
 def checked_output(path: P) -> P:
     """An output file as an option names it, refused before anything is computed for it; see `check_folder`."""
     if path is not None:

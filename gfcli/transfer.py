@@ -8,14 +8,14 @@ from typing import Annotated
 
 import gfcache
 import typer
-from gfcache import Entry, Store, layout
+from gfcache import Entry, Store
 
 from .cache import Filters, Targets, cache_app, entries_of
 from .console import console, printable
 from .exits import SOME_FAILED, CommandError, describe
 from .library import open_store, say_removed
 from .options import QuietOption, show_bytes
-from .outputs import check_folder, is_folder
+from .outputs import check_folder, check_may_replace, is_folder
 
 
 @cache_app.command("export")
@@ -59,8 +59,7 @@ def export(
         for entry in found:
             path = Path(output) if not into_folder else _free_name(Path(output), entry, suffix, taken)
             taken.add(path)
-            if path.exists():
-                _check_replaceable(path, safetensors, force)
+            check_may_replace(path, force, safetensors)
             if safetensors:
                 gfcache.export_safetensors(store.path(entry), path)
             else:
@@ -73,18 +72,6 @@ def chosen_readable(store: Store, targets: list[str] | None, filters: list[str] 
     from .selecting import chosen
 
     return chosen(store, entries_of(store), targets or [], filters or [])
-
-
-def _check_replaceable(path: Path, safetensors: bool, force: bool) -> None:
-    """Refuse to replace a file: without --force any, with it one that no export has written."""
-    hint = "choose another output with -o"
-    with open(path, "rb") as stream:
-        start = stream.read(9)
-    # A safetensors file begins with the length of its header, eight bytes, and the header, an object.
-    if not (start[8:] == b"{" if safetensors else start.startswith(layout.MAGIC)):
-        raise CommandError(f"{path} exists and is no {'safetensors file' if safetensors else 'cache'}", hint=hint)
-    if not force:
-        raise CommandError(f"{path} exists", hint=f"{hint}, or replace it with --force")
 
 
 def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:

@@ -73,6 +73,19 @@ def test_append_to_another_file(made, tiny_model: Path, tmp_path: Path, capsys) 
     assert Path(part).read_bytes() == before
     assert run(["diff", both, whole]) == 0
     assert run(arguments) == 2  # both.gfc is another file and exists
+    assert "--force" in capsys.readouterr().err
+    Path(both).write_bytes(before)
+    assert run([*arguments, "--force"]) == 0
+    assert run(["diff", both, whole]) == 0
+    for command in (
+        ["append", part, str(tmp_path / "more.txt")],
+        ["truncate", part, "--to-line", "1"],
+        ["flatten", part],
+    ):
+        capsys.readouterr()
+        assert run([*command, "-o", str(tmp_path / "more.txt"), "--force"]) == 2
+        assert "--force" not in capsys.readouterr().err
+    assert (tmp_path / "more.txt").read_text() == TEXT[3000:]
     (tmp_path / "nothing.txt").write_text("")
     assert run(["append", part, str(tmp_path / "nothing.txt"), *options(tiny_model)]) == 2
 

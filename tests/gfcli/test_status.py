@@ -203,6 +203,7 @@ def test_children_of_a_base(folder: Path, capsys) -> None:
     assert run(["verify", "--replay", "100%", "chapter1.gfc"]) == 0
     assert run(["flatten", "chapter1.gfc", "-o", "flat.gfc"]) == 0
     assert run(["flatten", "chapter1.gfc", "-o", "flat.gfc"]) == 2
+    assert run(["flatten", "chapter1.gfc", "-o", "flat.gfc", "--force"]) == 0
     (folder / "a.gfc").unlink()
     capsys.readouterr()
     assert states(capsys, "chapter1.gfc") == {"chapter1.gfc": "broken"}
@@ -226,6 +227,8 @@ def test_a_child_that_grows_or_shrinks_continues_its_base(folder: Path, capsys) 
         with gfcache.read_cache(folder / name) as file:
             assert (file.header.first_token, file.header.parent) == (first, parent)
         assert run(["verify", "--replay", "100%", name]) == 0
+    assert run(["append", "chapter.gfc", "c.txt", "-o", "a.gfc", "--force"]) == 2
+    assert "the base cache itself" in capsys.readouterr().err
     assert run(["truncate", "chapter.gfc", "--to-token", "100"]) == 0  # before any position of the base
     with gfcache.read_cache(folder / "chapter.gfc") as file:
         assert file.header.parent is None
