@@ -136,15 +136,14 @@ class Options:
 
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
     if caches:
-        from .questions import expand
-
-        caches = expand(caches)
-    if len(caches) > 1:
-        raise CommandError(f"--cache names {len(caches)} files for one question", hint="add --questions FILE")
-    if caches:
         if second is not None:
             raise CommandError(f"{first!r} and {second!r} with --cache: expected one question", hint="quote it")
-        return caches[0], first
+        from .questions import expand
+
+        found = expand(caches) if len(caches) == 1 else caches
+        if len(found) > 1:
+            raise CommandError(f"--cache names {len(found)} files for one question", hint="add --questions FILE")
+        return found[0], first
     if not first:
         raise CommandError("no document", hint='gf ask doc.txt "QUESTION", or --cache FILE')
     if second is None and first != STDIN and not Path(first).exists():
