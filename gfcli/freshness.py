@@ -93,7 +93,7 @@ def _verified(path: Path) -> bool:
         CacheFormatError: the file itself is damaged.
     """
     try:
-        gfcache.verify_cache(path)
+        gfcache.verify_cache(path, complete=True)
     except (gfcache.ParentMissing, gfcache.ParentChanged):
         return False
     except gfcache.CacheFormatError as error:

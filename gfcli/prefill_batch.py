@@ -301,7 +301,7 @@ class Batch:
         if not same or found["checkpoints"] != [p for p in planned if p > header.first_token]:
             return None
         try:
-            gfcache.verify_cache(path)
+            gfcache.verify_cache(path, complete=True)
         except gfcache.CacheFormatError as error:
             console.warn(f"{error}; it is pre-filled again")
             return None

@@ -124,7 +124,7 @@ class Library:
             return STALE
         try:
             if verified:
-                gfcache.verify_cache(path)
+                gfcache.verify_cache(path, complete=True)
         except (OSError, gfcache.CacheFormatError):
             return MISS
         return HIT
