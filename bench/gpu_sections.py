@@ -220,6 +220,7 @@ def measure_travel(sweep: Sweep) -> None:
             os.environ["GF_KERNELS"] = "triton" if name == "device" else "torch"
             cache = prefill(model, ids.to(model.device))
             cache.save(Path(folder) / f"{name}.gfc")
+            assert cache.compressed_k is not None
             vectors[name] = cache.compressed_k.float().cpu()
         for writer in models:
             for reader, model in models.items():

@@ -212,3 +212,8 @@ def prompt(session: Session, how: How) -> None:
             raise
         except Exception as error:  # of one question: the next one may do
             console.error(error)
+
+
+def say_path(session: Session) -> None:
+    """With -v: how the document is attended to, and what runs the layers."""
+    console.detail(f"{session.chosen_path}; layers run on {session.model.layer_backend()}")

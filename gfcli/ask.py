@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .answering import How, answer_question, find_model_of, open_cache_with_model, prompt
+from .answering import How, answer_question, find_model_of, open_cache_with_model, prompt, say_path
 from .console import console
 from .documents import STDIN, clean_text
 from .exits import NOT_FOUND, CommandError
@@ -198,7 +198,7 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
     from goldfinch import Session
 
     session = Session(loaded, opened, memory_bytes=options.memory_bytes)
-    console.detail(f"{session.chosen_path}; layers run on {loaded.layer_backend()}")
+    say_path(session)
     if options.explain:
         how.explanation = explaining.explain(session, header)
         if not how.as_json:

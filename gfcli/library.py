@@ -101,7 +101,10 @@ def library_session(name: str, how: How, options: Options) -> Session:
     how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
     from goldfinch import Session
 
+    from .answering import say_path
+
     session = Session(model, kept.cache, memory_bytes=options.memory_bytes)
+    say_path(session)
     if options.explain and kept.path is not None:
         _explain(session, kept.path, how)
     return session

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 # Computed caches that may wait to be written, and threads that write them: a disk that waits for itself takes several.
 UNWRITTEN = 4
-# A document that took longer is written before the next one is begun: nothing is gained, and its report would wait.
+# A document that took longer on the processor is written before the next one is begun: nothing is gained there, and its
+# report would wait.
 DEFER_S = 0.5
 
 
@@ -200,7 +201,7 @@ class Batch:
         with ThreadPoolExecutor(UNWRITTEN) as writer, closing(self.tasks()) as tasks:
             for task in tasks:
                 begun.append(self._begin(task, writer))
-                at_once = begun[-1].seconds > DEFER_S
+                at_once = begun[-1].seconds > DEFER_S and not self.overlaps
                 while begun and (at_once or len(begun) > UNWRITTEN or begun[0].is_done):
                     yield self._end(begun.popleft())
                 while self._evicted:

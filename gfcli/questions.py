@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .answering import How, answer_json, open_cache_with_model
+from .answering import How, answer_json, open_cache_with_model, say_path
 from .citing import citations
 from .console import console
 from .documents import clean_text, read_text
@@ -248,7 +248,9 @@ def _session(document: str, how: How, options: Options) -> Session:
     )
     from goldfinch import Session
 
-    return Session(model, cache, memory_bytes=options.memory_bytes)
+    session = Session(model, cache, memory_bytes=options.memory_bytes)
+    say_path(session)
+    return session
 
 
 class _Answers:

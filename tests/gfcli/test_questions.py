@@ -60,6 +60,11 @@ def test_every_document_is_asked_every_question_in_order(kb: Path, capsys) -> No
         assert json.loads(capsys.readouterr().out)["answer"] == row["answer"]
 
 
+def test_verbose_says_how_documents_are_attended_to(kb: Path, capsys) -> None:
+    assert run(["ask", "--cache", "kb/*.gfc", "-n", "2", "--questions", "q.txt", "-v"]) == 0
+    assert capsys.readouterr().err.count("keys and values of the document are kept") == 3
+
+
 def test_questions_may_name_their_documents(kb: Path, capsys) -> None:
     lines = [
         {"id": "x", "question": "What?", "documents": ["a.txt", "kb/c.gfc"]},

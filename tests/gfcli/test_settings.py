@@ -218,4 +218,6 @@ def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None
     monkeypatch.setenv("GF_MODEL", "tiny")
     for state in ("miss", "hit"):
         assert run(["ask", "doc.txt", "-v", "-n", "2", "What?"]) == 0
-        assert f"library: {state}" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"library: {state}" in said
+        assert "keys and values of the document are kept" in said
