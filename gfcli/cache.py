@@ -24,7 +24,7 @@ cache_app = typer.Typer(
 )
 
 Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="TARGET", help="Ids, documents, or cache files of the library.")
+    list[str] | None, typer.Argument(metavar="TARGET...", help="Ids, documents, or cache files of the library.")
 ]
 Filters = Annotated[
     list[str] | None, typer.Option("-f", "--filter", metavar="CONDITION", help=f"As {FILTER_HELP}; may be repeated.")

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 def plan(
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="DOCUMENT", help="As for gf prefill; folders with -r.")
+        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="As for gf prefill; folders with -r.")
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Text files in folders, too.")] = False,
     files_from: Annotated[

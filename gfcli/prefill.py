@@ -12,14 +12,13 @@ import typer
 from .console import console
 from .exits import SOME_FAILED
 from .options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, checked_checkpoints
-from .prefill_batch import Batch, Plan
 from .sources import find_sources
 
 
 def prefill(
     documents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DOCUMENT", help="Text files, patterns, - for stdin; folders with -r."),
+        typer.Argument(metavar="DOCUMENT...", help="Text files, patterns, - for stdin; folders with -r."),
     ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Cache file, or a folder for caches.")
@@ -96,6 +95,8 @@ def prefill(
     many = len(sources.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
+    from .prefill_batch import Batch, Plan
+
     plan = Plan(output, library, model, device, dtype, checkpoints, base, force, many, batch_tokens)
     with Batch(plan, sources) as batch, closing(batch.reports()) as reports:
         for source, report in reports:

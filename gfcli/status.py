@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from goldfinch.model import LanguageModel
 
 SCHEMA_VERSION = 1
-Caches = Annotated[list[str] | None, typer.Argument(metavar="CACHE|DIR", help="Default: the current folder.")]
+Caches = Annotated[list[str] | None, typer.Argument(metavar="CACHE|DIR...", help="Default: the current folder.")]
 
 
 def status(

@@ -143,3 +143,17 @@ class CacheWriteError(CacheFormatError):
     def __init__(self, path: Path | str, reason: OSError) -> None:
         self.errno = reason.errno
         super().__init__(path, f"cannot write the cache: {reason.strerror or reason}")
+
+
+class NoRoom(CacheFormatError):
+    """The cap leaves no room for a file.
+
+    Attributes:
+        needed_bytes, max_bytes: what it takes, and the cap.
+    """
+
+    hint = "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
+
+    def __init__(self, path: Path | str, needed_bytes: int, max_bytes: int) -> None:
+        self.needed_bytes, self.max_bytes = needed_bytes, max_bytes
+        super().__init__(path, f"no room for {needed_bytes:,} bytes under the cap of {max_bytes:,}")

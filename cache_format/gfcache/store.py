@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from .errors import CacheFormatError, DamagedCache, NotACacheFile
+from .errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
 from .header import Header
 from .index import Entry, Index, IndexDamaged, header_identity
 from .reader import CacheFile
@@ -46,20 +46,6 @@ class Removal:
     remnants: list[str] = field(default_factory=list)
     freed_bytes: int = 0
     skipped: list[tuple[Entry, str]] = field(default_factory=list)
-
-
-class NoRoom(CacheFormatError):
-    """The cap leaves no room for a file.
-
-    Attributes:
-        needed_bytes, max_bytes: what it takes, and the cap.
-    """
-
-    hint = "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
-
-    def __init__(self, path: Path, needed_bytes: int, max_bytes: int) -> None:
-        self.needed_bytes, self.max_bytes = needed_bytes, max_bytes
-        super().__init__(path, f"no room for {needed_bytes:,} bytes under the cap of {max_bytes:,}")
 
 
 class Store(StoreFolder):

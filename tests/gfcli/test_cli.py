@@ -439,8 +439,8 @@ def test_words_of_errors(cache: Path, document: Path, tiny_model: Path, tmp_path
     blank.write_text("  \n")
     for arguments, words in (
         (["ask", "doc.txt", "who", "wrote", "it"], ["(wrote it)", "quote the question"]),
-        (["ask", "doc.txt", "-n", "many", "Who?"], ["--max-tokens", "not 'many'"]),
-        (["ask", "doc.txt", "--top-k=x", "Who?"], ["--top-k", "not 'x'"]),
+        (["ask", "doc.txt", "-n", "many", "Who?"], ["--max-tokens", "'many'"]),
+        (["ask", "doc.txt", "--top-k=x", "Who?"], ["--top-k", "'x'"]),
         (["ask", "doc.txt", "--memory", "lots", "Who?"], ["--memory is 'lots'"]),
         (["ask", "", "Who?"], ["no document"]),
         (["cache", "prune", "--max-size", "x"], ["--max-size is 'x'"]),
