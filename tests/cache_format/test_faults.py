@@ -11,7 +11,7 @@ import gfcache
 import pytest
 from gfcache import writer
 
-from tests.cache_format.test_format import T, header, sections
+from tests.cache_format.small_cache import T, header, sections
 
 OLD, NEW = header(writer="old"), header(writer="new")
 

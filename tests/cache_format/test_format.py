@@ -16,53 +16,10 @@ from typing import Any
 import gfcache
 import numpy as np
 import pytest
-from gfcache import Header, SectionData, layout
+from gfcache import SectionData, layout
 from gfcache.writer import build_file
 
-CONFIG = {
-    "n_layer": 3, "d_model": 64, "vocab_size": 512, "time_mix": "finch_c2", "upper_time_mix": "gold", "head_dim": 64,
-    "layer_ratio": 3, "compression_ratio": 16,
-}  # fmt: skip
-T = 300
-
-
-def header(**changes: Any) -> Header:
-    values: dict[str, Any] = {
-        "tokens": T,
-        "model": {
-            "name": "m", "model_type": "goldfinch", "config": CONFIG,
-            "prefill_fingerprint": "a" * 64, "model_fingerprint": "b" * 64,
-        },
-        "tokenizer": {"fingerprint": "c" * 64, "vocab_size": 512},
-        "template": {"prefix_fingerprint": "d" * 64, "document_start": 1, "document_end": T},
-        "numerics": {"device": "cpu", "compute_dtype": "f32"},
-        "created_at": "2026-01-01T00:00:00+00:00",
-        "writer": "test",
-    }  # fmt: skip
-    return Header(**(values | changes))
-
-
-def sections() -> list[SectionData]:
-    rng = np.random.default_rng(0)
-
-    def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(np.float32)
-
-    ids = rng.integers(0, 50, T).astype(np.uint16)
-    return [
-        SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True),
-        SectionData("compressed_k/0", layout.COMPRESSED_K, "f32", normal(T, 4), token_start=0),
-        SectionData(layout.WKV_STATE, layout.WKV_STATE, "f32", normal(2, 1, 64, 64), position=T),
-        SectionData(layout.TIME_SHIFT_STATE, layout.TIME_SHIFT_STATE, "f32", normal(2, 64), position=T),
-        SectionData(layout.CHANNEL_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE, "f32", normal(2, 64), position=T),
-        SectionData(layout.TAIL_HIDDEN, layout.TAIL_HIDDEN, "f32", normal(3, 64), position=T),
-    ]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
-    return tmp_path / "doc.gfc"
+from tests.cache_format.small_cache import T, expect_unwritable, header, sections
 
 
 def test_round_trip(path: Path) -> None:
@@ -408,65 +365,3 @@ def test_spec_lists_exactly_these_rules() -> None:
 
 
 # Writing
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    before = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    for step in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, step, full)
-            with pytest.raises(gfcache.CacheWriteError, match="No space left"):
-                gfcache.write_cache(path, header(writer="other"), sections())
-        assert path.read_bytes() == before
-        assert [p.name for p in path.parent.iterdir()] == ["doc.gfc"]
-
-
-def expect_unwritable(tmp_path: Path, items: list[SectionData], rule: str, **fields: Any) -> None:
-    with pytest.raises(gfcache.UnwritableCache, match="allowed") as caught:
-        gfcache.write_cache(tmp_path / "unwritable.gfc", header(**fields), items)
-    assert caught.value.rule == rule
-    assert not (tmp_path / "unwritable.gfc").exists()
-
-
-def test_what_no_reader_would_accept_is_not_written(tmp_path: Path) -> None:
-    text = SectionData("text", layout.SOURCE_TEXT, "u8", np.arange(3), required=False)
-    expect_unwritable(tmp_path, [*sections(), text, text], "R9")
-    many = [dataclasses.replace(text, name=str(n)) for n in range(layout.MAX_SECTIONS + 1)]
-    expect_unwritable(tmp_path, many, "R9")
-    expect_unwritable(tmp_path, sections(), "R7", source={"name": "a\udcff.txt"})
-    expect_unwritable(tmp_path, sections(), "R4", writer="w" * layout.MAX_HEADER_BYTES)
-
-
-def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(gfcache.CacheWriteError):
-        gfcache.write_cache(tmp_path / "no" / "doc.gfc", header(), sections())
-
-
-def test_a_document_of_one_repeated_token_is_readable(tmp_path: Path) -> None:
-    """zstandard would shrink it beyond what a reader accepts (R11): it is stored raw."""
-    count = 4_000_000
-    ids = np.zeros(count, np.uint16)
-    template = {"prefix_fingerprint": "d" * 64, "document_start": 0, "document_end": count}
-    path = tmp_path / "x.gfc"
-    data = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True)]
-    model = header().model | {"config": CONFIG | {"upper_time_mix": None}}  # no compressed_k
-    gfcache.write_cache(path, header(tokens=count, template=template, model=model), data)
-    assert gfcache.verify_cache(path).tokens == count

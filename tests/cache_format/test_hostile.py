@@ -14,7 +14,8 @@ from gfcache import SectionData, layout
 from gfcache.writer import build_file
 
 from gfcli.app import run
-from tests.cache_format.test_format import CONFIG, assemble, header, sections
+from tests.cache_format.small_cache import CONFIG, header, sections
+from tests.cache_format.test_format import assemble
 from tests.fuzz.mutations import changed
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gfcache import SectionData, layout
 
-from tests.cache_format.test_format import T, header, sections
+from tests.cache_format.small_cache import T, header, sections
 
 FIRST = 120
 

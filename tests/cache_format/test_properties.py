@@ -13,7 +13,7 @@ from gfcache.writer import build_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cache_format.test_format import CONFIG, header, sections
+from tests.cache_format.small_cache import CONFIG, header, sections
 
 FLOATS = {"f32": np.float32, "f64": np.float64}
 

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import multiprocessing
 import os
 import shutil
-import sqlite3
 import time
 from pathlib import Path
-from random import Random
 
 import gfcache
-import numpy as np
 import pytest
-from gfcache import CacheFile, SectionData, Store, layout
+from gfcache import CacheFile, Store
 
-from tests.cache_format.craft import sections_of
-
-GOLDEN = Path(__file__).parent.parent / "golden" / "v1"
-
-
-def put(store: Store, name: str, *, size: int = 0, used: float | None = None) -> gfcache.Entry:
-    """A small valid cache of document `name` in the store, padded to about `size` bytes."""
-    header, data = sections_of(GOLDEN / "goldfinch.gfc")
-    if size:
-        pad = np.random.default_rng(len(name)).integers(0, 256, size, dtype=np.uint8)
-        data.append(SectionData("padding", layout.SOURCE_TEXT, "u8", pad, required=False))
-    path = store.path_of("test", name)
-    source = {
-        "name": name,
-        "path": f"/documents/{name}",
-        "sha256": f"{len(name):064x}",
-        "bytes": 1,
-        "modified_at": None,
-    }
-    with store.writing(path, size + 60_000):
-        gfcache.write_cache(path, dataclasses.replace(header, source=source, sections=()), data)
-    entry = store.added(path)
-    if used is not None:
-        store._with_index(lambda index: index.use(entry.name, used, False))
-    return entry
-
-
-def names(store: Store) -> set[str | None]:
-    return {entry.source_name for entry in store.entries()}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "cache")
+from tests.cache_format.small_store import GOLDEN, names, put
 
 
 def test_an_empty_store_is_not_made_by_looking(store: Store) -> None:
@@ -81,133 +44,6 @@ def test_facts_that_change_survive_a_replaced_file(store: Store) -> None:
     assert found.bytes > entry.bytes
     store.tag([entry], [], ["x"])
     assert store.entries()[0].tags == ("kb",)
-
-
-@pytest.mark.parametrize("damage", ["lost", "not a database", "cut", "altered"])
-def test_the_index_is_rebuilt(store: Store, damage: str) -> None:
-    for n in range(40):
-        put(store, f"{'x' * n}.txt")
-    store.close()
-    index = store.folder / "index.sqlite3"
-    data = index.read_bytes()
-    if damage == "lost":
-        index.unlink()
-    elif damage == "not a database":
-        index.write_bytes(b"never was one" * 1000)
-    elif damage == "cut":
-        index.write_bytes(data[: len(data) // 2])
-    else:
-        index.write_bytes(data[:4096] + bytes(b ^ 0x5A for b in data[4096:]))
-    again = Store(store.root)
-    assert len(again.entries()) == 40
-    assert again.rebuilt
-    again.pin(again.entries()[:1], True)
-    again.close()
-    assert sum(e.pinned for e in Store(store.root).entries()) == 1
-
-
-def change(store: Store, *statements: str) -> None:
-    """Change the index by hand, and begin anew."""
-    store.close()
-    with contextlib.closing(sqlite3.connect(store.folder / "index.sqlite3", isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "DROP TABLE tags",
-        "ALTER TABLE entries DROP COLUMN hits",
-        "UPDATE entries SET created_at = 'x'",
-        "UPDATE entries SET created_at = 9e999",
-        "UPDATE entries SET hits = 'many'",
-        "UPDATE entries SET source_name = X'ff41'",
-        "UPDATE entries SET source_path = CAST(X'ff41' AS TEXT)",
-    ],
-)
-def test_an_index_that_is_wrong_within_is_rebuilt(store: Store, damage: str) -> None:
-    entry = put(store, "a.txt")
-    change(store, damage)
-    with Store(store.root) as again:
-        assert [e.name for e in again.entries()] == [entry.name]
-        assert again.rebuilt
-        again.pin([entry], True)
-        assert [e.pinned for e in again.entries()] == [True]
-
-
-def test_no_bit_of_the_index_blocks_the_library(store: Store) -> None:
-    entry = put(store, "a.txt")
-    store.tag([entry], ["kb"], [])
-    store.close()
-    index = store.folder / "index.sqlite3"
-    data, random = index.read_bytes(), Random(1)
-    for n in range(120):
-        altered = bytearray(data)
-        altered[n if n < 60 else random.randrange(len(data))] ^= 1 << random.randrange(8)
-        index.write_bytes(altered)
-        with Store(store.root) as again:
-            assert len(again.entries()) == 1, n
-            again.pin(again.entries(), True)
-            again.of_content(entry.source_sha256 or "", entry.identity)
-
-
-def test_a_text_is_found_with_an_index_that_was_lost(store: Store) -> None:
-    entry = put(store, "a.txt")
-    store.close()
-    (store.folder / "index.sqlite3").unlink()
-    assert Store(store.root).of_content(entry.source_sha256 or "", entry.identity) == [store.path(entry)]
-
-
-def test_a_wrong_number_of_version_costs_no_pins(store: Store) -> None:
-    store.pin([put(store, "a.txt")], True)
-    change(store, "PRAGMA user_version = 0")
-    assert [e.pinned for e in Store(store.root).entries()] == [True]
-
-
-def refuse_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No index but one in memory can be opened."""
-    real = sqlite3.connect
-
-    def refuse(name: str, **options: object) -> sqlite3.Connection:
-        return real(name if name == ":memory:" else "/nowhere/index", **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(sqlite3, "connect", refuse)
-
-
-@pytest.mark.parametrize("reason", ["unreadable", "newer", "damaged in a folder that takes no file"])
-def test_nothing_is_removed_while_pins_cannot_be_seen(
-    store: Store, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = put(store, "a.txt", size=100_000)
-    store.pin([entry], True)
-    store.close()
-    index = store.folder / "index.sqlite3"
-    with monkeypatch.context() as patches:
-        if reason == "unreadable":
-            refuse_files(patches)
-        elif reason == "newer":
-            change(store, "PRAGMA user_version = 2", "ALTER TABLE entries ADD COLUMN notes TEXT")
-        else:
-            index.write_bytes(b"never was one" * 1000)
-            patches.setattr(os, "unlink", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-        before = index.read_bytes()
-        with Store(store.root, max_bytes=entry.bytes + 1000) as again:
-            assert [e.name for e in again.entries()] == [entry.name]
-            assert again.obstacle
-            assert not again.rebuilt
-            with pytest.raises(gfcache.NoRoom):
-                put(again, "b.txt")
-            assert [why for _, why in again.remove(again.entries()).skipped] == [
-                "perhaps pinned, the index cannot be used"
-            ]
-            assert [why for _, why in again.prune([], 0, dry_run=False).skipped] == [
-                "perhaps pinned, the index cannot be used"
-            ]
-            with pytest.raises(OSError, match="cannot keep pins"):
-                again.pin([entry], True)
-        assert index.read_bytes() == before
-    assert store.path(entry).exists()
 
 
 def test_files_put_and_removed_by_hand_are_seen(store: Store) -> None:
@@ -407,45 +243,3 @@ def test_five_thousand_caches_list_in_under_a_second(store: Store) -> None:
             assert len(again.entries()) == 5001
         times.append(time.perf_counter() - started)
     assert min(times) < 1.0, times
-
-
-def test_a_folder_that_takes_no_file_can_be_listed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(store, "a.txt")
-    store.close()
-    (store.folder / "index.sqlite3").unlink()
-    refuse_files(monkeypatch)
-    again = Store(store.root)
-    assert [e.source_name for e in again.entries()] == ["a.txt"]
-    assert not again.obstacle
-
-
-def test_safetensors_hold_every_section(tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    out = tmp_path / "x.safetensors"
-    gfcache.export_safetensors(GOLDEN / "goldfinch.gfc", out)
-    tensors = load_file(out)
-    with gfcache.read_cache(GOLDEN / "goldfinch.gfc") as file:
-        ids, _ = gfcache.whole_array(file, layout.TOKEN_IDS)
-        assert np.array_equal(tensors["token_ids"], ids)
-        assert np.array_equal(tensors["wkv_state"], file.array(file.section("wkv_state")))
-    assert out.stat().st_mode & 0o777 == 0o600
-    gfcache.export_safetensors(GOLDEN / "child.gfc", tmp_path / "child.safetensors")
-    assert (
-        len(load_file(tmp_path / "child.safetensors")["token_ids"])
-        == gfcache.inspect_cache(GOLDEN / "child.gfc")["tokens"]
-    )
-
-
-def test_tensors_named_like_others_keep_apart(tmp_path: Path) -> None:
-    from safetensors.numpy import load_file
-
-    path, out = tmp_path / "x.gfc", tmp_path / "x.safetensors"
-    header, data = sections_of(GOLDEN / "goldfinch.gfc")
-    for name in ("compressed_k", "__metadata__"):
-        data.append(SectionData(name, layout.SOURCE_TEXT, "u8", np.arange(3), required=False))
-    gfcache.write_cache(path, dataclasses.replace(header, sections=()), data)
-    gfcache.export_safetensors(path, out)
-    tensors = load_file(out)
-    assert tensors["compressed_k"].shape == (700, 4)
-    assert tensors["compressed_k'"].tolist() == tensors["__metadata__'"].tolist() == [0, 1, 2]

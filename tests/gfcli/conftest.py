@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gfcli.app import run
 from tests.conftest import SAMPLES
+from tests.gfcli.batch_tree import tree as tree
+from tests.gfcli.library_place import place as place
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
 
@@ -24,3 +28,10 @@ def cache(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(["prefill", str(document), "-m", str(tiny_model), "-q"]) == 0
     capsys.readouterr()
     return document.with_suffix(".gfc")
+
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def schema(name: str) -> Any:
+    return json.loads((SCHEMAS / f"{name}.json").read_text())

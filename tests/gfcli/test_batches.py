@@ -15,59 +15,13 @@ import time
 from pathlib import Path
 
 import gfcache
-import jsonschema
 import pytest
-import torch
 
-import goldfinch
 from gfcli import prefill_batch, sources
 from gfcli.app import run
-from gfcli.gitignore import is_ignored, read_patterns
-from goldfinch import packing
-from goldfinch.errors import DeviceError
-from tests import tolerances
-from tests.conftest import SAMPLES
-
-TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "prefill.json").read_text())
-
-
-@pytest.fixture
-def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of documents, some ignored, hidden or no text."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
-    monkeypatch.setenv("GF_MODEL", "tiny")
-    work = tmp_path / "work"
-    for name in ("docs/a.txt", "docs/b.md", "docs/sub/c.txt", "docs/sub/deep/d.txt", "docs/build/e.txt", "docs/x.log",
-                 "docs/sub/keep.log", "docs/.hidden/f.txt", "docs/sub/g.tmp"):  # fmt: skip
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_text(name + "\n" + TEXT[:700])
-    (work / "docs/.gitignore").write_text("*.log\n/build/\n")
-    (work / "docs/sub/.gitignore").write_text("!keep.log\n*.tmp\n")
-    (work / "docs/picture.png").write_bytes(b"\x89PNG\0\0\0")
-    (work / "docs/page.htm").write_text("<!DOCTYPE html><p>x")
-    (work / "docs/empty.txt").write_text("")
-    (work / "docs/loop").symlink_to(work / "docs")
-    monkeypatch.chdir(work)
-    return work
-
+from tests.gfcli.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
-
-
-def below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def statuses(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, str]:
-    capsys.readouterr()
-    assert run(["prefill", *arguments, "--jsonl"]) == code
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    for row in rows:
-        jsonschema.validate(row, SCHEMA)
-    return {row["source"]: row["status"] for row in rows}
 
 
 def test_folders_are_walked_and_mirrored(tree: Path, capsys) -> None:
@@ -286,94 +240,6 @@ def test_a_closed_pipe_ends_a_batch(tree: Path) -> None:
     assert not list((tree / "out").rglob(".*"))
 
 
-@pytest.fixture
-def small_documents(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Documents of unequal length, one longer than a pack, one empty; the Triton kernels, interpreted without a GPU."""
-    monkeypatch.setenv("GF_KERNELS", "triton")
-    folder = tree / "small"
-    folder.mkdir()
-    for n, length in enumerate((60, 15, 200, 40, 0, 25, 20)):
-        (folder / f"{n}.txt").write_text(TEXT[n : n + length])
-    return folder
-
-
-def caches_of(folder: Path) -> dict[str, goldfinch.DocumentCache]:
-    model = goldfinch.load_model("tiny", device="cuda" if torch.cuda.is_available() else "cpu")
-    return {path.stem: goldfinch.open_cache(path, model) for path in sorted(folder.glob("*.gfc"))}
-
-
-def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -> None:
-    """Values of one by one up to rounding, in the order of the sources; what was packed is not packed again."""
-    pytest.importorskip("triton")
-    packs: list[list[int]] = []
-    real = packing.prefill_packed
-
-    def noted(model, documents):  # type: ignore[no-untyped-def]
-        packs.append([document.token_ids.shape[1] for document in documents])
-        return real(model, documents)
-
-    monkeypatch.setattr(packing, "prefill_packed", noted)
-    alone = statuses(capsys, "small/*.txt", "-o", "alone/", code=3)
-    assert not packs
-    packed = statuses(capsys, "small/*.txt", "-o", "packed/", "--batch-tokens", "50", code=3)
-    assert packed == alone
-    assert [name for name, status in packed.items() if status == "failed"] == ["small/4.txt"]
-    assert len(packs) >= 2
-    assert all(len(pack) > 1 and sum(pack) <= 50 for pack in packs)
-    one, other = caches_of(Path("alone")), caches_of(Path("packed"))
-    assert one.keys() == other.keys()
-    for name, cache in one.items():
-        found = other[name]
-        together = cache.length <= 50 and found.numerics["backend"] == packing.BACKEND
-        assert found.checkpoints == () or not together
-        assert torch.equal(cache.token_ids, found.token_ids)
-        assert cache.compressed_k is not None
-        assert found.compressed_k is not None
-        pairs = [(cache.compressed_k, found.compressed_k), (cache.tail_hidden, found.tail_hidden)]
-        pairs += [
-            (a.wkv_state, b.wkv_state) for a, b in zip(cache.state.layers, found.state.layers, strict=True) if a.wkv_state is not None
-        ]  # fmt: skip
-        for a, b in pairs:
-            assert float((a - b).abs().max()) <= tolerances.SPLIT_FP32 * float(a.abs().max())
-    assert sum(cache.numerics["backend"] == packing.BACKEND for cache in other.values()) == sum(map(len, packs))
-    packs.clear()
-    again = statuses(capsys, "small/*.txt", "-o", "packed/", "--batch-tokens", "50", code=3)
-    assert set(again.values()) == {"fresh", "failed"}
-    assert not packs
-    assert run(["verify", "--replay", "100%", "packed/0.gfc"]) == 0  # knows that these values round otherwise
-    capsys.readouterr()
-    assert run(["ask", "--strict", "--cache", "packed/0.gfc", "-n", "2", "What?"]) == 0
-    assert "warning" not in capsys.readouterr().err
-
-
-def test_packed_documents_into_the_library(small_documents: Path, capsys, monkeypatch) -> None:
-    pytest.importorskip("triton")
-    assert set(statuses(capsys, "small/0.txt", "small/1.txt", "--library", "--batch-tokens", "500").values()) == {"ok"}
-    assert run(["ask", "small/1.txt", "--require-cached", "-n", "2", "What?"]) == 0
-
-    for error in (DeviceError("not enough memory"), RuntimeError("the compiler failed")):
-
-        def fails(*_: object, error: Exception = error) -> None:
-            raise error
-
-        monkeypatch.setattr(packing, "prefill_packed", fails)
-        arguments = ["small/0.txt", "small/1.txt", "--library", "--force", "--batch-tokens", "500"]
-        assert run(["prefill", *arguments]) == 0
-        assert "one by one" in capsys.readouterr().err
-
-
-def test_documents_are_not_packed_on_a_processor(tree: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("GF_KERNELS", "torch")
-    assert run(["prefill", "docs/a.txt", "docs/b.md", "-o", "out/", "--batch-tokens", "4096", "--device", "cpu"]) == 0
-    assert capsys.readouterr().err.count("--batch-tokens has no effect here") == 1
-    assert below(tree / "out") == {"a.gfc", "b.gfc"}
-    assert run(["prefill", "docs/a.txt", "--batch-tokens", "9", "--base", "out/b.gfc"]) == 2
-    assert run(["prefill", "docs/a.txt", "--batch-tokens", "0"]) == 2
-    assert run(["prefill", "docs/a.txt", "docs/b.md", "--checkpoints", "some"]) == 2
-    with pytest.raises(ValueError, match="one document at a time"):
-        goldfinch.prefill_packed(goldfinch.load_model("tiny"), [])
-
-
 def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
     """As for another device: the same caches, in the same order, and the same errors."""
     for n in range(12):
@@ -465,38 +331,3 @@ def test_no_color_and_quiet(tree: Path) -> None:
     )  # fmt: skip
     assert b"\x1b" not in done.stdout + done.stderr
     assert b"tok/s" not in done.stderr
-
-
-IGNORE_CASES = [
-    ("*.log", "a.log", False, True), ("*.log", "x/y/a.log", False, True), ("/a.log", "x/a.log", False, False),
-    ("build/", "build", True, True), ("build/", "x/build", True, True), ("build/", "build", False, False),
-    ("x/y", "x/y", False, True), ("x/y", "z/x/y", False, False), ("**/y", "a/b/y", False, True), ("x/**", "x/a/b", False, True),
-    ("a/**/b", "a/b", False, True), ("a/**/b", "a/x/y/b", False, True), ("a?c", "abc", False, True), ("a?c", "a/c", False, False),
-    ("[ab].txt", "a.txt", False, True), ("[!ab].txt", "a.txt", False, False), ("\\#x", "#x", False, True), ("# x", "# x", False, False),
-    ("*.txt\n!b.txt", "b.txt", False, False), ("x*", "xyz", False, True), ("*/c", "a/c", False, True), ("*/c", "a/b/c", False, False),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("lines", "name", "is_folder", "expected"), IGNORE_CASES)
-def test_ignore_patterns_are_those_of_git(
-    lines: str, name: str, is_folder: bool, expected: bool, tmp_path: Path
-) -> None:
-    (tmp_path / ".gitignore").write_text(lines + "\n")
-    assert is_ignored(tmp_path / name, is_folder, read_patterns(tmp_path)) == expected
-    path = tmp_path / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if is_folder:
-        path.mkdir()
-        path = path / "file"
-    path.write_text("x")
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    git = subprocess.run(["git", "check-ignore", "-q", str(path)], cwd=tmp_path, check=False)
-    assert (git.returncode == 0) == expected
-
-
-def test_ignore_files_above_the_folder_count_in_a_repository(tree: Path, capsys) -> None:
-    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
-    (tree / ".gitignore").write_text("b.md\n")
-    started = time.perf_counter()
-    assert "docs/b.md" not in statuses(capsys, "-r", "docs", "-o", "out/")
-    assert time.perf_counter() - started < 60

@@ -1,0 +1,53 @@
+"""A tree of documents for tests of batches, and what gf prefill says about them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "prefill.json").read_text())
+
+
+@pytest.fixture
+def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of documents, some ignored, hidden or no text."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    for name in ("docs/a.txt", "docs/b.md", "docs/sub/c.txt", "docs/sub/deep/d.txt", "docs/build/e.txt", "docs/x.log",
+                 "docs/sub/keep.log", "docs/.hidden/f.txt", "docs/sub/g.tmp"):  # fmt: skip
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(name + "\n" + TEXT[:700])
+    (work / "docs/.gitignore").write_text("*.log\n/build/\n")
+    (work / "docs/sub/.gitignore").write_text("!keep.log\n*.tmp\n")
+    (work / "docs/picture.png").write_bytes(b"\x89PNG\0\0\0")
+    (work / "docs/page.htm").write_text("<!DOCTYPE html><p>x")
+    (work / "docs/empty.txt").write_text("")
+    (work / "docs/loop").symlink_to(work / "docs")
+    monkeypatch.chdir(work)
+    return work
+
+
+def below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def statuses(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict[str, str]:
+    capsys.readouterr()
+    assert run(["prefill", *arguments, "--jsonl"]) == code
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        jsonschema.validate(row, SCHEMA)
+    return {row["source"]: row["status"] for row in rows}

@@ -1,0 +1,53 @@
+"""A folder with documents and a library of its own, and its commands in JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from tests.conftest import SAMPLES
+
+TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
+
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a document; the tiny model is the one of the settings."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    os.symlink(tiny_model, models / "tiny")
+    monkeypatch.setenv("GF_MODEL", "tiny")
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    (work / "doc.txt").write_text(TEXT[:3000])
+    return work
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert run(["ask", "-n", "4", "--json", *arguments]) == code
+    out = capsys.readouterr().out
+    if code:
+        assert out == ""
+        return None
+    found = json.loads(out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "ask.json").read_text()))
+    return found
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert run(["cache", "ls", "--json", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, json.loads((SCHEMAS / "cache-ls.json").read_text()))
+    return found["caches"]

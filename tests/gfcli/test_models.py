@@ -1,0 +1,72 @@
+"""gf model: list, show, import, verify, and how a cache finds its model."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from tests.gfcli.conftest import schema
+
+
+def test_model_commands(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    assert run(["model", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    jsonschema.validate(listed, schema("model-list"))
+    assert "tiny" in {row["name"] for row in listed["models"]}
+    assert run(["model", "verify", "tiny"]) == 0
+    assert run(["model", "show", "tiny"]) == 0
+    assert "goldfinch" in capsys.readouterr().out
+    assert run(["model", "show", "tiny", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    jsonschema.validate(shown, schema("model-show"))
+    assert shown["card"]["prefill_fingerprint"] == shown["prefill_fingerprint"]
+    assert run(["model", "show", "nothing-of-the-kind"]) == 4
+    assert "known models" in capsys.readouterr().err
+    for seed in ("5", "5"):
+        out = tmp_path / f"made-{time.monotonic_ns()}"
+        assert run(["model", "init", "--preset", "goldfinch-tiny", "--seed", seed, "-o", str(out)]) == 0
+    made = [json.loads((path / "config.json").read_text()) for path in tmp_path.glob("made-*")]
+    assert made[0]["model_fingerprint"] == made[1]["model_fingerprint"]
+    assert run(["model", "init", "--preset", "nothing", "-o", str(tmp_path / "x")]) == 2
+    assert run(["model", "init", "-o", str(out)]) == 2  # exists already
+
+
+def test_model_verify_finds_one_changed_weight(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    weights = load_file(copy / "model.safetensors")
+    weights["head.weight"][3, 3] += 1e-3
+    save_file(weights, copy / "model.safetensors")
+    assert run(["model", "verify", str(copy)]) == 6
+    assert "model_fingerprint" in capsys.readouterr().err
+
+
+def test_model_is_found_by_the_fingerprint(
+    document: Path,
+    tiny_model: Path,
+    other_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(["prefill", str(document), "-m", str(tiny_model)]) == 0
+    cache = str(document.with_suffix(".gfc"))
+    assert run(["ask", "--cache", cache, "Who?"]) == 4  # no model here made it
+    assert "tiny" in capsys.readouterr().err
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    assert run(["ask", "--cache", cache, "-n", "2", "Who?"]) == 0
+    assert run(["ask", "--cache", cache, "-m", str(other_model), "Who?"]) == 5
+    assert "prefill_fingerprint" in capsys.readouterr().err
