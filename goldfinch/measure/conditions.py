@@ -69,8 +69,9 @@ def kernel_backends(model: LanguageModel) -> dict[str, str]:
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
     obstacle = finch_native.supports(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
+    obstacles = {"native": obstacle, "triton": finch_triton.supports(model)}
     return {
         "layers": f"{model.layer_backend()} ({reason})",
-        "available": ", ".join(dispatch.BACKENDS),
-        "triton": finch_triton.supports(model) or "runs here",
+        "available": ", ".join(name for name in dispatch.BACKENDS if obstacles.get(name) is None),
+        "triton": obstacles["triton"] or "runs here",
     }
