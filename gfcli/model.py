@@ -68,12 +68,11 @@ def show(
 
       gf model show ./my-model --json
     """
-    from goldfinch.model_directory import WEIGHTS_FILE, find_model
+    from goldfinch.model_directory import find_model, weights_bytes_of
 
     card = find_model(name)
     config = card.config
-    weights = card.path / WEIGHTS_FILE
-    weights_bytes = weights.stat().st_size if weights.is_file() else None
+    weights_bytes = weights_bytes_of(card.path)
     if as_json:
         row = {"schema_version": SCHEMA_VERSION} | _row(card) | {"weights_bytes": weights_bytes}
         print(json.dumps(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())}))
@@ -87,7 +86,10 @@ def show(
 
 @model_app.command("import")
 def import_command(
-    weights: Annotated[Path, typer.Argument(metavar="FILE", help="Published weights, .safetensors or .pth.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Published weights: .safetensors, its .index.json, or .pth."),
+    ],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="The configuration of the weights.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
     tokenizer: Annotated[
@@ -100,6 +102,8 @@ def import_command(
     Examples:
 
       gf model import model.safetensors --config config.json -o my-model
+
+      gf model import model.safetensors.index.json --config config.json -o my-model
 
       gf model import RWKV.pth --config config.json --tokenizer rwkv_vocab_v20230424.txt -o my-model
 

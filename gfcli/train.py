@@ -12,7 +12,7 @@ import typer
 from .console import console
 from .curve import draw_loss_curve
 from .exits import CommandError
-from .options import DeviceOption, choose_device
+from .options import DeviceOption, choose_device, show_bytes
 
 
 def train(
@@ -23,6 +23,13 @@ def train(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
     ] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option("--shards", metavar="DIR", help="Train on batches made beforehand, without the corpora."),
+    ] = None,
+    write_shards: Annotated[
+        bool, typer.Option("--write-shards", help="Make the batches and write them into the folder of -o; no training.")
+    ] = False,
     device: DeviceOption = "auto",
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
@@ -36,6 +43,9 @@ def train(
     At the end the run folder holds the model directory, loss.png where matplotlib is installed, and evaluation.json
     where the recipe names tasks.
 
+    --write-shards makes the pre-tokenised batches of a whole recipe, in files below 16 MB each; --shards trains on
+    them, to the same weights, on a machine that has no corpora. Where a file is missing, the run saves and leaves.
+
     Examples:
 
       gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini
@@ -45,38 +55,64 @@ def train(
       gf train recipe.toml -o runs/trial --steps 20 --no-compile
 
       gf train recipe.toml -o runs/large --device cuda --workers 12
+
+      gf train recipe.toml -o shards/ --write-shards --workers 2
+
+      gf train recipe.toml -o runs/large --shards shards/ --device cuda
     """
     console.quiet = quiet
     from goldfinch.train.corpora import data_directory
     from goldfinch.train.recipe import read_recipe
+    from goldfinch.train.trainer import make_shards
     from goldfinch.train.trainer import train as run
 
     if not recipe.is_file():
         raise FileNotFoundError(2, "recipe does not exist", str(recipe))
-    wanted, corpora, place = read_recipe(recipe), data_directory(data), choose_device(device)
+    if write_shards and shards is not None:
+        raise CommandError("--write-shards and --shards exclude each other")
+    wanted = read_recipe(recipe)
+    corpora = None if shards is not None and data is None else data_directory(data)
+    if write_shards and corpora is not None:
+        for path in make_shards(wanted, corpora, output, workers=workers):
+            console.say(f"wrote {path} ({show_bytes(path.stat().st_size)})")
+        print(output)
+        return
+    if shards is not None and not shards.is_dir():
+        raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
+    place = choose_device(device)
     with TrainingProgress() as progress:
         path = run(
             wanted,
             corpora,
             output,
+            shards=shards,
             device=place,
             workers=workers,
             compile_model=not no_compile,
             report=progress.report,
             stop_after=steps,
         )
+    _draw_curve(output)
+    if not path.is_dir() and steps is None:
+        console.say("the shards at hand are used up: bring the next ones and give the same command again")
+    elif wanted.evaluation and path.is_dir():
+        _evaluate(path, corpora, wanted.evaluation, output / "evaluation.json", place)
+    print(path)
+
+
+def _draw_curve(output: Path) -> None:
     log = output / "log.jsonl"
     try:
         if log.exists():  # a recipe without a stage trains nothing
             draw_loss_curve(log, output / "loss.png")
     except CommandError as error:
         console.say(f"no loss.png: {error}")
-    if wanted.evaluation and path.is_dir():
-        _evaluate(path, corpora, wanted.evaluation, output / "evaluation.json", place)
-    print(path)
 
 
-def _evaluate(model: Path, corpora: Path, tasks: tuple[str, ...], record: Path, device: str) -> None:
+def _evaluate(model: Path, corpora: Path | None, tasks: tuple[str, ...], record: Path, device: str) -> None:
+    if corpora is None:
+        console.say("not evaluated: that needs the corpora (gf eval -m MODEL --data DIR)")
+        return
     from goldfinch import load_model
     from goldfinch.evaluate.tasks import evaluate
 

@@ -84,9 +84,10 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
 
 
 def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """Tensors of a `.safetensors` or `.pth` file by published key.
+    """Tensors of a `.safetensors` or `.pth` file by published key, or of all the files that an index names.
 
     Args:
+        path: the file, or the `.safetensors.index.json` of weights in several files (see `write_weights`).
         device, dtype: where and as what they are wanted; each tensor is converted as it is read, so that no two copies
             of all weights stand in memory together. As stored when dtype is None.
 
@@ -97,6 +98,11 @@ def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dt
     """
     if not path.is_file():
         raise FileNotFoundError(2, "weights file does not exist", str(path))
+    if path.name.endswith(".index.json"):
+        weights: dict[str, Tensor] = {}
+        for file in _files_of_index(path):
+            weights |= read_weights(file, device, dtype)
+        return weights
     try:
         if path.suffix == ".safetensors":
             from safetensors import safe_open
@@ -118,6 +124,59 @@ def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dt
     for name in loaded:
         loaded[name] = loaded[name].to(device, dtype)
     return loaded
+
+
+def _files_of_index(path: Path) -> list[Path]:
+    """The files beside an index that hold its tensors."""
+    try:
+        names = set(json.loads(path.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"cannot read the index {path}: {type(error).__name__} {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"the index {path} names {name!r}, which is no .safetensors file beside it")
+    return [path.parent / name for name in sorted(names)]
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: int | None = None) -> list[Path]:
+    """Write tensors to a `.safetensors` file, or to several that are no larger than asked for.
+
+    Several are called model-00001-of-00003.safetensors and so on, with an index beside them
+    (model.safetensors.index.json) that names the file of every tensor, as published checkpoints have it.
+
+    Args:
+        path: the file, when one is enough.
+        max_shard_bytes: most bytes of tensors in a file; a larger tensor has a file of its own. None: one file.
+
+    Returns:
+        the files written.
+    """
+    from safetensors.torch import save_file
+
+    shards: list[dict[str, Tensor]] = [{}]
+    room = max_shard_bytes
+    for key in sorted(weights):
+        size = weights[key].nbytes
+        if room is not None and max_shard_bytes is not None:
+            if size > room and shards[-1]:
+                shards.append({})
+                room = max_shard_bytes
+            room -= size
+        shards[-1][key] = weights[key].contiguous()
+    names = [path.name]
+    if len(shards) > 1:
+        names = [f"{path.stem}-{n:05}-of-{len(shards):05}{path.suffix}" for n in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        save_file(shard, path.with_name(name))
+        path.with_name(name).chmod(0o644)  # the library writes 0600
+    files = [path.with_name(name) for name in names]
+    if len(shards) > 1:
+        where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+        total = sum(tensor.nbytes for tensor in weights.values())
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        files.append(path.with_name(f"{path.name}.index.json"))
+        files[-1].write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return files
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Model directories: config.json, model.safetensors, and a tokenizer file where there is one.
+"""Model directories: config.json, model.safetensors (or several and their index), and where there is one a tokenizer.
 
 Names are looked up in GF_MODELS_DIR (by default the XDG data folder) and then among the package's assets.
 Reading a card needs no torch, so `gf model list` starts at once. Nothing is ever fetched from a network.
@@ -96,6 +96,19 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
+def weights_file_of(path: Path) -> Path:
+    """The weights of a model directory: model.safetensors, or the index of the files they are in."""
+    index = path / f"{WEIGHTS_FILE}.index.json"
+    return index if index.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
+
+
+def weights_bytes_of(path: Path) -> int | None:
+    """Size of the weights of a model directory in bytes; None when there are none."""
+    whole = path / WEIGHTS_FILE
+    files = [whole] if whole.is_file() else list(path.glob("model-*-of-*.safetensors"))
+    return sum(file.stat().st_size for file in files) if files else None
+
+
 def models_folder() -> Path:
     """GF_MODELS_DIR, or goldfinch/models under the XDG data folder."""
     given = os.environ.get("GF_MODELS_DIR")
@@ -160,16 +173,18 @@ def write_model_directory(
     tokenizer_file: Path | None = None,
     *,
     overwrite: bool = False,
+    max_shard_bytes: int | None = None,
 ) -> ModelCard:
     """Write a model directory, whole or not at all.
+
+    Args:
+        max_shard_bytes: most bytes of weights in a file (`checkpoint.write_weights`); None writes one file.
 
     Raises:
         CheckpointError: `out` exists and `overwrite` is not set, or the weights do not fit.
         TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
     """
-    from safetensors.torch import save_file
-
-    from .checkpoint import check_weights, fingerprints
+    from .checkpoint import check_weights, fingerprints, write_weights
     from .model import LanguageModel
     from .tokenizer import read_tokenizer
 
@@ -196,8 +211,7 @@ def write_model_directory(
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         temporary.chmod(0o755)
-        save_file({k: weights[k].contiguous() for k in sorted(weights)}, temporary / WEIGHTS_FILE)
-        (temporary / WEIGHTS_FILE).chmod(0o644)  # the library writes 0600
+        write_weights(temporary / WEIGHTS_FILE, weights, max_shard_bytes)
         if tokenizer_file is not None and stored_name is not None:
             shutil.copyfile(tokenizer_file, temporary / stored_name)
         (temporary / CONFIG_FILE).write_text(card.to_json())
@@ -278,7 +292,7 @@ def load_model(
         torch.cuda.set_device(device)  # Triton's kernels and new streams go to the current one
     model = _empty_model(LanguageModel, card.config)
     try:
-        weights = read_weights(card.path / WEIGHTS_FILE, device, dtype or torch.float32)
+        weights = read_weights(weights_file_of(card.path), device, dtype or torch.float32)
         check_weights(weights, model.state_dict())
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
@@ -325,7 +339,7 @@ def verify_model(card: ModelCard) -> list[str]:
     from .model import LanguageModel
     from .tokenizer import read_tokenizer
 
-    weights = read_weights(card.path / WEIGHTS_FILE)
+    weights = read_weights(weights_file_of(card.path))
     check_weights(weights, _empty_model(LanguageModel, card.config).state_dict())
     found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
     if card.tokenizer_file is not None:

@@ -7,22 +7,29 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .data import TrainingData
-
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class BatchSource(Protocol):
+    """Where batches come from: the corpora (`data.TrainingData`) or files of them (`shards.ShardReader`)."""
+
+    def batch(self, step: int) -> Batch:
+        """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
+
+
 # Batches in the making per process: enough that none waits, few enough that memory stays small.
 AHEAD = 3
 
-_data: TrainingData | None = None
+_data: BatchSource | None = None
 
 
 @contextmanager
-def batches(data: TrainingData, first: int, last: int, workers: int) -> Iterator[Iterator[Batch]]:
+def batches(data: BatchSource, first: int, last: int, workers: int) -> Iterator[Iterator[Batch]]:
     """The batches of steps first .. last - 1, in order; the same ones for any number of workers.
 
     Args:

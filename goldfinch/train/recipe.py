@@ -12,6 +12,13 @@ from typing import Any
 from ..config import ModelConfig, presets
 from ..errors import ConfigError
 
+# What decides the batches, and what does not decide the weights.
+OF_DATA = (
+    "stages", "answer_weight", "question_weight", "seed", "varied_phrasings", "absent_questions", "keep_unanswerable",
+    "wrapped", "packed", "corpora",
+)  # fmt: skip
+OF_NO_WEIGHT = ("name", "save_seconds", "evaluation", "max_shard_bytes")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -65,6 +72,7 @@ class Recipe:
         save_seconds: time between saves.
         corpora: files of plain text, without their ending.
         evaluation: tasks of `gf eval` to run at the end; their record is evaluation.json in the run folder.
+        max_shard_bytes: most bytes of weights in a file of the model directory; None writes one file.
     """
 
     name: str
@@ -92,13 +100,16 @@ class Recipe:
     packed: bool = False
     save_seconds: float = 120.0
     corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
-
     evaluation: tuple[str, ...] = ()
+    max_shard_bytes: int | None = None
 
     def digest(self) -> str:
         """SHA-256 over all that decides the weights: a run that was cut goes on with nothing else."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("name", "save_seconds", "evaluation")}
-        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+        return _digest({k: v for k, v in asdict(self).items() if k not in OF_NO_WEIGHT})
+
+    def data_digest(self) -> str:
+        """SHA-256 over all that decides the batches, but for the tokenizer. Models of any shape share them."""
+        return _digest({k: v for k, v in asdict(self).items() if k in OF_DATA})
 
     @property
     def total_steps(self) -> int:
@@ -126,6 +137,10 @@ class Recipe:
                 return stage
             step -= stage.steps
         return self.stages[-1]
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_recipe(path: Path) -> Recipe:

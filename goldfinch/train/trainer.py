@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,16 +18,17 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import check_weights, read_weights
-from ..errors import CheckpointError
+from ..errors import CheckpointError, CorpusMissing
 from ..model import LanguageModel, cross_entropy
-from ..model_directory import WEIGHTS_FILE, find_model
+from ..model_directory import find_model, weights_file_of
 from ..template import PromptTemplate
 from ..tokenizer import Tokenizer, read_tokenizer
-from .batches import Batch, batches
+from .batches import Batch, BatchSource, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
 from .data import TrainingData
 from .optimizers import build_optimizers
 from .recipe import Recipe
+from .shards import ShardReader, write_shards
 from .throughput import matrix_rate, training_flops_per_token
 
 LOG_EVERY = 20
@@ -35,9 +37,10 @@ TEMPLATE = PromptTemplate(bos_token_id=BOS_TOKEN_ID, end_token_id=END_TOKEN_ID)
 
 def train(
     recipe: Recipe,
-    data_directory: Path,
+    data_directory: Path | None,
     run_directory: Path,
     *,
+    shards: Path | None = None,
     device: str = "cpu",
     workers: int = 0,
     compile_model: bool = True,
@@ -48,8 +51,10 @@ def train(
 
     Args:
         recipe: what to train.
-        data_directory: folder with the corpora.
+        data_directory: folder with the corpora; not needed with `shards`.
         run_directory: checkpoints and log; created when absent.
+        shards: folder of batches made beforehand (`shards.write_shards`): the same weights as without. Where the
+            next one is missing, the run saves and leaves.
         device: where the model is trained.
         workers: processes that make batches ahead; the batches are the same for any number.
         compile_model: use torch.compile for the step.
@@ -60,17 +65,23 @@ def train(
         the model directory (`run_directory / recipe.name`), or the checkpoint when stopped early.
 
     Raises:
+        CorpusMissing: a corpus, or the shard to begin with, is not there.
         CheckpointError: the run folder holds the checkpoint of another model or recipe.
     """
-    tokenizer = _tokenizer(recipe, data_directory, run_directory)
+    tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
     if not recipe.stages:
         _Run(recipe, _initial_model(recipe, tokenizer.vocab_size), [], run_directory, report).save(0)
         return export(recipe, run_directory)
-    data = TrainingData(data_directory, recipe, tokenizer, TEMPLATE)
     checkpoint = run_directory / "checkpoint.pt"
     saved = _load(checkpoint) if checkpoint.exists() else None
     first = int(saved["step"]) if saved is not None else 0
     last = max(first, min(recipe.total_steps, stop_after or recipe.total_steps))
+    data: BatchSource
+    if shards is not None:
+        data = reader = ShardReader(shards, recipe, tokenizer)
+        last = min(last, reader.end(first)) if last > first else last
+    else:
+        data = _training_data(recipe, data_directory, tokenizer)
     # Processes are forked before a GPU is touched: a forked process cannot use it.
     with batches(data, first, last, workers) as stream:
         model = _initial_model(recipe, tokenizer.vocab_size).to(device)
@@ -84,13 +95,30 @@ def train(
     return export(recipe, run_directory)
 
 
+def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: int = 0) -> Iterator[Path]:
+    """Write all batches of a recipe into a folder, and its tokenizer, trained there if there is none yet.
+
+    Yields:
+        each shard, once it is there.
+    """
+    tokenizer = _tokenizer(recipe, data_directory, folder)
+    data = _training_data(recipe, data_directory, tokenizer)
+    yield from write_shards(data, _tokenizer_path(recipe, folder), folder, workers=workers)
+
+
+def _training_data(recipe: Recipe, directory: Path | None, tokenizer: Tokenizer) -> TrainingData:
+    if directory is None:
+        raise CorpusMissing("neither a folder of corpora nor shards were given")
+    return TrainingData(directory, recipe, tokenizer, TEMPLATE)
+
+
 def _initial_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
     torch.manual_seed(recipe.seed)
     model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
     if recipe.start:
         mean: dict[str, Tensor] = {}
         for name in recipe.start:
-            weights = read_weights(find_model(name).path / WEIGHTS_FILE)
+            weights = read_weights(weights_file_of(find_model(name).path))
             check_weights(weights, model.state_dict())
             mean = {key: mean.get(key, 0) + tensor.float() / len(recipe.start) for key, tensor in weights.items()}
         model.load_state_dict(mean)
@@ -187,7 +215,10 @@ def export(recipe: Recipe, run_directory: Path) -> Path:
     weights = _load(run_directory / "checkpoint.pt")["model"]
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
     out = run_directory / recipe.name
-    write_model_directory(out, recipe.name, config, weights, TEMPLATE, tokenizer_file, overwrite=True)
+    write_model_directory(
+        out, recipe.name, config, weights, TEMPLATE, tokenizer_file,
+        overwrite=True, max_shard_bytes=recipe.max_shard_bytes,
+    )  # fmt: skip
     return out
 
 
@@ -212,11 +243,20 @@ def _tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
     return Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
 
 
-def _tokenizer(recipe: Recipe, data_directory: Path, run_directory: Path) -> Tokenizer:
+def _tokenizer(
+    recipe: Recipe, data_directory: Path | None, run_directory: Path, shards: Path | None = None
+) -> Tokenizer:
+    """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
     path = _tokenizer_path(recipe, run_directory)
     run_directory.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        train_bpe(data_directory, recipe.model.vocab_size, path)
+        if shards is not None and (shards / path.name).is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shards / path.name, path)
+        elif data_directory is not None:
+            train_bpe(data_directory, recipe.model.vocab_size, path)
+        else:
+            raise CorpusMissing(f"{path}: no such tokenizer, and no corpora to train one on")
     return read_tokenizer(path)
 
 

@@ -14,7 +14,16 @@ from goldfinch.checkpoint import config_from_published, fingerprints, prefill_ke
 from goldfinch.config import ModelConfig, presets
 from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
 from goldfinch.model import LanguageModel
-from goldfinch.model_directory import find_model, list_models, load_model, read_card
+from goldfinch.model_directory import (
+    find_model,
+    import_model,
+    list_models,
+    load_model,
+    read_card,
+    verify_model,
+    weights_bytes_of,
+    write_model_directory,
+)
 from tests.conftest import SMALL_GOLDEN
 
 
@@ -156,3 +165,44 @@ def test_loading_computes_no_initial_values() -> None:
     ran = {event.key for event in profile.key_averages()}
     assert "aten::_to_copy" in ran or "aten::to" in ran  # the profiler saw the loading
     assert not ran & {"aten::linalg_qr", "aten::normal_", "aten::uniform_"}
+
+
+def test_weights_in_several_files(tiny_model: Path, tmp_path: Path) -> None:
+    """No file is larger than asked for; the model, its fingerprints and its size are the same, however it is read."""
+    card = find_model(tiny_model)
+    weights = read_weights(tiny_model / "model.safetensors")
+    largest = max(tensor.nbytes for tensor in weights.values())
+    most = 3 * largest
+    out = tmp_path / "parts"
+    write_model_directory(
+        out, "parts", card.config, weights, card.template, tiny_model / "tokenizer.json", max_shard_bytes=most
+    )
+    files = sorted(path.name for path in out.glob("*.safetensors"))
+    assert len(files) >= 3
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    for name in files:
+        assert sum(tensor.nbytes for tensor in read_weights(out / name).values()) <= most
+    assert not (out / "model.safetensors").exists()
+    a, b = load_model(tiny_model), load_model(out)
+    assert a.card.model_fingerprint == b.card.model_fingerprint
+    assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+    assert verify_model(b.card) == []
+    assert weights_bytes_of(out) >= sum(tensor.nbytes for tensor in weights.values())
+    config = tmp_path / "config.json"
+    config.write_text((out / "config.json").read_text())
+    again = import_model(out / "model.safetensors.index.json", config, None, tmp_path / "whole")
+    assert again.model_fingerprint == card.model_fingerprint
+    assert (tmp_path / "whole" / "model.safetensors").is_file()
+    (out / files[1]).unlink()
+    with pytest.raises(FileNotFoundError):
+        load_model(out)
+
+
+@pytest.mark.parametrize(
+    "index", ["{", "[]", "{}", '{"weight_map": {"a": "../a.safetensors"}}', '{"weight_map": {"a": 3}}']
+)
+def test_an_index_names_files_beside_it_only(index: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(index)
+    with pytest.raises(CheckpointError, match="index"):
+        read_weights(path)
