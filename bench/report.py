@@ -46,6 +46,7 @@ def benchmarks_page() -> str:
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
+    lines += ask_section()
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
     lines += targets_section()
@@ -69,6 +70,34 @@ def flatness_lines(flat: dict[str, Any]) -> list[str]:
         lines.append(f"| {row['tokens']:,} | {span} | {grew / 1e6:.1f} MB | {row['cache_bytes'] / 1e6:.1f} MB |")
     first, last = flat["rows"][0]["tok_s"]["median"], flat["rows"][-1]["tok_s"]["median"]
     return [*lines, "", f"Longest against shortest: {last / first:.3f}.", ""]
+
+
+def ask_section() -> list[str]:
+    """The first token with keys and values kept, and without."""
+    lines = ["## First token from a file: keys and values kept, or rebuilt and thrown away", ""]
+    lines += [
+        "`gf bench ask`: open, check, rebuild, a question of 32 tokens; medians (minimum to maximum), interleaved. This is one pass over",
+        "the document, in which keeping has the least to offer; every further question or token reads what is kept.",
+        "",
+        "| model | tokens | kept, ms | rebuilt, ms | rebuilt / kept |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("ask-gf-mini", "ask-12x768"):
+        found = record(name)
+        shape = found["conditions"]["shape"]
+        for row in found["rows"]:
+            kept, rebuilt = row["first_token_ms"], row["first_token_rebuilt_ms"]
+            ratio = rebuilt["median"] / kept["median"]
+            lines.append(
+                f"| {shape}, {found['conditions']['numerics']['compute_dtype']} | {row['tokens']:,} "
+                f"| {_milliseconds(kept)} | {_milliseconds(rebuilt)} | {ratio:.2f} |"
+            )
+    conditions = [conditions_line(record(name)["conditions"]) for name in ("ask-gf-mini", "ask-12x768")]
+    return [*lines, "", *(line + "." for line in conditions), ""]
+
+
+def _milliseconds(values: dict[str, float]) -> str:
+    return f"{values['median']:,.1f} ({values['min']:,.1f} to {values['max']:,.1f})"
 
 
 # What the project set out to reach on two cores at 12x768: (figure, gf's row, tokens, the peers whose best counts, asked).

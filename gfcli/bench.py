@@ -147,7 +147,8 @@ def _prefill_row(row: dict[str, Any]) -> str:
 
 def _ask_row(row: dict[str, Any]) -> str:
     return (
-        f"{row['name']:<14} first token {_span(row['first_token_ms'], 1)} ms (open {row['open_ms']['median']:.1f}), "
+        f"{row['name']:<14} first token {_span(row['first_token_ms'], 1)} ms (open {row['open_ms']['median']:.1f}; "
+        f"{row['first_token_rebuilt_ms']['median']:.1f} without keeping keys and values), "
         f"decode {_span(row['decode_tok_s'])} tok/s, file {row['file_bytes']:,} bytes"
     )
 

@@ -19,6 +19,7 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "bench.jso
     [
         ("prefill", ["--lengths", "40,80"], "tok_s"),
         ("ask", ["--lengths", "40,80"], "first_token_ms"),
+        ("ask", ["--lengths", "40,80"], "first_token_rebuilt_ms"),
         ("kernels", [], "us_per_token_layer"),
         ("load", [], "seconds"),
     ],
