@@ -49,7 +49,7 @@ def benchmarks_page() -> str:
     lines += ask_section()
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
-    lines += targets_section()
+    lines += ["", *targets_section()]
     lines += library_sections()
     lines += peers_section()
     return "\n".join(lines) + "\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -129,30 +131,51 @@ NAMES = {
 }
 
 
+def _mean(values: Iterable[float]) -> float:
+    return statistics.mean(values)
+
+
+def _over_seeds(values: list[float], form: str) -> str:
+    """The mean, and where there are several what each seed has."""
+    each = f" ({', '.join(map(form.format, values))})" if len(values) > 1 else ""
+    return form.format(_mean(values)) + each
+
+
+def _encyclopedia(row: dict[str, Any]) -> float:
+    return float(row["perplexity"]["encyclopedia"]["loss"])
+
+
+def _facts(row: dict[str, Any]) -> float:
+    return _mean(found["exact"] for found in row["facts"] if found["length"] <= 1000)
+
+
 def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     """Architectures, optimisers and rotary positions on the same training tokens."""
     lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
     lines += [
-        "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Sorted by the loss on"
+        "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
+        "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch <",
+        "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts stand in 250 to 1,000 tokens, within",
+        "the trained lengths. An eighth of the training tokens is padding, alike for all.",
     ]
-    lines += [
-        "held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch < GPTAlpha < Finch-C2 < Llama < Finch."
-    ]
-    lines += [
-        "Facts: 250 to 1,000 tokens, within the trained lengths. An eighth of the training tokens is padding, alike for all."
-    ]
-    lines += [
-        "",
-        "| model | optimiser | seed | parameters | training tokens | loss, encyclopedia | loss, books | answers F1 | facts |",
-    ]
-    lines += ["|---" * 9 + "|"]
-    for row in sorted(models, key=lambda row: (-row["tokens"], row["perplexity"]["encyclopedia"]["loss"])):
-        short = [r["exact"] for r in row["facts"] if r["length"] <= 1000]
-        facts = sum(short) / len(short)
-        losses = [f"{row['perplexity'][name]['loss']:.3f}" for name in ("encyclopedia", "books")]
-        cells = [NAMES[row["kind"]], row["optimizer"], row["seed"], f"{row['parameters'] / 1e6:.2f} M"]
-        cells += [f"{row['tokens'] / 1e6:.1f} M", *losses, f"{100 * row['questions']['f1']:.1f}", percent(facts)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    for tokens in sorted({row["tokens"] for row in models}, reverse=True):
+        lines += ["", f"{tokens / 1e6:.0f} M training tokens:", ""]
+        lines += ["| model | optimiser | parameters | seeds | loss, encyclopedia | loss, novels | answers F1 | facts |"]
+        lines += ["|---" * 8 + "|"]
+        alike: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+        for row in sorted(models, key=lambda row: row["seed"]):
+            if row["tokens"] == tokens:
+                alike.setdefault((row["kind"], row["optimizer"], row["parameters"]), []).append(row)
+        for key, rows in sorted(alike.items(), key=lambda item: _mean(map(_encyclopedia, item[1]))):
+            kind, optimizer, parameters = key
+            cells = [NAMES[kind], optimizer, f"{parameters / 1e6:.2f} M", ", ".join(str(row["seed"]) for row in rows)]
+            cells += [
+                _over_seeds(list(map(_encyclopedia, rows)), "{:.3f}"),
+                _over_seeds([row["perplexity"]["books"]["loss"] for row in rows], "{:.3f}"),
+                _over_seeds([100 * row["questions"]["f1"] for row in rows], "{:.1f}"),
+                _over_seeds([100 * _facts(row) for row in rows], "{:.1f} %"),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     placed = [row for row in models if row["kind"] in ("goldfinch", "goldfinch_rope") and row["optimizer"] == "adamw"]
     ends = [r["until"] for r in placed[0]["positions"]["as trained"]]
     lines += ["", "Loss by place in long held-out documents, trained on sequences of at most 1,024 tokens:", ""]
