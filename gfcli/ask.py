@@ -200,7 +200,7 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
     session = Session(loaded, opened, memory_bytes=options.memory_bytes)
     say_path(session)
     if options.explain:
-        how.explanation = explaining.explain(session, header)
+        how.explanation = explaining.explain(session, header, Path(cache))
         if not how.as_json:
             explaining.show(how.explanation)
     return session

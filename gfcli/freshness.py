@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,34 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def source_state(header: Header) -> str:
-    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file."""
+def source_place(header: Header, cache: Path) -> str | None:
+    """Where the source of a cache is: the path noted, or a file of that name beside the cache, when both were moved.
+
+    Moved together is what has the very bytes that were pre-filled: a file of the same name may be anybody's.
+    """
     source = header.source or {}
     path = source.get("path")
-    if path is None or source.get("sha256") is None:
+    if path is None or os.path.lexists(path):
+        return path
+    beside = Path(os.path.abspath(cache)).parent / Path(path).name
+    return str(beside) if _compare(beside, source) == FRESH else path
+
+
+def source_state(header: Header, cache: Path) -> str:
+    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file.
+
+    Args:
+        cache: the file that the header was read from.
+    """
+    source = header.source or {}
+    place = source_place(header, cache)
+    if place is None or source.get("sha256") is None:
         return DETACHED
+    return _compare(Path(place), source)
+
+
+def _compare(path: Path, source: Mapping[str, Any]) -> str:
+    """FRESH, STALE or ORPHANED: a file against what a cache says of its source."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # a pipe or device, which a foreign cache may name, may never end
@@ -73,12 +95,12 @@ def cache_state(path: Path) -> dict[str, Any]:
             header = file.header
         source = header.source or {}
         row |= {
-            "source": source.get("path") or source.get("name"),
+            "source": source_place(header, path) or source.get("name"),
             "tokens": header.tokens,
             "bytes": path.stat().st_size,
             "model": header.model.get("name"),
         }
-        state = source_state(header)
+        state = source_state(header, path)
         if not _verified(path) and state in (FRESH, DETACHED):
             state = BROKEN
     except (OSError, gfcache.CacheFormatError) as error:

@@ -114,7 +114,7 @@ def _explain(session: Session, path: Path, how: How) -> None:
     from . import explain as explaining
 
     header = explaining.read_header(str(path))
-    how.explanation = explaining.explain(session, header) | {"tokens_computed": how.computed}
+    how.explanation = explaining.explain(session, header, path) | {"tokens_computed": how.computed}
     how.explanation["tokens_from_cache"] -= how.computed
     if not how.as_json:
         explaining.show_identity(header, session.model.card)

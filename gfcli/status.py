@@ -18,7 +18,19 @@ from .console import console, printable
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
 from .exits import DAMAGED as DAMAGED_FILE
-from .freshness import BROKEN, DAMAGED, DETACHED, FRESH, ORPHANED, STALE, STATES, cache_state, find_caches, source_state
+from .freshness import (
+    BROKEN,
+    DAMAGED,
+    DETACHED,
+    FRESH,
+    ORPHANED,
+    STALE,
+    STATES,
+    cache_state,
+    find_caches,
+    source_place,
+    source_state,
+)
 from .options import DeviceOption, QuietOption, checked_checkpoints
 from .outputs import real
 
@@ -146,8 +158,8 @@ def _refresh_one(
     with gfcache.output_lock(path):
         with gfcache.read_cache(path) as file:
             header = file.header
-        source = (header.source or {}).get("path") or "none is noted"
-        if source_state(header) not in (FRESH, STALE):
+        source = source_place(header, path) or "none is noted"
+        if source_state(header, path) not in (FRESH, STALE):
             raise CommandError(f"its source is gone or unknown: {source}", hint="pre-fill the document again")
         document = read_document(source)
         model = _model_of(header, device, models)
