@@ -38,7 +38,11 @@ def show_identity(header: Header, card: ModelCard) -> None:
 
 
 def explain(session: Session, header: Header, path: Path) -> dict[str, Any]:
-    """Where the tokens of the answer come from (the object `explain` of docs/schemas/ask.json); `path` is the cache's."""
+    """Where the tokens of the answer come from (the object `explain` of docs/schemas/ask.json).
+
+    Args:
+        path: of the cache file, whose header it is.
+    """
     from goldfinch.cache import numerics_difference
 
     cache, card = session.cache, session.model.card
