@@ -75,8 +75,11 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
             with batches(data, first, last, workers) as stream:
                 content = _packed(stream, recipe, tokenizer)
             temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(lzma.compress(content, preset=6))
-            os.replace(temporary, path)
+            try:
+                temporary.write_bytes(lzma.compress(content, preset=6))
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
         yield path
 
 

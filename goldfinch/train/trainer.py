@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import check_weights, read_weights
-from ..errors import CheckpointError, CorpusMissing
+from ..errors import CheckpointError, ConfigError, CorpusMissing
 from ..model import LanguageModel, cross_entropy
 from ..model_directory import find_model, weights_file_of
 from ..template import PromptTemplate
@@ -101,6 +101,8 @@ def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: 
     Yields:
         each shard, once it is there.
     """
+    if not recipe.stages:
+        raise ConfigError(f"the recipe {recipe.name} has no [[stage]], so it has no batches")
     tokenizer = _tokenizer(recipe, data_directory, folder)
     data = _training_data(recipe, data_directory, tokenizer)
     yield from write_shards(data, _tokenizer_path(recipe, folder), folder, workers=workers)

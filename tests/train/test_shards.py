@@ -11,7 +11,7 @@ import torch
 
 from gfcli.app import run
 from goldfinch import load_model
-from goldfinch.errors import CorpusMissing, GoldFinchError
+from goldfinch.errors import ConfigError, CorpusMissing, GoldFinchError
 from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train import shards
 from goldfinch.train.data import TrainingData
@@ -78,6 +78,8 @@ def test_other_and_damaged_shards_are_refused(
             ShardReader(tmp_path, other, tokenizer).batch(0)
         with pytest.raises(GoldFinchError, match="another recipe"):
             list(make_shards(other, corpora, tmp_path))
+    with pytest.raises(ConfigError, match="no batches"):
+        list(make_shards(replace(recipe, stages=(), start=("x",)), corpora, tmp_path))
     content = file.read_bytes()
     for damaged in (content[:-40], b"", content[:200] + b"\0\0\0" + content[203:], lzma.compress(b"\7" * 90)):
         file.write_bytes(damaged)
