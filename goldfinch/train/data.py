@@ -24,6 +24,7 @@ from .definitions import definitions
 from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
 from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
+from .tables import table
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 QUESTION_TOKENS = 80  # of a sequence for each question about an article
@@ -180,6 +181,13 @@ def _pairs(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tup
     return before + text + "\n" + after, rng.sample(pairs, min(len(pairs), 6))
 
 
+def _table(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
+    """A table with headings, alone or between prose."""
+    text, pairs = table(data.facts, rng, rng.randint(2, max(4, stage.sequence // 40)))
+    before, after = (data.prose(rng, rng.randint(0, 300)) + "\n\n" if rng.random() < 0.4 else "" for _ in range(2))
+    return before + text + "\n" + after, rng.sample(pairs, min(len(pairs), 6))
+
+
 def _similar(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """Facts in prose that differ in one word."""
     facts = similar_facts(rng, rng.randint(2, 8))
@@ -262,6 +270,7 @@ TASKS = {
     "facts": _planted_facts,
     "register": _register,
     "pairs": _pairs,
+    "tables": _table,
     "similar": _similar,
     "definitions": _definitions,
     "qa": _question_answering,

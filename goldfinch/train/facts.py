@@ -36,6 +36,8 @@ from .phrasings import (
 from .relations import ANIMALS, BUILDINGS, MATERIALS, MONEY, OFFICES, PARTS, RELATIONS, SUBJECTS, TRANSPORTS, VESSELS
 
 NOT_STATED = "Not stated."
+# What records and rows of tables say of their subject.
+FIELDS = ("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code")
 
 
 @dataclass(frozen=True)
@@ -249,9 +251,7 @@ class FactMaker:
 
     def register(self, rng: Random, count: int) -> tuple[str, list[tuple[str, str]]]:
         """A list or table of records and questions about them: (text, (question, answer) pairs)."""
-        fields = rng.sample(
-            ("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code"), rng.randint(1, 3)
-        )
+        fields = rng.sample(FIELDS, rng.randint(1, 3))
         label = rng.choice(("Record", "Item", "Entry", "Lot", "Part", "Member", ""))
         style = rng.randrange(4)
         lines, pairs = [], []
@@ -261,7 +261,7 @@ class FactMaker:
                 if not label or rng.random() < 0.3
                 else f"{label} {chr(65 + rng.randrange(26))}{chr(65 + rng.randrange(26))}-{digits(rng, 4)}"
             )
-            values = {f: self._register_value(rng, f) for f in fields}
+            values = {f: self.field_value(rng, f) for f in fields}
             if style == 0:
                 lines.append(f"{key}: " + ", ".join(f"{f} {v}" for f, v in values.items()) + ".")
             elif style == 1:
@@ -277,7 +277,8 @@ class FactMaker:
                 pairs.append((_upper_first(question.format(f=f, k=key)), v))
         return "\n".join(lines), pairs
 
-    def _register_value(self, rng: Random, field: str) -> str:
+    def field_value(self, rng: Random, field: str) -> str:
+        """A value for one of FIELDS."""
         if field in ("place", "owner", "city"):
             return self.name(rng)
         return rng.choice(COLOURS) if field == "colour" else digits(rng, rng.choice((2, 3, 4, 5)))

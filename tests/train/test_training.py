@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_
 from goldfinch.train.lists import pairs_list, similar_facts
 from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
+from goldfinch.train.tables import table
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
 
@@ -254,6 +256,26 @@ def test_lists_and_similar_facts_answer_their_questions() -> None:
         for fact in facts:
             assert all(value in fact.statement for _, value in fact.questions)
             assert "pass key" not in fact.statement  # the evaluation's needles stay unseen
+
+
+def test_tables_say_what_they_are_asked_for() -> None:
+    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
+    separators = set()
+    for seed in range(60):
+        text, pairs = table(maker, Random(seed), 12)
+        headings, *rows = [line for line in text.splitlines() if "---" not in line]
+        separator = next(mark for mark in ("|", ",", "\t", "  ") if mark in headings)
+        separators.add(separator)
+        names = [cell.strip().lower() for cell in headings.strip("|").split(separator) if cell.strip()]
+        assert len(rows) == 12
+        assert len(pairs) == 12 * (len(names) - 1)
+        for question, answer in pairs:
+            keys = {next(cell.strip() for cell in row.split(separator) if cell.strip()): row for row in rows}
+            row = keys[max((key for key in keys if key in question), key=len)]
+            cells = [cell.strip() for cell in row.strip("|").split(separator) if cell.strip()]
+            (column,) = {n for n, name in enumerate(names) if n and re.search(rf"\b{name}\b", question.lower())}
+            assert cells[column] == answer
+    assert len(separators) == 4
 
 
 def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
