@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 
@@ -131,14 +130,10 @@ NAMES = {
 }
 
 
-def _mean(values: Iterable[float]) -> float:
-    return statistics.mean(values)
-
-
 def _over_seeds(values: list[float], form: str) -> str:
     """The mean, and where there are several what each seed has."""
     each = f" ({', '.join(map(form.format, values))})" if len(values) > 1 else ""
-    return form.format(_mean(values)) + each
+    return form.format(statistics.mean(values)) + each
 
 
 def _encyclopedia(row: dict[str, Any]) -> float:
@@ -146,7 +141,7 @@ def _encyclopedia(row: dict[str, Any]) -> float:
 
 
 def _facts(row: dict[str, Any]) -> float:
-    return _mean(found["exact"] for found in row["facts"] if found["length"] <= 1000)
+    return statistics.mean(found["exact"] for found in row["facts"] if found["length"] <= 1000)
 
 
 def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
@@ -159,14 +154,16 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
         "the trained lengths. An eighth of the training tokens is padding, alike for all.",
     ]
     for tokens in sorted({row["tokens"] for row in models}, reverse=True):
-        lines += ["", f"{tokens / 1e6:.0f} M training tokens:", ""]
-        lines += ["| model | optimiser | parameters | seeds | loss, encyclopedia | loss, novels | answers F1 | facts |"]
+        held_out = next(row["perplexity"] for row in models if row["tokens"] == tokens)
+        read = " and ".join(f"{held_out[name]['tokens']:,} tokens of {name}" for name in ("encyclopedia", "books"))
+        lines += ["", f"{tokens / 1e6:.0f} M training tokens; losses over {read}:", ""]
+        lines += ["| model | optimiser | parameters | seeds | loss, encyclopedia | loss, books | answers F1 | facts |"]
         lines += ["|---" * 8 + "|"]
         alike: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
         for row in sorted(models, key=lambda row: row["seed"]):
             if row["tokens"] == tokens:
                 alike.setdefault((row["kind"], row["optimizer"], row["parameters"]), []).append(row)
-        for key, rows in sorted(alike.items(), key=lambda item: _mean(map(_encyclopedia, item[1]))):
+        for key, rows in sorted(alike.items(), key=lambda item: statistics.mean(map(_encyclopedia, item[1]))):
             kind, optimizer, parameters = key
             cells = [NAMES[kind], optimizer, f"{parameters / 1e6:.2f} M", ", ".join(str(row["seed"]) for row in rows)]
             cells += [

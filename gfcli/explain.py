@@ -11,7 +11,7 @@ from gfcache import Header
 
 from .console import console, printable
 from .exits import CONDITION_NOT_MET, CommandError
-from .freshness import STALE, STATES, source_place, source_state
+from .freshness import STALE, STATES, source_state
 
 if TYPE_CHECKING:
     from goldfinch.model_directory import ModelCard
@@ -47,29 +47,29 @@ def explain(session: Session, header: Header, path: Path) -> dict[str, Any]:
 
     cache, card = session.cache, session.model.card
     assert card is not None
-    state = source_state(header, path)
+    state, source = source_state(header, path)
     difference = numerics_difference(cache.numerics, session.model)
     return {
         "tokens_from_cache": cache.length,
         "tokens_from_parent": header.first_token,
         "tokens_computed": 0,
         "source_state": state,
-        "first_divergent_token": _first_divergent_token(session, header, path) if state == STALE else None,
+        "first_divergent_token": _first_divergent_token(session, header, source) if state == STALE else None,
         "numerics_difference": None if difference is None else "{}: cache {}, here {}".format(*difference),
         "fingerprints": compare_identity(header, card),
     }
 
 
-def _first_divergent_token(session: Session, header: Header, path: Path) -> int | None:
+def _first_divergent_token(session: Session, header: Header, source: str | None) -> int | None:
     """Position of the first token at which the source, as it is now, differs from the cache."""
     from goldfinch import document_token_ids
     from goldfinch.prefilling import first_difference
 
     from .documents import read_document
 
-    if header.parent is not None:  # the source is only the last part of the document
+    if source is None or header.parent is not None:  # the source is only the last part of the document
         return None
-    ids, _ = document_token_ids(session.model, read_document(source_place(header, path) or "").text)
+    ids, _ = document_token_ids(session.model, read_document(source).text)
     cached = session.cache.token_ids.cpu()
     differs = first_difference(cached, ids)
     return min(ids.shape[1], cached.shape[1]) if differs is None else differs
@@ -93,8 +93,9 @@ def show(found: dict[str, Any]) -> None:
 def warn_if_stale(cache: str) -> None:
     """Say that a cache file holds another text than its source does by now."""
     header = read_header(cache)
-    if source_state(header, Path(cache)) == STALE:
-        changed = f"{source_place(header, Path(cache))} has changed since it was cached"
+    state, source = source_state(header, Path(cache))
+    if state == STALE:
+        changed = f"{source} has changed since it was cached"
         console.warn(f"{changed}: answers are about the text as it was; gf refresh {cache} renews it")
 
 
@@ -104,8 +105,8 @@ def require_cached(path: str, header: Header) -> None:
     Raises:
         CommandError: exit 10.
     """
-    if source_state(header, Path(path)) == STALE:
-        source = source_place(header, Path(path))
+    state, source = source_state(header, Path(path))
+    if state == STALE:
         raise CommandError(
             f"{path} does not cover {source} as it is now: the file has changed since",
             code=CONDITION_NOT_MET,

@@ -46,30 +46,24 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def source_place(header: Header, cache: Path) -> str | None:
-    """Where the source of a cache is: the path noted, or a file of that name beside the cache, when both were moved.
+def source_state(header: Header, cache: Path) -> tuple[str, str | None]:
+    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file, and where that is.
 
-    Moved together is what has the very bytes that were pre-filled: a file of the same name may be anybody's.
-    """
-    source = header.source or {}
-    path = source.get("path")
-    if path is None or os.path.lexists(path):
-        return path
-    beside = Path(os.path.abspath(cache)).parent / Path(path).name
-    return str(beside) if _compare(beside, source) == FRESH else path
-
-
-def source_state(header: Header, cache: Path) -> str:
-    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file.
+    Where the path noted is gone, a file of that name beside the cache is the source if it has the very bytes that were
+    pre-filled: both were moved together. With other bytes it may be anybody's.
 
     Args:
         cache: the file that the header was read from.
     """
     source = header.source or {}
-    place = source_place(header, cache)
-    if place is None or source.get("sha256") is None:
-        return DETACHED
-    return _compare(Path(place), source)
+    path = source.get("path")
+    if path is None or source.get("sha256") is None:
+        return DETACHED, path
+    if not os.path.lexists(path):
+        beside = Path(os.path.abspath(cache)).parent / Path(path).name
+        if _compare(beside, source) == FRESH:
+            return FRESH, str(beside)
+    return _compare(Path(path), source), path
 
 
 def _compare(path: Path, source: Mapping[str, Any]) -> str:
@@ -93,14 +87,13 @@ def cache_state(path: Path) -> dict[str, Any]:
     try:
         with gfcache.read_cache(path) as file:
             header = file.header
-        source = header.source or {}
+        state, place = source_state(header, path)
         row |= {
-            "source": source_place(header, path) or source.get("name"),
+            "source": place or (header.source or {}).get("name"),
             "tokens": header.tokens,
             "bytes": path.stat().st_size,
             "model": header.model.get("name"),
         }
-        state = source_state(header, path)
         if not _verified(path) and state in (FRESH, DETACHED):
             state = BROKEN
     except (OSError, gfcache.CacheFormatError) as error:

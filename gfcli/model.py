@@ -68,7 +68,8 @@ def show(
 
       gf model show ./my-model --json
     """
-    from goldfinch.model_directory import find_model, weights_bytes_of
+    from goldfinch.model_directory import find_model
+    from goldfinch.weight_files import weights_bytes_of
 
     card = find_model(name)
     config = card.config

@@ -66,21 +66,16 @@ def is_of_another(path: Path, source: dict[str, Any]) -> bool:
     """Whether there is a cache at `path` of another document. What cannot be read is nobody's."""
     try:
         with gfcache.read_cache(path) as cache:
-            return not is_same_source(path, cache.header, source)
+            return not is_same_source(cache.header, source)
     except (OSError, gfcache.CacheFormatError):
         return False
 
 
-def is_same_source(path: Path, header: gfcache.Header, source: dict[str, Any]) -> bool:
-    """Whether the cache at `path` was made from this document: same bytes, same place, or moved together with it."""
+def is_same_source(header: gfcache.Header, source: dict[str, Any]) -> bool:
+    """Whether a cache was made from this document (same place, or same bytes)."""
     old = header.source or {}
-    if old.get("sha256") == source["sha256"]:
-        return True
-    if old.get("path") is None or source["path"] is None:
-        return False
-    beside = Path(os.path.abspath(path)).parent / Path(old["path"]).name
-    moved = not os.path.lexists(old["path"]) and real(beside) == real(Path(source["path"]))
-    return bool(old["path"] == source["path"] or moved)
+    same_place = old.get("path") is not None and old["path"] == source["path"]
+    return same_place or old.get("sha256") == source["sha256"]
 
 
 def check_folder(path: Path) -> None:
@@ -145,7 +140,7 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         raise CommandError(f"{path} exists and is not a readable cache: {error}", hint=hint) from error
     if force:
         return
-    if not is_same_source(path, old, source):
+    if not is_same_source(old, source):
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise CommandError(f"{path} exists and was made from {name}", hint=hint)
     if old.model["prefill_fingerprint"] != prefill_fingerprint:

@@ -28,7 +28,6 @@ from .freshness import (
     STATES,
     cache_state,
     find_caches,
-    source_place,
     source_state,
 )
 from .options import DeviceOption, QuietOption, checked_checkpoints
@@ -158,9 +157,10 @@ def _refresh_one(
     with gfcache.output_lock(path):
         with gfcache.read_cache(path) as file:
             header = file.header
-        source = source_place(header, path) or "none is noted"
-        if source_state(header, path) not in (FRESH, STALE):
-            raise CommandError(f"its source is gone or unknown: {source}", hint="pre-fill the document again")
+        state, source = source_state(header, path)
+        if source is None or state not in (FRESH, STALE):
+            where = source or "none is noted"
+            raise CommandError(f"its source is gone or unknown: {where}", hint="pre-fill the document again")
         document = read_document(source)
         model = _model_of(header, device, models)
         parent = None if header.parent is None else _base_of(path, header, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,17 +69,18 @@ def train(
 
     if not recipe.is_file():
         raise FileNotFoundError(2, "recipe does not exist", str(recipe))
-    if write_shards and shards is not None:
-        raise CommandError("--write-shards and --shards exclude each other")
+    if write_shards and (shards is not None or steps is not None):
+        raise CommandError("--write-shards writes all batches of a recipe: neither --shards nor --steps goes with it")
     wanted = read_recipe(recipe)
-    corpora = None if shards is not None and data is None else data_directory(data)
-    if write_shards and corpora is not None:
-        for path in make_shards(wanted, corpora, output, workers=workers):
+    if write_shards:
+        for path in make_shards(wanted, data_directory(data), output, workers=workers):
             console.say(f"wrote {path} ({show_bytes(path.stat().st_size)})")
         print(output)
         return
     if shards is not None and not shards.is_dir():
         raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
+    # Shards need no corpora, but the evaluation at the end takes them where they are.
+    corpora = data_directory(data) if shards is None or data or os.environ.get("GF_DATA_DIR") else None
     place = choose_device(device)
     with TrainingProgress() as progress:
         path = run(
@@ -93,8 +95,8 @@ def train(
             stop_after=steps,
         )
     _draw_curve(output)
-    if not path.is_dir() and steps is None:
-        console.say("the shards at hand are used up: bring the next ones and give the same command again")
+    if shards is not None and not path.is_dir() and 0 < progress.step < (steps or wanted.total_steps):
+        console.say(f"the shards at hand end at step {progress.step}: bring the next and give the same command again")
     elif wanted.evaluation and path.is_dir():
         _evaluate(path, corpora, wanted.evaluation, output / "evaluation.json", place)
     print(path)
@@ -123,10 +125,15 @@ def _evaluate(model: Path, corpora: Path | None, tasks: tuple[str, ...], record:
 
 
 class TrainingProgress:
-    """A bar with the loss and the time left on a terminal; elsewhere every log entry as a line of JSON."""
+    """A bar with the loss and the time left on a terminal; elsewhere every log entry as a line of JSON.
+
+    Attributes:
+        step: of the last entry, 0 before the first.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self.step = 0
 
     def __enter__(self) -> TrainingProgress:
         if not console.quiet and sys.stderr.isatty():
@@ -150,6 +157,7 @@ class TrainingProgress:
 
     def report(self, entry: dict[str, Any]) -> None:
         """One entry of the log."""
+        self.step = entry["step"]
         if self._bar is None:
             console.say(json.dumps(entry))
             return

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .config import ModelConfig, RopeConfig
 from .errors import CheckpointError, ConfigError
+from .weight_files import INDEX_ENDING, files_of_index
 
 PUBLISHED_TIME_MIX = {"x060": "finch", "x060c2": "finch_c2", "gold": "gold", "gptalpha": "gptalpha", "llama": "llama"}
 PUBLISHED_CHANNEL_MIX = {"x060": "finch", "llama": "llama"}
@@ -98,9 +99,9 @@ def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dt
     """
     if not path.is_file():
         raise FileNotFoundError(2, "weights file does not exist", str(path))
-    if path.name.endswith(".index.json"):
+    if path.name.endswith(INDEX_ENDING):
         weights: dict[str, Tensor] = {}
-        for file in _files_of_index(path):
+        for file in files_of_index(path):
             weights |= read_weights(file, device, dtype)
         return weights
     try:
@@ -126,18 +127,6 @@ def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dt
     return loaded
 
 
-def _files_of_index(path: Path) -> list[Path]:
-    """The files beside an index that hold its tensors."""
-    try:
-        names = set(json.loads(path.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"cannot read the index {path}: {type(error).__name__} {error}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"the index {path} names {name!r}, which is no .safetensors file beside it")
-    return [path.parent / name for name in sorted(names)]
-
-
 def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: int | None = None) -> list[Path]:
     """Write tensors to a `.safetensors` file, or to several that are no larger than asked for.
 
@@ -146,7 +135,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
 
     Args:
         path: the file, when one is enough.
-        max_shard_bytes: most bytes of tensors in a file; a larger tensor has a file of its own. None: one file.
+        max_shard_bytes: most bytes of tensors in a file, its header not counted; a larger tensor has a file of its
+            own. None: one file.
 
     Returns:
         the files written.
@@ -174,7 +164,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
         where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.nbytes for tensor in weights.values())
         index = {"metadata": {"total_size": total}, "weight_map": where}
-        files.append(path.with_name(f"{path.name}.index.json"))
+        files.append(path.with_name(f"{path.name}{INDEX_ENDING}"))
         files[-1].write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return files
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .config import ModelConfig
 from .errors import CheckpointError, ConfigError, DeviceError, ModelDamaged, ModelNotFound
 from .template import PromptTemplate
+from .weight_files import WEIGHTS_FILE, weights_file_of
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "gf-mini"
 ASSETS = Path(__file__).parent / "assets"
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,6 @@ def read_card(path: Path) -> ModelCard:
             f"{file} cannot be understood: {type(error).__name__} {error}",
             hint="make the directory again with gf model import",
         ) from error
-
-
-def weights_file_of(path: Path) -> Path:
-    """The weights of a model directory: model.safetensors, or the index of the files they are in."""
-    index = path / f"{WEIGHTS_FILE}.index.json"
-    return index if index.is_file() and not (path / WEIGHTS_FILE).is_file() else path / WEIGHTS_FILE
-
-
-def weights_bytes_of(path: Path) -> int | None:
-    """Size of the weights of a model directory in bytes; None when there are none."""
-    whole = path / WEIGHTS_FILE
-    files = [whole] if whole.is_file() else list(path.glob("model-*-of-*.safetensors"))
-    return sum(file.stat().st_size for file in files) if files else None
 
 
 def models_folder() -> Path:

@@ -83,7 +83,7 @@ class TrainingData:
         for _ in range(stage.batch):
             task = rng.choices(names, weights)[0]
             document, questions = TASKS[task](self, rng, stage)
-            if self.recipe.wrapped and rng.random() < self.recipe.wrapped:
+            if self.recipe.wrapped and rng.random() < self.recipe.wrapped and task != "tables":
                 document = wrap(document, rng.randint(*WIDTHS))
             rows.append(self._pack(rng, document, questions, stage.sequence))
         ids = torch.tensor([row[0] for row in rows])

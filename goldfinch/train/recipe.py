@@ -174,6 +174,9 @@ def read_recipe(path: Path) -> Recipe:
     for name, allowed in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
         if getattr(recipe, name) not in allowed:
             raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {' or '.join(allowed)}")
+    most = recipe.max_shard_bytes
+    if most is not None and (type(most) is not int or most < 1):
+        raise ConfigError(f"max_shard_bytes is {most!r}, allowed: a number of bytes from 1 on")
     from ..evaluate.tasks import TASKS
 
     strange = sorted(set(recipe.evaluation) - set(TASKS))

@@ -5,9 +5,9 @@ last step excluded). It is a .safetensors file, compressed (xz), of
 
 - `ids`: token ids of all sequences of all its batches in one row, uint16 (int32 for a vocabulary above 65,536);
 - `weights`: for each target an index into the loss weights of the metadata, uint8;
-- metadata: format, data digest (`Recipe.data_digest`) and loss weights.
+- metadata: format, identity (`Recipe.data_digest`, tokenizer and steps) and loss weights.
 
-Which steps a shard holds follows from the recipe alone, and no shard takes more than 16 MB.
+Which steps a shard holds follows from the recipe alone: as many as take 16 MB before compression.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import lzma
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from .data import TrainingData
 from .recipe import Recipe
 
 FORMAT = "goldfinch-batches-1"
-MAX_BYTES = 16_000_000  # before compression, so that a shard is always smaller
+MAX_BYTES = 16_000_000  # before compression, so that a shard is smaller unless one step alone is larger
+HEADER_BYTES = 1 << 16  # more than the header of a shard takes
 
 
 def shard_ranges(recipe: Recipe, vocab_size: int) -> Iterator[tuple[int, int]]:
@@ -61,26 +61,42 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
     A shard that is there already is kept, so that writing can be cut and go on.
 
     Raises:
-        GoldFinchError: a shard of that name holds other batches.
+        GoldFinchError: the folder holds another tokenizer, or shards with other batches.
     """
     recipe, tokenizer = data.recipe, data.tokenizer
     folder.mkdir(parents=True, exist_ok=True)
-    if tokenizer_file.parent.resolve() != folder.resolve():
-        shutil.copyfile(tokenizer_file, folder / tokenizer_file.name)
+    _keep_tokenizer(tokenizer_file, folder / tokenizer_file.name)
+    reader = ShardReader(folder, recipe, tokenizer)
     for first, last in shard_ranges(recipe, tokenizer.vocab_size):
         path = folder / shard_name(first, last)
         if path.exists():
-            _read(path, recipe, tokenizer)
+            # Neither the corpora nor the code of the tasks are in the recipe's digest; the first batch tells.
+            pairs = zip(reader.batch(first), data.batch(first), strict=True)
+            if not all(torch.equal(there, made) for there, made in pairs):
+                raise _of_another(path)
         else:
             with batches(data, first, last, workers) as stream:
-                content = _packed(stream, recipe, tokenizer)
-            temporary = path.with_suffix(".tmp")
-            try:
-                temporary.write_bytes(lzma.compress(content, preset=6))
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+                content = _packed(stream, recipe, tokenizer, first, last)
+            _write(path, lzma.compress(content, preset=6))
         yield path
+
+
+def _keep_tokenizer(file: Path, place: Path) -> None:
+    content = file.read_bytes()
+    if not place.exists():
+        _write(place, content)
+    elif place.read_bytes() != content:
+        raise GoldFinchError(f"{place} exists and is another tokenizer", hint="use another folder")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class ShardReader:
@@ -117,8 +133,9 @@ class ShardReader:
         """Inputs (B, T), targets (B, T) and loss weights (B, T) of one step."""
         if self._open is None or not self._open[0] <= step < self._open[1]:
             self._open = next(found for found in self._ranges if found[0] <= step < found[1])
-            tensors, table = _read(self.folder / shard_name(*self._open), self.recipe, self.tokenizer)
-            self._steps = list(_unpacked(tensors, table, self.recipe, *self._open))
+            path = self.folder / shard_name(*self._open)
+            ids, weights = _read(path, self.recipe, self.tokenizer, *self._open)
+            self._steps = list(_unpacked(ids, weights, self.recipe, *self._open))
         return self._steps[step - self._open[0]]
 
 
@@ -126,7 +143,8 @@ def _id_type(vocab_size: int) -> np.dtype[Any]:
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.int32)
 
 
-def _packed(stream: Iterator[Batch], recipe: Recipe, tokenizer: Tokenizer) -> bytes:
+def _packed(stream: Iterator[Batch], recipe: Recipe, tokenizer: Tokenizer, first: int, last: int) -> bytes:
+    """The content of a shard before compression."""
     table = sorted({0.0, 1.0, recipe.question_weight, recipe.answer_weight})
     # The weights are float32 in batches; a table of such values finds each of them.
     values = torch.tensor(table)
@@ -135,7 +153,7 @@ def _packed(stream: Iterator[Batch], recipe: Recipe, tokenizer: Tokenizer) -> by
         ids.append(torch.cat([inputs, targets[:, -1:]], 1).flatten())
         weights.append(torch.searchsorted(values, weight.contiguous()).flatten())
         assert torch.equal(values[weights[-1]], weight.flatten())
-    metadata = {"format": FORMAT, "data": _identity(recipe, tokenizer), "weights": json.dumps(table)}
+    metadata = {"format": FORMAT, "data": _identity(recipe, tokenizer, first, last), "weights": json.dumps(table)}
     return save(
         {
             "ids": torch.cat(ids).numpy().astype(_id_type(tokenizer.vocab_size)),
@@ -145,37 +163,52 @@ def _packed(stream: Iterator[Batch], recipe: Recipe, tokenizer: Tokenizer) -> by
     )
 
 
-def _unpacked(tensors: dict[str, Any], table: list[float], recipe: Recipe, first: int, last: int) -> Iterator[Batch]:
-    ids = torch.from_numpy(tensors["ids"].astype(np.int64))
-    weights = torch.tensor(table)[torch.from_numpy(tensors["weights"].astype(np.int64))]
+def _unpacked(ids: Tensor, weights: Tensor, recipe: Recipe, first: int, last: int) -> Iterator[Batch]:
     at, weights_at = 0, 0
     for step in range(first, last):
         stage = recipe.stage_of(step)
-        rows: Tensor = ids[at : at + stage.batch * (stage.sequence + 1)].view(stage.batch, -1)
+        rows = ids[at : at + stage.batch * (stage.sequence + 1)].view(stage.batch, -1)
         own = weights[weights_at : weights_at + stage.batch * stage.sequence].view(stage.batch, -1)
         at, weights_at = at + rows.numel(), weights_at + own.numel()
         yield rows[:, :-1], rows[:, 1:], own
 
 
-def _read(path: Path, recipe: Recipe, tokenizer: Tokenizer) -> tuple[dict[str, Any], list[float]]:
-    """Tensors and loss weights of a shard that holds the batches of this recipe."""
+def _read(path: Path, recipe: Recipe, tokenizer: Tokenizer, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Token ids (int64) and loss weights of a shard that holds the batches of these steps of this recipe."""
+    stages = [recipe.stage_of(step) for step in range(first, last)]
+    targets, rows = sum(s.batch * s.sequence for s in stages), sum(s.batch for s in stages)
     try:
-        content = lzma.decompress(path.read_bytes())
+        most = targets * 5 + rows * 4 + HEADER_BYTES
+        decoder = lzma.LZMADecompressor()
+        content = decoder.decompress(path.read_bytes(), most)
+        if not decoder.eof:
+            raise ValueError("cut off, or longer than its batches")
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size])["__metadata__"]
         tensors = load(content)
-        identity, table = metadata["data"], json.loads(metadata["weights"])
-    except (lzma.LZMAError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise GoldFinchError(
-            f"{path} is damaged: {type(error).__name__} {error}", hint="remove it and write it again"
-        ) from error
-    if metadata.get("format") != FORMAT or identity != _identity(recipe, tokenizer):
-        raise GoldFinchError(
-            f"{path} holds the batches of another recipe, tokenizer or version",
-            hint="use another folder, or give the recipe as it was",
-        )
-    return tensors, table
+        identity, table = metadata["data"], torch.tensor(json.loads(metadata["weights"]))
+        ids = torch.from_numpy(tensors["ids"].astype(np.int64))
+        weights = table[torch.from_numpy(tensors["weights"].astype(np.int64))]
+    except (lzma.LZMAError, SafetensorError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise GoldFinchError(f"{path} is damaged: {reason}", hint="remove it and write it again") from error
+    if metadata.get("format") != FORMAT or identity != _identity(recipe, tokenizer, first, last):
+        raise _of_another(path)
+    if (
+        ids.numel() != targets + rows
+        or weights.numel() != targets
+        or not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size
+    ):
+        raise GoldFinchError(f"{path} is damaged: its tensors do not fit", hint="remove it and write it again")
+    return ids, weights
 
 
-def _identity(recipe: Recipe, tokenizer: Tokenizer) -> str:
-    return f"{recipe.data_digest()}-{tokenizer.fingerprint}"
+def _of_another(path: Path) -> GoldFinchError:
+    return GoldFinchError(
+        f"{path} holds the batches of another recipe, tokenizer, data or version",
+        hint="use another folder, or give the recipe and the data as they were",
+    )
+
+
+def _identity(recipe: Recipe, tokenizer: Tokenizer, first: int, last: int) -> str:
+    return f"{recipe.data_digest()}-{tokenizer.fingerprint}-{first}-{last}"

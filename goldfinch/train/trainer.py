@@ -20,9 +20,10 @@ from torch import Tensor
 from ..checkpoint import check_weights, read_weights
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from ..model import LanguageModel, cross_entropy
-from ..model_directory import find_model, weights_file_of
+from ..model_directory import find_model
 from ..template import PromptTemplate
 from ..tokenizer import Tokenizer, read_tokenizer
+from ..weight_files import weights_file_of
 from .batches import Batch, BatchSource, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
 from .data import TrainingData
@@ -153,7 +154,12 @@ class _Run:
         if compile_model:
             loss_of = torch.compile(loss_of, dynamic=False)
         saved_at = self.logged_at = time.monotonic()
-        for step, batch in enumerate(stream, first):
+        for step in range(first, last):
+            try:
+                batch = next(stream)
+            except BaseException:  # no batch: a damaged shard, a process that was killed
+                self.save(step)
+                raise
             self._one_step(loss_of, step, batch)
             if (step + 1) % LOG_EVERY == 0 or step + 1 == last:
                 self._log(step + 1)
@@ -242,7 +248,10 @@ def loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Ten
 
 
 def _tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
-    return Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
+    """The file that the recipe names, or the one in the run folder that came with shards."""
+    named = Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
+    brought = run_directory / named.name
+    return brought if brought.exists() and not named.exists() else named
 
 
 def _tokenizer(
@@ -253,7 +262,7 @@ def _tokenizer(
     run_directory.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         if shards is not None and (shards / path.name).is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = run_directory / path.name  # what the recipe names may lie anywhere
             shutil.copyfile(shards / path.name, path)
         elif data_directory is not None:
             train_bpe(data_directory, recipe.model.vocab_size, path)

@@ -21,9 +21,9 @@ from goldfinch.model_directory import (
     load_model,
     read_card,
     verify_model,
-    weights_bytes_of,
     write_model_directory,
 )
+from goldfinch.weight_files import weights_bytes_of
 from tests.conftest import SMALL_GOLDEN
 
 
@@ -187,19 +187,24 @@ def test_weights_in_several_files(tiny_model: Path, tmp_path: Path) -> None:
     assert a.card.model_fingerprint == b.card.model_fingerprint
     assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
     assert verify_model(b.card) == []
-    assert weights_bytes_of(out) >= sum(tensor.nbytes for tensor in weights.values())
+    (out / "model-stray-of-others.safetensors").write_bytes(b"x" * 999)
+    assert weights_bytes_of(out) == sum((out / name).stat().st_size for name in files)
     config = tmp_path / "config.json"
     config.write_text((out / "config.json").read_text())
     again = import_model(out / "model.safetensors.index.json", config, None, tmp_path / "whole")
     assert again.model_fingerprint == card.model_fingerprint
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     (out / files[1]).unlink()
+    assert weights_bytes_of(out) is None
     with pytest.raises(FileNotFoundError):
+        load_model(out)
+    (out / "model.safetensors.index.json").unlink()
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         load_model(out)
 
 
 @pytest.mark.parametrize(
-    "index", ["{", "[]", "{}", '{"weight_map": {"a": "../a.safetensors"}}', '{"weight_map": {"a": 3}}']
+    "index", ["{", "[" * 90_000, "[]", "{}", '{"weight_map": {"a": "../a.safetensors"}}', '{"weight_map": {"a": 3}}']
 )
 def test_an_index_names_files_beside_it_only(index: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors.index.json"

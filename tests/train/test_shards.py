@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import lzma
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from gfcli.app import run
 from goldfinch import load_model
@@ -18,6 +22,8 @@ from goldfinch.train.data import TrainingData
 from goldfinch.train.recipe import Recipe
 from goldfinch.train.shards import ShardReader, shard_ranges
 from goldfinch.train.trainer import TEMPLATE, make_shards, train
+from tests.conftest import SAMPLES
+from tests.train.records import write_records
 from tests.train.test_command import RECIPE
 
 # Of the toy recipe: one of its steps fills a shard.
@@ -52,7 +58,7 @@ def test_a_run_on_shards_ends_with_the_same_weights(
     there, here = tmp_path / "all", tmp_path / "some"
     files = list(make_shards(recipe, corpora, there))
     here.mkdir()
-    elsewhere = replace(recipe, tokenizer=str(tmp_path / "other" / Path(recipe.tokenizer).name))
+    elsewhere = replace(recipe, tokenizer=str(Path("/no/such") / Path(recipe.tokenizer).name))
     with pytest.raises(CorpusMissing, match="tokenizer"):
         train(elsewhere, None, tmp_path / "run", shards=here, compile_model=False)
     (there / Path(recipe.tokenizer).name).rename(here / Path(recipe.tokenizer).name)
@@ -78,13 +84,81 @@ def test_other_and_damaged_shards_are_refused(
             ShardReader(tmp_path, other, tokenizer).batch(0)
         with pytest.raises(GoldFinchError, match="another recipe"):
             list(make_shards(other, corpora, tmp_path))
+    swapped = tmp_path / "swapped"
+    swapped.mkdir()
+    monkeypatch.setattr(shards, "MAX_BYTES", 2 * SMALL)
+    first, second, *_ = make_shards(recipe, corpora, swapped)
+    second.write_bytes(first.read_bytes())  # the same recipe, other steps
+    with pytest.raises(GoldFinchError, match="another recipe"):
+        ShardReader(swapped, recipe, tokenizer).batch(int(second.name.split("-")[1]))
+    monkeypatch.undo()
     with pytest.raises(ConfigError, match="no batches"):
         list(make_shards(replace(recipe, stages=(), start=("x",)), corpora, tmp_path))
     content = file.read_bytes()
-    for damaged in (content[:-40], b"", content[:200] + b"\0\0\0" + content[203:], lzma.compress(b"\7" * 90)):
+    short = save({"ids": np.zeros(8, np.uint16), "weights": np.zeros(7, np.uint8)}, _metadata(content))
+    for damaged in (
+        content[:-40],
+        b"",
+        content[:200] + b"\0\0\0" + content[203:],
+        lzma.compress(b"\7" * 90),
+        lzma.compress(b"\0" * 10**8),
+        lzma.compress(short),
+        lzma.compress(save({"ids": np.zeros(8, np.uint16)}, _metadata(content))),
+    ):
         file.write_bytes(damaged)
         with pytest.raises(GoldFinchError, match="damaged"):
             ShardReader(tmp_path, recipe, tokenizer).batch(0)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    plain = lzma.decompress(content)
+    found: dict[str, str] = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])["__metadata__"]
+    return found
+
+
+def test_nothing_is_mixed_or_replaced(recipe: Recipe, corpora: Path, tmp_path: Path, monkeypatch) -> None:
+    """Neither shards of other corpora nor another tokenizer; a write that fails leaves no file."""
+    folder = tmp_path / "shards"
+    (file,) = make_shards(recipe, corpora, folder)
+    other = tmp_path / "other"
+    shutil.copytree(corpora, other)
+    text = (SAMPLES / "treasure-island-ch1-3.txt").read_text().replace("e", "i")
+    for name in recipe.corpora:
+        write_records(other / f"{name}.jsonl.zst", [{"title": "b", "text": text}])
+    with pytest.raises(GoldFinchError, match="other recipe, tokenizer, data"):
+        list(make_shards(recipe, other, folder))
+    place = folder / Path(recipe.tokenizer).name
+    place.write_text("another")
+    with pytest.raises(GoldFinchError, match="is another tokenizer"):
+        list(make_shards(recipe, corpora, folder))
+    assert place.read_text() == "another"
+    place.unlink()
+    file.unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shards.os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        list(make_shards(recipe, corpora, folder))
+    assert list(folder.iterdir()) == []
+
+
+def test_a_shard_that_is_damaged_costs_no_step(
+    recipe: Recipe, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAX_BYTES", 2 * SMALL)
+    files = list(make_shards(recipe, corpora, tmp_path / "shards"))
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[:-9])
+    with pytest.raises(GoldFinchError, match="damaged"):
+        train(recipe, None, tmp_path / "run", shards=tmp_path / "shards", compile_model=False)
+    first = int(files[1].name.split("-")[1])
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == first
+    files[1].write_bytes(content)
+    made = train(recipe, None, tmp_path / "run", shards=tmp_path / "shards", compile_model=False)
+    whole = train(recipe, corpora, tmp_path / "whole", compile_model=False)
+    assert load_model(made).card.model_fingerprint == load_model(whole).card.model_fingerprint
 
 
 def test_writing_goes_on_where_it_was_cut(
@@ -120,6 +194,7 @@ def test_the_command(
     assert max(file.stat().st_size for file in model.glob("model-*.safetensors")) < 110_000
     assert run(["model", "verify", str(model)]) == 0
     assert run([*command, "--write-shards"]) == 2
+    assert run(["train", str(recipe), "-o", str(folder), "--write-shards", "--steps", "1"]) == 2
     assert run(["train", str(recipe), "-o", str(out), "--shards", str(tmp_path / "none")]) == 4
     next(folder.glob("steps-*")).unlink()
     assert run(["train", str(recipe), "-o", str(tmp_path / "new"), "--shards", str(folder), "--no-compile"]) == 4

@@ -357,6 +357,14 @@ def test_bad_recipes(text: str, tmp_path: Path) -> None:
         read_recipe(tmp_path / "recipe.toml")
 
 
+@pytest.mark.parametrize("most", ['"16 MB"', "0", "1.5", "true"])
+def test_the_size_of_weight_files_is_checked_before_training(most: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "x"\ntokenizer = ""\nstart = "y"\nmax_shard_bytes = {most}\n')
+    with pytest.raises(ConfigError, match="max_shard_bytes is"):
+        read_recipe(path)
+
+
 def test_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GF_DATA_DIR", raising=False)
     with pytest.raises(GoldFinchError, match="no training data"):
