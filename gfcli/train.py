@@ -41,11 +41,11 @@ def train(
 ) -> None:
     """Train a model, or go on from the last save of a run. The log goes to log.jsonl; stderr shows a bar, or its lines.
 
-    At the end the run folder holds the model directory, loss.png where matplotlib is installed, and evaluation.json
-    where the recipe names tasks.
+    The run folder holds the model directory as of the last save and, at the end, loss.png where matplotlib is
+    installed and evaluation.json where the recipe names tasks.
 
     --write-shards makes the pre-tokenised batches of a whole recipe, in files below 16 MB each; --shards trains on
-    them, to the same weights, on a machine that has no corpora. Where a file is missing, the run saves and leaves.
+    them on a machine that has no corpora. Where a file is missing, the run saves and leaves.
 
     Examples:
 

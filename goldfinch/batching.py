@@ -21,6 +21,7 @@ from gfkernels import attend_block, attend_expanded, merge_partials
 from torch import Tensor
 
 from . import gold_triton
+from .devices import synchronize
 from .gold import GoldDocument, GoldMemory, GoldTimeMix, rebuild_keys_values, rebuilt_blocks
 from .model import LanguageModel
 from .sampling import Sampling, choose_token
@@ -76,6 +77,7 @@ class _Row:
         tail = session.cache.tail_hidden.shape[1] if session.model.config.n_gold else 0
         started = time.perf_counter()
         self.logits, self.state = session.start(ids)
+        synchronize(session.model.device)
         times = {"expand": session.expand_s, "question": time.perf_counter() - started, "decode": 0.0}
         self.usage = Usage(session.cache.length, 0, tail, len(ids), 0, times)
         self.ids: list[int] = []
@@ -151,7 +153,7 @@ class _Batch:
         """The batch of some of its rows."""
         index = torch.tensor(rows, device=self.model.device)
         layers = tuple(_selected(layer, index) for layer in self.state.layers)
-        memory = None if self.memory is None else self.memory.keep(index)
+        memory = None if self.memory is None else self.memory.keep(rows, index)
         return replace(self, state=replace(self.state, layers=layers), memory=memory)
 
 
@@ -182,12 +184,14 @@ class _BatchMemory:
 
     Attributes:
         base: a memory of one of them, for its document.
-        lengths: (B,) own rows so far.
+        counts: own rows of each so far.
+        lengths: the same on the device, (B,).
         last_id, last_compressed_k: (B, 1) and (B, 1, R), the last row of each.
         expanded: per GOLD layer K and V of the own rows, (B, n, C), padded behind.
     """
 
     base: GoldMemory
+    counts: tuple[int, ...]
     lengths: Tensor
     last_id: Tensor
     last_compressed_k: Tensor
@@ -206,6 +210,7 @@ class _BatchMemory:
         last = [memory.previous_row() for memory in memories]
         return cls(
             memories[0],
+            tuple(lengths),
             torch.tensor(lengths, device=memories[0].token_ids.rows.device),
             torch.cat([row[0] for row in last if row is not None]),
             torch.cat([row[1] for row in last if row is not None]),
@@ -215,13 +220,13 @@ class _BatchMemory:
     @property
     def length(self) -> int:
         """Tokens of the longest sequence (no key is rotated, so the others' positions do not matter)."""
-        return self.base.document_length + int(self.lengths.max())
+        return self.base.document_length + max(self.counts)
 
     def append(self, token_ids: Tensor, compressed_k: Tensor) -> _BatchMemory:
         """The memory with one more row each: token_ids (B, 1), compressed_k (B, 1, R)."""
         previous = (self.last_id, self.last_compressed_k)
         pairs = _rebuilt_rows(self.base.model, token_ids, compressed_k, previous)
-        n, rows = int(self.lengths.max()) + 1, torch.arange(len(self.lengths), device=token_ids.device)
+        n, rows = max(self.counts) + 1, torch.arange(len(self.lengths), device=token_ids.device)
         expanded = []
         for (old_k, old_v), (k, v) in zip(self.expanded, pairs, strict=True):
             pair = []
@@ -230,13 +235,15 @@ class _BatchMemory:
                 wider[rows, self.lengths] = new[:, 0]
                 pair.append(wider)
             expanded.append((pair[0], pair[1]))
-        return _BatchMemory(self.base, self.lengths + 1, token_ids, compressed_k, tuple(expanded))
+        counts = tuple(count + 1 for count in self.counts)
+        return _BatchMemory(self.base, counts, self.lengths + 1, token_ids, compressed_k, tuple(expanded))
 
-    def keep(self, index: Tensor) -> _BatchMemory:
-        """The memory of some of the rows."""
+    def keep(self, rows: Sequence[int], index: Tensor) -> _BatchMemory:
+        """The memory of some of the rows, whose numbers are on the device, too."""
         expanded = tuple((k[index], v[index]) for k, v in self.expanded)
         last = self.last_id[index], self.last_compressed_k[index]
-        return _BatchMemory(self.base, self.lengths[index], *last, expanded)
+        counts = tuple(self.counts[row] for row in rows)
+        return _BatchMemory(self.base, counts, self.lengths[index], *last, expanded)
 
     def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Tensor:
         """Attention of q (B, H, 1, D) over document and own rows."""

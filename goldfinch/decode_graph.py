@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -149,7 +150,7 @@ class StaticDecoder:
             for x, before in zip(changing, kept, strict=True):
                 x.copy_(before)
 
-        stream = torch.cuda.Stream()
+        stream = _capture_stream(self.model.device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_STEPS):
@@ -160,6 +161,12 @@ class StaticDecoder:
         with torch.cuda.graph(self._graph, stream=stream):
             self._compute()
         restore()
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all captures: libraries keep a workspace for each stream that they ever saw."""
+    return torch.cuda.Stream(device)
 
 
 def _tensors(layer: LayerState) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """The training loop: resumable at any step, logged as JSON Lines.
 
-A run folder holds `checkpoint.pt` (weights, optimiser, step), `log.jsonl` and, at the end, the model directory.
+A run folder holds `checkpoint.pt` (weights, optimiser, step), `log.jsonl` and the model directory as of the last save.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def train(
         recipe: what to train.
         data_directory: folder with the corpora; not needed with `shards`.
         run_directory: checkpoints and log; created when absent.
-        shards: folder of batches made beforehand (`shards.write_shards`): the same weights as without. Where the
+        shards: folder of batches made beforehand (`shards.write_shards`): the same batches as without. Where the
             next one is missing, the run saves and leaves.
         device: where the model is trained.
         workers: processes that make batches ahead; the batches are the same for any number.
@@ -72,7 +72,7 @@ def train(
     tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
     if not recipe.stages:
         _Run(recipe, _initial_model(recipe, tokenizer.vocab_size), [], run_directory, report).save(0)
-        return export(recipe, run_directory)
+        return run_directory / recipe.name
     checkpoint = run_directory / "checkpoint.pt"
     saved = _load(checkpoint) if checkpoint.exists() else None
     first = int(saved["step"]) if saved is not None else 0
@@ -91,9 +91,7 @@ def train(
             _restore(saved, checkpoint, recipe, model, optimizers)
         run = _Run(recipe, model, optimizers, run_directory, report)
         run.steps(stream, first, last, compile_model)
-    if last < recipe.total_steps:
-        return checkpoint
-    return export(recipe, run_directory)
+    return checkpoint if last < recipe.total_steps else run_directory / recipe.name
 
 
 def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: int = 0) -> Iterator[Path]:
@@ -172,7 +170,7 @@ class _Run:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate_at(step)
-        ids, targets, weights = (part.to(self.model.device, non_blocking=True) for part in batch)
+        ids, targets, weights = (self._on_device(part) for part in batch)
         loss, answer_loss = loss_of(ids, targets, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -182,6 +180,11 @@ class _Run:
         self.losses.append(torch.stack([loss.detach(), answer_loss.detach()]))
         self.tokens += ids.numel()
         self.empty.append((weights == 0).sum())
+
+    def _on_device(self, part: Tensor) -> Tensor:
+        device = self.model.device
+        # From pinned memory the copy waits for nobody; from any other it waits for all that the GPU has to do.
+        return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part
 
     def _log(self, step: int) -> None:
         mean = torch.stack(self.losses).mean(0).tolist()  # waits for the device
@@ -205,23 +208,23 @@ class _Run:
         self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
     def save(self, step: int) -> None:
-        """Write the checkpoint: all that the run needs to go on from `step`."""
+        """Write the checkpoint, all that the run needs to go on from `step`, and the model as it is by now."""
         path = self.folder / "checkpoint.pt"
         temporary = path.with_suffix(".tmp")
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
         torch.save(values, temporary)
         os.replace(temporary, path)
+        export(self.recipe, self.folder, self.model)
 
 
-def export(recipe: Recipe, run_directory: Path) -> Path:
-    """Write the model directory (bf16 weights) from the run's last checkpoint."""
+def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
+    """Write the model directory (bf16 weights): at every save, so that a run that is cut leaves what it learned."""
     from ..model_directory import write_model_directory
 
     tokenizer_file = _tokenizer_path(recipe, run_directory)
     config = replace(recipe.model, vocab_size=read_tokenizer(tokenizer_file).vocab_size)
-    weights = _load(run_directory / "checkpoint.pt")["model"]
-    weights = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    weights = {name: tensor.to("cpu", torch.bfloat16) for name, tensor in model.state_dict().items()}
     out = run_directory / recipe.name
     write_model_directory(
         out, recipe.name, config, weights, TEMPLATE, tokenizer_file,

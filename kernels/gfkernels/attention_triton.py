@@ -2,7 +2,9 @@
 
 Notation: B batch, H heads, Tq queries, Tk keys, D head dim of keys and of values, R = B * Tq rows, S splits.
 
-Queries and keys carry absolute positions as in attention.py; `attend_block` is the twin.
+Queries and keys carry absolute positions as in attention.py; `attend_block` is the twin. Numbers that grow
+with an answer are not specialised, or 1 and multiples of 16 would be compiled anew in the middle of it. Strides are, so
+that rows are known to be aligned.
 """
 # mypy: disallow-untyped-defs=False
 
@@ -24,7 +26,7 @@ MIN_SPLIT = 256
 MAX_SPLITS = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["Tq", "Tk", "q_start", "k_start", "split", "rows"])
 def _split_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, length_ptr, scale, Tq, Tk, q_start, k_start, split, rows, H,
     q_b, q_h, q_t, k_b, k_h, k_t, v_b, v_h, v_t, D: tl.constexpr, HAS_LENGTH: tl.constexpr, DOT: tl.constexpr,
@@ -77,7 +79,7 @@ def _split_kernel(
     tl.store(lse_ptr + at_out, lse, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "R", "Tq"])
 def _merge_kernel(
     part_ptr, lse_ptr, out_ptr, out_lse_ptr, S, R, H, Tq, D: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr
 ):
@@ -121,7 +123,10 @@ def attend_split(
     dot, precision = (q.dtype, "ieee") if q.dtype in (torch.bfloat16, torch.float16) else dot_types(q.dtype)
     BM = 16 if rows <= 16 else 32 if rows <= 32 or q.dtype == torch.float32 else 64
     others = H * groups * triton.cdiv(rows, BM)
-    splits = max(1, min(MAX_SPLITS, WANTED_PROGRAMS // others, triton.cdiv(Tk, MIN_SPLIT)))
+    wanted = triton.cdiv(Tk, MIN_SPLIT)
+    if length is None:  # a captured graph's Tk is room for rows to come: equal splits for any room give equal bits
+        wanted = min(wanted, WANTED_PROGRAMS // others)
+    splits = max(1, min(MAX_SPLITS, wanted))
     split = triton.cdiv(triton.cdiv(Tk, splits), BLOCK_KEYS) * BLOCK_KEYS
     splits = max(1, triton.cdiv(Tk, split)) if split else 1
     part = torch.empty(splits, B * Tq, H, D, dtype=torch.float32, device=q.device)

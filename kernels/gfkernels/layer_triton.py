@@ -41,7 +41,7 @@ def _row_and_shift(h_ptr, before_ptr, starts_ptr, t, c, T, C, HAS_BEFORE: tl.con
     return h, previous - h
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _lerp_kernel(
     h_ptr, before_ptr, starts_ptr, mix_ptr, out_ptr, T, C, G: tl.constexpr, HAS_BEFORE: tl.constexpr,
     PACKED: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr,
@@ -56,7 +56,7 @@ def _lerp_kernel(
         tl.store(out_ptr + at, (h + shift * mix[None, :]).to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _ddlerp_kernel(
     h_ptr, before_ptr, starts_ptr, mix_ptr, z_ptr, w2_ptr, out_ptr, T, C, G: tl.constexpr, RANK: tl.constexpr,
     HAS_BEFORE: tl.constexpr, PACKED: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, BT: tl.constexpr,

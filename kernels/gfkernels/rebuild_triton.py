@@ -29,7 +29,7 @@ def _compressed(c_ptr, rows, r, inside, R):
     return tl.load(c_ptr + rows.to(tl.int64)[:, None] * R + r[None, :], mask=mask, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _k_cache_kernel(
     ids_ptr, c_ptr, table_ptr, weight_ptr, x_ptr, scale_ptr, T, C, R, weight_row, DOT: tl.constexpr,
     PRECISION: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr,
@@ -53,7 +53,7 @@ def _k_cache_kernel(
     tl.store(scale_ptr + t, 1.0 / (tl.sqrt(squares / C) + 1e-8), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "group", "first"])
 def _mix_kernel(
     source_ptr, scale_ptr, ids_ptr, now_ptr, before_ptr, w2_ptr, mix_ptr, out_ptr, T, C, group, first,
     GATHER: tl.constexpr, RANK: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, BT: tl.constexpr,

@@ -54,7 +54,7 @@ def _to_boundary(t, s, n):
     return near, later & ((s >> n) + 1 == (t >> n))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "N"])
 def _boundary_kernel(
     a_ptr, b_ptr, w_ptr, start_ptr, out_ptr, end_ptr, T, H, K: tl.constexpr, V: tl.constexpr, N,
     BACKWARDS: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr, BT: tl.constexpr,
@@ -87,7 +87,7 @@ def _boundary_kernel(
     tl.store(end_ptr + (b * H + h) * K * V + in_state, S, mask=state_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "N"])
 def _gradient_kernel(
     S_ptr, G_ptr, r_ptr, k_ptr, v_ptr, w_ptr, u_ptr, dy_ptr, dr_ptr, dk_ptr, dv_ptr, dw_ptr, du_ptr, T, H,
     K: tl.constexpr, V: tl.constexpr, N, HAS_U: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,

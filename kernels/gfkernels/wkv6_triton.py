@@ -158,7 +158,7 @@ def _chunk(S, rows, tiles, first, end, u, decay, v_in, K: tl.constexpr, V: tl.co
     return S, total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _segment_kernel(
     r_ptr, k_ptr, v_ptr, w_ptr, decay_ptr, u_ptr, state_in_ptr, y_ptr, state_out_ptr, decayed_ptr, segments_ptr,
     T, H, K: tl.constexpr, V: tl.constexpr, r_b, r_t, r_h, k_b, k_t, k_h, v_b, v_t, v_h, w_b, w_t, w_h,

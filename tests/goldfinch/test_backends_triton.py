@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from gfcache import codecs
 from gfkernels import BackendUnavailable
 from safetensors.torch import load_file
 
@@ -210,7 +212,8 @@ def test_bfloat16_is_no_less_exact_than_torch(name: str, imported: Callable[[str
 @pytest.mark.gpu
 def test_files_travel_between_devices(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written on the GPU and read on the CPU, and the reverse: a tolerance apart, both open."""
-    pytest.importorskip("zstandard")
+    if importlib.util.find_spec("zstandard") is None:  # what is stored does not depend on how it is packed
+        monkeypatch.setattr(codecs, "encode", lambda raw, try_zstd: ("raw", raw))
     ids = torch.randint(0, 512, (1, 600), generator=torch.Generator().manual_seed(0))
     models = {name: goldfinch.load_model(tiny_model, device=name) for name in ("cpu", "cuda")}
     caches = {}

@@ -70,6 +70,8 @@ def specialisations() -> list[tuple[str, Any, dict[str, Any], dict[str, str], An
         ("wkv6 segment states", w._segment_kernel, {**states, "BV": 32}, {}, 8, full),
         ("wkv6, K 128", w._segment_kernel, {**wide, **flags, "OUTPUT": True}, {}, 4, bf16),
         ("wkv6 scan", w._scan_kernel, {"K": 64, "V": 64, "HAS_STATE": True, "SB": 32, "BK": 64}, {}, 2, full),
+        ("wkv6 scan, few segments", w._scan_kernel, {"K": 64, "V": 64, "HAS_STATE": True, "SB": 2, "BK": 64}, {}, 2, full),
+        ("wkv6 scan, one segment", w._scan_kernel, {"K": 64, "V": 64, "HAS_STATE": True, "SB": 1, "BK": 64}, {}, 2, full),
         ("wkv6 step", w._step_kernel, step, {}, 1, bf16),
         ("wkv6 states", b._boundary_kernel, {**HEAD, "BV": 32, "BACKWARDS": False}, f32, 4, bf16),
         ("wkv6 state gradients", b._boundary_kernel, {**HEAD, "BV": 32, "BACKWARDS": True}, f32, 4, bf16),

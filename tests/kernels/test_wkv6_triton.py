@@ -204,29 +204,44 @@ def test_no_tokens_leave_the_state() -> None:
 @pytest.mark.parametrize("w_high", [-3.0, 1.0, 4.0, 20.0])
 @pytest.mark.parametrize("T", [1, 40])
 def test_gradients_equal_autograd_of_the_twin(T: int, w_high: float) -> None:
-    check_gradients(inputs(T, w_high, B=1), torch.float32, tolerances.WKV6_GRADIENT_FP32)
+    given = on_device(inputs(T, w_high, B=1), torch.float32)
+    check_gradients(given, torch.float32, tolerances.WKV6_GRADIENT_FP32)
 
 
 def test_gradients_of_slow_decays_beside_steep_ones() -> None:
-    check_gradients(
-        [x[:1] if n != 4 else x for n, x in enumerate(mixed_decays(40))], torch.float32, tolerances.WKV6_GRADIENT_FP32
-    )
+    given = on_device([x[:1] if n != 4 else x for n, x in enumerate(mixed_decays(40))], torch.float32)
+    check_gradients(given, torch.float32, tolerances.WKV6_GRADIENT_FP32)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("w_high", [0.0, 3.0])
 def test_gradients_of_half_precision_rows(w_high: float, dtype: torch.dtype) -> None:
-    check_gradients(inputs(40, w_high, B=1), dtype, LIMITS[dtype])
+    check_gradients(on_device(inputs(40, w_high, B=1), dtype), dtype, LIMITS[dtype])
 
 
-def check_gradients(tensors: list[Tensor], dtype: torch.dtype, limit: float) -> None:
-    """Against autograd of the twin in float64 on the same rounded values."""
-    given = on_device(tensors, dtype)
-    (_, T, H, K), V = tensors[0].shape, tensors[2].shape[-1]
+@pytest.mark.parametrize(
+    ("dtype", "T", "B", "H"),
+    [
+        (torch.float16, 20, 1, 1),
+        pytest.param(torch.bfloat16, 40, 2, 4, marks=pytest.mark.gpu),
+        pytest.param(torch.bfloat16, 320, 2, 4, marks=pytest.mark.gpu),
+    ],
+)
+@pytest.mark.parametrize("w_high", [0.0, 3.0])
+def test_gradients_as_in_training(w_high: float, dtype: torch.dtype, T: int, B: int, H: int) -> None:
+    """Heads of 64 and the dtypes that autocast leaves: half-precision r and v beside float32 k and w_raw."""
+    tensors = inputs(T, w_high, B=B, H=H, K=64, V=64)
+    given = [x.to(DEVICE, dtype if n in (0, 2) else torch.float32) for n, x in enumerate(tensors)]
+    check_gradients(given, dtype, LIMITS[dtype])
+
+
+def check_gradients(given: list[Tensor], dtype: torch.dtype, limit: float) -> None:
+    """Of tensors on the device, against autograd of the twin in float64 on the same values; `dtype` is that of y."""
+    (B, T, H, K), V = given[0].shape, given[2].shape[-1]
     g = torch.Generator().manual_seed(1)
     # Numbers of few digits: the gradient of y is rounded to the dtype of y.
-    weight = torch.randn(1, T, H, V, generator=g, dtype=torch.float64).to(dtype).double()
-    weight_end = torch.randn(1, H, V, K, generator=g, dtype=torch.float64)
+    weight = torch.randn(B, T, H, V, generator=g, dtype=torch.float64).to(dtype).double()
+    weight_end = torch.randn(B, H, V, K, generator=g, dtype=torch.float64)
 
     def gradients(form, given: list[Tensor]) -> tuple[Tensor, ...]:
         leaves = [x.detach().requires_grad_() for x in given]
