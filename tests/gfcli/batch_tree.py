@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import jsonschema
@@ -19,13 +18,8 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "prefill.j
 
 
 @pytest.fixture
-def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tree(work: Path) -> Path:
     """A folder of documents, some ignored, hidden or no text."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
-    monkeypatch.setenv("GF_MODEL", "tiny")
-    work = tmp_path / "work"
     for name in ("docs/a.txt", "docs/b.md", "docs/sub/c.txt", "docs/sub/deep/d.txt", "docs/build/e.txt", "docs/x.log",
                  "docs/sub/keep.log", "docs/.hidden/f.txt", "docs/sub/g.tmp"):  # fmt: skip
         (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +30,6 @@ def tree(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (work / "docs/page.htm").write_text("<!DOCTYPE html><p>x")
     (work / "docs/empty.txt").write_text("")
     (work / "docs/loop").symlink_to(work / "docs")
-    monkeypatch.chdir(work)
     return work
 
 

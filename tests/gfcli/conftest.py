@@ -17,6 +17,25 @@ TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
 
 
 @pytest.fixture
+def named_model(tmp_path: Path, tiny_model: Path) -> str:
+    """A name of the tiny model, in the user's folder of models."""
+    models = tmp_path / "user-models"
+    models.mkdir()
+    (models / "tiny").symlink_to(tiny_model)
+    return "tiny"
+
+
+@pytest.fixture
+def work(tmp_path: Path, named_model: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder; the tiny model is the one of the settings."""
+    monkeypatch.setenv("GF_MODEL", named_model)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def document(tmp_path: Path) -> Path:
     path = tmp_path / "doc.txt"
     path.write_text(TEXT)

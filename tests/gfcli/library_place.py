@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,8 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(work: Path) -> Path:
     """A folder with a document; the tiny model is the one of the settings."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
-    monkeypatch.setenv("GF_MODEL", "tiny")
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
     (work / "doc.txt").write_text(TEXT[:3000])
     return work
 

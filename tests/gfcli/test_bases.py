@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -16,15 +15,8 @@ from tests.gfcli.conftest import TEXT
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
+def folder(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A handbook with its cache, a chapter; the model is the one of the settings."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
-    monkeypatch.setenv("GF_MODEL", "tiny")
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
     Path("hand.txt").write_text(TEXT)
     Path("chap.txt").write_text("Chapter one. " + TEXT[500:900])
     assert run(["prefill", "hand.txt", "-q", "--checkpoints", "512"]) == 0

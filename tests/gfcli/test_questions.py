@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +24,8 @@ QUESTIONS = ["What?", "Who spoke to the Congress, and when?", "Why?", "Which fre
 
 
 @pytest.fixture
-def kb(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Path:
+def kb(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Three caches and five questions."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
-    monkeypatch.setenv("GF_MODEL", "tiny")
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
     for n, name in enumerate("abc"):
         (work / f"{name}.txt").write_text(TEXT[n * 1000 : n * 1000 + 2500])
     assert run(["prefill", "a.txt", "b.txt", "c.txt", "-o", "kb/", "-q"]) == 0

@@ -24,10 +24,7 @@ TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 
 
 @pytest.fixture
-def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
+def project(tmp_path: Path, named_model: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     work = tmp_path / "project" / "sub"
     work.mkdir(parents=True)
     (tmp_path / "xdg-config" / "gf").mkdir(parents=True)

@@ -15,22 +15,19 @@ import goldfinch
 from gfcli.app import run
 from gfcli.freshness import source_state
 from tests.conftest import SAMPLES
+from tests.gfcli.conftest import schema
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
+def folder(tmp_path: Path, named_model: str, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
     """Three documents with their caches; the model is found by its fingerprint."""
-    models = tmp_path / "user-models"
-    models.mkdir()
-    os.symlink(tiny_model, models / "tiny")
     work = tmp_path / "work"
     work.mkdir()
     for name, length in (("a", 5000), ("b", 2500), ("c", 800)):
         (work / f"{name}.txt").write_text(TEXT[:length])
-        assert run(["prefill", str(work / f"{name}.txt"), "-m", "tiny", "-q", "--checkpoints", "512"]) == 0
+        assert run(["prefill", str(work / f"{name}.txt"), "-m", named_model, "-q", "--checkpoints", "512"]) == 0
     monkeypatch.chdir(work)
     capsys.readouterr()
     return work
@@ -39,7 +36,7 @@ def folder(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str],
 def states(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
     assert run(["status", "--json", *arguments]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    jsonschema.validate(found, json.loads((SCHEMAS / "status.json").read_text()))
+    jsonschema.validate(found, schema("status"))
     return {Path(row["path"]).name: row["state"] for row in found["caches"]}
 
 
@@ -80,7 +77,7 @@ def test_refresh_computes_only_what_changed(folder: Path, capsys, tiny_model: Pa
     assert states(capsys)["a.gfc"] == "stale"
     assert run(["refresh", "--jsonl", "--checkpoints", "512"]) == 0
     report = json.loads(capsys.readouterr().out)
-    jsonschema.validate(report, json.loads((SCHEMAS / "prefill.json").read_text()))
+    jsonschema.validate(report, schema("prefill"))
     assert report["tokens_reused"] >= 1024
     assert report["first_changed_token"] >= report["tokens_reused"]
     assert report["checkpoint_bytes"] > 0
@@ -186,7 +183,7 @@ def test_every_line_of_refresh_is_an_object(folder: Path, capsys) -> None:
         out, err = capsys.readouterr()
         found = [json.loads(line) for line in out.splitlines()]
         for row in found:
-            jsonschema.validate(row, json.loads((SCHEMAS / "prefill.json").read_text()))
+            jsonschema.validate(row, schema("prefill"))
         assert [(row["output"], row["status"]) for row in found] == [
             ("a.gfc", status), ("b.gfc", "failed"), ("c.gfc", "failed"),
         ]  # fmt: skip
@@ -317,7 +314,7 @@ def test_explain_and_require_cached(folder: Path, capsys) -> None:
     (folder / "a.txt").write_text(TEXT[:4000] + "A new end.")
     assert run([*ask, "--explain", "--json", "What?"]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "ask.json").read_text()))
+    jsonschema.validate(found, schema("ask"))
     explained = found["explain"]
     assert explained["source_state"] == "stale"
     assert explained["tokens_computed"] == 0
@@ -345,17 +342,6 @@ def test_explain_names_what_differs(folder: Path, other_model: Path, capsys) -> 
     assert "tokenizer_fingerprint        same" in err
 
 
-def test_doctor(tiny_model: Path, capsys, monkeypatch) -> None:
-    assert run(["doctor", "-m", str(tiny_model), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "doctor.json").read_text()))
-    assert found["ok"]
-    assert len(found["checks"]) == 3
-    monkeypatch.setattr(gfcache, "verify_cache", lambda path: None)  # a reader that accepts anything
-    assert run(["doctor", "-m", str(tiny_model)]) == 10
-    assert "FAILS  damaged copies are refused" in capsys.readouterr().out
-
-
 def test_inspect_goes_on_after_a_damaged_file(folder: Path, capsys) -> None:
     (folder / "b.gfc").write_bytes(b"x")
     assert run(["inspect", "a.gfc", "b.gfc", "c.gfc"]) == 3
@@ -372,7 +358,7 @@ def test_files_that_fail_give_lines_like_the_others(folder: Path, capsys) -> Non
             assert run([command, "--json", *names]) == code
             found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
             for row in found:
-                jsonschema.validate(row, json.loads((SCHEMAS / f"{command}.json").read_text()))
+                jsonschema.validate(row, schema(command))
             assert [row["path"] for row in found] == names
             assert [row["error"]["code"] for row in found if row.get("status") == "failed"] == [
                 {"b.gfc": 6, "absent.gfc": 4}[name] for name in names if name != "a.gfc"
