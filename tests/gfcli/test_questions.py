@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import gfcache
 import jsonschema
 import pytest
 
@@ -308,3 +310,83 @@ def test_batched_answers_of_the_shipped_model_are_those_of_one_by_one() -> None:
     together = batching.ask_many(session, questions, max_tokens=24)
     for question, answer in zip(questions, together, strict=True):
         assert session.ask(question, max_tokens=24).token_ids == answer.token_ids
+
+
+def asked(capsys, *arguments: str) -> tuple[list[dict[str, Any]], str]:
+    capsys.readouterr()
+    assert run(["ask", "-n", "4", "--questions", "q.txt", "--jsonl", "-o", "out.jsonl", *arguments]) == 0
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    return rows, capsys.readouterr().err
+
+
+def test_another_text_from_stdin_is_asked_anew(kb: Path, capsys, monkeypatch) -> None:
+    for name, earlier in (("a.txt", 0), ("b.txt", 0), ("b.txt", 5)):
+        data = io.TextIOWrapper(io.BytesIO((kb / name).read_bytes()))
+        monkeypatch.setattr(sys, "stdin", data)
+        _, err = asked(capsys, "-")
+        assert ("of them from before" in err) == bool(earlier)
+    assert run(["ask", "-", "--questions", "-"]) == 2
+
+
+def test_another_model_answers_anew(kb: Path, other_model: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+    first, _ = asked(capsys, "a.txt")
+    (kb.parent / "user-models" / "other").symlink_to(other_model)
+    monkeypatch.setenv("GF_MODEL", "other")
+    second, err = asked(capsys, "a.txt")
+    assert "from before" not in err
+    assert [row["answer"] for row in first] != [row["answer"] for row in second]
+    monkeypatch.setenv("GF_DTYPE", "bfloat16")
+    assert "from before" not in asked(capsys, "a.txt")[1]
+    assert "5 of them from before" in asked(capsys, "a.txt", "--dtype", "bf16")[1]
+    # The folder of -m holds other weights by now.
+    model = kb / "mine"
+    for source in (tiny_model, other_model):
+        model.unlink(missing_ok=True)
+        model.symlink_to(source)
+        assert "from before" not in asked(capsys, "a.txt", "-m", "./mine")[1]
+
+
+def test_what_had_to_be_computed_is_counted_once(kb: Path, capsys) -> None:
+    counts = [row["document_tokens_computed"] for row in asked(capsys, "a.txt")[0]]
+    assert counts[0] > 0
+    assert counts[1:] == [0] * 4
+
+
+def test_one_command_writes_a_file_of_answers_at_a_time(kb: Path, capsys) -> None:
+    asked(capsys, "a.txt")
+    before = Path("out.jsonl").read_bytes()
+    command = [sys.executable, "-m", "gfcli", "ask", "b.txt", "--questions", "q.txt", "--jsonl", "-o", "out.jsonl"]
+    with gfcache.output_lock("out.jsonl"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 9
+    assert "out.jsonl" in done.stderr
+    assert Path("out.jsonl").read_bytes() == before
+
+
+def test_a_link_to_answers_stays_and_new_files_have_the_usual_permissions(kb: Path, capsys) -> None:
+    mask = os.umask(0o027)
+    try:
+        (kb / "far").mkdir()
+        os.symlink("far/answers.jsonl", "out.jsonl")
+        assert len(asked(capsys, "a.txt")[0]) == 5
+    finally:
+        os.umask(mask)
+    assert Path("out.jsonl").is_symlink()
+    assert (kb / "far/answers.jsonl").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_cache_is_asked_whatever_it_is_called(kb: Path, capsys) -> None:
+    os.rename("kb/a.gfc", "kb/a.cache")
+    assert {row["document"] for row in asked(capsys, "--cache", "kb/a.cache")[0]} == {"kb/a.cache"}
+
+
+def test_thousands_of_questions_are_read_at_once(tmp_path: Path) -> None:
+    import time
+
+    from gfcli.question_file import read_questions
+
+    path = tmp_path / "q.txt"
+    path.write_text("".join(f"Question {n}?\n" for n in range(20_000)))
+    started = time.process_time()
+    assert len(read_questions(str(path))) == 20_000
+    assert time.process_time() - started < 5
