@@ -110,7 +110,7 @@ def import_command(
 
       gf model import model.pth --config config.json -o ~/.local/share/goldfinch/models/my-model
     """
-    from goldfinch.model_directory import import_model
+    from goldfinch.model_writing import import_model
 
     card = import_model(weights, config, tokenizer, output)
     shape = card.config
@@ -160,7 +160,7 @@ def init(
 
       gf model init --preset goldfinch-tiny -o /tmp/tiny
     """
-    from goldfinch.model_directory import init_model
+    from goldfinch.model_writing import init_model
 
     card = init_model(preset, seed, output, tokenizer)
     console.say(f"{card.config.model_type}, {card.config.n_layer} x {card.config.d_model}, random weights")

@@ -153,6 +153,13 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
                 room = max_shard_bytes
             room -= size
         shards[-1][key] = weights[key].contiguous()
+    # Tied weights share memory, which the library refuses to write.
+    seen: set[int] = set()
+    for shard in shards:
+        for key, tensor in shard.items():
+            place = tensor.untyped_storage().data_ptr()
+            shard[key] = tensor.clone() if place in seen else tensor
+            seen.add(place)
     names = [path.name]
     if len(shards) > 1:
         names = [f"{path.stem}-{n:05}-of-{len(shards):05}{path.suffix}" for n in range(1, len(shards) + 1)]
@@ -185,6 +192,13 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
                 f"the weights do not fit the configuration: {name} has shape {tuple(weights[name].shape)}, "
                 f"expected {tuple(tensor.shape)}"
             )
+
+
+def check_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError when a weight is NaN or infinite: every cache made with it would be refused (SPEC W7)."""
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"the weights hold NaN or infinity: {name}", hint="get or train them again")
 
 
 def prefill_keys(config: ModelConfig, keys: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -19,6 +20,11 @@ class RopeConfig:
     base: float = 10000.0
     rescale: float = 1.0
     rebase: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ConfigError(f"{name} of rope is {value!r}, allowed: a positive number")
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,14 @@ class ModelConfig:
             if not holds:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}, allowed: {expected}")
 
-        for field in ("n_layer", "d_model", "d_ffn", "vocab_size", "head_dim", "layer_ratio", "compression_ratio"):
+        for field in ("n_layer", "d_model", "d_ffn", "vocab_size", "head_dim", "layer_ratio", "compression_ratio",
+                      "context_length", "group_norm_divisor"):  # fmt: skip
             value = getattr(self, field)
-            demand(isinstance(value, int) and 0 < value < 2**31, field, "a positive whole number")
+            holds = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+            demand(holds, field, "a positive whole number")
+        for field in ("one_minus_w", "second_value"):
+            demand(isinstance(getattr(self, field), bool), field, "true or false")
+        demand(self.rope is None or isinstance(self.rope, RopeConfig), "rope", "base, rescale and rebase, or null")
         demand(self.time_mix in TIME_MIXES, "time_mix", ", ".join(TIME_MIXES))
         demand(
             self.upper_time_mix in (None, *UPPER_TIME_MIXES), "upper_time_mix", ", ".join(UPPER_TIME_MIXES) + " or null"

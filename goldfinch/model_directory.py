@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
-from .errors import CheckpointError, ConfigError, DeviceError, ModelDamaged, ModelNotFound
+from .errors import ConfigError, DeviceError, ModelDamaged, ModelNotFound
 from .template import PromptTemplate
-from .weight_files import WEIGHTS_FILE, weights_file_of
+from .weight_files import weights_file_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from .model import LanguageModel
 
@@ -152,101 +149,6 @@ def find_model_by_fingerprint(prefill_fingerprint: str, model_fingerprint: str |
     return fitting[0] if fitting else None
 
 
-def write_model_directory(
-    out: Path,
-    name: str,
-    config: ModelConfig,
-    weights: Mapping[str, Tensor],
-    template: PromptTemplate | None = None,
-    tokenizer_file: Path | None = None,
-    *,
-    overwrite: bool = False,
-    max_shard_bytes: int | None = None,
-) -> ModelCard:
-    """Write a model directory, whole or not at all.
-
-    Args:
-        max_shard_bytes: most bytes of weights in a file (`checkpoint.write_weights`); None writes one file.
-
-    Raises:
-        CheckpointError: `out` exists and `overwrite` is not set, or the weights do not fit.
-        TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
-    """
-    from .checkpoint import check_weights, fingerprints, write_weights
-    from .model import LanguageModel
-    from .tokenizer import read_tokenizer
-
-    if out.exists() and not overwrite:
-        raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
-    check_weights(weights, _empty_model(LanguageModel, config).state_dict())
-    tokenizer_fingerprint = None
-    if tokenizer_file is not None:
-        tokenizer = read_tokenizer(tokenizer_file)
-        if tokenizer.vocab_size > config.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
-            )
-        tokenizer_fingerprint = tokenizer.fingerprint
-    prefill_fingerprint, model_fingerprint = fingerprints(config, weights)
-    stored_name = None
-    if tokenizer_file is not None:
-        stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
-    card = ModelCard(
-        name, config, template or PromptTemplate(), prefill_fingerprint, model_fingerprint,
-        stored_name, tokenizer_fingerprint, out,
-    )  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        temporary.chmod(0o755)
-        write_weights(temporary / WEIGHTS_FILE, weights, max_shard_bytes)
-        if tokenizer_file is not None and stored_name is not None:
-            shutil.copyfile(tokenizer_file, temporary / stored_name)
-        (temporary / CONFIG_FILE).write_text(card.to_json())
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return card
-
-
-def import_model(weights_file: Path, config_file: Path, tokenizer_file: Path | None, out: Path) -> ModelCard:
-    """Make a model directory from published weights (`gf model import`)."""
-    from .checkpoint import read_config, read_weights
-
-    config = read_config(config_file)
-    template = PromptTemplate(bos_token_id=0, end_token_id=0) if tokenizer_file is not None else None
-    return write_model_directory(out, out.name, config, read_weights(weights_file), template, tokenizer_file)
-
-
-def init_model(preset: str, seed: int, out: Path, tokenizer_file: Path | None = None) -> ModelCard:
-    """Make a model directory with random weights (`gf model init`), for benchmarks and tests.
-
-    Matrices that training starts at zero are random too, so that every part takes part in the output.
-    """
-    import torch
-
-    from .config import presets
-    from .model import LanguageModel
-
-    known = presets()
-    if preset not in known:
-        raise ConfigError(f"unknown preset {preset!r}", hint="known presets: " + ", ".join(sorted(known)))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LanguageModel(known[preset])
-    weights = {}
-    for key, tensor in model.state_dict().items():
-        if tensor.dim() == 2 and (not bool(tensor.any()) or key == "emb.weight"):
-            tensor = torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5
-        weights[key] = tensor
-    template = PromptTemplate(bos_token_id=0, end_token_id=0)
-    return write_model_directory(out, out.name, known[preset], weights, template, tokenizer_file)
-
-
 def load_model(
     path_or_name: str | os.PathLike[str] | None = None,
     *,
@@ -273,12 +175,9 @@ def load_model(
     from .tokenizer import read_tokenizer
 
     card = find_model(path_or_name)
-    device = torch.device(device)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # Triton's kernels and new streams go to the current one
-    model = _empty_model(LanguageModel, card.config)
+    device = available_device(device)
+    make_current(device)
+    model = empty_model(LanguageModel, card.config)
     try:
         weights = read_weights(weights_file_of(card.path), device, dtype or torch.float32)
         check_weights(weights, model.state_dict())
@@ -294,7 +193,29 @@ def load_model(
     return model
 
 
-def _empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
+def available_device(name: str | torch.device) -> torch.device:
+    """The device of that name. Only asks: processes may still be forked afterwards.
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    import torch
+
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
+    return device
+
+
+def make_current(device: torch.device) -> None:
+    """Make a GPU the current one, where Triton's kernels and new streams go."""
+    import torch
+
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
     """The model with parameters that hold nothing yet: initial values would be thrown away at once.
 
     Memory that nobody writes is not taken from the system. (The meta device would do without the address space, but its
@@ -323,12 +244,13 @@ def _empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageMode
 
 def verify_model(card: ModelCard) -> list[str]:
     """What does not match the card's fingerprints, in words; empty when all is well."""
-    from .checkpoint import check_weights, fingerprints, read_weights
+    from .checkpoint import check_finite, check_weights, fingerprints, read_weights
     from .model import LanguageModel
     from .tokenizer import read_tokenizer
 
     weights = read_weights(weights_file_of(card.path))
-    check_weights(weights, _empty_model(LanguageModel, card.config).state_dict())
+    check_weights(weights, empty_model(LanguageModel, card.config).state_dict())
+    check_finite(weights)
     found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
     if card.tokenizer_file is not None:
         found["tokenizer_fingerprint"] = read_tokenizer(card.path / card.tokenizer_file).fingerprint

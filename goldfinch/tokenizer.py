@@ -39,7 +39,7 @@ class ByteLevelBPE:
         # Text that spells a special token is text: a document must not be able to forge one.
         self._backend.encode_special_tokens = True
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        self.vocab_size: int = self._backend.get_vocab_size()
+        self.vocab_size: int = max(self._backend.get_vocab().values(), default=-1) + 1  # ids may have gaps
 
     def encode(self, text: str) -> list[int]:
         # The call for many texts that leaves out offsets: a third less time than `encode`, and the same ids.

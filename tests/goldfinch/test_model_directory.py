@@ -14,15 +14,9 @@ from goldfinch.checkpoint import config_from_published, fingerprints, prefill_ke
 from goldfinch.config import ModelConfig, presets
 from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
 from goldfinch.model import LanguageModel
-from goldfinch.model_directory import (
-    find_model,
-    import_model,
-    list_models,
-    load_model,
-    read_card,
-    verify_model,
-    write_model_directory,
-)
+from goldfinch.model_directory import find_model, list_models, load_model, read_card, verify_model
+from goldfinch.model_writing import import_model, write_model_directory
+from goldfinch.tokenizer import read_tokenizer
 from goldfinch.weight_files import weights_bytes_of
 from tests.conftest import SMALL_GOLDEN
 
@@ -41,6 +35,7 @@ def test_presets_have_the_paper_s_proportions() -> None:
     [
         {"d_model": 100}, {"n_layer": 0}, {"time_mix": "mamba"}, {"upper_time_mix": "silver"}, {"layer_ratio": 1},
         {"compression_ratio": 7}, {"time_mix": "llama"}, {"n_layer": "six"}, {"colour": "gold"}, {"rope": {"bass": 1}},
+        {"rope": {"base": "x"}}, {"rope": 1}, {"context_length": None}, {"group_norm_divisor": 0}, {"one_minus_w": 1}, {"n_layer": True},
     ],
 )  # fmt: skip
 def test_impossible_configurations(change: dict[str, object]) -> None:
@@ -111,6 +106,37 @@ def test_a_pth_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not Path("executed").exists()
 
 
+def test_tied_weights_are_imported(tiny_model: Path, tmp_path: Path) -> None:
+    weights = read_weights(tiny_model / "model.safetensors")
+    weights["head.weight"] = weights["emb.weight"]
+    torch.save(weights, tmp_path / "tied.pth")
+    command = ["model", "import", str(tmp_path / "tied.pth"), "--config", str(tiny_model / "config.json"), "-o"]
+    assert run([*command, str(tmp_path / "out")]) == 0
+    found = read_weights(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(found["head.weight"], weights["emb.weight"])
+
+
+def test_weights_that_are_not_finite(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = read_weights(tiny_model / "model.safetensors")
+    weights["head.weight"] = torch.full_like(weights["head.weight"], float("nan"))
+    torch.save(weights, tmp_path / "nan.pth")
+    command = ["model", "import", str(tmp_path / "nan.pth"), "--config", str(tiny_model / "config.json"), "-o"]
+    assert run([*command, str(tmp_path / "out")]) == 2
+    assert "NaN or infinity: head.weight" in capsys.readouterr().err
+    config = read_card(tiny_model).config
+    card = write_model_directory(tmp_path / "written", "nan", config, weights)
+    assert run(["model", "verify", str(card.path)]) == 2
+    assert "NaN or infinity: head.weight" in capsys.readouterr().err
+
+
+def test_a_vocabulary_with_gaps_needs_rows_for_its_highest_id(tiny_model: Path, tmp_path: Path) -> None:
+    values = json.loads((tiny_model / "tokenizer.json").read_text())
+    last = max(values["model"]["vocab"], key=values["model"]["vocab"].get)
+    values["model"]["vocab"][last] = 900
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert read_tokenizer(tmp_path / "tokenizer.json").vocab_size == 901
+
+
 def test_lookup(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
         find_model("tiny")
@@ -139,7 +165,7 @@ def test_a_swapped_tokenizer_is_noticed(tiny_model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("preset", ["goldfinch-tiny", "llama-6x512"])
 def test_random_models_are_random_everywhere(preset: str, tmp_path: Path) -> None:
-    from goldfinch.model_directory import init_model
+    from goldfinch.model_writing import init_model
 
     init_model(preset, 3, tmp_path / "m")
     for key, tensor in read_weights(tmp_path / "m" / "model.safetensors").items():

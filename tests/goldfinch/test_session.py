@@ -33,7 +33,8 @@ def test_sampling() -> None:
     assert choices(Sampling(temperature=1.0, top_p=0.4, seed=0), logits) == {1}
     assert choices(Sampling(temperature=1.0, top_p=0.7, seed=0), logits) == {1, 2}
     assert choices(Sampling(temperature=5.0, seed=0), logits) == {0, 1, 2, 3, 4}
-    assert choices(Sampling(temperature=1e-4, seed=0), logits) == {1}
+    for least in (1e-4, 1e-38, 1e-320):
+        assert choices(Sampling(temperature=least, seed=0), logits, 3) == {1}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_prefilled_document_is_template_prefix_and_text(tiny_model: Path) -> N
 
 
 def test_a_model_without_tokenizer_says_so(tmp_path: Path) -> None:
-    from goldfinch.model_directory import init_model
+    from goldfinch.model_writing import init_model
 
     init_model("goldfinch-tiny", 0, tmp_path / "bare")
     model = goldfinch.load_model(tmp_path / "bare")
@@ -229,7 +230,8 @@ def test_a_cache_serves_models_that_share_the_prefill_layers(tiny_model: Path, t
     """Another GOLD layer or head: prefill fingerprint equal, the cache still belongs."""
     from safetensors.torch import load_file
 
-    from goldfinch.model_directory import read_card, write_model_directory
+    from goldfinch.model_directory import read_card
+    from goldfinch.model_writing import write_model_directory
 
     card = read_card(tiny_model)
     weights = load_file(tiny_model / "model.safetensors")
