@@ -36,7 +36,9 @@ def train(
         int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
     ] = 0,
     no_compile: Annotated[bool, typer.Option("--no-compile", help="Do not compile the step.")] = False,
-    steps: Annotated[int | None, typer.Option("--steps", help="Save and leave after this many steps in all.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Save and leave after this many steps in all.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No log on stderr.")] = False,
 ) -> None:
     """Train a model, or go on from the last save of a run. The log goes to log.jsonl; stderr shows a bar, or its lines.
@@ -81,6 +83,10 @@ def train(
         raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
     # Shards need no corpora, but the evaluation at the end takes them where they are.
     corpora = data_directory(data) if shards is None or data or os.environ.get("GF_DATA_DIR") else None
+    if wanted.evaluation and corpora is not None:
+        from goldfinch.evaluate.tasks import check_files
+
+        check_files(corpora, wanted.evaluation)
     place = choose_device(device)
     with TrainingProgress() as progress:
         path = run(

@@ -15,7 +15,8 @@ from ..errors import CorpusMissing, GoldFinchError
 MAX_WINDOW_BYTES = 1 << 27
 HOLDS = (
     "its files are NAME.jsonl.zst, an object a line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
-    "title and text, train_qa, train_qa_unanswerable and train_docqa with questions"
+    "title and text, train_qa, train_qa_unanswerable and train_docqa with questions, and whatever else a recipe names "
+    "under corpora; gf eval also asks about the documents of samples/questions.jsonl"
 )
 HINT = f"name its folder with --data or GF_DATA_DIR; {HOLDS}"
 

@@ -58,6 +58,10 @@ class TrainingData:
 
     def __init__(self, directory: Path, recipe: Recipe, tokenizer: Any, template: PromptTemplate) -> None:
         self.recipe, self.tokenizer, self.template = recipe, tokenizer, template
+        tasks = {task for stage in recipe.stages for task in stage.mixture}
+        unknown = sorted(tasks - set(TASKS))
+        if unknown:
+            raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
         self.texts = [
             record["text"]
             for name in recipe.corpora
@@ -66,10 +70,6 @@ class TrainingData:
         ]
         fragments = harvest_fragments(self.texts[:400]) if recipe.varied_phrasings else []
         self.facts = FactMaker(harvest_names(self.texts[:4000], held_out=False), fragments=fragments)
-        tasks = {task for stage in recipe.stages for task in stage.mixture}
-        unknown = sorted(tasks - set(TASKS))
-        if unknown:
-            raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
         self.passages = _read_passages(directory) if "qa" in tasks else []
         self.documents = _read_documents(directory) if "docqa" in tasks else []
         self.articles = read_articles(directory, _is_for_training) if "article" in tasks else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -151,19 +152,21 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}") from error
-    model = dict(values.pop("model", {}))
+    model, stages = values.pop("model", {}), values.pop("stage", [])
+    if not isinstance(model, dict) or not isinstance(stages, list) or not all(isinstance(s, dict) for s in stages):
+        raise ConfigError(f"the recipe {path} needs [model] as a table and [[stage]] as tables")
     preset = model.pop("preset", "goldfinch-small")
-    if preset not in presets():
+    if preset not in list(presets()):
         raise ConfigError(f"unknown preset {preset!r}", hint="known: " + ", ".join(sorted(presets())))
     values["model"] = ModelConfig.from_dict(presets()[preset].to_dict() | model)
-    values["stages"] = tuple(_stage(stage) for stage in values.pop("stage", []))
+    values["stages"] = tuple(map(_stage, stages))
     if isinstance(values.get("start"), str):
         values["start"] = [values["start"]]
     for name in ("betas", "corpora", "evaluation", "start"):
         if name in values:
-            values[name] = tuple(values[name])
+            values[name] = _tuple(name, values[name])
     unknown = sorted(set(values) - {f.name for f in fields(Recipe)})
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]!r} in the recipe {path}")
@@ -171,12 +174,7 @@ def read_recipe(path: Path) -> Recipe:
         recipe = Recipe(**values)
     except TypeError as error:
         raise ConfigError(f"incomplete recipe {path}: {error}") from error
-    for name, allowed in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
-        if getattr(recipe, name) not in allowed:
-            raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {' or '.join(allowed)}")
-    most = recipe.max_shard_bytes
-    if most is not None and (type(most) is not int or most < 1):
-        raise ConfigError(f"max_shard_bytes is {most!r}, allowed: a number of bytes from 1 on")
+    _check_values(recipe)
     from ..evaluate.tasks import TASKS
 
     strange = sorted(set(recipe.evaluation) - set(TASKS))
@@ -187,11 +185,68 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _tuple(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{name} is {value!r}, allowed: a list")
+    return tuple(value)
+
+
+def _check_values(recipe: Recipe) -> None:
+    def demand(holds: bool, name: str, allowed: str) -> None:
+        if not holds:
+            raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {allowed}")
+
+    plain = isinstance(recipe.name, str) and recipe.name == Path(recipe.name).name and recipe.name not in ("", "..")
+    demand(plain, "name", "the name of a folder inside the run folder")
+    for name, words in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
+        demand(getattr(recipe, name) in words, name, " or ".join(words))
+    for name in ("learning_rate", "final_learning_rate", "weight_decay", "muon_momentum", "clip_norm", "answer_weight",
+                 "question_weight", "save_seconds"):  # fmt: skip
+        demand(_is_number(getattr(recipe, name)), name, "a number from 0 on")
+    for name in ("decay_share", "absent_questions", "keep_unanswerable", "wrapped"):
+        demand(_is_number(getattr(recipe, name), 1), name, "a share from 0 to 1")
+    demand(
+        len(recipe.betas) == 2 and all(_is_number(b, 1) and b < 1 for b in recipe.betas),
+        "betas",
+        "two numbers from 0 on, below 1",
+    )
+    for name in ("warmup_steps", "seed"):
+        value = getattr(recipe, name)
+        demand(_is_count(value, 0) and value < 1 << 63, name, "a whole number from 0 on, below 2^63")
+    for name in ("varied_phrasings", "packed"):
+        demand(isinstance(getattr(recipe, name), bool), name, "true or false")
+    for name in ("corpora", "evaluation", "start"):
+        demand(all(isinstance(part, str) for part in getattr(recipe, name)), name, "a list of texts")
+    demand(isinstance(recipe.tokenizer, str), "tokenizer", "a file name, or nothing")
+    most = recipe.max_shard_bytes
+    demand(most is None or _is_count(most), "max_shard_bytes", "a number of bytes from 1 on")
+
+
+def _is_number(value: object, most: float = math.inf) -> bool:
+    """From 0 to `most`; truth values are no numbers."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most and value < math.inf
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 def _stage(values: dict[str, Any]) -> Stage:
     values = dict(values)
     if "facts" in values:
-        values["facts"] = tuple(values["facts"])
+        values["facts"] = _tuple("facts", values["facts"])
     try:
-        return Stage(**values)
+        stage = Stage(**values)
     except TypeError as error:
         raise ConfigError(f"bad [[stage]] in the recipe: {error}") from error
+    for name in ("tokens", "sequence", "batch"):
+        if not _is_count(getattr(stage, name)):
+            raise ConfigError(f"{name} of a [[stage]] is {getattr(stage, name)!r}, allowed: a whole number from 1 on")
+    shares = list(stage.mixture.values()) if isinstance(stage.mixture, dict) else []
+    if not all(map(_is_number, shares)) or sum(shares) <= 0:
+        raise ConfigError(
+            f"mixture of a [[stage]] is {stage.mixture!r}, allowed: a table of tasks with weights from 0 on, not all 0"
+        )
+    if len(stage.facts) != 2 or not all(map(_is_count, stage.facts)) or stage.facts[0] > stage.facts[1]:
+        raise ConfigError(f"facts of a [[stage]] is {list(stage.facts)}, allowed: the fewest and the most, from 1 on")
+    return stage

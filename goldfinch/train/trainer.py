@@ -6,6 +6,7 @@ A run folder holds `checkpoint.pt` (weights, optimiser, step), `log.jsonl` and t
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gfcache import output_lock
 from torch import Tensor
 
 from ..checkpoint import check_weights, read_weights
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from ..model import LanguageModel, cross_entropy
-from ..model_directory import find_model
+from ..model_directory import available_device, find_model, make_current
+from ..model_writing import check_replaceable, clear_remnants, write_model_directory
 from ..template import PromptTemplate
 from ..tokenizer import Tokenizer, read_tokenizer
 from ..weight_files import weights_file_of
@@ -32,6 +35,7 @@ from .recipe import Recipe
 from .shards import ShardReader, write_shards
 from .throughput import matrix_rate, training_flops_per_token
 
+CHECKPOINT_FILE, LOG_FILE = "checkpoint.pt", "log.jsonl"
 LOG_EVERY = 20
 TEMPLATE = PromptTemplate(bos_token_id=BOS_TOKEN_ID, end_token_id=END_TOKEN_ID)
 
@@ -67,30 +71,38 @@ def train(
 
     Raises:
         CorpusMissing: a corpus, or the shard to begin with, is not there.
-        CheckpointError: the run folder holds the checkpoint of another model or recipe.
+        CheckpointError: the run folder holds a damaged checkpoint, or that of another model or recipe, or a folder of
+            the model's name that is no model.
+        CacheLocked: another process trains in this run folder now.
+        DeviceError: there is no such device.
     """
-    tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
-    if not recipe.stages:
-        _Run(recipe, _initial_model(recipe, tokenizer.vocab_size), [], run_directory, report).save(0)
-        return run_directory / recipe.name
-    checkpoint = run_directory / "checkpoint.pt"
-    saved = _load(checkpoint) if checkpoint.exists() else None
-    first = int(saved["step"]) if saved is not None else 0
-    last = max(first, min(recipe.total_steps, stop_after or recipe.total_steps))
-    data: BatchSource
-    if shards is not None:
-        data = reader = ShardReader(shards, recipe, tokenizer)
-        last = min(last, reader.end(first)) if last > first else last
-    else:
-        data = _training_data(recipe, data_directory, tokenizer)
-    # Processes are forked before a GPU is touched: a forked process cannot use it.
-    with batches(data, first, last, workers) as stream:
-        model = _initial_model(recipe, tokenizer.vocab_size).to(device)
-        optimizers = build_optimizers(model, recipe)
-        if saved is not None:
-            _restore(saved, checkpoint, recipe, model, optimizers)
-        run = _Run(recipe, model, optimizers, run_directory, report)
-        run.steps(stream, first, last, compile_model)
+    place = available_device(device)
+    run_directory.mkdir(parents=True, exist_ok=True)
+    checkpoint = run_directory / CHECKPOINT_FILE
+    with output_lock(checkpoint):
+        clear_remnants(run_directory / recipe.name)
+        check_replaceable(run_directory / recipe.name)
+        tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
+        saved = _load(checkpoint, recipe) if checkpoint.exists() else None
+        if not recipe.stages:
+            return export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size))
+        first = int(saved["step"]) if saved is not None else 0
+        last = max(first, min(recipe.total_steps, recipe.total_steps if stop_after is None else stop_after))
+        data: BatchSource
+        if shards is not None:
+            data = reader = ShardReader(shards, recipe, tokenizer)
+            last = min(last, reader.end(first)) if last > first else last
+        else:
+            data = _training_data(recipe, data_directory, tokenizer)
+        # Processes are forked before a GPU is touched: a forked process cannot use it.
+        with batches(data, first, last, workers) as stream:
+            make_current(place)
+            model = _initial_model(recipe, tokenizer.vocab_size).to(place)
+            optimizers = build_optimizers(model, recipe)
+            if saved is not None:
+                _restore(saved, checkpoint, model, optimizers)
+            _forget_later_steps(run_directory / LOG_FILE, first)
+            _Run(recipe, model, optimizers, run_directory, report).steps(stream, first, last, compile_model)
     return checkpoint if last < recipe.total_steps else run_directory / recipe.name
 
 
@@ -102,6 +114,7 @@ def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: 
     """
     if not recipe.stages:
         raise ConfigError(f"the recipe {recipe.name} has no [[stage]], so it has no batches")
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(recipe, data_directory, folder)
     data = _training_data(recipe, data_directory, tokenizer)
     yield from write_shards(data, _tokenizer_path(recipe, folder), folder, workers=workers)
@@ -202,26 +215,27 @@ class _Run:
             "tok_s": round(rate),
             "peak_share": round(rate * flops / self.peak, 3),
         }
-        with open(self.folder / "log.jsonl", "a") as stream:
+        with open(self.folder / LOG_FILE, "a") as stream:
             stream.write(json.dumps(entry) + "\n")
         self.report(entry)
         self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
     def save(self, step: int) -> None:
         """Write the checkpoint, all that the run needs to go on from `step`, and the model as it is by now."""
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT_FILE
         temporary = path.with_suffix(".tmp")
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        torch.save(values, temporary)
+        with open(temporary, "wb") as stream:
+            torch.save(values, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
         export(self.recipe, self.folder, self.model)
 
 
 def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
     """Write the model directory (bf16 weights): at every save, so that a run that is cut leaves what it learned."""
-    from ..model_directory import write_model_directory
-
     tokenizer_file = _tokenizer_path(recipe, run_directory)
     config = replace(recipe.model, vocab_size=read_tokenizer(tokenizer_file).vocab_size)
     weights = {name: tensor.to("cpu", torch.bfloat16) for name, tensor in model.state_dict().items()}
@@ -262,7 +276,6 @@ def _tokenizer(
 ) -> Tokenizer:
     """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
     path = _tokenizer_path(recipe, run_directory)
-    run_directory.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         if shards is not None and (shards / path.name).is_file():
             path = run_directory / path.name  # what the recipe names may lie anywhere
@@ -274,22 +287,47 @@ def _tokenizer(
     return read_tokenizer(path)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _restore(
-    saved: dict[str, Any],
-    path: Path,
-    recipe: Recipe,
-    model: LanguageModel,
-    optimizers: list[torch.optim.Optimizer],
-) -> None:
+def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """The checkpoint of a run, if it is this recipe's."""
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        step = dict(saved)["step"]
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the unpickler stumbles over other bytes in many ways
+        raise CheckpointError(
+            f"{path} is damaged, or no checkpoint of gf train",
+            hint="remove it to train from the start, or use another run folder",
+        ) from error
     if saved.get("recipe", recipe.digest()) != recipe.digest():
         raise CheckpointError(
             f"{path} is of another recipe, or this one was changed since",
             hint="use another run folder, or give the recipe as it was",
         )
+    if not isinstance(step, int) or not 0 <= step <= recipe.total_steps:
+        raise CheckpointError(f"{path} is at step {step!r}, allowed: 0 to {recipe.total_steps}")
+    return saved
+
+
+def _forget_later_steps(log: Path, step: int) -> None:
+    """Take back what a run logged after its last save: those steps are made again."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    kept = [line for line in lines if _step_of(line) <= step]
+    if kept != lines:
+        temporary = log.with_suffix(".tmp")
+        temporary.write_text("".join(kept))
+        os.replace(temporary, log)
+
+
+def _step_of(line: str) -> float:
+    """The step of a log line; infinite for one that was cut short."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers: list[torch.optim.Optimizer]) -> None:
     try:
         model.load_state_dict(saved["model"])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):

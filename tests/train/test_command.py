@@ -48,6 +48,23 @@ def test_train_and_evaluate(
     assert "chess" in capsys.readouterr().err
 
 
+def test_files_of_the_evaluation_are_looked_for_first(
+    corpora: Path, tiny_tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(RECIPE.format(tokenizer=tiny_tokenizer, more='evaluation = ["questions", "samples"]'))
+    (corpora / "samples").mkdir(exist_ok=True)
+    (corpora / "samples" / "questions.jsonl").unlink(missing_ok=True)
+    assert run(["train", str(recipe), "--data", str(corpora), "-o", str(tmp_path / "run")]) == 4
+    assert not (tmp_path / "run").exists()
+    assert run(["eval", "--task", "samples", "--data", str(corpora)]) == 4
+    named = f"the task samples reads {corpora / 'samples' / 'questions.jsonl'}, which is not there"
+    assert capsys.readouterr().err.count(named) == 2
+    (corpora / "samples" / "questions.jsonl").write_text('{"file": "absent.txt", "question": "?", "answers": ["a"]}\n')
+    assert run(["eval", "--task", "samples", "--data", str(corpora)]) == 4
+    assert "absent.txt, which is not there" in capsys.readouterr().err
+
+
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingProgress() as lines:
         lines.report(ENTRY)

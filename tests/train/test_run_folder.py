@@ -1,0 +1,188 @@
+"""The run folder of gf train: nothing in it is lost that training did not write, and one run writes it at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gfcache import CacheLocked, output_lock
+
+from goldfinch import load_model
+from goldfinch.errors import CheckpointError, ConfigError, DeviceError
+from goldfinch.model_writing import clear_remnants
+from goldfinch.train.recipe import Recipe, read_recipe
+from goldfinch.train.trainer import train
+
+VALID = 'name = "x"\ntokenizer = ""\n'
+STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/tmp", "a/b", "../x"])
+def test_a_model_is_written_into_the_run_folder_only(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "{name}"\ntokenizer = ""\n{STAGE}')
+    with pytest.raises(ConfigError, match="name is"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("seed = -1", "seed is"), ("seed = 9223372036854775808", "seed is"), ('warmup_steps = "many"', "warmup_steps is"),
+        ("learning_rate = nan", "learning_rate is"), ("clip_norm = true", "clip_norm is"), ("wrapped = 2", "wrapped is"),
+        ("betas = [1]", "betas is"), ("betas = [0.9, 1.0]", "betas is"), ('packed = "no"', "packed is"),
+        ("corpora = [1]", "corpora is"), ("corpora = 1", "corpora is"), ("model = 3", "as a table"),
+        ("[model]\npreset = [1]", "preset"), ("[model]\ncontext_length = 0", "context_length is"),
+    ],
+)  # fmt: skip
+def test_values_that_no_run_could_use(text: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(VALID + STAGE)
+    read_recipe(path)
+    path.write_text(f"{VALID}{text}\n{STAGE}")
+    with pytest.raises(ConfigError, match=named):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("tokens = 1", "tokens = 1.5", "tokens of"), ("batch = 1", "batch = 0", "batch of"),
+        ("sequence = 1", 'sequence = "x"', "sequence of"), ("{ text = 1.0 }", "{}", "mixture of"),
+        ("text = 1.0", "text = -1.0", "mixture of"), ("text = 1.0", "text = 0", "mixture of"),
+        ("batch = 1", "batch = 1\nfacts = [3]", "facts of"), ("batch = 1", "batch = 1\nfacts = [3, 2]", "facts of"),
+        ("batch = 1", "batch = 1\nfacts = 3", "facts is"), ("batch = 1", "", "bad .*stage"), (STAGE, "stage = [3]", "as tables"),
+    ],
+)  # fmt: skip
+def test_stages_that_no_run_could_use(before: str, after: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(VALID + STAGE.replace(before, after))
+    with pytest.raises(ConfigError, match=named):
+        read_recipe(path)
+
+
+def test_a_folder_that_is_no_model_is_not_replaced(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "toy" / "thesis.txt"
+    thesis.parent.mkdir()
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=1)  # an empty folder is nobody's
+    thesis.write_text("four years")
+    with pytest.raises(CheckpointError, match=r"thesis.txt"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+    thesis.unlink()
+    # What is put there while a run is under way.
+    with pytest.raises(CheckpointError, match=r"thesis.txt"):
+        train(recipe, corpora, tmp_path, compile_model=False, report=lambda entry: thesis.write_text("four years"))
+    assert thesis.read_text() == "four years"
+    thesis.unlink()
+    train(recipe, corpora, tmp_path, compile_model=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl", "toy"]
+    for name in ("file", "link"):
+        path = tmp_path / name
+        path.write_text("text") if name == "file" else path.symlink_to("nowhere")
+        with pytest.raises(CheckpointError, match="no folder"):
+            train(replace(recipe, name=name), corpora, tmp_path, compile_model=False)
+
+
+def test_what_a_killed_save_left_is_put_back_or_removed(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=1)
+    model, kept = tmp_path / "toy", tmp_path / ".toy.my-notes"
+    kept.mkdir()
+    before = load_model(model).card.model_fingerprint
+    for _ in range(2):
+        model.rename(tmp_path / ".toy.gf-abcd_123.old")  # killed between the two renames
+        (tmp_path / ".toy.gf-abcd_123").mkdir()
+        clear_remnants(model)
+        assert load_model(model).card.model_fingerprint == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
+    shutil.copytree(model, tmp_path / ".toy.gf-abcd_124.old")  # killed after them
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
+
+
+def test_a_recipe_without_a_stage_leaves_the_checkpoint_of_another_run(
+    recipe: Recipe, corpora: Path, tmp_path: Path
+) -> None:
+    model = train(recipe, corpora, tmp_path / "run", compile_model=False)
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    mean = replace(recipe, start=(str(model),), stages=())
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(mean, corpora, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+    for _ in range(2):
+        train(mean, corpora, tmp_path / "mean")
+    assert [p.name for p in (tmp_path / "mean").iterdir()] == ["toy"]
+
+
+def test_one_run_at_a_time(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    import threading
+
+    refused: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            train(recipe, corpora, tmp_path, compile_model=False)
+        except CacheLocked as error:
+            refused.append(error)
+
+    with output_lock(tmp_path / "checkpoint.pt"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_after_the_last_save_are_logged_once(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=3)
+    log = tmp_path / "log.jsonl"
+    with open(log, "a") as stream:  # what a run logs before it is killed; a line that two wrote
+        stream.write('{"step": 5}\n{"step": 6, "lo{"step": 6}\n\0\n{"step": 6, "lo')
+    train(recipe, corpora, tmp_path, compile_model=False)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [3, 8]
+    (tmp_path / "checkpoint.pt").unlink()  # from the start
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=2)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2]
+
+
+def test_a_damaged_checkpoint_is_named(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=1)
+    path = tmp_path / "checkpoint.pt"
+    data = path.read_bytes()
+    foreign = tmp_path / "foreign.pt"
+    torch.save(torch.zeros(2), foreign)
+    for damaged in (data[: len(data) // 2], b"", b"X", b"a", foreign.read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            train(recipe, corpora, tmp_path, compile_model=False)
+        assert path.read_bytes() == damaged
+
+
+def test_a_missing_gpu_is_named_before_anything_is_read(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cuda:7"):
+        train(recipe, tmp_path / "no", tmp_path / "run", device="cuda:7")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_replacement_leaves_the_old_model(
+    recipe: Recipe, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    model = train(recipe, corpora, tmp_path, compile_model=False, stop_after=1).with_name("toy")
+    before = load_model(model).card.model_fingerprint
+    rename = os.replace
+
+    def failing(source: Path, target: Path) -> None:
+        if Path(target) == model and not str(source).endswith(".old"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+    assert load_model(model).card.model_fingerprint == before
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
