@@ -15,7 +15,7 @@ from .documents import read_document
 from .exits import CommandError
 from .options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
 from .outputs import check_may_replace, checked_output, real
-from .writing import Job, check_not_parent, write
+from .writing import Job, check_not_parent, referable_tokens, write
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
@@ -57,7 +57,6 @@ def append(
       gf append book.gfc chapter2.txt -o both.gfc
     """
     from goldfinch.changing import appended, changed_source
-    from goldfinch.documents import storable_name
 
     console.quiet = quiet
     more = read_document(document)
@@ -65,7 +64,7 @@ def append(
     with gfcache.output_lock(path):
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         token_ids, span, text = appended(loaded, old, more.text)
-        source = changed_source(old, text, f"and {storable_name(more.label)}")
+        source = changed_source(old, text, f"and {more.source['name']}")
         _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
 
 
@@ -122,7 +121,6 @@ def _output_of(cache: str, output: str | None, force: bool) -> Path:
 
 def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
     from goldfinch.cache import numerics_difference
-    from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
     if numerics_difference(old.numerics, model) is not None:
         console.warn(
@@ -132,7 +130,7 @@ def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> No
     if base is not None and base.path is not None:
         check_not_parent(path, base.path)
     job = replace(job, bases=(old,) if base is None else (old, base))
-    if base is not None and reusable_tokens(base, job.token_ids, block_tokens_of(model)):
+    if base is not None and referable_tokens(base, job.token_ids, model):
         job = replace(job, parent=base)
     write(path, model, job)
     print(path)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import console
 from .exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, failed_json
 from .options import MOST_SEED, DeviceOption, ModelOption
+
+if TYPE_CHECKING:
+    from goldfinch.model import LanguageModel
 
 SCHEMA_VERSION = 1
 
@@ -43,16 +46,17 @@ def verify(
       gf verify --json caches/*.gfc
     """
     share = None if replay is None else parse_share(replay)
-    failures: list[BaseException] = []
+    failures = 0
+    models: dict[tuple[str, ...], LanguageModel] = {}
     for path in files:
         try:
-            result = _verify_one(path, share, model, device, seed)
+            result = _verify_one(path, share, model, device, seed, models)
         except Exception as error:
             if as_json:
                 print(json.dumps(failed_json(path, error)))
             if len(files) == 1:
                 raise
-            failures.append(error)
+            failures += 1
             message, hint = describe(error)
             if not as_json:
                 console.error(error if path in message else CommandError(f"{path}: {message}", hint=hint))
@@ -75,7 +79,14 @@ def parse_share(text: str) -> float:
     return share
 
 
-def _verify_one(path: str, share: float | None, model: str | None, device: str, seed: int | None) -> dict[str, Any]:
+def _verify_one(
+    path: str,
+    share: float | None,
+    model: str | None,
+    device: str,
+    seed: int | None,
+    models: dict[tuple[str, ...], LanguageModel],
+) -> dict[str, Any]:
     import gfcache
 
     header = gfcache.verify_cache(path, complete=True)
@@ -91,7 +102,7 @@ def _verify_one(path: str, share: float | None, model: str | None, device: str, 
         return result
     from .answering import open_cache_with_model
 
-    loaded, cache = open_cache_with_model(path, model, device, None, strict=False)
+    loaded, cache = open_cache_with_model(path, model, device, None, strict=False, loaded=models)
     from goldfinch.replay import replay_cache
 
     report = replay_cache(loaded, cache, share=share, seed=seed)

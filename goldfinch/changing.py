@@ -7,6 +7,7 @@ whole: its tokens are by construction those of a cold run, and `prefill(..., bas
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,9 @@ from .cache import DocumentCache
 from .errors import EmptyInput, GoldFinchError, TokenizerError
 from .model import LanguageModel
 from .prefilling import document_token_ids
+
+# What an earlier change has put behind the name.
+_NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
 
 
 def document_text(model: LanguageModel, cache: DocumentCache) -> str:
@@ -64,7 +68,8 @@ def truncated_to_line(model: LanguageModel, cache: DocumentCache, count: int) ->
     Raises:
         GoldFinchError: `count` is not between 1 and the lines of the document.
     """
-    lines = document_text(model, cache).splitlines(keepends=True)
+    # Of the ends of lines that Unicode knows, files of text have one: what `head` and --cite count.
+    lines = re.findall(r"[^\n]*\n|[^\n]+", document_text(model, cache))
     if not 1 <= count <= len(lines):
         raise GoldFinchError(f"cannot keep {count} lines, allowed: 1 to {len(lines)}")
     text = "".join(lines[:count])
@@ -74,7 +79,7 @@ def truncated_to_line(model: LanguageModel, cache: DocumentCache, count: int) ->
 def changed_source(cache: DocumentCache, text: str, note: str) -> dict[str, Any]:
     """Provenance of a document that no longer equals its source file: named after it, without its place."""
     data = text.encode()
-    name = (cache.source or {}).get("name", "unknown")
+    name = _NOTE.sub("", (cache.source or {}).get("name", "unknown"))
     return {
         "name": f"{name} ({note})",
         "path": None,

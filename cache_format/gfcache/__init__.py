@@ -19,7 +19,7 @@ from .errors import (
 from .export import copy_cache, export_safetensors
 from .header import Header, Section
 from .locks import lent_lock, output_lock
-from .parents import flatten_cache, open_parent, parent_reference, verify_cache, whole_array
+from .parents import ancestors, flatten_cache, open_parent, parent_reference, verify_cache, whole_array
 from .reader import CacheFile, read_cache
 from .rules import expected_shape
 from .store_folder import default_root
@@ -59,6 +59,7 @@ __all__ = [
     "UnsupportedSection",
     "UnsupportedVersion",
     "UnwritableCache",
+    "ancestors",
     "copy_cache",
     "default_root",
     "expected_shape",

@@ -125,9 +125,11 @@ class UnwritableCache(CacheFormatError):
     def __init__(self, path: Path | str, rule: str, found: object, expected: object) -> None:
         self.rule, self.found, self.expected = rule, found, expected
         self.hint = {
+            "R4": "keep fewer checkpoints, for instance --checkpoints auto",
             "R7": "give the document a name in UTF-8",
+            "R9": "keep fewer checkpoints, for instance --checkpoints auto",
             "R16": "compute in another dtype (--dtype float32), or check the weights with gf model verify",
-        }.get(rule, "keep fewer checkpoints, for instance --checkpoints auto")
+        }.get(rule)
         super().__init__(path, f"no reader would accept this cache ({rule}): {found}, allowed: {expected}")
 
 
@@ -142,7 +144,7 @@ class CacheWriteError(CacheFormatError):
 
     def __init__(self, path: Path | str, reason: OSError) -> None:
         self.errno = reason.errno
-        super().__init__(path, f"cannot write the cache: {reason.strerror or reason}")
+        super().__init__(path, f"cannot write this file: {reason.strerror or reason}")
 
 
 class NoRoom(CacheFormatError):

@@ -242,13 +242,8 @@ def _parse_section(row: Any) -> Section:
     for name in ("position", "token_start", "layer"):
         demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
     shape = row.get("shape")
-    holds = isinstance(shape, list) and len(shape) <= layout.MAX_DIMENSIONS and all(_is_count(n) for n in shape)
-    demand(holds, "R11", f"shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} counts")
-    # numpy multiplies the axes that are not empty, and refuses what overflows.
-    demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", f"shape {shape!r:.60}", "below 2^60 values")
-    if row["dtype"] in layout.DTYPES:
-        expected = math.prod(shape) * layout.DTYPES[row["dtype"]]
-        demand(row["raw_bytes"] == expected, "R11", f"raw_bytes {row['raw_bytes']}", f"{expected} from the shape")
+    holds = isinstance(shape, list) and all(_is_count(n) for n in shape)
+    demand(holds, "R9", f"shape {shape!r:.60}", "a list of counts")
     known = {f.name for f in fields(Section)}
     return Section(**({k: v for k, v in row.items() if k in known} | {"shape": tuple(shape)}))
 

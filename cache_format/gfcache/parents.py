@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -59,6 +60,24 @@ def open_parent(file: CacheFile) -> CacheFile:
     raise ParentChanged(file.path, note["path"], digest, note["digest"])
 
 
+def ancestors(path: Path | str) -> list[Path]:
+    """The base that a file continues, the base of that, and so on.
+
+    Raises:
+        those of `open_parent`.
+        DamagedCache: more than layout.MAX_PARENTS (R13).
+    """
+    found: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(CacheFile(path))
+        while file.header.parent is not None:
+            if len(found) == layout.MAX_PARENTS:
+                raise DamagedCache(path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+            file = stack.enter_context(open_parent(file))
+            found.append(file.path)
+    return found
+
+
 def _check_fits(file: CacheFile, parent: CacheFile) -> None:
     own, other = file.header, parent.header
     same = (
@@ -74,17 +93,21 @@ def _check_fits(file: CacheFile, parent: CacheFile) -> None:
         raise DamagedCache(file.path, "R13", f"a parent of another model or dtype, {parent.path.name}", "this one's")
 
 
-def whole_array(file: CacheFile, kind: str, depth: int = 0) -> tuple[np.ndarray, str]:
+def whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
     """A per-token kind over all tokens of the document, the parents' part included, and its dtype name.
 
     Args:
         kind: layout.TOKEN_IDS (1 axis) or layout.COMPRESSED_K (rows).
 
     Raises:
-        ParentMissing, ParentChanged, DamagedCache: see `open_parent`.
+        ParentMissing, ParentChanged, DamagedCache: see `ancestors`.
     """
-    if depth > layout.MAX_PARENTS:
-        raise DamagedCache(file.path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+    if file.header.parent is not None:
+        ancestors(file.path)  # a chain that is too long is refused before any of it is read
+    return _whole_array(file, kind)
+
+
+def _whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
     sections = file.header.of_kind(kind)
     if not sections:
         raise DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
@@ -94,7 +117,7 @@ def whole_array(file: CacheFile, kind: str, depth: int = 0) -> tuple[np.ndarray,
     parts = file.arrays_of_kind(kind)
     if file.header.parent is not None:
         with open_parent(file) as parent:
-            inherited, parent_dtype = whole_array(parent, kind, depth + 1)
+            inherited, parent_dtype = _whole_array(parent, kind)
             if parent_dtype != dtype:
                 raise DamagedCache(file.path, "R13", f"{kind} in {dtype}, its parent's in {parent_dtype}", "one dtype")
             parts.insert(0, inherited[: file.header.first_token])
@@ -110,21 +133,27 @@ def verify_cache(path: Path | str, *, complete: bool = False) -> Header:
     with CacheFile(path) as cache:
         if complete:
             cache.check_complete()
-        _verify(cache, 0)
+        _verify(cache)
+        if cache.header.parent is not None:
+            ancestors(path)  # a chain that is too long is refused before any of it is read
+            with open_parent(cache) as parent:
+                _verify_chain(parent)
         return cache.header
 
 
-def _verify(cache: CacheFile, depth: int) -> None:
-    if depth > layout.MAX_PARENTS:
-        raise DamagedCache(cache.path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+def _verify_chain(cache: CacheFile) -> None:
+    _verify(cache)
+    if cache.header.parent is not None:
+        with open_parent(cache) as parent:
+            _verify_chain(parent)
+
+
+def _verify(cache: CacheFile) -> None:
     for section in cache.header.sections:
         if section.is_known:
             cache.array(section)
         else:  # optional and unknown: the checksum is all that can be checked
             cache.stored(section)
-    if cache.header.parent is not None:
-        with open_parent(cache) as parent:
-            _verify(parent, depth + 1)
 
 
 def flatten_cache(path: Path | str, out: Path | str) -> Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -49,7 +50,14 @@ def check_table(header: Header) -> None:
 
 
 def _check_storage(section: Section) -> None:
-    stored, raw, name = section.stored_bytes, section.raw_bytes, f"section {section.name!r}"
+    """R11: few dimensions, as many bytes as the shape says, stored plausibly."""
+    stored, raw, name, shape = section.stored_bytes, section.raw_bytes, f"section {section.name!r}", section.shape
+    found = f"{name} of shape {shape!r:.60}"
+    demand(len(shape) <= layout.MAX_DIMENSIONS, "R11", found, f"at most {layout.MAX_DIMENSIONS} dimensions")
+    # numpy multiplies the axes that are not empty, and refuses what overflows.
+    demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", found, "below 2^60 values")
+    expected = math.prod(shape) * layout.DTYPES[section.dtype]
+    demand(raw == expected, "R11", f"{name} of {raw} bytes", f"{expected} from the shape")
     if section.codec == "raw":
         demand(stored == raw, "R11", f"{name} of {stored} bytes stored raw", raw)
     else:

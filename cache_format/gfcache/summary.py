@@ -21,7 +21,8 @@ def inspect_cache(path: Path | str) -> dict[str, Any]:
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
     per_token = sum(s.stored_bytes for s in header.sections if s.kind in layout.PER_TOKEN_KINDS)
     llama = llama_bytes_per_token(header.model["config"])
-    bytes_per_token = per_token / header.tokens
+    own = header.tokens - header.first_token  # the base holds the others
+    bytes_per_token = per_token / own
     earlier = [s for s in header.sections if s.position is not None and s.position != header.tokens]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -34,7 +35,7 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "checkpoint_bytes": sum(s.stored_bytes for s in earlier),
         "llama_bytes_per_token": llama,
         "ratio_per_token": round(llama / bytes_per_token, 1),
-        "ratio_total": round(llama * header.tokens / bytes_total, 1),
+        "ratio_total": round(llama * own / bytes_total, 1),
         "model": {k: header.model.get(k) for k in ("name", "model_type", "prefill_fingerprint", "model_fingerprint")}
         | {"config": header.model["config"]},
         "tokenizer": header.tokenizer,

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import codecs, layout
 from .errors import CacheWriteError, UnwritableCache
-from .header import Header, HeaderError, Section, demand
+from .header import Header, HeaderError, Section, demand, parse_header
 from .locks import output_lock, real_path
 
 
@@ -48,11 +48,8 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     """Lay the file out: the finished header and the pieces to write, in order (SPEC 2).
 
     Raises:
-        HeaderError: more than a reader accepts (R4, R9), half a surrogate pair (R7), values that are not finite (R16).
+        HeaderError: a header that no reader accepts (R4, R6 to R10), values that are not finite (R16).
     """
-    names = {item.name for item in data}
-    demand(len(data) <= layout.MAX_SECTIONS, "R9", f"{len(data):,} sections", f"{layout.MAX_SECTIONS:,}")
-    demand(len(names) == len(data), "R9", "two sections of one name", "unique names")
     sections: list[Section] = []
     stored_parts: list[bytes | memoryview] = []
     offset = 0
@@ -88,6 +85,10 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     except UnicodeEncodeError as error:  # the name of a file whose bytes are not UTF-8
         found = f"text {error.object[max(error.start - 20, 0) : error.end]!r}"
         raise HeaderError("R7", found, "Unicode characters") from error
+    except RecursionError as error:
+        raise HeaderError("R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels") from error
+    except ValueError as error:  # NaN, infinity
+        raise HeaderError("R6", str(error), "finite numbers") from error
     limit = layout.MAX_HEADER_BYTES
     demand(len(body) <= limit, "R4", f"a header of {len(body):,} bytes", f"{limit:,}")
     payload_start = layout.align(layout.HEADER_OFFSET + len(body))
@@ -95,6 +96,7 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
         layout.MAGIC, layout.FORMAT_MAJOR, layout.FORMAT_MINOR, len(body), payload_start + offset, 0
     )
     digest = hashlib.sha256(prefix + body).digest()
+    parse_header(body, header.format_version, digest.hex())  # what it refuses, nobody could read
     padding = payload_start - layout.HEADER_OFFSET - len(body)
     parts: list[bytes | memoryview] = [prefix, digest, body, bytes(padding), *stored_parts]
     return replace(header, digest=digest.hex()), parts

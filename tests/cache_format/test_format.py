@@ -101,6 +101,24 @@ def test_optional_sections_of_a_later_version_are_left_out(field: str, tmp_path:
         gfcache.read_cache(path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"kind": "later", "shape": [1] * 6}, {"kind": "later", "raw_bytes": 7}, {"codec": "later", "raw_bytes": 1 << 50}],
+)
+def test_r11_does_not_look_at_sections_of_a_later_version(changes: dict[str, Any], tmp_path: Path) -> None:
+    logits = SectionData("later", layout.LAST_LOGITS, "f32", np.zeros(512), "model", required=False)
+    _, parts = build_file(header(), [*sections(), logits])
+    values, payload = json.loads(bytes(parts[2])), b"".join(bytes(p) for p in parts[4:])
+    values["sections"][-1] |= changes
+    path = tmp_path / "a.gfc"
+    path.write_bytes(assemble(json.dumps(values).encode(), payload))
+    assert gfcache.verify_cache(path, complete=True).tokens == T
+    values["sections"][-1]["required"] = True
+    path.write_bytes(assemble(json.dumps(values).encode(), payload))
+    with pytest.raises(gfcache.UnsupportedSection, match="later"):
+        gfcache.read_cache(path)
+
+
 def test_only_known_codecs_are_decoded() -> None:
     import zstandard
     from gfcache import codecs
@@ -208,6 +226,7 @@ def test_r6_json(tmp_path: Path) -> None:
         (["template", "document_end"], T + 1, "R8"),
         (["sections", 1, "name"], "token_ids", "R9"),
         (["sections", 1, "depends_on"], "luck", "R9"),
+        (["sections", 1, "shape"], [T, "4"], "R9"),
         (["sections", 1, "offset"], 64, "R10"),
         (["sections", 1, "offset"], 1 << 63, "R10"),
         (["sections", 1, "offset"], 7, "R10"),
@@ -271,17 +290,11 @@ def test_r11_nothing_is_not_decoded(tmp_path: Path) -> None:
 
 
 def test_r11_an_empty_shape_of_endless_axes(tmp_path: Path) -> None:
+    at_the_last = {"kind": layout.ERROR_RECEIPT, "shape": [0, 1 << 62, 1 << 62], "raw_bytes": 0, "stored_bytes": 0}
+
     def change(values: dict[str, Any]) -> None:
-        values["sections"].append(
-            values["sections"][-1]
-            | {
-                "name": "e",
-                "kind": layout.ERROR_RECEIPT,
-                "shape": [0, 1 << 62, 1 << 62],
-                "raw_bytes": 0,
-                "stored_bytes": 0,
-            }
-        )
+        rows = values["sections"]
+        rows.insert(-1, rows[-1] | {"name": "e"} | at_the_last)
 
     expect_damage(tmp_path, rebuilt(change), "R11")
 

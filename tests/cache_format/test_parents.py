@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from gfcache import SectionData, layout
 
 from tests.cache_format.small_cache import T, header, sections
+from tests.cache_format.test_format import assemble
 
 FIRST = 120
 
@@ -27,10 +29,10 @@ def child_sections(first: int = FIRST, tokens: int = T) -> list[SectionData]:
     return out
 
 
-def make_child(folder: Path, base: Path, **changes: Any) -> Path:
+def make_child(folder: Path, base: Path) -> Path:
     child = folder / "child.gfc"
     with gfcache.read_cache(base) as parent:
-        reference = gfcache.parent_reference(parent, FIRST, child) | changes
+        reference = gfcache.parent_reference(parent, FIRST, child)
     gfcache.write_cache(child, header(parent=reference), child_sections())
     return child
 
@@ -162,8 +164,15 @@ def test_a_parent_of_another_dtype_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_strange_references_are_refused(base: Path, tmp_path: Path, changes: dict[str, Any], rule: str) -> None:
+    child = make_child(tmp_path, base)
+    data = child.read_bytes()
+    body_bytes = layout.PREFIX.unpack(data[: layout.PREFIX.size])[3]
+    body, payload = data[layout.HEADER_OFFSET :][:body_bytes], data[layout.align(layout.HEADER_OFFSET + body_bytes) :]
+    values = json.loads(body)
+    values["parent"] |= changes
+    child.write_bytes(assemble(json.dumps(values).encode(), payload))
     with pytest.raises(gfcache.DamagedCache) as caught:
-        gfcache.verify_cache(make_child(tmp_path, base, **changes))
+        gfcache.verify_cache(child)
     assert caught.value.rule == rule
 
 
@@ -183,3 +192,14 @@ def test_devices_and_folders_are_not_cache_files(tmp_path: Path) -> None:
     for name in (tmp_path / "pipe.gfc", tmp_path, Path("/dev/zero")):
         with pytest.raises(gfcache.NotACacheFile):
             gfcache.read_cache(name)
+
+
+def test_damage_is_named_before_the_base_is_missed(base: Path, tmp_path: Path) -> None:
+    child = make_child(tmp_path, base)
+    data = bytearray(child.read_bytes())
+    data[-70] ^= 1
+    child.write_bytes(data)
+    base.unlink()
+    with pytest.raises(gfcache.DamagedCache) as caught:
+        gfcache.verify_cache(child)
+    assert caught.value.rule == "R14"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import gfcache
@@ -30,12 +31,25 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(path: Path, monkeypatch
         assert [p.name for p in path.parent.iterdir()] == ["doc.gfc"]
 
 
+def nested(value: list[object], _: int) -> list[object]:
+    return [value]
+
+
 def test_what_no_reader_would_accept_is_not_written(tmp_path: Path) -> None:
     text = SectionData("text", layout.SOURCE_TEXT, "u8", np.arange(3), required=False)
     expect_unwritable(tmp_path, [*sections(), text, text], "R9")
     many = [dataclasses.replace(text, name=str(n)) for n in range(layout.MAX_SECTIONS + 1)]
     expect_unwritable(tmp_path, many, "R9")
+    expect_unwritable(tmp_path, [*sections(), dataclasses.replace(text, name="n" * 201)], "R9")
     expect_unwritable(tmp_path, sections(), "R7", source={"name": "a\udcff.txt"})
+    expect_unwritable(tmp_path, sections(), "R7", source={"name": "a\0.txt"})
+    expect_unwritable(
+        tmp_path, sections(), "R6", source={"name": "a", "later": functools.reduce(nested, range(40), [])}
+    )
+    deep: list[object] = functools.reduce(nested, range(3000), [])
+    expect_unwritable(tmp_path, sections(), "R6", source={"name": "a", "later": deep})
+    expect_unwritable(tmp_path, sections(), "R6", source={"name": "a", "later": float("nan")})
+    expect_unwritable(tmp_path, sections(), "R8", tokens=0)
     expect_unwritable(tmp_path, sections(), "R4", writer="w" * layout.MAX_HEADER_BYTES)
 
 

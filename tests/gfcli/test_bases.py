@@ -72,3 +72,51 @@ def test_a_child_joined_with_its_base_is_not_the_cache_of_the_chapter(folder: Pa
     assert run(["prefill", "chap.txt", "--jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "ok"  # not "fresh": the chapter alone has no cache yet
     assert Path("chap.gfc").read_bytes() == before
+
+
+def test_a_child_cut_to_the_part_of_its_base_stands_alone(folder: Path, capsys) -> None:
+    assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
+    with gfcache.read_cache("chap.gfc") as file:
+        shared = file.header.first_token
+    assert shared % 512 == 0
+    for tokens in (shared - 1, shared, shared + 1):  # with the one that the template puts before the document
+        shutil.copy("chap.gfc", "cut.gfc")
+        assert run(["truncate", "cut.gfc", "--to-token", str(tokens - 1)]) == 0
+        header = gfcache.verify_cache("cut.gfc", complete=True)
+        assert header.tokens == tokens
+        assert (header.parent is not None) == (tokens > 512)
+        assert header.first_token < tokens
+        assert run(["verify", "--replay", "100%", "cut.gfc"]) == 0
+
+
+def test_a_chain_that_no_reader_follows_is_not_made(folder: Path, capsys) -> None:
+    most = gfcache.layout.MAX_PARENTS
+    text = TEXT[:900]
+    Path("d0.txt").write_text(TEXT)
+    assert run(["prefill", "d0.txt", "-q", "--checkpoints", "512"]) == 0
+    for n in range(1, most + 2):
+        Path(f"d{n}.txt").write_text(text)
+        code = run(["prefill", f"d{n}.txt", "--base", f"d{n - 1}.gfc", "-q", "--checkpoints", "512"])
+        assert code == (0 if n <= most else 2), n
+    assert "gf flatten" in capsys.readouterr().err
+    assert not Path(f"d{most + 1}.gfc").exists()
+    assert len(gfcache.ancestors(f"d{most}.gfc")) == most
+    gfcache.verify_cache(f"d{most}.gfc")
+    assert run(["prefill", "d1.txt", "--base", f"d{most}.gfc", "-o", "d3.gfc", "--force"]) == 2
+    assert "or one it continues" in capsys.readouterr().err
+
+
+def test_a_base_that_is_too_short_is_told_so(folder: Path, capsys) -> None:
+    Path("short.txt").write_text("Too short.")
+    assert run(["prefill", "short.txt", "-q"]) == 0
+    assert run(["prefill", "--base", "short.gfc", "chap.txt"]) == 2
+    err = capsys.readouterr().err
+    assert "a base needs 512 or more" in err
+    assert "--checkpoints" not in err
+
+
+def test_figures_of_a_child_are_of_its_own_part(folder: Path, capsys) -> None:
+    assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
+    base, child = gfcache.inspect_cache("hand.gfc"), gfcache.inspect_cache("chap.gfc")
+    assert child["bytes_per_token"] == pytest.approx(base["bytes_per_token"], rel=0.05)
+    assert child["ratio_per_token"] == pytest.approx(base["ratio_per_token"], rel=0.05)

@@ -186,3 +186,30 @@ def test_words_of_a_foreign_cache_do_not_steer_the_terminal(tmp_path: Path, caps
         out, err = capsys.readouterr()
         assert "\x1b" not in out + err, command
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["?[2J?.gfc"]
+
+
+def test_lines_are_those_of_other_programs(tiny_model: Path, tmp_path: Path, capsys) -> None:
+    """Of the ends of lines that Unicode knows, only one counts: what `head -n` and --cite take for one."""
+    text = "one\ntwo\f\nthree\u2028still\x85three\r\nfour\n"
+    (tmp_path / "lines.txt").write_bytes(text.encode())
+    path = str(tmp_path / "lines.gfc")
+    assert run(["prefill", str(tmp_path / "lines.txt"), "-m", str(tiny_model), "-q"]) == 0
+    kept = str(tmp_path / "kept.gfc")
+    assert run(["truncate", path, "--to-line", "3", "-m", str(tiny_model), "-o", kept]) == 0
+    whole = text[: text.index("four")].encode()
+    with gfcache.read_cache(kept) as file:
+        assert file.header.source["bytes"] == len(whole)
+    assert run(["truncate", path, "--to-line", "5", "-m", str(tiny_model)]) == 2
+    assert "1 to 4" in capsys.readouterr().err
+
+
+def test_the_name_of_a_log_stays_short(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+    path = made("log", TEXT[:300])
+    (tmp_path / "today.txt").write_text(" And so on.")
+    for _ in range(3):
+        assert run(["append", path, str(tmp_path / "today.txt"), "-m", str(tiny_model)]) == 0
+    with gfcache.read_cache(path) as file:
+        assert file.header.source["name"] == "log.txt (and today.txt)"
+    assert run(["truncate", path, "--to-token", "20", "-m", str(tiny_model)]) == 0
+    with gfcache.read_cache(path) as file:
+        assert file.header.source["name"] == "log.txt (first 20 tokens)"
