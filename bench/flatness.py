@@ -14,7 +14,8 @@ import torch
 
 from goldfinch.config import presets
 from goldfinch.measure.flatness import measure_flatness
-from goldfinch.model_directory import DEFAULT_MODEL, init_model
+from goldfinch.model_directory import DEFAULT_MODEL
+from goldfinch.model_writing import init_model
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -22,7 +22,7 @@ os.environ["GF_KERNELS"] = "triton"
 from goldfinch.config import ModelConfig, RopeConfig
 from goldfinch.measure.conditions import _commit
 from goldfinch.model import LanguageModel
-from goldfinch.model_directory import _empty_model
+from goldfinch.model_directory import empty_model
 from goldfinch.template import PromptTemplate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -188,7 +188,7 @@ def config_of(kind: str, shape: str) -> ModelConfig:
 def random_model(config: ModelConfig, dtype: torch.dtype) -> LanguageModel:
     """Weights drawn on the device; decays as published models have them at the start of training."""
     with torch.device(DEVICE):
-        model = _empty_model(LanguageModel, config).to(dtype)
+        model = empty_model(LanguageModel, config).to(dtype)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, p in model.named_parameters():

@@ -26,7 +26,8 @@ from goldfinch.config import presets
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
-from goldfinch.model_directory import init_model, load_model
+from goldfinch.model_directory import load_model
+from goldfinch.model_writing import init_model
 
 RESULTS = Path(__file__).parent / "results"
 ANSWER_TOKENS = 32

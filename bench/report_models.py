@@ -151,7 +151,8 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
         "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
         "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch <",
         "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts stand in 250 to 1,000 tokens, within",
-        "the trained lengths. An eighth of the training tokens is padding, alike for all.",
+        "the trained lengths. An eighth of the training tokens is padding, alike for all. Looking facts up is learned suddenly, at a",
+        "moment that differs between seeds: a seed at 0 % had not come to it within these tokens.",
     ]
     for tokens in sorted({row["tokens"] for row in models}, reverse=True):
         held_out = next(row["perplexity"] for row in models if row["tokens"] == tokens)

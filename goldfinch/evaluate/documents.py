@@ -14,6 +14,7 @@ from .asking import Reader
 from .held_out import held_out_articles
 from .questions import Tally, copied_sentence
 
+SAMPLE_QUESTIONS = "questions.jsonl"
 LENGTHS = (500, 1000, 2000, 4000, 8000)
 
 
@@ -70,6 +71,17 @@ def _first_pages(reader: Reader, article: list[Passage], length: int) -> tuple[s
     return "", []
 
 
+def sample_files(folder: Path) -> list[Path]:
+    """What `evaluate_samples` reads of a folder: the questions, and, where they are, the documents that they name."""
+    questions = folder / SAMPLE_QUESTIONS
+    names = dict.fromkeys(row["file"] for row in _sample_rows(folder)) if questions.exists() else ()
+    return [questions, *(folder / name for name in names)]
+
+
+def _sample_rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / SAMPLE_QUESTIONS).read_text().splitlines()]
+
+
 def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
     """Whole real documents, thousands of tokens long, and checked questions about them.
 
@@ -80,8 +92,7 @@ def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
         per document its name, tokens, questions, exact and f1.
     """
     asked: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
-    for line in (folder / "questions.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in _sample_rows(folder):
         asked[row["file"]].append((row["question"], row["answers"]))
     rows = []
     for name, pairs in asked.items():

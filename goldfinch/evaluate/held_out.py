@@ -12,6 +12,8 @@ ENCYCLOPEDIA = ("corpus-wikipedia-00", "corpus-wikipedia-01")
 BOOKS = ("corpus-books",)
 SPEECHES = "state-of-the-union"  # a source within the books
 ARTICLES = "squad"  # the sources of articles with questions begin so
+QUESTIONS = ("train_qa", "train_qa_unanswerable")
+DOCUMENTS = ("train_docqa",)
 NOVEL = "treasure-island-ch1-3.txt"  # of the samples, which no corpus holds
 
 
@@ -48,7 +50,7 @@ def held_out_articles(directory: Path) -> frozenset[str]:
     }
     return frozenset(
         record["doc_id"]
-        for name in ("train_qa", "train_qa_unanswerable")
+        for name in QUESTIONS
         for record in read_records(directory / f"{name}.jsonl.zst")
         if record["source"].startswith(ARTICLES)
         and is_held_out_document(record["doc_id"])

@@ -8,13 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..errors import CorpusMissing
 from ..measure.conditions import conditions
 from ..model import LanguageModel
+from ..train.corpora import HINT
 from ..train.facts import harvest_names
 from .asking import Reader
-from .documents import evaluate_articles, evaluate_samples
+from .documents import evaluate_articles, evaluate_samples, sample_files
 from .facts import evaluate_facts
-from .held_out import BOOKS, held_out_novels, held_out_passages, held_out_texts, training_texts
+from .held_out import (
+    BOOKS,
+    DOCUMENTS,
+    ENCYCLOPEDIA,
+    QUESTIONS,
+    held_out_novels,
+    held_out_passages,
+    held_out_texts,
+    training_texts,
+)
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
 from .questions import evaluate_questions
@@ -87,18 +98,20 @@ class Evaluation:
         return evaluate_overlap(held_out, training_texts(self.directory))
 
 
-TASKS = (
-    "facts",
-    "questions",
-    "articles",
-    "samples",
-    "passkey",
-    "pairs",
-    "needles",
-    "perplexity",
-    "positions",
-    "overlap",
-)
+# Every task, and the corpora that it reads.
+CORPORA_OF = {
+    "facts": ENCYCLOPEDIA,
+    "questions": QUESTIONS,
+    "articles": QUESTIONS,
+    "samples": (),
+    "passkey": ENCYCLOPEDIA,
+    "pairs": ENCYCLOPEDIA,
+    "needles": ENCYCLOPEDIA,
+    "perplexity": (*ENCYCLOPEDIA, *BOOKS),
+    "positions": (*ENCYCLOPEDIA, *BOOKS),
+    "overlap": (*ENCYCLOPEDIA, *BOOKS, *QUESTIONS, *DOCUMENTS),
+}
+TASKS = tuple(CORPORA_OF)
 
 
 def evaluate(
@@ -121,7 +134,11 @@ def evaluate(
 
     Returns:
         a record: conditions, one entry per task, and, through the file, answers and differences.
+
+    Raises:
+        CorpusMissing: a file that one of the tasks reads is not there; known before the first begins.
     """
+    check_files(directory, tasks)
     reader = Reader(model, through_file=through_file)
     evaluation = Evaluation(reader, directory, documents, passages, report)
     record: dict[str, Any] = {"what": "quality on held-out data", "conditions": conditions(model)}
@@ -130,3 +147,18 @@ def evaluate(
     if through_file:
         record["through_file"] = {"answers": reader.answers, "differences": reader.differences}
     return record
+
+
+def check_files(directory: Path, tasks: Sequence[str]) -> None:
+    """Refuse a folder that lacks a file of a task, before hours are spent on others.
+
+    Raises:
+        CorpusMissing: naming the task and the file.
+    """
+    for task in tasks:
+        files = [directory / f"{name}.jsonl.zst" for name in CORPORA_OF[task]]
+        if task == "samples":
+            files += sample_files(directory / "samples")
+        for path in files:
+            if not path.exists():
+                raise CorpusMissing(f"the task {task} reads {path}, which is not there", hint=HINT)
