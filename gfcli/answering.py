@@ -12,6 +12,7 @@ import gfcache
 from . import citing
 from .console import console, printable
 from .documents import clean_text
+from .explain import counted
 from .options import load
 
 if TYPE_CHECKING:
@@ -57,13 +58,24 @@ def _opened(
     cache: str, header: gfcache.Header, loaded: LanguageModel, strict: bool, checkpoints: bool
 ) -> DocumentCache:
     from goldfinch import open_cache
-    from goldfinch.cache import numerics_difference
-    from goldfinch.errors import CacheMismatch
 
     opened = open_cache(cache, loaded, checkpoints=checkpoints)
     if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
         console.warn("this model shares only the prefill layers with the one that wrote the cache")
-    difference = numerics_difference(opened.numerics, loaded, packing=False)
+    check_numerics(opened, loaded, strict)
+    return opened
+
+
+def check_numerics(cache: DocumentCache, model: LanguageModel, strict: bool) -> None:
+    """Say that a cache was computed with other numerics than the model's.
+
+    Raises:
+        CacheMismatch: `strict`, which is to refuse it.
+    """
+    from goldfinch.cache import numerics_difference
+    from goldfinch.errors import CacheMismatch
+
+    difference = numerics_difference(cache.numerics, model, packing=False)
     if difference is not None:
         field, found, expected = difference
         if strict:
@@ -71,11 +83,13 @@ def _opened(
         console.warn(
             f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly"
         )
-    return opened
 
 
-def find_model_of(header: gfcache.Header) -> str:
+def find_model_of(header: gfcache.Header, *, exact: bool = False) -> str:
     """The directory of the model that wrote a cache.
+
+    Args:
+        exact: not one that shares only the layers of prefill with it, which may answer but not renew the cache.
 
     Raises:
         ModelNotFound: none here has its fingerprint.
@@ -84,11 +98,11 @@ def find_model_of(header: gfcache.Header) -> str:
     from goldfinch.model_directory import find_model_by_fingerprint
 
     card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
-    if card is None:
+    if card is None or (exact and card.model_fingerprint != header.model["model_fingerprint"]):
         raise ModelNotFound(
             f"no model here made this cache: it was written by {header.model.get('name')!r} "
-            f"({header.model['prefill_fingerprint'][:16]})",
-            hint="name the model directory with -m, or put it under GF_MODELS_DIR",
+            f"({header.model['model_fingerprint' if exact else 'prefill_fingerprint'][:16]})",
+            hint="put its directory under GF_MODELS_DIR" + ("" if exact else ", or name it with -m"),
         )
     return str(card.path)
 
@@ -138,6 +152,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         print(flush=True)
     if how.usage:
         _show_usage(session.last_usage, how)
+    how.computed = 0  # the next question finds all of it cached
 
 
 def _cited(session: Session, question: str, ids: list[int], how: How) -> list[dict[str, Any]]:
@@ -147,7 +162,7 @@ def _cited(session: Session, question: str, ids: list[int], how: How) -> list[di
 def _json(text: str, usage: Usage, how: How, cited: list[dict[str, Any]] | None) -> dict[str, Any]:
     values = answer_json(text, usage, how.load_s, how.computed)
     if how.explanation is not None:
-        values["explain"] = how.explanation | {"tokens_computed": how.computed}
+        values["explain"] = counted(how.explanation, how.computed)
     if how.library is not None:
         values["library"] = how.library
     if cited is not None:

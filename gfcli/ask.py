@@ -12,9 +12,10 @@ import typer
 
 from .answering import How, answer_question, find_model_of, open_cache_with_model, prompt, say_path
 from .console import console
-from .documents import STDIN, clean_text
+from .documents import STDIN, clean_text, read_document
 from .exits import NOT_FOUND, CommandError
 from .explain import warn_if_stale
+from .freshness import source_state
 from .options import MOST_SEED, DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption, parse_bytes
 from .outputs import checked_output
 
@@ -64,7 +65,10 @@ def ask(
     ] = "4g",
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a cache computed on another device kind or in another precision.")
+        bool,
+        typer.Option(
+            "--strict", help="Refuse a cache computed with other numerics: device kind, precision, backend or threads."
+        ),
     ] = False,
     cite: Annotated[bool, typer.Option("--cite", help="Also the lines that the answer rests on.")] = False,
     explain: Annotated[
@@ -169,7 +173,7 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
     else:
         from .library import library_session
 
-        session = library_session(place, how, options)
+        session = library_session(read_document(place), how, options)
     how.load_s = time.perf_counter() - started
     if interactive:
         prompt(session, how)
@@ -200,7 +204,7 @@ def _cache_session(cache: str, how: How, options: Options) -> Session:
     session = Session(loaded, opened, memory_bytes=options.memory_bytes)
     say_path(session)
     if options.explain:
-        how.explanation = explaining.explain(session, header, Path(cache))
+        how.explanation = explaining.explain(session, header, *source_state(header, Path(cache)))
         if not how.as_json:
             explaining.show(how.explanation)
     return session

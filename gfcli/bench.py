@@ -127,7 +127,7 @@ def bench_kernels(
 
 def _parse_lengths(text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise CommandError(f"--lengths is {text!r}, expected numbers of tokens like 512,2048")
     return [int(part) for part in parts]
 

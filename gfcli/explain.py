@@ -37,17 +37,17 @@ def show_identity(header: Header, card: ModelCard) -> None:
         print(f"{row['name']:<28} {same}", file=sys.stderr)
 
 
-def explain(session: Session, header: Header, path: Path) -> dict[str, Any]:
+def explain(session: Session, header: Header, state: str, source: str | None) -> dict[str, Any]:
     """Where the tokens of the answer come from (the object `explain` of docs/schemas/ask.json).
 
     Args:
-        path: of the cache file, whose header it is.
+        header: of the cache file.
+        state, source: as `freshness.source_state` tells them.
     """
     from goldfinch.cache import numerics_difference
 
     cache, card = session.cache, session.model.card
     assert card is not None
-    state, source = source_state(header, path)
     difference = numerics_difference(cache.numerics, session.model)
     return {
         "tokens_from_cache": cache.length,
@@ -58,6 +58,11 @@ def explain(session: Session, header: Header, path: Path) -> dict[str, Any]:
         "numerics_difference": None if difference is None else "{}: cache {}, here {}".format(*difference),
         "fingerprints": compare_identity(header, card),
     }
+
+
+def counted(found: dict[str, Any], computed: int) -> dict[str, Any]:
+    """An explanation, for an answer that some tokens of the document were computed for."""
+    return found | {"tokens_from_cache": found["tokens_from_cache"] - computed, "tokens_computed": computed}
 
 
 def _first_divergent_token(session: Session, header: Header, source: str | None) -> int | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gfcache import Removal, Store
+from gfcache import CacheLocked, CacheWriteError, Removal, Store
 
 from . import settings
+from .answering import check_numerics, say_path
 from .console import console
-from .documents import read_document
 from .exits import CONDITION_NOT_MET, CommandError
+from .freshness import FRESH
 from .options import FILE_DTYPES, load, numerics, parse_bytes, show_bytes
 from .writing import journal_seconds, warn_of_length
 
 if TYPE_CHECKING:
+    from goldfinch.documents import Document
     from goldfinch.session import Session
 
     from .answering import How
@@ -30,7 +32,10 @@ def open_store(*, keep_cap: bool = False) -> Store:
     cap = settings.value("cache.max_size")
     store = Store(max_bytes=None if cap is None else parse_bytes(cap))
     if keep_cap:
-        say_removed(store, store.keep_cap())
+        try:
+            say_removed(store, store.keep_cap())
+        except (CacheLocked, CacheWriteError) as error:
+            console.warn(f"the library is not brought below its cap: {error}")
     return store
 
 
@@ -55,17 +60,17 @@ def say_index(store: Store) -> None:
         console.warn(f"{index} cannot be used ({store.obstacle}): pins and tags are not seen, nothing is removed")
 
 
-def library_session(name: str, how: How, options: Options) -> Session:
+def library_session(document: Document, how: How, options: Options) -> Session:
     """A session on a document of the library.
 
     Raises:
-        CommandError: exit 10 when --require-cached is not met; the errors of reading and computing.
+        CommandError: exit 10 when --require-cached is not met; the errors of computing.
+        CacheMismatch: --strict, and a cache of other numerics.
     """
     from goldfinch import document_token_ids
     from goldfinch.library import HIT, STALE, Library
     from goldfinch.model_directory import find_model
 
-    document = read_document(name)
     device, dtype = numerics(options.device, options.dtype)
     card = find_model(options.model or settings.value("model"))
     store = open_store(keep_cap=not options.require_cached)
@@ -75,7 +80,9 @@ def library_session(name: str, how: How, options: Options) -> Session:
         if options.require_cached and found.state != HIT:
             why = "has changed since it was cached" if found.state == STALE else "is not cached"
             raise CommandError(
-                f"{document.label} {why}", code=CONDITION_NOT_MET, hint=f'gf ask {name} "QUESTION" computes it'
+                f"{document.label} {why}",
+                code=CONDITION_NOT_MET,
+                hint=f'gf ask {document.path or "-"} "QUESTION" computes it',
             )
         model = load(str(card.path), device, dtype)
         tokens = None
@@ -97,11 +104,10 @@ def library_session(name: str, how: How, options: Options) -> Session:
         elif kept.state != HIT:
             verb = "brought up to date" if kept.state == STALE else "pre-filled"
             console.detail(f"library: {verb}, {kept.tokens_computed:,} of {kept.cache.length:,} tokens computed")
+    check_numerics(kept.cache, model, options.strict)
     how.computed = kept.tokens_computed
     how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
     from goldfinch import Session
-
-    from .answering import say_path
 
     session = Session(model, kept.cache, memory_bytes=options.memory_bytes)
     say_path(session)
@@ -114,8 +120,8 @@ def _explain(session: Session, path: Path, how: How) -> None:
     from . import explain as explaining
 
     header = explaining.read_header(str(path))
-    how.explanation = explaining.explain(session, header, path) | {"tokens_computed": how.computed}
-    how.explanation["tokens_from_cache"] -= how.computed
+    # The library keeps the text that was just read, whatever has become of the file that the cache was made from.
+    how.explanation = explaining.explain(session, header, FRESH, None)
     if not how.as_json:
         explaining.show_identity(header, session.model.card)
-        explaining.show(how.explanation)
+        explaining.show(explaining.counted(how.explanation, how.computed))

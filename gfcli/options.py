@@ -117,7 +117,10 @@ def parse_bytes(text: str, what: str = "a size") -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
         raise CommandError(f"{what} is {text!r}, expected a number with k, m or g, like 512m")
-    return int(float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " "))
+    amount = float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " ")
+    if amount >= 1 << 63:
+        raise CommandError(f"{what} is {text[:40]!r}, allowed: less than 2^63 bytes")
+    return int(amount)
 
 
 def show_bytes(count: float) -> str:

@@ -40,7 +40,7 @@ from .writing import (
 
 if TYPE_CHECKING:
     from goldfinch.cache import DocumentCache
-    from goldfinch.library import Library
+    from goldfinch.library import Found, Library
     from goldfinch.model import LanguageModel
     from goldfinch.model_directory import ModelCard
 
@@ -187,8 +187,8 @@ class Batch:
         if self.plan.force:
             return False
         if path is None:
-            assert self._library is not None
-            return self._library.find(document, self._card, FILE_DTYPES[self._dtype], verified=True).state == HIT
+            found = self._find(document)
+            return found.state == HIT and self._suits(found.path)
         return path.exists() and self._fresh(path, document) is not None
 
     def reports(self) -> Generator[tuple[Source, dict[str, Any] | Exception], None, None]:
@@ -274,7 +274,6 @@ class Batch:
     def _fresh(self, path: Path, document: Document) -> dict[str, Any] | None:
         """The report of a cache that is what this run would make, None when it is not."""
         from goldfinch.library import card_identity
-        from goldfinch.prefilling import block_tokens_by, plan_checkpoints
 
         try:
             with gfcache.read_cache(path) as file:
@@ -295,11 +294,7 @@ class Batch:
             and gfcache.header_identity(header) == card_identity(self._card, dtype)
             and (header.parent or {}).get("digest") == expected
         )
-        element_bytes = gfcache.layout.DTYPES[dtype]
-        block = block_tokens_by(header.numerics)
-        planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes, block)
-        found = gfcache.inspect_cache(path)
-        if not same or found["checkpoints"] != [p for p in planned if p > header.first_token]:
+        if not same or not self._has_checkpoints(path, header):
             return None
         try:
             gfcache.verify_cache(path, complete=True)
@@ -312,17 +307,38 @@ class Batch:
             "tokens": header.tokens,
             "tokens_reused": header.tokens,
             "first_changed_token": None,
-            "checkpoint_bytes": found["checkpoint_bytes"],
+            "checkpoint_bytes": gfcache.inspect_cache(path)["checkpoint_bytes"],
             "bytes": size,
         }
+
+    def _has_checkpoints(self, path: Path, header: gfcache.Header) -> bool:
+        """Whether a cache has the positions that this run would give it."""
+        from goldfinch.prefilling import block_tokens_by, plan_checkpoints
+
+        element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
+        block = block_tokens_by(header.numerics)
+        planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes, block)
+        found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
+        wanted = [p for p in planned if p > header.first_token]
+        if self.plan.checkpoints == "auto":  # few are wanted; those of an earlier version may stand elsewhere
+            return len(found) <= len(wanted)
+        return found == wanted
+
+    def _find(self, document: Document) -> Found:
+        assert self._library is not None
+        return self._library.find(document, self._card, FILE_DTYPES[self._dtype], verified=True)
+
+    def _suits(self, path: Path) -> bool:
+        """Whether a cache of the library has the positions asked for; without a wish of the user, any will do."""
+        with gfcache.read_cache(path) as file:
+            return self.plan.checkpoints == "auto" or self._has_checkpoints(path, file.header)
 
     def _into_library(self, document: Document, task: Task) -> dict[str, Any]:
         from goldfinch import document_token_ids
 
         assert self._library is not None
-        dtype = FILE_DTYPES[self._dtype]
-        found = self._library.find(document, self._card, dtype, verified=True)
-        if found.state == HIT and not self.plan.force:
+        found = self._find(document)
+        if found.state == HIT and not self.plan.force and self._suits(found.path):
             with gfcache.read_cache(found.path) as file:
                 tokens, size = file.header.tokens, file.file_bytes
             place = {"output": str(found.path), "bytes": size}
@@ -331,8 +347,10 @@ class Batch:
         checkpoints = None if self.plan.checkpoints == "auto" else self.plan.checkpoints
         read = document_token_ids(self.model, document.text) if task.tokens is None else task.tokens.result()
         warn_of_length(document.label, read[0].shape[1], self.model)
+        # A hit that lacks the positions asked for is none for this run.
         kept = self._library.get(
-            self.model, document, checkpoints=checkpoints, progress=self._progress(), fresh=self.plan.force,
+            self.model, document, checkpoints=checkpoints, progress=self._progress(),
+            fresh=self.plan.force, unsuited=found.state == HIT,
             computed=None if task.computed is None else task.computed[0], tokens=read,
         )  # fmt: skip
         for removal in kept.removals:

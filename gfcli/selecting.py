@@ -64,7 +64,7 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
         size = parse_bytes(value, f"--filter {key}")
         return lambda e: compare(e.bytes, size)
     if key in ("tokens", "hits"):
-        if not value.isdigit():
+        if not value.isdecimal():
             raise CommandError(f"--filter is {text!r}, expected a whole number after {sign}")
         return lambda e: compare((e.tokens or 0) if key == "tokens" else e.hits, int(value))
     if key in ("used", "created"):

@@ -15,7 +15,19 @@ from .exits import CommandError
 
 PROJECT_FILE, USER_FILE = "gf.toml", "gf/config.toml"
 # Commands whose options take their default from a setting of the same name.
-WITH_DEFAULTS = ("prefill", "ask", "plan", "append", "truncate", "refresh", "verify", "bench")
+WITH_DEFAULTS = (
+    "prefill",
+    "ask",
+    "plan",
+    "append",
+    "truncate",
+    "refresh",
+    "verify",
+    "bench",
+    "doctor",
+    "eval",
+    "train",
+)
 
 
 def _text(value: object) -> str:
@@ -25,7 +37,7 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("a number of 1 or more")
@@ -65,7 +77,7 @@ def _checkpoints(value: object) -> str:
 
 def _device(value: object) -> str:
     text = str(value)
-    if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdigit()):
+    if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdecimal()):
         raise ValueError("auto, cpu, cuda, cuda:N")
     return text
 
@@ -184,7 +196,8 @@ def _checked(name: str, value: object, place: str, folder: Path) -> Any:
         checked = setting.check(value)
     except ValueError as error:
         raise CommandError(f"{place}: {name} is {value!r}, allowed: {error}") from error
-    if setting.is_path:
+    # A model is a name, or a folder that lies there.
+    if setting.is_path or (name == "model" and ("/" in checked or (folder / checked / "config.json").is_file())):
         return str(folder / Path(checked).expanduser())
     return checked
 

@@ -95,8 +95,9 @@ def refresh(
     """Pre-fill the sources of stale, broken and damaged caches again, each by the model that made it.
 
     Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. A base
-    comes before the caches that continue it. Fresh and detached caches are left alone. A cache whose source is gone, or
-    that does not even tell it, cannot be refreshed (exit 3 at the end).
+    comes before the caches that continue it; one that is gone must be made again first, and one without checkpoints
+    cannot be continued. Fresh and detached caches are left alone. A cache whose source is gone, or that does not even
+    tell it, cannot be refreshed (exit 3 at the end).
 
     Examples:
 
@@ -175,7 +176,7 @@ def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
 
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     gaps = [b - a for a, b in pairwise(found)] or found
-    element_bytes, block = gfcache.layout.DTYPES[header.numerics["compute_dtype"]], block_tokens_by(header.numerics)
+    element_bytes, block = gfcache.layout.DTYPES[str(header.compute_dtype)], block_tokens_by(header.numerics)
     for wanted in ("auto", "none", *map(str, gaps[:1])):
         planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
         if [p for p in planned if p > header.first_token] == found:
@@ -191,7 +192,7 @@ def _model_of(
 
     key = (header.model["model_fingerprint"], header.compute_dtype)
     if key not in models:
-        models[key] = load(find_model_of(header), device, None, key[1])
+        models[key] = load(find_model_of(header, exact=True), device, None, key[1])
     return models[key]
 
 

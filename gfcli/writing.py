@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gfcache
+
 from goldfinch.documents import Document
 
 from .console import console
@@ -55,7 +57,7 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
     Raises:
         EmptyInput, TokenizerError: see `goldfinch.document_token_ids`.
         CacheMismatch: the base cache was computed in another dtype.
-        CommandError: the base cache has no position to go on from.
+        CommandError: the model has prefill layers that no base can be continued with.
     """
     from goldfinch import document_token_ids
     from goldfinch.cache import check_parent_dtype, numerics_difference
@@ -108,6 +110,9 @@ def compute(
     Args:
         fresh: compute everything.
         progress: called with (tokens done, T) in place of a bar for this document.
+
+    Raises:
+        CommandError: the base cache has no position to go on from, or continues too many others.
     """
     from goldfinch.devices import synchronize
     from goldfinch.journal import Journal
@@ -128,6 +133,7 @@ def compute(
             source=job.source,
             checkpoints=job.checkpoints,
             bases=job.bases,
+            parent_tokens=0 if parent is None else parent[1],
             journal=journal,
             fresh=fresh,
             progress=told,
@@ -187,29 +193,50 @@ def write(path: Path, model: LanguageModel, job: Job) -> dict[str, Any]:
     return report
 
 
-def _parent(job: Job, model: LanguageModel) -> tuple[DocumentCache, int] | None:
-    """(base cache, tokens of it) that the file will refer to."""
+def referable_tokens(base: DocumentCache, token_ids: Tensor, model: LanguageModel) -> int:
+    """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
     from goldfinch.prefilling import block_tokens_of, reusable_tokens
 
-    if job.parent is None:
+    return reusable_tokens(base, token_ids[:, :-1], block_tokens_of(model))
+
+
+def _parent(job: Job, model: LanguageModel) -> tuple[DocumentCache, int] | None:
+    """(base cache, tokens of it) that the file will refer to."""
+    from goldfinch.prefilling import block_tokens_of
+
+    base = job.parent
+    if base is None:
         return None
-    shared = reusable_tokens(job.parent, job.token_ids, block_tokens_of(model))
+    assert base.path is not None
+    shared, block = referable_tokens(base, job.token_ids, model), block_tokens_of(model)
+    if shared == 0 and base.length < block:
+        raise CommandError(
+            f"{base.path} has {base.length} tokens, a base needs {block} or more",
+            hint="put both texts into one document",
+        )
     if shared == 0:
         raise CommandError(
-            f"{job.parent.path} holds no position to go on from",
-            hint="pre-fill the base with checkpoints: gf prefill BASE --checkpoints 512 --force",
+            f"{base.path} holds no position to go on from",
+            hint=f"pre-fill the base with checkpoints: gf prefill BASE --checkpoints {block} --force",
         )
-    return job.parent, shared
+    if len(gfcache.ancestors(base.path)) >= gfcache.layout.MAX_PARENTS:
+        raise CommandError(
+            f"{base.path} continues {gfcache.layout.MAX_PARENTS} others already, the most allowed",
+            hint="gf flatten makes a base that stands alone",
+        )
+    return base, shared
 
 
 def check_not_parent(path: Path, parent: Path) -> None:
-    """Refuse to replace a base cache by its own child.
+    """Refuse to replace a base cache, or one that it continues, by its own child.
 
     Raises:
         CommandError: exit 2.
     """
-    if path.exists() and path.samefile(parent):
-        raise CommandError(f"{path} is the base cache itself", hint="choose another output with -o")
+    if path.exists() and any(path.samefile(place) for place in (parent, *gfcache.ancestors(parent))):
+        raise CommandError(
+            f"{path} is the base cache itself, or one it continues", hint="choose another output with -o"
+        )
 
 
 def journal_seconds() -> float:

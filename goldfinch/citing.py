@@ -83,8 +83,10 @@ def attention_to_document(session: Session, question_ids: Sequence[int], answer_
     """Attention weights (T,) that the rows which predicted the answer gave to the document, over heads and layers."""
     model, state = session.model, session.document_state
     ids = torch.tensor([[*question_ids, *answer_ids[:-1]]], dtype=torch.int64, device=model.device)
-    x, state = model.run_prefill_layers(ids, state)
-    state = model.remember(state, ids, model.compress_keys(x))
+    x = session.cache.tail_hidden[:, :0]
+    if ids.shape[1]:  # else one token behind the bare document, which the tail predicts
+        x, state = model.run_prefill_layers(ids, state)
+        state = model.remember(state, ids, model.compress_keys(x))
     assert isinstance(state.gold, GoldMemory)
     recorder = _Recorder(state.gold, len(answer_ids))
     model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), replace(state, gold=recorder))
@@ -124,7 +126,9 @@ class _Recorder:
         else:
             blocks = [k for _, (k, _) in rebuilt_blocks(memory.model, document, index)]
         parts = [q @ layer.heads(k)[0].float().transpose(-1, -2) for k in blocks]
-        own = q @ layer.heads(memory.expanded[index][0].rows)[0].float().transpose(-1, -2)
+        own = q.new_zeros(*q.shape[:-1], 0)  # a single token behind the bare document
+        if memory.expanded:
+            own = q @ layer.heads(memory.expanded[index][0].rows)[0].float().transpose(-1, -2)
         n = own.shape[-1]
         later = torch.ones(self._rows, n, dtype=torch.bool, device=q.device).triu(n - self._rows + 1)
         return torch.cat(parts, dim=-1) * scale, (own * scale).masked_fill(later, -torch.inf)

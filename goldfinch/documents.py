@@ -6,6 +6,7 @@ import codecs
 import datetime
 import hashlib
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ def read_document(name: str | os.PathLike[str]) -> Document:
         after = os.stat(path)
         settled = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if settled and (len(data) == after.st_size or not after.st_size):  # a device says 0
+            break
+        if not stat.S_ISREG(after.st_mode):  # a pipe is read once
+            settled = True
             break
     modified = datetime.datetime.fromtimestamp(before.st_mtime, datetime.UTC)
     document = document_of_bytes(data, label, path, modified)

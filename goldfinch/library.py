@@ -138,6 +138,7 @@ class Library:
         progress: Progress | None = None,
         waiting: Callable[[], None] | None = None,
         fresh: bool = False,
+        unsuited: bool = False,
         computed: DocumentCache | None = None,
         tokens: tuple[Tensor, tuple[int, int]] | None = None,
     ) -> Kept:
@@ -150,6 +151,7 @@ class Library:
             progress: called with (tokens done, T).
             waiting: called once when another process is computing the same document.
             fresh: compute it whatever is there.
+            unsuited: a hit is none: it lacks the checkpoints asked for.
             computed: the cache of this document as it is now, to store in place of computing it (`packing`).
             tokens: what `document_token_ids` gives for it, where that is known.
 
@@ -161,7 +163,7 @@ class Library:
         if not isinstance(document, Document):
             document = read_document(document)
         dtype = DTYPE_NAMES[model.dtype]
-        found, kept = self._hit(document, model, dtype, fresh)
+        found, kept = self._hit(document, model, dtype, fresh or unsuited)
         if kept is not None:
             return kept
         with contextlib.ExitStack() as stack:
@@ -171,7 +173,8 @@ class Library:
                 stack.enter_context(self._only_writer(found.path, waiting))
             except gfcache.CacheWriteError as error:
                 obstacle = error
-            found, kept = self._hit(document, model, dtype, fresh)  # another process may have made it meanwhile
+            # Another process may have made it meanwhile.
+            found, kept = self._hit(document, model, dtype, fresh or unsuited)
             if kept is not None:
                 return kept
             return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed, tokens)
@@ -247,7 +250,7 @@ class Library:
         else:
             made = make_cache(
                 model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
-                journal=journal, fresh=fresh, progress=progress,
+                exact=checkpoints not in (None, "auto"), journal=journal, fresh=fresh, progress=progress,
             )  # fmt: skip
         computed = tokens - made.tokens_reused
         if journal is not None:
@@ -256,7 +259,7 @@ class Library:
                     removals.append(room)
                     journal.finish(lambda: made.cache.save(found.path))
                 self.store.added(found.path)
-            except (gfcache.NoRoom, gfcache.CacheWriteError) as error:
+            except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
                 obstacle = error
             with contextlib.suppress(gfcache.CacheWriteError):
                 journal.remove()
@@ -279,7 +282,7 @@ def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int
     class StoreJournal(Journal):
         def save(self, cache: DocumentCache) -> None:
             with (
-                contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError),
+                contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked),
                 store.writing(path, at_most_bytes) as room,
             ):
                 removals.append(room)

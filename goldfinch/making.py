@@ -39,6 +39,8 @@ def make_cache(
     source: dict[str, Any],
     checkpoints: str | Sequence[int] = "auto",
     bases: Sequence[DocumentCache] = (),
+    exact: bool | None = None,
+    parent_tokens: int = 0,
     journal: Journal | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
@@ -49,6 +51,9 @@ def make_cache(
         path: where the cache will be: what lies there, or was begun there, is gone on from.
         checkpoints: positions, or "none", "auto" or a number of tokens (`plan_checkpoints`).
         bases: other caches whose beginning may be taken over.
+        exact: every position asked for is made, if need be by computing again what a base without it holds; by default
+            for all but "auto", which leaves out those that would cost that.
+        parent_tokens: how much of the document the parent of the file holds, whose positions need not stand in it.
         journal: notes the way; not removed here.
         fresh: take over nothing but from `bases`.
     """
@@ -57,11 +62,21 @@ def make_cache(
         old = reusable(path, model) if path.exists() else None
         begun = journal.read(model) if journal is not None and journal.path.exists() else None
         candidates += [base for base in (old, begun) if base is not None]
-    block = block_tokens_of(model)
-    base = max(candidates, key=lambda b: reusable_tokens(b, token_ids, block), default=None)
+    block, T = block_tokens_of(model), token_ids.shape[1]
+    exact = checkpoints != "auto" if exact is None else exact
     if isinstance(checkpoints, str):
-        element_bytes = model.emb.weight.element_size()
-        checkpoints = plan_checkpoints(model.config, token_ids.shape[1], checkpoints, element_bytes, block)
+        checkpoints = plan_checkpoints(model.config, T, checkpoints, model.emb.weight.element_size(), block)
+    needed = [p for p in checkpoints if p > parent_tokens] if exact else []
+
+    def usable(base: DocumentCache) -> int:
+        """Most tokens to take over: up to the first position that it lacks."""
+        held = {c.position for c in base.checkpoints}
+        return min((p - 1 for p in needed if p not in held and p != base.length), default=T)
+
+    def reused(base: DocumentCache) -> int:
+        return reusable_tokens(base, token_ids[:, : usable(base)], block)
+
+    base = max(candidates, key=reused, default=None)
     cache = prefill(
         model,
         token_ids,
@@ -70,8 +85,9 @@ def make_cache(
         source=source,
         checkpoints=checkpoints,
         base=base,
+        base_tokens=None if base is None else usable(base),
         journal=journal,
     )
     if base is None:
         return Made(cache, 0, None)
-    return Made(cache, reusable_tokens(base, token_ids, block), first_difference(base.token_ids, token_ids))
+    return Made(cache, reused(base), first_difference(base.token_ids, token_ids))

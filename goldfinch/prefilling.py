@@ -57,6 +57,7 @@ def prefill(
     source: dict[str, Any] | None = None,
     checkpoints: Sequence[int] = (),
     base: DocumentCache | None = None,
+    base_tokens: int | None = None,
     journal: Journal | None = None,
 ) -> DocumentCache:
     """Pre-fill a document.
@@ -72,6 +73,7 @@ def prefill(
         base: a cache of this model whose document begins alike: what its checkpoints allow is taken over instead of
             computed again (`reusable_tokens` tells how much). Blocks start at the same places, so the result
             equals a run without it bit for bit.
+        base_tokens: most tokens to take over from it; all that both share by default.
         journal: notes the way, so that a killed run can go on.
 
     Returns:
@@ -95,7 +97,7 @@ def prefill(
             run = _Run(model, token_ids.to(model.device), block_tokens, frozenset(checkpoints))
             run.document_range, run.source = document_range or (0, T), source
             if base is not None:
-                run.take_over(base)
+                run.take_over(base, base_tokens)
             run.finish(progress, journal)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
@@ -117,9 +119,9 @@ class _Run:
             shape = (1, token_ids.shape[1], model.config.d_compressed)
             self.compressed_k = torch.empty(shape, dtype=model.dtype, device=model.device)
 
-    def take_over(self, base: DocumentCache) -> None:
-        """Start from the last checkpoint of `base` that both documents share."""
-        checkpoint = _shared_checkpoint(base, self.token_ids, self.block_tokens)
+    def take_over(self, base: DocumentCache, most: int | None) -> None:
+        """Start from the last checkpoint of `base` that both documents share, among the first `most` tokens."""
+        checkpoint = _shared_checkpoint(base, self.token_ids[:, :most], self.block_tokens)
         if checkpoint is None:
             return
         position = checkpoint.position
@@ -213,7 +215,7 @@ def plan_checkpoints(
         return []
     last = (tokens - 1) // block_tokens * block_tokens
     if wanted != "auto":
-        if not wanted.isdigit() or int(wanted) < 1:
+        if not wanted.isdecimal() or int(wanted) < 1:
             raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
         step = -(-int(wanted) // block_tokens) * block_tokens
         if last // step > MOST_CHECKPOINTS:
@@ -266,7 +268,7 @@ def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[i
     if model.tokenizer is None:
         raise TokenizerError(
             "this model has no tokenizer, so it cannot read text",
-            hint="import it again with gf model import ... --tokenizer FILE",
+            hint="gf model import and gf model init take one: --tokenizer FILE",
         )
     if not text.strip():
         raise EmptyInput("the document is empty: there is nothing to pre-fill")

@@ -50,11 +50,16 @@ class Sampling:
         return generator
 
 
+# Below it a float32 divisor would be 0; the likeliest token has been the only one for long.
+LEAST_TEMPERATURE = 1e-30
+
+
 def choose_token(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """The next token from logits (V,)."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    scores = logits.float().cpu() / sampling.temperature
+    logits = logits.float().cpu()
+    scores = (logits - logits.max()) / max(sampling.temperature, LEAST_TEMPERATURE)  # at most 0: nothing to overflow
     if sampling.top_k:
         kept = scores.topk(min(sampling.top_k, scores.numel())).values[-1]
         scores = scores.masked_fill(scores < kept, -torch.inf)

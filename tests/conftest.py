@@ -108,7 +108,7 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
     """Directory of a tiny random GoldFinch with a tokenizer."""
-    from goldfinch.model_directory import init_model
+    from goldfinch.model_writing import init_model
 
     out = tmp_path_factory.mktemp("models") / "tiny"
     init_model("goldfinch-tiny", 1, out, tiny_tokenizer)
@@ -118,7 +118,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
     """The same shape and tokenizer, other weights."""
-    from goldfinch.model_directory import init_model
+    from goldfinch.model_writing import init_model
 
     out = tmp_path_factory.mktemp("models") / "other"
     init_model("goldfinch-tiny", 2, out, tiny_tokenizer)

@@ -12,6 +12,7 @@ from gfcli.app import run
 from tests.conftest import SAMPLES
 from tests.gfcli.batch_tree import tree as tree
 from tests.gfcli.library_place import place as place
+from tests.gfcli.three_caches import folder as folder
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
 

@@ -27,7 +27,7 @@ def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
         ("created>2w", 0), ("name=*.md", 1), ("name!=*.md", 1), ("model=tiny*", 2), ("model=other", 0), ("pinned=yes", 0), ("tag!=x", 2),
     ):  # fmt: skip
         assert len(listed(capsys, "--filter", condition)) == expected, condition
-    for bad in ("size", "size>lots", "colour=red", "used>7", "pinned=maybe", "name>a", "hits>few"):
+    for bad in ("size", "size>lots", "colour=red", "used>7", "pinned=maybe", "name>a", "hits>few", "tokens=²"):
         assert run(["cache", "ls", "--filter", bad]) == 2, bad
     assert run(["cache", "ls", "--sort", "colour"]) == 2
     capsys.readouterr()

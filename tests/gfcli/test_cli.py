@@ -232,7 +232,7 @@ def test_bad_arguments(
     cases = [
         ([], 2), (["nonsense"], 2), (["ask", "Who?"], 2), ([*ask, "--bogus", "Who?"], 2), ([*ask, "-n", "0", "Who?"], 2),
         ([*ask, "-n", "many", "Who?"], 2), ([*ask, "--temperature", "-1", "Who?"], 2), ([*ask, "--top-p", "0", "Who?"], 2),
-        ([*ask, "--seed", "99999999999999999999", "Who?"], 2), ([*ask, "--memory", "lots", "Who?"], 2), ([*ask, "--dtype", "int3", "Who?"], 2), ([*ask, "--device", "tpu", "Who?"], 2),
+        ([*ask, "--seed", "99999999999999999999", "Who?"], 2), ([*ask, "--memory", "lots", "Who?"], 2), ([*ask, "--memory", f"{'9' * 400}g", "Who?"], 2), ([*ask, "--dtype", "int3", "Who?"], 2), ([*ask, "--device", "tpu", "Who?"], 2),
         (["ask", "--cache", str(tmp_path / "no.gfc"), "Who?"], 4), (["ask", "--cache", str(document), "Who?"], 6),
         (["inspect", str(document)], 6), (["inspect", str(tmp_path / "no.gfc")], 4),
         ([*fill, str(tmp_path / "no.txt")], 4), ([*fill, str(tmp_path)], 2), ([*fill, "-", "-"], 2),

@@ -300,3 +300,75 @@ def test_a_killed_ask_leaves_no_trace_but_its_journal(place: Path) -> None:
         assert "Traceback" not in err
         left = [p.name for p in library.rglob("*") if p.is_file() and p.parent != library]
         assert all(name.endswith(".journal") for name in left), left
+
+
+def test_explain_is_about_the_document_that_was_read(place: Path, capsys) -> None:
+    """The cache was made from another file of the same text, which has changed or gone since."""
+    shutil.copy("doc.txt", "copy.txt")
+    ask(capsys, "doc.txt", "What?")
+    for change in (lambda: Path("doc.txt").write_text("Something else."), lambda: os.remove("doc.txt")):
+        change()
+        found = ask(capsys, "copy.txt", "--explain", "What?")
+        assert found["library"]["state"] == "hit"
+        assert found["explain"]["source_state"] == "fresh"
+        assert found["explain"]["first_divergent_token"] is None
+
+
+def test_strict_holds_for_documents_of_the_library(place: Path, capsys) -> None:
+    from tests.cache_format.craft import craft
+
+    path = Path(ask(capsys, "doc.txt", "What?")["library"]["path"])
+    ask(capsys, "doc.txt", "--strict", "What?")
+    with gfcache.read_cache(path) as file:
+        numerics = file.header.numerics
+    craft(path, path, numerics=numerics | {"threads": 99})
+    ask(capsys, "doc.txt", "--strict", "What?", code=5)
+    capsys.readouterr()
+    assert run(["ask", "doc.txt", "-n", "2", "What?"]) == 0
+    assert "threads 99" in capsys.readouterr().err
+
+
+def test_positions_that_were_asked_for_are_made(place: Path, capsys) -> None:
+    ask(capsys, "doc.txt", "What?")
+    lines = []
+    for spacing in ("512", "512", "auto", "none", "none"):
+        assert run(["prefill", "--library", "--jsonl", "--checkpoints", spacing, "doc.txt"]) == 0
+        lines.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert [line["status"] for line in lines] == ["ok", "fresh", "fresh", "ok", "fresh"]
+    assert gfcache.inspect_cache(lines[1]["output"])["checkpoints"] == []
+
+
+def test_a_busy_library_still_answers(place: Path, capsys, monkeypatch) -> None:
+    from gfcache import store_folder
+
+    def busy(*_: object, **__: object) -> None:
+        raise gfcache.CacheLocked(place)
+
+    shutil.copy("doc.txt", "other.txt")
+    with open("other.txt", "a") as stream:
+        stream.write("And so on.")
+    ask(capsys, "doc.txt", "What?")
+    monkeypatch.setattr(store_folder.StoreFolder, "locked", busy)
+    assert run(["ask", "other.txt", "-n", "2", "What?"]) == 0
+    assert "not kept" in capsys.readouterr().err
+    monkeypatch.setenv("GF_CACHE_MAX_SIZE", "1k")
+    assert run(["ask", "doc.txt", "-n", "2", "What?"]) == 0
+    assert "not brought below its cap" in capsys.readouterr().err
+
+
+def test_a_pipe_is_read_once(place: Path) -> None:
+    os.mkfifo("pipe")
+    with subprocess.Popen(["sh", "-c", "sleep 0.2; exec cat doc.txt > pipe"]) as writer:
+        command = [sys.executable, "-m", "gfcli", "prefill", "pipe", "-o", "pipe.gfc"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        finally:
+            writer.kill()
+    assert done.returncode == 0, done.stderr
+    with gfcache.read_cache("pipe.gfc") as file:
+        assert file.header.source["bytes"] == Path("doc.txt").stat().st_size
+
+
+def test_a_single_token_behind_the_bare_document_is_cited(place: Path, capsys) -> None:
+    assert run(["ask", "doc.txt", "--raw", "--cite", "-n", "1", ""]) == 0
+    assert "[line" in capsys.readouterr().out

@@ -218,3 +218,24 @@ def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None
         said = capsys.readouterr().err
         assert f"library: {state}" in said
         assert "keys and values of the document are kept" in said
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["eval", "--data", "."], ["train", "recipe.toml", "-o", "run"]])
+def test_the_device_is_that_of_every_command_that_has_one(
+    command: list[str], project: Path, capsys, monkeypatch
+) -> None:
+    recipe = (
+        '[model]\npreset = "goldfinch-tiny"\n[[stage]]\ntokens = 1\nsequence = 8\nbatch = 1\nmixture = { text = 1.0 }\n'
+    )
+    Path("recipe.toml").write_text('name = "toy"\ntokenizer = ""\n' + recipe)
+    monkeypatch.setenv("GF_DATA_DIR", ".")
+    monkeypatch.setenv("GF_DEVICE", "cuda:7")
+    assert run(command) == 8
+    assert "cuda:7" in capsys.readouterr().err
+
+
+def test_a_model_named_by_its_folder_lies_where_the_file_says(project: Path, tiny_model: Path, capsys) -> None:
+    (project.parent / "mine").symlink_to(tiny_model)
+    (project.parent / "gf.toml").write_text('model = "./mine"\n')
+    assert shown(capsys)["model"]["value"] == str(project.parent / "mine")
+    assert run(["prefill", "doc.txt", "-q"]) == 0

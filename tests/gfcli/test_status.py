@@ -14,23 +14,8 @@ import pytest
 import goldfinch
 from gfcli.app import run
 from gfcli.freshness import source_state
-from tests.conftest import SAMPLES
 from tests.gfcli.conftest import schema
-
-TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, named_model: str, capsys: pytest.CaptureFixture[str], monkeypatch) -> Path:
-    """Three documents with their caches; the model is found by its fingerprint."""
-    work = tmp_path / "work"
-    work.mkdir()
-    for name, length in (("a", 5000), ("b", 2500), ("c", 800)):
-        (work / f"{name}.txt").write_text(TEXT[:length])
-        assert run(["prefill", str(work / f"{name}.txt"), "-m", named_model, "-q", "--checkpoints", "512"]) == 0
-    monkeypatch.chdir(work)
-    capsys.readouterr()
-    return work
+from tests.gfcli.three_caches import TEXT
 
 
 def states(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
