@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import gfcache
 
 from .console import console
 from .exits import CommandError, describe, exit_code
@@ -66,8 +67,6 @@ class Answers:
 
     def __enter__(self) -> Answers:
         if self._path is not None:
-            import gfcache
-
             with contextlib.ExitStack() as stack:
                 stack.enter_context(gfcache.output_lock(self._path))
                 keys = {task.key for task in self._tasks}
@@ -97,16 +96,11 @@ class Answers:
         """All lines in order, in one step."""
         assert self._path is not None
         lines = [self._lines[task.key] for task in self._tasks if task.key in self._lines]
-        handle, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", suffix=".tmp", dir=self._path.parent)
-        lines = [self._lines[task.key] for task in self._tasks if task.key in self._lines]
-        try:
+        with gfcache.temporary_beside(self._path) as (handle, temporary):
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.writelines(line + "\n" for line in lines + self._others_left())
             os.chmod(temporary, self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~_umask())
             os.replace(temporary, self._path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     def answered(self, task: Task, values: dict[str, Any]) -> None:
         """An answer."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,11 +155,7 @@ def write_profile(key: str, profile: MachineProfile) -> None:
     known = known if isinstance(known, dict) else {}
     known[key] = {"tok_s": profile.tok_s, "document_s": profile.document_s}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
+    with gfcache.temporary_beside(path) as (handle, temporary):
         with os.fdopen(handle, "w") as stream:
             json.dump(known, stream, indent=1)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from .atomic import temporary_beside
 from .errors import (
     CacheFormatError,
     CacheLocked,
@@ -73,6 +74,7 @@ __all__ = [
     "output_lock",
     "parent_reference",
     "read_cache",
+    "temporary_beside",
     "verify_cache",
     "whole_array",
     "write_cache",

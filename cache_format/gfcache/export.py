@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from . import layout
+from .atomic import temporary_beside
 from .errors import CacheWriteError
 from .locks import output_lock, real_path
 from .parents import whole_array
@@ -89,18 +88,13 @@ def copy_cache(path: Path | str, out: Path | str) -> None:
 
 
 def _atomically(out: Path, write: Callable[[str], None]) -> None:
-    temporary = None
     out = real_path(out)
     with output_lock(out):
         try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)
-            os.close(handle)
-            write(temporary)
-            os.replace(temporary, out)
+            with temporary_beside(out) as (handle, temporary):
+                os.close(handle)
+                write(temporary)
+                os.replace(temporary, out)
             sync_folder(out.parent)
         except OSError as error:
             raise CacheWriteError(out, error) from error
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)

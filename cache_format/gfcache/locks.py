@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from .atomic import uninterrupted
 from .errors import CacheLocked, CacheWriteError
 
 # (real path of the lock file, thread) of locks that are held: a holder may enter again (prefill locks, save locks).
@@ -45,17 +46,21 @@ def output_lock(path: Path | str) -> Iterator[None]:
         yield
         return
     was_there = name.exists()
-    handle = _acquire(path, name)
-    _held.add(key)
+    handle = None
     try:
+        with uninterrupted():
+            handle = _acquire(path, name)
+            _held.add(key)
         if was_there:  # a writer that was killed leaves its lock file, and with it perhaps others
             _remove_remnants(real_path(path))
         yield
     finally:
-        _held.discard(key)
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        os.close(handle)
+        with uninterrupted():
+            if handle is not None:
+                _held.discard(key)
+                with contextlib.suppress(OSError):
+                    os.unlink(name)
+                os.close(handle)
 
 
 @contextlib.contextmanager

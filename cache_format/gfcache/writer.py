@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import codecs, layout
+from .atomic import temporary_beside
 from .errors import CacheWriteError, UnwritableCache
 from .header import Header, HeaderError, Section, demand, parse_header
 from .locks import output_lock, real_path
@@ -125,36 +125,24 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
 
 
 def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    temporary = None
     try:
-        # mkstemp makes the file 0600: it holds the document's token ids in clear.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            on_step("created")
-            for part in parts:
-                stream.write(part)
-                on_step("wrote")
-            stream.flush()
-            on_step("flushed")
-            os.fsync(stream.fileno())
-        on_step("synced")
-        os.replace(temporary, path)
+        # Nobody else may read the file: it holds the document's token ids in clear.
+        with temporary_beside(path) as (handle, temporary):
+            with os.fdopen(handle, "wb") as stream:
+                on_step("created")
+                for part in parts:
+                    stream.write(part)
+                    on_step("wrote")
+                stream.flush()
+                on_step("flushed")
+                os.fsync(stream.fileno())
+            on_step("synced")
+            os.replace(temporary, path)
     except OSError as error:
-        _remove(temporary)
         raise CacheWriteError(path, error) from error
-    except BaseException:
-        _remove(temporary)
-        raise
     on_step("renamed")
     sync_folder(path.parent)
     on_step("finished")
-
-
-def _remove(name: str | None) -> None:
-    if name is None:
-        return
-    with contextlib.suppress(OSError):
-        os.unlink(name)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
+import signal
 from pathlib import Path
 
 import gfcache
@@ -63,6 +65,36 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["tempfile.mkstemp", "fcntl.flock", "os.fsync", "os.replace", "os.unlink"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_wherever_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals
+) -> None:
+    """The signal is there when the system call is done and before Python has kept what it gave."""
+    module, _, name = step.partition(".")
+    real = getattr(importlib.import_module(module), name)
+
+    def signalled(*arguments: object, **named: object) -> object:
+        result = real(*arguments, **named)
+        signal.raise_signal(number)
+        return result
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{module}.{name}", signalled)
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert {p.name for p in tmp_path.iterdir()} <= {"doc.gfc"}
+    monkeypatch.undo()
+    gfcache.write_cache(tmp_path / "doc.gfc", header(), sections())
 
 
 def test_missing_folder(tmp_path: Path) -> None:
