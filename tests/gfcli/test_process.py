@@ -74,8 +74,8 @@ def test_light_commands_import_no_torch(cache: Path) -> None:
 
 def test_light_commands_start_fast(cache: Path) -> None:
     for arguments in (["--help"], ["--version"], ["inspect", str(cache)]):
-        times = []
-        for _ in range(5):
+        times = [1.0]
+        while min(times) >= 0.3 and len(times) <= 20:  # other work on the machine only adds
             started = time.perf_counter()
             assert gf(*arguments).returncode == 0
             times.append(time.perf_counter() - started)
