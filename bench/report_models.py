@@ -70,6 +70,14 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
     lines += ["| other retrieval | exact match |", "|---|---|"]
     lines += [f"| list of {r['pairs']} `name: number` | {percent(r['exact'])} |" for r in quality["pairs"]]
     lines += [
+        f"| a cell of a table with {r['rows']} rows, unseen headings and ways of asking | {percent(r['exact'])} |"
+        for r in quality["tables"]
+    ]
+    lines += [
+        f"| what an invented word means, explained in {r['length']:,} tokens of prose | {percent(r['exact'])} |"
+        for r in quality["definitions"]
+    ]
+    lines += [
         f"| {r['needles']} pass keys of different colours in {r['length']:,} tokens | {percent(r['exact'])} "
         f"({percent(r['all_exact'])} of the documents all right) |"
         for r in quality["needles"]

@@ -22,8 +22,8 @@ def evaluate(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="facts, questions, articles, samples, passkey, pairs, needles, perplexity, positions, overlap; "
-            "all by default.",
+            help="facts, questions, articles, samples, passkey, pairs, tables, definitions, needles, perplexity, "
+            "positions, overlap; all by default.",
         ),
     ] = None,
     documents: Annotated[
@@ -43,8 +43,8 @@ def evaluate(
     """Measure a model on texts, names and phrasings that training never saw.
 
     Planted facts, questions about passages (beside a baseline that copies a sentence) and about whole documents, a
-    passkey at ten depths, lists of pairs, several needles, perplexity, loss by place in long documents, and how much
-    of the held-out text stands in the training text.
+    passkey at ten depths, lists of pairs, tables, definitions, several needles, perplexity, loss by place in long
+    documents, and how much of the held-out text stands in the training text.
 
     Examples:
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..model import LanguageModel
 from ..train.data import wrap
+from ..train.definitions import definitions
 from ..train.facts import Fact, FactMaker, digits, harvest_names, plant
 from .asking import Reader
 from .prose import prose_of
@@ -65,6 +66,34 @@ def evaluate_facts(
             row |= {name: right / asked, name.replace("exact", "questions"): asked}
         rows.append(row)
         report(row)
+    return rows
+
+
+def evaluate_definitions(
+    reader: Reader,
+    texts: Sequence[str],
+    *,
+    lengths: Sequence[int] = (250, 1000, 4000),
+    documents: int = 20,
+    seed: int = 0,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> list[dict[str, Any]]:
+    """Exact-match accuracy of what invented words mean, explained somewhere in held-out prose in unseen phrasings.
+
+    Returns:
+        rows with length, exact (share, 0 to 1) and questions: FACTS_PER_DOCUMENT for each of the documents.
+    """
+    rows = []
+    for length in lengths:
+        found: list[bool] = []
+        for n in range(documents):
+            rng = Random(f"definitions-{seed}-{length}-{n}")
+            facts = definitions(rng, FACTS_PER_DOCUMENT, held_out=True)
+            asked = [Fact(fact.statement, (rng.choice(fact.questions),), fact.subject) for fact in facts]
+            tokens = length - sum(len(reader.model.tokenizer.encode(fact.statement)) for fact in facts)
+            found += _ask(reader, plant(rng, prose_of(reader.model, rng, texts, tokens), asked), asked)
+        rows.append({"length": length, "exact": sum(found) / len(found), "questions": len(found)})
+        report(rows[-1])
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Retrieval of exact values: one passkey at every depth, many keys with their values, several needles."""
+"""Retrieval of exact values: one passkey at every depth, many keys with their values, tables, several needles."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from ..train.facts import digits
+from ..train.facts import FactMaker, digits
 from ..train.phrasings import COLOURS
+from ..train.tables import table
 from .asking import Reader
 from .prose import insert_at, prose_of
 from .scoring import exact_match
@@ -98,6 +99,41 @@ def evaluate_pairs(
             right += sum(exact_match(answer, [values[key]]) for key, answer in zip(chosen, answers, strict=True))
             total += len(chosen)
         rows.append({"pairs": count, "exact": right / total, "questions": total})
+        report(rows[-1])
+    return rows
+
+
+def evaluate_tables(
+    reader: Reader,
+    names: Sequence[str],
+    *,
+    counts: Sequence[int] = (5, 15, 50),
+    documents: int = 20,
+    asked: int = 10,
+    seed: int = 0,
+    report: Report = lambda row: None,
+) -> list[dict[str, Any]]:
+    """Cells of tables with headings, as Markdown, CSV, tabs or aligned columns, and nothing else.
+
+    Args:
+        names: held-out names; headings and ways of asking are also some that training never saw.
+        counts: rows per table.
+        asked: cells asked per table.
+
+    Returns:
+        a row per count: rows, exact, questions.
+    """
+    rows = []
+    for count in counts:
+        right = total = 0
+        for n in range(documents):
+            rng = Random(f"tables-{seed}-{count}-{n}")
+            text, pairs = table(FactMaker(names, held_out=True), rng, count, held_out=True)
+            chosen = rng.sample(pairs, min(asked, len(pairs)))
+            answers = reader.answers_to(text, [question for question, _ in chosen], max_tokens=24)
+            right += sum(exact_match(answer, [value]) for answer, (_, value) in zip(answers, chosen, strict=True))
+            total += len(chosen)
+        rows.append({"rows": count, "exact": right / total, "questions": total})
         report(rows[-1])
     return rows
 

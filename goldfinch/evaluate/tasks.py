@@ -15,7 +15,7 @@ from ..train.corpora import HINT
 from ..train.facts import harvest_names
 from .asking import Reader
 from .documents import evaluate_articles, evaluate_samples, sample_files
-from .facts import evaluate_facts
+from .facts import evaluate_definitions, evaluate_facts
 from .held_out import (
     BOOKS,
     DOCUMENTS,
@@ -29,7 +29,7 @@ from .held_out import (
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
 from .questions import evaluate_questions
-from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey
+from .retrieval import evaluate_needles, evaluate_pairs, evaluate_passkey, evaluate_tables
 
 
 @dataclass
@@ -76,6 +76,15 @@ class Evaluation:
         count = max(1, self.documents // 4)
         return evaluate_pairs(self.reader, names, documents=count, report=self.report)
 
+    def tables(self) -> object:
+        names = harvest_names(self.texts, held_out=True)
+        count = max(1, self.documents // 2)
+        return evaluate_tables(self.reader, names, documents=count, report=self.report)
+
+    def definitions(self) -> object:
+        count = max(1, self.documents // 2)
+        return evaluate_definitions(self.reader, self.texts, documents=count, report=self.report)
+
     def needles(self) -> object:
         count = max(1, self.documents // 2)
         return evaluate_needles(self.reader, self.texts, documents=count, report=self.report)
@@ -106,6 +115,8 @@ CORPORA_OF = {
     "samples": (),
     "passkey": ENCYCLOPEDIA,
     "pairs": ENCYCLOPEDIA,
+    "tables": ENCYCLOPEDIA,
+    "definitions": ENCYCLOPEDIA,
     "needles": ENCYCLOPEDIA,
     "perplexity": (*ENCYCLOPEDIA, *BOOKS),
     "positions": (*ENCYCLOPEDIA, *BOOKS),

@@ -199,7 +199,7 @@ def _similar(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[t
 
 def _definitions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """Invented words explained somewhere in prose."""
-    facts = definitions(rng, rng.randint(*stage.facts))
+    facts = definitions(rng, rng.randint(*stage.facts), data.facts.fragments)
     questions = [rng.choice(fact.questions) for fact in rng.sample(facts, min(len(facts), 5))]
     room = stage.sequence - 36 * len(questions) - 18 * len(facts)
     share = rng.uniform(0.1, 1.0)

@@ -34,7 +34,7 @@ _PAIR_QUESTIONS = (
     "What is listed for {key}?",
     "What value does {key} have?",
 )
-_NOUNS = (
+NOUNS = (
     "locker",
     "badge",
     "ticket",
@@ -56,7 +56,7 @@ _NOUNS = (
     "folder",
     "parcel",
 )
-_ADJECTIVES = ("first", "second", "third", "old", "new", "small", "large", "upper", "lower", "left", "right", "spare")
+ADJECTIVES = ("first", "second", "third", "old", "new", "small", "large", "upper", "lower", "left", "right", "spare")
 _SIMILAR = (
     (
         "The {word} {noun} number is {value}.",
@@ -102,7 +102,7 @@ def pairs_list(maker: FactMaker, rng: Random, count: int) -> tuple[str, list[tup
 def similar_facts(rng: Random, count: int) -> list[Fact]:
     """`count` facts of one wording and one noun that differ in an adjective and the value."""
     statement, questions = rng.choice(_SIMILAR)
-    noun, words = rng.choice(_NOUNS), rng.choice((tuple(COLOURS), _ADJECTIVES))
+    noun, words = rng.choice(NOUNS), rng.choice((tuple(COLOURS), ADJECTIVES))
     facts = []
     for word in rng.sample(words, min(count, len(words))):
         value = digits(rng, rng.choice((2, 3, 4, 5, 5, 5, 6)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ import torch
 
 import goldfinch
 from gfcli.app import run
-from goldfinch.evaluate import asking, documents, questions, retrieval
+from goldfinch.evaluate import asking, documents, facts, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
 from goldfinch.evaluate.perplexity import evaluate_perplexity, evaluate_positions
 from goldfinch.evaluate.prose import insert_at, prose_of
 from goldfinch.train.data import Passage
-from goldfinch.train.facts import NOT_STATED
+from goldfinch.train.facts import NOT_STATED, FactMaker
+from goldfinch.train.tables import table
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples"
 PROSE = "The river ran past the mill. Nobody lived there any more. In spring the water rose to the door. " * 60
@@ -148,6 +151,33 @@ def test_pairs_and_needles_count(mini) -> None:
     needles = retrieval.evaluate_needles(Scripted(mini, look_up), [PROSE], counts=(12,), lengths=(500,), documents=3)
     assert needles[0]["all_exact"] == 0.0
     assert needles[0]["exact"] == pytest.approx(11 / 12)
+
+
+def test_tables_and_definitions_count(mini) -> None:
+    names = [f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
+    told: dict[str, str] = {}
+
+    def known(text: str, question: str) -> str:
+        return told[question] if told[question] in text else "no"
+
+    for n in range(3):
+        rng = Random(f"tables-0-5-{n}")
+        told |= dict(table(FactMaker(names, held_out=True), rng, 5, held_out=True)[1])
+    rows = retrieval.evaluate_tables(Scripted(mini, known), names, counts=(5,), documents=3, asked=4)
+    assert rows == [{"rows": 5, "exact": 1.0, "questions": 12}]
+    silent = retrieval.evaluate_tables(Scripted(mini, lambda t, q: "no"), names, counts=(5,), documents=3, asked=4)
+    assert silent[0]["exact"] == 0.0
+
+    def look_up(text: str, question: str) -> str:
+        word = re.search(r"(?:what an?|What is an?) (\w+)", question)
+        assert word is not None
+        said = re.search(rf"{word[1]} (?:for|denotes) ([^.]*)\.", text)
+        assert said is not None
+        return said[1] if word[1][0] < "m" else "no"
+
+    found = facts.evaluate_definitions(Scripted(mini, look_up), [PROSE], lengths=(300,), documents=8)
+    assert found[0]["questions"] == 40
+    assert 0.1 < found[0]["exact"] < 0.9
 
 
 def test_questions_count_what_is_not_stated(mini, monkeypatch) -> None:

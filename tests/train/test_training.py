@@ -19,11 +19,12 @@ from goldfinch.model import LanguageModel
 from goldfinch.tokenizer import read_tokenizer
 from goldfinch.train.corpora import data_directory, is_held_out_document
 from goldfinch.train.data import TASKS, WIDTHS, TrainingData, wrap
+from goldfinch.train.definitions import definitions
 from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
 from goldfinch.train.lists import pairs_list, similar_facts
 from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
-from goldfinch.train.tables import table
+from goldfinch.train.tables import COLUMNS, table
 from goldfinch.train.trainer import TEMPLATE, train
 from tests.conftest import SAMPLES
 
@@ -258,24 +259,54 @@ def test_lists_and_similar_facts_answer_their_questions() -> None:
             assert "pass key" not in fact.statement  # the evaluation's needles stay unseen
 
 
-def test_tables_say_what_they_are_asked_for() -> None:
-    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
+SEPARATORS = ("|", ",", "\t", "  ")
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_tables_say_what_they_are_asked_for(held_out: bool) -> None:
+    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)], fragments=["near the old"])
     separators = set()
-    for seed in range(60):
-        text, pairs = table(maker, Random(seed), 12)
+    for seed in range(80):
+        text, pairs = table(maker, Random(seed), 12, held_out=held_out)
         headings, *rows = [line for line in text.splitlines() if "---" not in line]
-        separator = next(mark for mark in ("|", ",", "\t", "  ") if mark in headings)
+        separator = next(mark for mark in SEPARATORS if mark in headings)
         separators.add(separator)
-        names = [cell.strip().lower() for cell in headings.strip("|").split(separator) if cell.strip()]
-        assert len(rows) == 12
+
+        def cells(line: str, separator: str = separator) -> list[str]:
+            parts = re.split(r" {2,}", line) if separator == "  " else line.strip("|").split(separator)
+            return [part.strip() for part in parts]
+
+        first = 1 if headings.strip("| ").startswith("No") and cells(headings)[0] == "No" else 0
+        names = [name.lower() for name in cells(headings)[first:]]
+        by_key = {cells(row)[first]: cells(row)[first:] for row in rows}
+        names = names if separator != "  " or len(names) == len(cells(rows[0])) - first else ["", *names]
+        assert len(by_key) == 12
         assert len(pairs) == 12 * (len(names) - 1)
         for question, answer in pairs:
-            keys = {next(cell.strip() for cell in row.split(separator) if cell.strip()): row for row in rows}
-            row = keys[max((key for key in keys if key in question), key=len)]
-            cells = [cell.strip() for cell in row.strip("|").split(separator) if cell.strip()]
-            (column,) = {n for n, name in enumerate(names) if n and re.search(rf"\b{name}\b", question.lower())}
-            assert cells[column] == answer
+            key = max((key for key in by_key if key.lower() in question.lower()), key=len)
+            asked = question.lower().replace(key.lower(), "")
+            values = [by_key[key][n] for n, name in enumerate(names) if n and re.search(rf"\b{name}\b", asked)]
+            assert answer in values
+            assert len(values) == 1 or " in which " in asked
     assert len(separators) == 4
+
+
+def test_words_of_the_evaluation_stay_out_of_training() -> None:
+    maker = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
+    unseen = {column.headings[-1] for column in COLUMNS}
+    for seed in range(60):
+        text, pairs = table(maker, Random(seed), 3)
+        said = text.lower() + " ".join(question for question, _ in pairs).lower()
+        assert not {word for word in unseen if re.search(rf"\b{word}\b", said)}
+        assert not re.search("can you tell|according to the table|would like to know|listed as", said)
+        seen = definitions(Random(seed), 6, ["near the old"]) + definitions(Random(seed), 6)
+        for fact in seen:
+            assert all(meaning in fact.statement for _, meaning in fact.questions)
+            assert not re.search("basket for|catching rain|We use the word|denotes", fact.statement)
+        for fact in definitions(Random(seed), 5, held_out=True):
+            assert re.search("We use the word|denotes", fact.statement)
+            assert all(meaning in fact.statement for _, meaning in fact.questions)
+            assert not {question for question, _ in fact.questions} & {q for f in seen for q, _ in f.questions}
 
 
 def test_facts_stand_in_the_document_and_answer_their_questions() -> None:
