@@ -261,9 +261,13 @@ def with_figures(page: Path) -> str:
     q, samples = quality["questions"], quality["samples"]
     right, asked = sum(round(r["exact"] * r["questions"]) for r in samples), sum(r["questions"] for r in samples)
     pages = {row["length"]: row["exact"] for row in quality["articles"]}
+    cells = ", ".join(f"{percent(row['exact'])} ({row['rows']} rows)" for row in quality["tables"])
+    meanings = {row["length"]: row["exact"] for row in quality["definitions"]}
     text = (
         f"Measured on text it never saw: a 5-digit fact planted in a document is found in {percent(exact[2000])} of cases at\n"
         f"2,000 tokens and {percent(exact[4000])} at 4,000 ({percent(value_first[2000])} and {percent(value_first[4000])} when the value stands before its subject or attribute);\n"
+        f"a cell of a table in {cells},\n"
+        f"what an invented word means, explained in 1,000 tokens of prose, in {percent(meanings[1000])};\n"
         f"questions about unseen encyclopedia passages are answered exactly in {percent(q['exact'])} of cases (F1 {100 * q['f1']:.1f}),\n"
         f"about the first 1,000, 2,000 and 4,000 tokens of whole articles in {percent(pages[1000])}, {percent(pages[2000])} and "
         f"{percent(pages[4000])},\n"

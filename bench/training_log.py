@@ -3,6 +3,7 @@
     python bench/training_log.py gf-mini=runs/default gf-mini-phrasings=runs/second ...
 
 Each argument is RECIPE=RUN: the name of a recipe in goldfinch/train/recipes and the folder of its run, in order.
+`--append` puts them behind the runs that the record holds already.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ def main() -> None:
     """Read, join, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RECIPE=RUN")
+    parser.add_argument("--append", action="store_true")
     parser.add_argument("--record", type=Path, default=RECORD)
     options = parser.parse_args()
-    runs, before = [], 0
+    runs = json.loads(options.record.read_text())["runs"] if options.append else []
+    before = sum(run["tokens"] for run in runs)
     for argument in options.runs:
         name, folder = argument.split("=")
         recipe = read_recipe(RECIPES / f"{name}.toml")
