@@ -36,7 +36,7 @@ from .phrasings import (
 from .relations import ANIMALS, BUILDINGS, MATERIALS, MONEY, OFFICES, PARTS, RELATIONS, SUBJECTS, TRANSPORTS, VESSELS
 
 NOT_STATED = "Not stated."
-# What records and rows of tables say of their subject.
+# What records say of their subject.
 FIELDS = ("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code")
 
 
@@ -261,7 +261,7 @@ class FactMaker:
                 if not label or rng.random() < 0.3
                 else f"{label} {chr(65 + rng.randrange(26))}{chr(65 + rng.randrange(26))}-{digits(rng, 4)}"
             )
-            values = {f: self.field_value(rng, f) for f in fields}
+            values = {f: self._field_value(rng, f) for f in fields}
             if style == 0:
                 lines.append(f"{key}: " + ", ".join(f"{f} {v}" for f, v in values.items()) + ".")
             elif style == 1:
@@ -277,7 +277,7 @@ class FactMaker:
                 pairs.append((_upper_first(question.format(f=f, k=key)), v))
         return "\n".join(lines), pairs
 
-    def field_value(self, rng: Random, field: str) -> str:
+    def _field_value(self, rng: Random, field: str) -> str:
         """A value for one of FIELDS."""
         if field in ("place", "owner", "city"):
             return self.name(rng)
