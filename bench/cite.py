@@ -12,14 +12,14 @@ from random import Random
 from typing import Any
 
 import goldfinch
-from goldfinch.citing import MOST_CITATIONS, cite, line_shares
+from goldfinch.datasets.corpora import data_directory
+from goldfinch.datasets.facts import FactMaker, harvest_names
+from goldfinch.engine.cite import MOST_CITATIONS, cite, line_shares
 from goldfinch.evaluate.facts import document_with_facts
 from goldfinch.evaluate.held_out import held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
-from goldfinch.train.corpora import data_directory
 from goldfinch.train.data import wrap
-from goldfinch.train.facts import FactMaker, harvest_names
 
 RESULT = Path(__file__).parent / "results" / "cite-gf-mini.json"
 LINE_CHARACTERS = 80

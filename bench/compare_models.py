@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from goldfinch import load_model
-from goldfinch.config import RopeConfig, presets
+from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import BOOKS, held_out_texts
 from goldfinch.evaluate.perplexity import evaluate_positions
 from goldfinch.evaluate.tasks import evaluate
-from goldfinch.model import LanguageModel
-from goldfinch.train.corpora import data_directory
+from goldfinch.models.config import RopeConfig, presets
+from goldfinch.models.language_model import LanguageModel
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 

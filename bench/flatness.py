@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from goldfinch.config import presets
 from goldfinch.measure.flatness import measure_flatness
-from goldfinch.model_directory import DEFAULT_MODEL
-from goldfinch.model_writing import init_model
+from goldfinch.models.config import presets
+from goldfinch.weights.directory import DEFAULT_MODEL
+from goldfinch.weights.writing import init_model
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -13,11 +13,11 @@ import torch
 from gfkernels import wkv6_chunked
 
 from bench.gpu_sweep import DEVICE, Sweep, free, kernel_seconds, product_flops, seconds, synchronize, tokens_of
-from goldfinch.cache import open_cache
-from goldfinch.model import LanguageModel
-from goldfinch.prefilling import prefill
-from goldfinch.session import Session, decode_one_token
-from goldfinch.state import LayerState
+from goldfinch.caching.document_cache import open_cache
+from goldfinch.engine.prefill import prefill
+from goldfinch.engine.session import Session, decode_one_token
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import LayerState
 
 QUESTION = list(range(1, 33))
 
@@ -35,7 +35,7 @@ def _wkv6_inputs(sweep: Sweep, T: int, heads: int, steep: bool = False) -> list[
 
 def measure_wkv6(sweep: Sweep) -> None:
     """Forward at B = 1 and packed; bytes are those that must move: r, k, v, w_raw once in, y once out."""
-    from gfkernels.wkv6_triton import wkv6_triton
+    from gfkernels.wkv6.triton import wkv6_triton
 
     for steep in (False, True):
         small = _wkv6_inputs(sweep, 48 if sweep.toy else 2000, sweep.sizes["heads"][0], steep)
@@ -79,7 +79,7 @@ def _beside_fla(
     sweep: Sweep, fla: Callable[..., Any], rows: list[torch.Tensor], state: torch.Tensor, name: str, ours: float
 ) -> None:
     """flash-linear-attention on the same rows, after a look at whether it computes the same."""
-    from gfkernels.wkv6_triton import wkv6_triton
+    from gfkernels.wkv6.triton import wkv6_triton
 
     r, k, v, w_raw = rows
     log_w, u = -torch.exp(w_raw.float()).to(sweep.dtype), torch.zeros_like(r[0, 0])
@@ -122,10 +122,10 @@ def measure_prefill(sweep: Sweep) -> None:
 
 def measure_packing(sweep: Sweep) -> None:
     """Short documents of unequal length, one by one and in packs (gf prefill --batch-tokens)."""
-    from gfkernels.wkv6_triton import _plan
+    from gfkernels.wkv6.triton import _plan
 
-    from goldfinch.finch_triton import _packing
-    from goldfinch.packing import Unpacked, prefill_packed
+    from goldfinch.backends.triton.layers import _packing
+    from goldfinch.engine.packed_prefill import Unpacked, prefill_packed
 
     count, length, packs = sweep.sizes["packing"]
     lengths = torch.randint(length // 2, 3 * length // 2, (count,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -248,14 +248,14 @@ def measure_travel(sweep: Sweep) -> None:
 def _without_zstandard() -> None:
     """Store bytes as they are where the compressor is not installed."""
     if importlib.util.find_spec("zstandard") is None:
-        from gfcache import codecs
+        from gfcache.codecs import registry as codecs
 
         codecs.encode = lambda raw, try_zstd: ("raw", raw)  # type: ignore[assignment]
 
 
 def measure_decode(sweep: Sweep) -> None:
     """Decode at depth, keys and values kept or rebuilt at every step; through decode_one_token, and as a graph."""
-    from goldfinch.decode_graph import StaticDecoder
+    from goldfinch.backends.triton.graph import StaticDecoder
 
     T, n = sweep.sizes["decode"], sweep.sizes["answer"]
     for shape in sweep.sizes["prefill"]:

@@ -19,11 +19,11 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 os.environ["GF_KERNELS"] = "triton"
 
-from goldfinch.config import ModelConfig, RopeConfig
 from goldfinch.measure.conditions import _commit
-from goldfinch.model import LanguageModel
-from goldfinch.model_directory import empty_model
-from goldfinch.template import PromptTemplate
+from goldfinch.models.config import ModelConfig, RopeConfig
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.template import PromptTemplate
+from goldfinch.weights.directory import empty_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = {"12x768": (12, 768), "24x2048": (24, 2048)}

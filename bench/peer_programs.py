@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from bench.gguf_models import write_llama, write_rwkv6
-from goldfinch.config import presets
-from goldfinch.model import LanguageModel
-from goldfinch.model_directory import load_model
+from goldfinch.models.config import presets
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.weights.directory import load_model
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Gf(Peer):
 
     def first_token(self, question: list[int]) -> Callable[[], None]:
         from goldfinch import Session, open_cache
-        from goldfinch.session import decode_one_token
+        from goldfinch.engine.session import decode_one_token
 
         logits, state = Session(self.model, open_cache(self.file, self.model)).start(question)
         box: list[Any] = [int(logits.argmax()), state]

@@ -22,12 +22,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.peer_programs import SHAPES, Gf, LlamaCpp, Peer, Rwkv, Transformers
-from goldfinch.config import presets
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
-from goldfinch.model_directory import load_model
-from goldfinch.model_writing import init_model
+from goldfinch.models.config import presets
+from goldfinch.weights.directory import load_model
+from goldfinch.weights.writing import init_model
 
 RESULTS = Path(__file__).parent / "results"
 ANSWER_TOKENS = 32

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfinch.config import ModelConfig, presets
 from goldfinch.measure.conditions import conditions
-from goldfinch.model import LanguageModel
+from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.language_model import LanguageModel
 from goldfinch.train.recipe import read_recipe
 from goldfinch.train.trainer import loss_function
 

@@ -11,25 +11,27 @@ from typing import Annotated
 
 import typer
 
-from . import exits, settings, transfer  # noqa: F401  transfer adds to gf cache
-from .ask import ask
-from .bench import bench_app
-from .cache import cache_app
-from .change import append, truncate
-from .completion import completion
-from .config import config_app
-from .console import console
-from .diff import diff
-from .doctor import doctor
-from .eval import evaluate
-from .flatten import flatten
-from .inspect import inspect
-from .model import model_app
-from .plan import plan
-from .prefill import prefill
-from .status import refresh, status
-from .train import train
-from .verify import verify
+from gfcli.commands.append import append, truncate
+from gfcli.commands.ask import ask
+from gfcli.commands.bench import bench_app
+from gfcli.commands.cache import cache_app
+from gfcli.commands.completion import completion
+from gfcli.commands.config import config_app
+from gfcli.commands.diff import diff
+from gfcli.commands.doctor import doctor
+from gfcli.commands.eval import evaluate
+from gfcli.commands.flatten import flatten
+from gfcli.commands.inspect import inspect
+from gfcli.commands.model import model_app
+from gfcli.commands.plan import plan
+from gfcli.commands.prefill import prefill
+from gfcli.commands.status import refresh, status
+from gfcli.commands.train import train
+from gfcli.commands.verify import verify
+from gfcli.support.console import console
+
+from .commands import cache_transfer as transfer  # noqa: F401  transfer adds to gf cache
+from .support import exits, settings
 
 app = typer.Typer(
     name="gf",

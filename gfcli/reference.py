@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 
-from . import exits
 from .app import run
+from .support import exits
 
 COMMANDS = (
     (),

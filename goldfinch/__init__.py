@@ -11,36 +11,37 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .batching import ask_many
-    from .cache import DocumentCache, open_cache
-    from .citing import Citation, cite
-    from .config import ModelConfig
+    from goldfinch.caching.document_cache import DocumentCache, open_cache
+    from goldfinch.engine.batch_decode import ask_many
+    from goldfinch.engine.cite import Citation, cite
+    from goldfinch.engine.packed_prefill import Unpacked, prefill_packed
+    from goldfinch.engine.prefill import document_token_ids, prefill
+    from goldfinch.engine.session import Answer, Session
+    from goldfinch.library.library import Library
+    from goldfinch.models.config import ModelConfig
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.weights.directory import list_models, load_model
+
     from .errors import GoldFinchError
-    from .library import Library
-    from .model import LanguageModel
-    from .model_directory import list_models, load_model
-    from .packing import Unpacked, prefill_packed
-    from .prefilling import document_token_ids, prefill
-    from .session import Answer, Session
 
 _HOMES = {
-    "Answer": "session",
-    "Citation": "citing",
-    "DocumentCache": "cache",
+    "Answer": "engine.session",
+    "Citation": "engine.cite",
+    "DocumentCache": "caching.document_cache",
     "GoldFinchError": "errors",
-    "LanguageModel": "model",
-    "Library": "library",
-    "ModelConfig": "config",
-    "Session": "session",
-    "Unpacked": "packing",
-    "ask_many": "batching",
-    "cite": "citing",
-    "document_token_ids": "prefilling",
-    "list_models": "model_directory",
-    "load_model": "model_directory",
-    "open_cache": "cache",
-    "prefill": "prefilling",
-    "prefill_packed": "packing",
+    "LanguageModel": "models.language_model",
+    "Library": "library.library",
+    "ModelConfig": "models.config",
+    "Session": "engine.session",
+    "Unpacked": "engine.packed_prefill",
+    "ask_many": "engine.batch_decode",
+    "cite": "engine.cite",
+    "document_token_ids": "engine.prefill",
+    "list_models": "weights.directory",
+    "load_model": "weights.directory",
+    "open_cache": "caching.document_cache",
+    "prefill": "engine.prefill",
+    "prefill_packed": "engine.packed_prefill",
 }
 
 __all__ = [

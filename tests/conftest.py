@@ -13,7 +13,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from gfkernels import native
+from gfkernels.native import build as native
 
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
@@ -108,7 +108,7 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
     """Directory of a tiny random GoldFinch with a tokenizer."""
-    from goldfinch.model_writing import init_model
+    from goldfinch.weights.writing import init_model
 
     out = tmp_path_factory.mktemp("models") / "tiny"
     init_model("goldfinch-tiny", 1, out, tiny_tokenizer)
@@ -118,7 +118,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Path) -> Path:
     """The same shape and tokenizer, other weights."""
-    from goldfinch.model_writing import init_model
+    from goldfinch.weights.writing import init_model
 
     out = tmp_path_factory.mktemp("models") / "other"
     init_model("goldfinch-tiny", 2, out, tiny_tokenizer)

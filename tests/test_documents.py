@@ -140,7 +140,7 @@ def test_command_lines_of_the_guide_run(
 def test_the_settings_of_the_guide_are_settings() -> None:
     import tomllib
 
-    from gfcli import settings
+    from gfcli.support import settings
 
     guide = (ROOT / "docs" / "guide.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)

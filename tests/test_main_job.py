@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 import goldfinch
-from goldfinch.model_directory import ASSETS, DEFAULT_MODEL, read_card, verify_model
-from goldfinch.train.facts import FactMaker, harvest_names, plant
+from goldfinch.datasets.facts import FactMaker, harvest_names, plant
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, read_card, verify_model
 from tests.conftest import SAMPLES
 
 HANDBOOK = SAMPLES / "lighthouse-handbook.txt"

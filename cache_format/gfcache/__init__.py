@@ -3,7 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from .atomic import temporary_beside
+from gfcache.files.atomic import temporary_beside
+from gfcache.files.locks import lent_lock, output_lock
+from gfcache.format.export import copy_cache, export_safetensors
+from gfcache.format.header import Header, Section
+from gfcache.format.parents import ancestors, flatten_cache, open_parent, parent_reference, verify_cache, whole_array
+from gfcache.format.reader import CacheFile, read_cache
+from gfcache.format.rules import expected_shape
+from gfcache.format.summary import inspect_cache
+from gfcache.format.writer import SectionData, write_cache
+from gfcache.store.folder import default_root
+
 from .errors import (
     CacheFormatError,
     CacheLocked,
@@ -17,22 +27,19 @@ from .errors import (
     UnsupportedVersion,
     UnwritableCache,
 )
-from .export import copy_cache, export_safetensors
-from .header import Header, Section
-from .locks import lent_lock, output_lock
-from .parents import ancestors, flatten_cache, open_parent, parent_reference, verify_cache, whole_array
-from .reader import CacheFile, read_cache
-from .rules import expected_shape
-from .store_folder import default_root
-from .summary import inspect_cache
-from .writer import SectionData, write_cache
 
 if TYPE_CHECKING:
-    from .index import Entry, header_identity, identity_key
-    from .store import Removal, Store
+    from gfcache.store.index import Entry, header_identity, identity_key
+    from gfcache.store.store import Removal, Store
 
 # Of the store, imported when first used: most commands need no database.
-_STORE = {"Entry": "index", "header_identity": "index", "identity_key": "index", "Removal": "store", "Store": "store"}
+_STORE = {
+    "Entry": "store.index",
+    "Removal": "store.store",
+    "Store": "store.store",
+    "header_identity": "store.index",
+    "identity_key": "store.index",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ..cache import open_cache
-from ..model import LanguageModel
-from ..prefilling import document_token_ids, prefill
-from ..session import Session
+from goldfinch.caching.document_cache import open_cache
+from goldfinch.engine.prefill import document_token_ids, prefill
+from goldfinch.engine.session import Session
+from goldfinch.models.language_model import LanguageModel
 
 
 class Reader:

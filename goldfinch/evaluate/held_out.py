@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from ..train.corpora import is_held_out_document, read_records
+from goldfinch.datasets.corpora import is_held_out_document, read_records
 
 ENCYCLOPEDIA = ("corpus-wikipedia-00", "corpus-wikipedia-01")
 BOOKS = ("corpus-books",)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..model import LanguageModel
+from goldfinch.models.language_model import LanguageModel
 
 
 @torch.no_grad()

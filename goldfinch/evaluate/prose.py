@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from ..model import LanguageModel
+from goldfinch.models.language_model import LanguageModel
 
 _SENTENCE_END = re.compile(r"[.!?]\s+")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..train.corpora import read_records
-from ..train.facts import NOT_STATED
+from goldfinch.datasets.corpora import read_records
+from goldfinch.datasets.facts import NOT_STATED
+
 from .asking import Reader
 from .held_out import held_out_articles
 from .scoring import exact_match, f1, normalise

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from ..train.facts import FactMaker, digits
-from ..train.phrasings import COLOURS
-from ..train.tables import table
+from goldfinch.datasets.facts import FactMaker, digits
+from goldfinch.datasets.phrasings import COLOURS
+from goldfinch.datasets.tables import table
+
 from .asking import Reader
 from .prose import insert_at, prose_of
 from .scoring import exact_match

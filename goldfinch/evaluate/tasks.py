@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from goldfinch.datasets.corpora import HINT
+from goldfinch.datasets.facts import harvest_names
+from goldfinch.models.language_model import LanguageModel
+
 from ..errors import CorpusMissing
 from ..measure.conditions import conditions
-from ..model import LanguageModel
-from ..train.corpora import HINT
-from ..train.facts import harvest_names
 from .asking import Reader
 from .documents import evaluate_articles, evaluate_samples, sample_files
 from .facts import evaluate_definitions, evaluate_facts

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from gfkernels import dispatch
 
-from .. import finch_native, finch_triton
-from ..cache import numerics_of
-from ..model import LanguageModel
+from goldfinch.backends.native import layers as finch_native
+from goldfinch.backends.triton import layers as finch_triton
+from goldfinch.caching.document_cache import numerics_of
+from goldfinch.models.language_model import LanguageModel
+
 from ..version import __version__
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from ..model_directory import load_model
-from ..prefilling import prefill
+from goldfinch.engine.prefill import prefill
+from goldfinch.weights.directory import load_model
+
 from .conditions import conditions
 
 _CHILD = "from goldfinch.measure.flatness import _peak; import sys; _peak(sys.argv[1], sys.argv[2], int(sys.argv[3]))"

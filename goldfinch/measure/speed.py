@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cache import open_cache
+from goldfinch.caching.document_cache import open_cache
+from goldfinch.engine.prefill import block_tokens_of, prefill
+from goldfinch.engine.session import Session, decode_one_token
+from goldfinch.models.language_model import LanguageModel
+
 from ..devices import synchronize
 from ..errors import GoldFinchError
-from ..model import LanguageModel
-from ..prefilling import block_tokens_of, prefill
-from ..selfcheck import run_checks
-from ..session import Session, decode_one_token
 from .conditions import conditions
+from .selfcheck import run_checks
 
 Report = Callable[[dict[str, Any]], None]
 QUESTION_TOKENS = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from .corpora import read_records
+from goldfinch.datasets.corpora import read_records
 
 END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
 BOS_TOKEN_ID, END_TOKEN_ID = 0, 1

@@ -17,14 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from goldfinch.datasets.corpora import is_held_out_document, read_records
+from goldfinch.datasets.definitions import definitions
+from goldfinch.datasets.facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
+from goldfinch.datasets.lists import pairs_list, similar_facts
+from goldfinch.datasets.tables import table
+from goldfinch.text.template import PromptTemplate
+
 from ..errors import GoldFinchError
-from ..template import PromptTemplate
-from .corpora import is_held_out_document, read_records
-from .definitions import definitions
-from .facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
-from .lists import pairs_list, similar_facts
 from .recipe import Recipe, Stage
-from .tables import table
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 QUESTION_TOKENS = 80  # of a sequence for each question about an article

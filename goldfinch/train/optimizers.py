@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from goldfinch.models.language_model import LanguageModel
+
 from ..errors import ConfigError
-from ..model import LanguageModel
 from .recipe import Recipe
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..config import ModelConfig, presets
+from goldfinch.models.config import ModelConfig, presets
+
 from ..errors import ConfigError
 
 # What decides the batches, and what does not decide the weights.

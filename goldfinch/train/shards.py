@@ -25,8 +25,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from goldfinch.text.tokenizer import Tokenizer
+
 from ..errors import CorpusMissing, GoldFinchError
-from ..tokenizer import Tokenizer
 from .batches import Batch, batches
 from .data import TrainingData
 from .recipe import Recipe

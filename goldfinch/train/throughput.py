@@ -6,8 +6,9 @@ import time
 
 import torch
 
+from goldfinch.models.language_model import LanguageModel
+
 from ..devices import synchronize
-from ..model import LanguageModel
 
 PROBE = 2048  # rows and columns of the probe's matrices
 PROBE_GPU = 8192  # where a smaller product ends before the next is launched

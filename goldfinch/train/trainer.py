@@ -19,14 +19,15 @@ import torch
 from gfcache import output_lock
 from torch import Tensor
 
-from ..checkpoint import check_weights, read_weights
+from goldfinch.models.language_model import LanguageModel, cross_entropy
+from goldfinch.text.template import PromptTemplate
+from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
+from goldfinch.weights.directory import available_device, find_model, make_current
+from goldfinch.weights.files import weights_file_of
+from goldfinch.weights.published import check_weights, read_weights
+from goldfinch.weights.writing import check_replaceable, clear_remnants, write_model_directory
+
 from ..errors import CheckpointError, ConfigError, CorpusMissing
-from ..model import LanguageModel, cross_entropy
-from ..model_directory import available_device, find_model, make_current
-from ..model_writing import check_replaceable, clear_remnants, write_model_directory
-from ..template import PromptTemplate
-from ..tokenizer import Tokenizer, read_tokenizer
-from ..weight_files import weights_file_of
 from .batches import Batch, BatchSource, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
 from .data import TrainingData

@@ -1,16 +1,11 @@
 """Ops of the GoldFinch family: each fast form beside the readable one that judges it."""
 
-from .attention import (
-    attend_block,
-    attend_expanded,
-    attention_ref,
-    causal_attention,
-    merge_partials,
-)
+from gfkernels.attention.reference import attend_block, attend_expanded, attention_ref, causal_attention, merge_partials
+from gfkernels.wkv6.chunked import wkv6_chunked, wkv6_step
+from gfkernels.wkv6.reference import wkv6_recurrent
+
 from .dispatch import choose_backend, linear, wkv6
 from .errors import BackendUnavailable, KernelError, KernelInputError
-from .wkv6_chunk import wkv6_chunked, wkv6_step
-from .wkv6_ref import wkv6_recurrent
 
 __all__ = [
     "BackendUnavailable",

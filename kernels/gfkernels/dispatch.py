@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import native
+from gfkernels.wkv6.chunked import wkv6_chunked, wkv6_step
+from gfkernels.wkv6.reference import wkv6_recurrent
+
 from .errors import BackendUnavailable
-from .wkv6_chunk import wkv6_chunked, wkv6_step
-from .wkv6_ref import wkv6_recurrent
+from .native import build as native
 
 ENVIRONMENT_VARIABLE = "GF_KERNELS"
 BACKENDS = ("native", "triton", "torch", "reference")
@@ -68,7 +69,7 @@ def triton_obstacle(device: torch.device, dtype: torch.dtype, requested: str | N
     interpreting = os.environ.get("TRITON_INTERPRET") == "1" and requested_backend(requested) == "triton"
     if device.type != "cuda" and not interpreting:
         return f"tensors on {device}, Triton needs a GPU (TRITON_INTERPRET=1 interprets, slowly, on the CPU)"
-    from . import common_triton
+    from . import triton_common as common_triton
 
     return common_triton.obstacle(torch.empty(0, dtype=dtype, device=device))
 
@@ -98,7 +99,8 @@ def wkv6(
     """WKV6 through the chosen backend; contract of `wkv6_ref.wkv6_recurrent`. Automatically: triton on a GPU; native on
     the CPU when gradients are wanted.
 
-    (Without gradients the native kernels are chosen for whole layers, where they save more: goldfinch/finch_native.py.)
+    (Without gradients the native kernels are chosen for whole layers, where they save more:
+    goldfinch/backends/native/layers.py.)
     """
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (r, k, v, w_raw))
     obstacle: str | None = "not asked for"
@@ -111,7 +113,7 @@ def wkv6(
         triton_obstacle=_wkv6_triton_obstacle(str(r.device), r.dtype, r.shape[-1], v.shape[-1], backend),
     )
     if chosen == "native":
-        from . import native_training
+        from .wkv6 import native as native_training
 
         return native_training.wkv6_differentiable(r, k, v, w_raw, u, wkv_state)
     if chosen == "triton":
@@ -132,7 +134,8 @@ def _wkv6_triton_obstacle(device: str, dtype: torch.dtype, K: int, V: int, reque
 def _wkv6_triton(
     r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    from . import wkv6_backward_triton, wkv6_triton
+    from .wkv6 import triton as wkv6_triton
+    from .wkv6 import triton_backward as wkv6_backward_triton
 
     inputs = (r, k, v, w_raw, u, wkv_state)
     gradients = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)

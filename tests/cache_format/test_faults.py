@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gfcache
 import pytest
-from gfcache import writer
+from gfcache.format import writer
 
 from tests.cache_format.small_cache import T, header, sections
 

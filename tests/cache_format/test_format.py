@@ -17,7 +17,7 @@ import gfcache
 import numpy as np
 import pytest
 from gfcache import SectionData, layout
-from gfcache.writer import build_file
+from gfcache.format.writer import build_file
 
 from tests.cache_format.small_cache import T, expect_unwritable, header, sections
 
@@ -121,7 +121,7 @@ def test_r11_does_not_look_at_sections_of_a_later_version(changes: dict[str, Any
 
 def test_only_known_codecs_are_decoded() -> None:
     import zstandard
-    from gfcache import codecs
+    from gfcache.codecs import registry as codecs
 
     with pytest.raises(ValueError, match="lz4"):
         codecs.decode("lz4", zstandard.compress(b"abc"), 3)
@@ -359,7 +359,7 @@ def test_r16_finite(poison: float, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     items[1].array[17, 2] = poison
     expect_unwritable(tmp_path, items, "R16")
     with monkeypatch.context() as patch:
-        patch.setattr(gfcache.codecs, "all_finite", lambda array, dtype: True)  # a careless writer
+        patch.setattr(gfcache.codecs.registry, "all_finite", lambda array, dtype: True)  # a careless writer
         gfcache.write_cache(tmp_path / "x.gfc", header(), items)
     expect_damage(tmp_path, (tmp_path / "x.gfc").read_bytes(), "R16")
 

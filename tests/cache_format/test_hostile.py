@@ -11,7 +11,7 @@ import gfcache
 import numpy as np
 import pytest
 from gfcache import SectionData, layout
-from gfcache.writer import build_file
+from gfcache.format.writer import build_file
 
 from gfcli.app import run
 from tests.cache_format.small_cache import CONFIG, header, sections

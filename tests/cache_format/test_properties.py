@@ -9,7 +9,7 @@ import gfcache
 import numpy as np
 import pytest
 from gfcache import SectionData, layout
-from gfcache.writer import build_file
+from gfcache.format.writer import build_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

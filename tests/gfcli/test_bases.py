@@ -9,8 +9,8 @@ from pathlib import Path
 import gfcache
 import pytest
 
-from gfcli import prefill_batch
 from gfcli.app import run
+from gfcli.support import batch as prefill_batch
 from tests.gfcli.conftest import TEXT
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import gfcache
 import pytest
 
-from gfcli import prefill_batch, sources
 from gfcli.app import run
+from gfcli.support import batch as prefill_batch
+from gfcli.support import sources
 from tests.gfcli.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
@@ -131,7 +132,7 @@ def test_a_folder_that_cannot_be_read_fails_alone(tree: Path, capsys, monkeypatc
 
 
 def test_a_file_that_changes_while_it_is_read(tree: Path, capsys, monkeypatch) -> None:
-    from goldfinch import documents
+    from goldfinch.text import documents
 
     path, calls, most = tree / "docs/a.txt", [0], [0]
     real = Path.read_bytes

@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 import torch
 
-from gfcli import exits
 from gfcli.app import run
+from gfcli.support import exits
 from tests.gfcli.conftest import TEXT, schema
 
 
@@ -361,7 +361,7 @@ def test_verbose_says_how_the_document_is_attended_to(cache: Path, tiny_model: P
 
 def test_a_prompt_survives_a_failing_question(cache: Path, tiny_model: Path, capsys, monkeypatch) -> None:
     """The prompt's own sign goes to stderr where stdout is no terminal."""
-    from goldfinch.session import Session
+    from goldfinch.engine.session import Session
 
     real = Session.stream
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gfcli.gitignore import is_ignored, read_patterns
+from gfcli.support.gitignore import is_ignored, read_patterns
 from tests.gfcli.batch_tree import statuses
 
 IGNORE_CASES = [

@@ -71,7 +71,7 @@ def test_a_hit_shows_no_progress_and_lines_steer_no_terminal(place: Path, capsys
 
 
 def test_the_pace_of_the_journal_is_that_of_the_variable(place: Path, capsys, monkeypatch) -> None:
-    from goldfinch.journal import Journal
+    from goldfinch.caching.journal import Journal
 
     seen = []
     monkeypatch.setattr(Journal, "note", lambda self, partial: seen.append(self._every_s))
@@ -339,7 +339,7 @@ def test_positions_that_were_asked_for_are_made(place: Path, capsys) -> None:
 
 
 def test_a_busy_library_still_answers(place: Path, capsys, monkeypatch) -> None:
-    from gfcache import store_folder
+    from gfcache.store import folder as store_folder
 
     def busy(*_: object, **__: object) -> None:
         raise gfcache.CacheLocked(place)

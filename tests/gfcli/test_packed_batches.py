@@ -9,7 +9,7 @@ import torch
 
 import goldfinch
 from gfcli.app import run
-from goldfinch import packing
+from goldfinch.engine import packed_prefill as packing
 from goldfinch.errors import DeviceError
 from tests import tolerances
 from tests.gfcli.batch_tree import TEXT, below, statuses

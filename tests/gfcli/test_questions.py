@@ -16,7 +16,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
-from goldfinch import batching
+from goldfinch.engine import batch_decode as batching
 from tests.conftest import SAMPLES
 from tests.tolerances import BATCH_FP32
 
@@ -383,7 +383,7 @@ def test_a_cache_is_asked_whatever_it_is_called(kb: Path, capsys) -> None:
 def test_thousands_of_questions_are_read_at_once(tmp_path: Path) -> None:
     import time
 
-    from gfcli.question_file import read_questions
+    from gfcli.support.question_file import read_questions
 
     path = tmp_path / "q.txt"
     path.write_text("".join(f"Question {n}?\n" for n in range(20_000)))

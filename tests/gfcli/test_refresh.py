@@ -15,9 +15,9 @@ def test_only_the_model_that_made_a_cache_renews_it(
     folder: Path, tiny_model: Path, named_model: str, capsys, monkeypatch
 ) -> None:
     """One that shares the layers of prefill may answer from it, but must not put its own name on it."""
-    from goldfinch.checkpoint import read_weights
-    from goldfinch.model_directory import read_card
-    from goldfinch.model_writing import write_model_directory
+    from goldfinch.weights.directory import read_card
+    from goldfinch.weights.published import read_weights
+    from goldfinch.weights.writing import write_model_directory
 
     card = read_card(tiny_model)
     weights = read_weights(tiny_model / "model.safetensors")

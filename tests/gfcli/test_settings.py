@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 
 import goldfinch
-from gfcli import settings
 from gfcli.app import run
-from goldfinch.plan import MachineProfile, profile_path
+from gfcli.support import settings
+from goldfinch.caching.sizes import MachineProfile, profile_path
 from tests.conftest import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -153,8 +153,8 @@ def test_planned_bytes_are_those_of_the_file(project: Path, capsys, monkeypatch,
 def test_planned_bytes_of_every_model_type(imported: Any, name: str, tmp_path: Path) -> None:
     import torch
 
-    from goldfinch.cache import identity_of, numerics_of
-    from goldfinch.plan import planned_bytes
+    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.sizes import planned_bytes
 
     model = goldfinch.load_model(imported(name))
     ids = torch.arange(200)[None] * 31 % model.config.vocab_size

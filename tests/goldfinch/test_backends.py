@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from gfkernels import BackendUnavailable, native
+from gfkernels import BackendUnavailable
+from gfkernels.native import build as native
 
 import goldfinch
-from goldfinch import finch_native
-from goldfinch.cache import numerics_difference, numerics_of
+from goldfinch.backends.native import layers as finch_native
+from goldfinch.caching.document_cache import numerics_difference, numerics_of
 from tests import tolerances
 from tests.conftest import golden_folders
 
@@ -115,7 +116,7 @@ def test_where_the_kernels_do_not_fit(imported: Callable[[str], Path], monkeypat
 @pytest.mark.parametrize("pieces", [(T,), (1, 63, 86), (2, 148)])
 def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callable[[str], Path], monkeypatch) -> None:
     """Whole and in pieces with the row before them; float64 as the judge."""
-    from goldfinch.gold import rebuild_keys_values
+    from goldfinch.models.gold import rebuild_keys_values
 
     def rebuilt(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
         monkeypatch.setenv("GF_KERNELS", backend)
@@ -143,7 +144,8 @@ def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callabl
 @pytest.mark.parametrize("block", [7, 64, 2048])
 def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, imported, monkeypatch) -> None:
     """A document of few distinct pairs: the short way, block borders and the first row included."""
-    from goldfinch import gold, gold_native
+    from goldfinch.backends.native import gold as gold_native
+    from goldfinch.models import gold
 
     model = goldfinch.load_model(imported(name))
     ids = torch.randint(0, 5, (1, T), generator=torch.Generator().manual_seed(0))

@@ -9,22 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from gfcache import codecs
+from gfcache.codecs import registry as codecs
 from gfkernels import BackendUnavailable
 from safetensors.torch import load_file
 
 import goldfinch
-from goldfinch import batching, decode_graph, finch_triton, gold_triton
-from goldfinch.cache import numerics_of
-from goldfinch.config import RopeConfig
-from goldfinch.gold import GoldDocument, GoldMemory, expand_document
+from goldfinch.backends.triton import gold as gold_triton
+from goldfinch.backends.triton import graph as decode_graph
+from goldfinch.backends.triton import layers as finch_triton
+from goldfinch.caching.document_cache import numerics_of
+from goldfinch.engine import batch_decode as batching
+from goldfinch.engine.session import decode_one_token
 from goldfinch.measure.conditions import kernel_backends
-from goldfinch.session import decode_one_token
+from goldfinch.models.config import RopeConfig
+from goldfinch.models.gold import GoldDocument, GoldMemory, expand_document
 from tests import tolerances
 from tests.conftest import golden_folders
 
 pytest.importorskip("triton")
-from gfkernels import wkv6_triton
+from gfkernels.wkv6 import triton as wkv6_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]

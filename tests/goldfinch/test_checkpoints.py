@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from goldfinch import load_model, open_cache, prefill
-from goldfinch.cache import DocumentCache
-from goldfinch.config import presets
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.engine.prefill import AUTO_SHARE, MOST_CHECKPOINTS, checkpoint_bytes, plan_checkpoints, reusable_tokens
 from goldfinch.errors import GoldFinchError
-from goldfinch.model import LanguageModel
-from goldfinch.prefilling import AUTO_SHARE, MOST_CHECKPOINTS, checkpoint_bytes, plan_checkpoints, reusable_tokens
+from goldfinch.models.config import presets
+from goldfinch.models.language_model import LanguageModel
 from tests.conftest import golden_folders
 from tests.goldfinch.test_resume_invariance import assert_equal_caches, document
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.citing import _citations, _lines, attention_to_document, cite, line_shares
+from goldfinch.engine.cite import _citations, _lines, attention_to_document, cite, line_shares
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
 
@@ -62,14 +62,14 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
     heads, rows = model.config.n_head, 2
     assert 0 < float(found[0].sum()) <= heads * rows * model.config.n_gold + 1e-6
     # A single fresh pass over document, question and answer must give the same rows.
-    from goldfinch.gold import GoldTimeMix
+    from goldfinch.models.gold import GoldTimeMix
 
     kept: list[torch.Tensor] = []
     real = GoldTimeMix.heads
     one = session(model, text)
     ids = torch.cat([one.cache.token_ids, torch.tensor([[5, 6, 7, 8]])], dim=1)
     with torch.no_grad():
-        from goldfinch import gold as gold_module
+        from goldfinch.models import gold as gold_module
 
         def judge(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from gfkernels import native, native_decode
+from gfkernels.decode import native as native_decode
+from gfkernels.native import build as native
 from torch import Tensor
 
 import goldfinch
 from goldfinch import Session
-from goldfinch.config import ModelConfig, RopeConfig
-from goldfinch.model import LanguageModel
-from goldfinch.session import decode_one_token
-from goldfinch.state import ModelState
+from goldfinch.engine.session import decode_one_token
+from goldfinch.models.config import ModelConfig, RopeConfig
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
 from tests.poison import poison_outputs

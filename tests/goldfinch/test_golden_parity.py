@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from goldfinch import load_model
-from goldfinch.gold import k_cache_rows
-from goldfinch.model import LanguageModel
-from goldfinch.state import ModelState
+from goldfinch.models.gold import k_cache_rows
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import SMALL_GOLDEN, golden_folders
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.journal import Journal, reusable
-from goldfinch.prefilling import BLOCK_TOKENS
+from goldfinch.caching.journal import Journal, reusable
+from goldfinch.engine.prefill import BLOCK_TOKENS
 from tests.conftest import SAMPLES
 
 STAMP = "2026-01-01T00:00:00+00:00"
@@ -117,8 +117,8 @@ def test_a_journal_that_cannot_be_written_ends_no_run(ids, tiny_model: Path, tmp
 
 @pytest.mark.parametrize("suffices", [True, False])
 def test_the_journal_gives_its_room_to_the_output(suffices: bool, ids, tiny_model: Path, tmp_path, monkeypatch) -> None:
-    from gfcli.writing import Computed, save
-    from goldfinch.making import Made
+    from gfcli.support.writing import Computed, save
+    from goldfinch.library.making import Made
 
     journal = Journal(tmp_path / "doc.gfc", every_s=0)
     cache = goldfinch.prefill(goldfinch.load_model(tiny_model), ids, journal=journal)
@@ -187,6 +187,6 @@ def test_killed_at_a_random_moment_then_the_same_command(number: int, tmp_path: 
 
 
 def tokenizer() -> list[str]:
-    from goldfinch.model_directory import ASSETS, DEFAULT_MODEL
+    from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
     return ["--tokenizer", str(ASSETS / DEFAULT_MODEL / "tokenizer.json")]

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from gfcli.app import run
-from goldfinch.checkpoint import config_from_published, fingerprints, prefill_keys, read_weights
-from goldfinch.config import ModelConfig, presets
 from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
-from goldfinch.model import LanguageModel
-from goldfinch.model_directory import find_model, list_models, load_model, read_card, verify_model
-from goldfinch.model_writing import import_model, write_model_directory
-from goldfinch.tokenizer import read_tokenizer
-from goldfinch.weight_files import weights_bytes_of
+from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.directory import find_model, list_models, load_model, read_card, verify_model
+from goldfinch.weights.files import weights_bytes_of
+from goldfinch.weights.published import config_from_published, fingerprints, prefill_keys, read_weights
+from goldfinch.weights.writing import import_model, write_model_directory
 from tests.conftest import SMALL_GOLDEN
 
 
@@ -165,7 +165,7 @@ def test_a_swapped_tokenizer_is_noticed(tiny_model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("preset", ["goldfinch-tiny", "llama-6x512"])
 def test_random_models_are_random_everywhere(preset: str, tmp_path: Path) -> None:
-    from goldfinch.model_writing import init_model
+    from goldfinch.weights.writing import init_model
 
     init_model(preset, 3, tmp_path / "m")
     for key, tensor in read_weights(tmp_path / "m" / "model.safetensors").items():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from goldfinch import DocumentCache, Session, load_model, open_cache, prefill
-from goldfinch.model import LanguageModel
+from goldfinch.models.language_model import LanguageModel
 from tests import tolerances
 from tests.conftest import golden_folders
 

@@ -12,12 +12,12 @@ import torch
 from gfkernels import KernelError
 
 import goldfinch
+from goldfinch.caching.journal import reusable
+from goldfinch.engine.prefill import document_token_ids
+from goldfinch.engine.sampling import Sampling, choose_token
+from goldfinch.engine.session import EAGER_TOKENS, StreamedText, decode_one_token
 from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
-from goldfinch.journal import reusable
-from goldfinch.prefilling import document_token_ids
-from goldfinch.sampling import Sampling, choose_token
-from goldfinch.session import EAGER_TOKENS, StreamedText, decode_one_token
-from goldfinch.tokenizer import read_tokenizer
+from goldfinch.text.tokenizer import read_tokenizer
 from tests.cache_format.craft import craft
 
 
@@ -146,7 +146,7 @@ def test_a_prefilled_document_is_template_prefix_and_text(tiny_model: Path) -> N
 
 
 def test_a_model_without_tokenizer_says_so(tmp_path: Path) -> None:
-    from goldfinch.model_writing import init_model
+    from goldfinch.weights.writing import init_model
 
     init_model("goldfinch-tiny", 0, tmp_path / "bare")
     model = goldfinch.load_model(tmp_path / "bare")
@@ -230,8 +230,8 @@ def test_a_cache_serves_models_that_share_the_prefill_layers(tiny_model: Path, t
     """Another GOLD layer or head: prefill fingerprint equal, the cache still belongs."""
     from safetensors.torch import load_file
 
-    from goldfinch.model_directory import read_card
-    from goldfinch.model_writing import write_model_directory
+    from goldfinch.weights.directory import read_card
+    from goldfinch.weights.writing import write_model_directory
 
     card = read_card(tiny_model)
     weights = load_file(tiny_model / "model.safetensors")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from goldfinch import load_model, prefill
-from goldfinch.model import LanguageModel
-from goldfinch.state import ModelState
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
 

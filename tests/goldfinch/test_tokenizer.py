@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goldfinch.errors import TokenizerError
-from goldfinch.tokenizer import read_tokenizer
+from goldfinch.text.tokenizer import read_tokenizer
 from tests.conftest import SAMPLES
 
 HARD = "naïve 😀👨‍👩‍👧 \x00\x07 עברית العربية हिन्दी ไทย 한국어\r\n\t  日本語 a\u0301 <|endoftext|> <|end|> 12345"

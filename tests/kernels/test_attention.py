@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from gfkernels import attend_block, attend_expanded, attention_ref, causal_attention, merge_partials
-from gfkernels import attention as attention_module
+from gfkernels.attention import reference as attention_module
 from torch import Tensor
 
 

@@ -12,7 +12,9 @@ from tests.kernels.test_wkv6 import relative
 from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
-from gfkernels import attention_triton, layer_triton, rebuild_triton
+from gfkernels.attention import triton as attention_triton
+from gfkernels.layer import triton as layer_triton
+from gfkernels.rebuild import triton as rebuild_triton
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's exp(1e4)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from gfkernels import BackendUnavailable, dispatch, native, wkv6, wkv6_recurrent
+from gfkernels import BackendUnavailable, dispatch, wkv6, wkv6_recurrent
+from gfkernels.native import build as native
 from torch import Tensor
 
 from tests import tolerances

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from gfkernels import BackendUnavailable, KernelInputError, native, native_training, wkv6, wkv6_chunked, wkv6_recurrent
+from gfkernels import BackendUnavailable, KernelInputError, wkv6, wkv6_chunked, wkv6_recurrent
+from gfkernels.native import build as native
+from gfkernels.wkv6 import native as native_training
 from torch import Tensor
 
 from tests import tolerances

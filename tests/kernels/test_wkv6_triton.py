@@ -16,9 +16,9 @@ from tests.kernels.test_wkv6 import inputs, relative
 from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
-from gfkernels import wkv6_backward_triton
-from gfkernels import wkv6_triton as module
-from gfkernels.wkv6_triton import wkv6_step_triton, wkv6_triton
+from gfkernels.wkv6 import triton as module
+from gfkernels.wkv6 import triton_backward as wkv6_backward_triton
+from gfkernels.wkv6.triton import wkv6_step_triton, wkv6_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's exp(1000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gfcli.app import run
-from gfcli.train import TrainingProgress
+from gfcli.commands.train import TrainingProgress
 
 ENTRY = {"step": 20, "of": 40, "loss": 3.25, "answer_loss": 1.5, "tok_s": 12_345}
 RECIPE = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from goldfinch.datasets.corpora import is_held_out_document
 from goldfinch.evaluate import held_out
-from goldfinch.train.corpora import is_held_out_document
 from tests.train.records import write_records
 
 

@@ -13,9 +13,9 @@ from gfcache import CacheLocked, output_lock
 
 from goldfinch import load_model
 from goldfinch.errors import CheckpointError, ConfigError, DeviceError
-from goldfinch.model_writing import clear_remnants
 from goldfinch.train.recipe import Recipe, read_recipe
 from goldfinch.train.trainer import train
+from goldfinch.weights.writing import clear_remnants
 
 VALID = 'name = "x"\ntokenizer = ""\n'
 STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"

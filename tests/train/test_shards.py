@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from gfcli.app import run
 from goldfinch import load_model
 from goldfinch.errors import ConfigError, CorpusMissing, GoldFinchError
-from goldfinch.tokenizer import read_tokenizer
+from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.train import shards
 from goldfinch.train.data import TrainingData
 from goldfinch.train.recipe import Recipe

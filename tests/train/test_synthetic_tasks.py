@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from goldfinch.train.corpora import is_held_out_document
-from goldfinch.train.definitions import definitions
-from goldfinch.train.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
-from goldfinch.train.lists import pairs_list, similar_facts
-from goldfinch.train.tables import COLUMNS, table
+from goldfinch.datasets.corpora import is_held_out_document
+from goldfinch.datasets.definitions import definitions
+from goldfinch.datasets.facts import NOT_STATED, FactMaker, harvest_names, is_held_out, plant
+from goldfinch.datasets.lists import pairs_list, similar_facts
+from goldfinch.datasets.tables import COLUMNS, table
 from tests.conftest import SAMPLES
 
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from goldfinch import load_model
-from goldfinch.config import presets
+from goldfinch.datasets.corpora import data_directory
+from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.errors import CheckpointError, ConfigError, GoldFinchError
 from goldfinch.evaluate.scoring import exact_match, f1
-from goldfinch.model import LanguageModel
-from goldfinch.tokenizer import read_tokenizer
-from goldfinch.train.corpora import data_directory
+from goldfinch.models.config import presets
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.train.data import TASKS, WIDTHS, TrainingData, wrap
-from goldfinch.train.facts import NOT_STATED
 from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train

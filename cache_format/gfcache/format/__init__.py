@@ -1,0 +1,1 @@
+"""The .gfc file: header, rules, reader, writer."""

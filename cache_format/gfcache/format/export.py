@@ -1,0 +1,101 @@
+"""A cache as plain safetensors, and byte for byte copies of cache files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gfcache import layout
+from gfcache.errors import CacheWriteError
+from gfcache.files.atomic import temporary_beside
+from gfcache.files.locks import output_lock, real_path
+
+from .parents import whole_array
+from .reader import CacheFile
+from .writer import sync_folder
+
+# safetensors' own names of dtypes; bf16 travels as 16-bit words until its name is put into the header.
+_SAFETENSORS_DTYPES = {
+    "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "u8": "U8", "u16": "U16", "u32": "U32",
+}  # fmt: skip
+_TAKEN = (layout.TOKEN_IDS, layout.COMPRESSED_K, "__metadata__")
+
+
+def export_safetensors(path: Path | str, out: Path | str) -> None:
+    """Write the sections of a cache, those of its bases joined, as one safetensors file (mode 0600), atomically.
+
+    Per-token kinds are one tensor each (`token_ids`, `compressed_k`), the others keep their section names (an
+    apostrophe behind one that is taken). The header's facts are in the metadata under "gfc", as JSON.
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
+    """
+    tensors: dict[str, tuple[np.ndarray, str]] = {}
+    with CacheFile(path) as file:
+        for section in file.header.sections:
+            if not section.is_known:
+                continue
+            if section.kind in (layout.TOKEN_IDS, layout.COMPRESSED_K):
+                if section.kind not in tensors:
+                    tensors[section.kind] = whole_array(file, section.kind)
+            else:
+                name = section.name
+                while name in _TAKEN or name in tensors:  # a section may be called what something else is called here
+                    name += "'"
+                tensors[name] = (file.array(section), section.dtype)
+        facts = json.loads(file.header.to_json())
+        del facts["sections"]
+    table: dict[str, object] = {"__metadata__": {"gfc": json.dumps(facts)}}
+    offset = 0
+    for name, (array, dtype) in tensors.items():
+        row = {"dtype": _SAFETENSORS_DTYPES[dtype], "shape": list(array.shape)}
+        table[name] = row | {"data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    head = json.dumps(table).encode()
+    head += b" " * (-len(head) % 8)
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as stream:
+            stream.write(len(head).to_bytes(8, "little") + head)
+            for array, _ in tensors.values():
+                stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    _atomically(Path(out), write)
+
+
+def copy_cache(path: Path | str, out: Path | str) -> None:
+    """Copy a cache file byte for byte (mode 0600), atomically: its digest, and so its identity, stays.
+
+    Raises:
+        CacheLocked, CacheWriteError.
+    """
+
+    def write(temporary: str) -> None:
+        shutil.copyfile(path, temporary)
+        handle = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    _atomically(Path(out), write)
+
+
+def _atomically(out: Path, write: Callable[[str], None]) -> None:
+    out = real_path(out)
+    with output_lock(out):
+        try:
+            with temporary_beside(out) as (handle, temporary):
+                os.close(handle)
+                write(temporary)
+                os.replace(temporary, out)
+            sync_folder(out.parent)
+        except OSError as error:
+            raise CacheWriteError(out, error) from error

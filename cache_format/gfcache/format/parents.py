@@ -1,0 +1,210 @@
+"""Caches that continue a base cache: the parent is found, checked by its digest, and its part joined (SPEC 7)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfcache import layout
+from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
+
+from .header import Header
+from .reader import CacheFile
+from .writer import SectionData, write_cache
+
+
+def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
+    """The header field of a file at `child` that continues the first `tokens` tokens of `base`."""
+    # The system follows links before "..": the way between two places is that between where they really are.
+    path = os.path.relpath(os.path.realpath(base.path), os.path.realpath(child.parent))
+    return {"digest": base.header.digest, "tokens": tokens, "name": base.path.name, "path": path}
+
+
+def open_parent(file: CacheFile) -> CacheFile:
+    """The base cache of a file that has one: at the noted place seen from the file, else beside it by name.
+
+    Raises:
+        ParentMissing, ParentChanged: naming it.
+        DamagedCache: it is damaged, or it is a cache of another model (R13).
+        NotACacheFile, UnsupportedVersion, UnsupportedSection: what lies there cannot be read.
+    """
+    note = file.header.parent
+    assert note is not None
+    found: CacheFile | None = None
+    problem: CacheFormatError | None = None
+    for place in dict.fromkeys((file.path.parent / note["path"], file.path.parent / Path(note["name"]).name)):
+        try:
+            candidate = CacheFile(place)
+        except OSError:
+            continue
+        except CacheFormatError as error:  # a foreign file at the noted place does not hide the base beside the child
+            problem = problem or error
+            continue
+        if candidate.header.digest == note["digest"]:
+            if found is not None:
+                found.close()
+            _check_fits(file, candidate)
+            return candidate
+        if found is None:
+            found = candidate
+        else:
+            candidate.close()
+    if found is None:
+        raise problem or ParentMissing(file.path, note["path"], note["digest"])
+    digest = found.header.digest
+    found.close()
+    raise ParentChanged(file.path, note["path"], digest, note["digest"])
+
+
+def ancestors(path: Path | str) -> list[Path]:
+    """The base that a file continues, the base of that, and so on.
+
+    Raises:
+        those of `open_parent`.
+        DamagedCache: more than layout.MAX_PARENTS (R13).
+    """
+    found: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(CacheFile(path))
+        while file.header.parent is not None:
+            if len(found) == layout.MAX_PARENTS:
+                raise DamagedCache(path, "R13", f"more than {layout.MAX_PARENTS} parents", "fewer")
+            file = stack.enter_context(open_parent(file))
+            found.append(file.path)
+    return found
+
+
+def _check_fits(file: CacheFile, parent: CacheFile) -> None:
+    own, other = file.header, parent.header
+    same = (
+        own.model["prefill_fingerprint"] == other.model["prefill_fingerprint"]
+        and own.tokenizer.get("fingerprint") == other.tokenizer.get("fingerprint")
+        and own.template["prefix_fingerprint"] == other.template["prefix_fingerprint"]
+        and own.model["config"] == other.model["config"]
+        and own.compute_dtype == other.compute_dtype
+        and own.first_token <= other.tokens
+    )
+    if not same:
+        parent.close()
+        raise DamagedCache(file.path, "R13", f"a parent of another model or dtype, {parent.path.name}", "this one's")
+
+
+def whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
+    """A per-token kind over all tokens of the document, the parents' part included, and its dtype name.
+
+    Args:
+        kind: layout.TOKEN_IDS (1 axis) or layout.COMPRESSED_K (rows).
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache: see `ancestors`.
+    """
+    if file.header.parent is not None:
+        ancestors(file.path)  # a chain that is too long is refused before any of it is read
+    return _whole_array(file, kind)
+
+
+def _whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
+    sections = file.header.of_kind(kind)
+    if not sections:
+        raise DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
+    dtype = sections[0].dtype
+    if any(section.dtype != dtype for section in sections):
+        raise DamagedCache(file.path, "R13", f"{kind} in several dtypes", "one dtype")
+    parts = file.arrays_of_kind(kind)
+    if file.header.parent is not None:
+        with open_parent(file) as parent:
+            inherited, parent_dtype = _whole_array(parent, kind)
+            if parent_dtype != dtype:
+                raise DamagedCache(file.path, "R13", f"{kind} in {dtype}, its parent's in {parent_dtype}", "one dtype")
+            parts.insert(0, inherited[: file.header.first_token])
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), dtype
+
+
+def verify_cache(path: Path | str, *, complete: bool = False) -> Header:
+    """Read every section of a file and of the parents that it needs, with all checks, and return its header.
+
+    Args:
+        complete: also refuse a file from which no model can go on (`CacheFile.check_complete`).
+    """
+    with CacheFile(path) as cache:
+        if complete:
+            cache.check_complete()
+        _verify(cache)
+        if cache.header.parent is not None:
+            ancestors(path)  # a chain that is too long is refused before any of it is read
+            with open_parent(cache) as parent:
+                _verify_chain(parent)
+        return cache.header
+
+
+def _verify_chain(cache: CacheFile) -> None:
+    _verify(cache)
+    if cache.header.parent is not None:
+        with open_parent(cache) as parent:
+            _verify_chain(parent)
+
+
+def _verify(cache: CacheFile) -> None:
+    for section in cache.header.sections:
+        if section.is_known:
+            cache.array(section)
+        else:  # optional and unknown: the checksum is all that can be checked
+            cache.stored(section)
+
+
+def flatten_cache(path: Path | str, out: Path | str) -> Header:
+    """Write a file that stands alone from one that continues a base cache; its source is then no file that there is.
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
+    """
+    with CacheFile(path) as file:
+        data: list[SectionData] = []
+        joined: set[str] = set()
+        for section in file.header.sections:
+            if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
+                continue
+            if section.kind not in (layout.TOKEN_IDS, layout.COMPRESSED_K):
+                data.append(
+                    SectionData(
+                        section.name,
+                        section.kind,
+                        section.dtype,
+                        file.array(section),
+                        depends_on=section.depends_on,
+                        required=section.required,
+                        position=section.position,
+                        token_start=section.token_start,
+                        layer=section.layer,
+                    )
+                )
+            elif section.kind not in joined:
+                joined.add(section.kind)
+                data += _joined(file, section.kind)
+        header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
+        return write_cache(out, header, data)
+
+
+def _joined_source(header: Header) -> dict[str, Any] | None:
+    """Provenance of base and document together: under the document's own, questions about it alone would find this."""
+    if header.parent is None:
+        return header.source
+    name = (header.source or {}).get("name") or "unknown"
+    return {"name": f"{name} behind {header.parent['name']}"} | dict.fromkeys(
+        ("path", "sha256", "bytes", "modified_at")
+    )
+
+
+def _joined(file: CacheFile, kind: str) -> list[SectionData]:
+    array, dtype = whole_array(file, kind)
+    if kind == layout.TOKEN_IDS:
+        return [SectionData(kind, kind, dtype, array, token_start=0, try_zstd=True)]
+    return [
+        SectionData(f"{kind}/{start}", kind, dtype, array[start : start + layout.CHUNK_TOKENS], token_start=start)
+        for start in range(0, len(array), layout.CHUNK_TOKENS)
+    ]

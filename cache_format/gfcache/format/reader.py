@@ -1,0 +1,157 @@
+"""Reading a cache file without torch. Every length is checked against the file before anything is allocated."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+import numpy as np
+
+from gfcache import layout
+from gfcache.codecs import registry as codecs
+from gfcache.codecs.registry import all_finite
+from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
+
+from .header import Header, HeaderError, Section, parse_header
+from .rules import check_table
+
+
+class CacheFile:
+    """An open cache file: its header at once, its sections when asked for.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError, PermissionError: as the system says.
+        NotACacheFile, DamagedCache, UnsupportedVersion, UnsupportedSection: see SPEC 5.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe or device may never end
+            raise NotACacheFile(self.path, b"")
+        self._stream = open(self.path, "rb")  # noqa: SIM115  closed by close()
+        try:
+            self.header, self._payload_start, self.file_bytes = self._read_header()
+            self._check_sections()
+        except HeaderError as error:
+            self.close()
+            raise DamagedCache(self.path, error.rule, error.found, error.expected) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> CacheFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _damaged(self, rule: str, found: object, expected: object) -> DamagedCache:
+        return DamagedCache(self.path, rule, found, expected)
+
+    def _read_header(self) -> tuple[Header, int, int]:
+        size = os.fstat(self._stream.fileno()).st_size
+        prefix = self._stream.read(layout.PREFIX.size)
+        if prefix[: len(layout.MAGIC)] != layout.MAGIC:
+            raise NotACacheFile(self.path, prefix)
+        if size < layout.HEADER_OFFSET:
+            raise self._damaged("R2", f"{size} bytes", f"at least {layout.HEADER_OFFSET}")
+        _, major, minor, header_bytes, file_bytes, reserved = layout.PREFIX.unpack(prefix)
+        if major > layout.FORMAT_MAJOR:
+            raise UnsupportedVersion(self.path, major, layout.FORMAT_MAJOR)
+        if major < 1 or reserved != 0:
+            raise self._damaged("R2", f"version {major}, reserved {reserved}", "version 1 and 0")
+        if file_bytes != size:
+            raise self._damaged("R3", f"{size} bytes", f"{file_bytes} as the file declares")
+        if header_bytes > layout.MAX_HEADER_BYTES or layout.HEADER_OFFSET + header_bytes > size:
+            raise self._damaged(
+                "R4", f"a header of {header_bytes} bytes", f"at most {layout.MAX_HEADER_BYTES}, inside the file"
+            )
+        stored_digest = self._stream.read(layout.DIGEST_BYTES)
+        body = self._stream.read(header_bytes)
+        digest = hashlib.sha256(prefix + body).digest()
+        if digest != stored_digest:
+            raise self._damaged("R5", f"header checksum {digest.hex()[:16]}", stored_digest.hex()[:16])
+        payload_start = layout.align(layout.HEADER_OFFSET + header_bytes)
+        padding = self._stream.read(min(payload_start, size) - layout.HEADER_OFFSET - header_bytes)
+        if any(padding):
+            raise self._damaged("R5", "bytes between header and payload", "zeros")
+        return parse_header(body, (major, minor), digest.hex()), payload_start, size
+
+    def _check_sections(self) -> None:
+        end = 0
+        for section in sorted(self.header.sections, key=lambda s: s.offset):
+            if section.offset != end:
+                raise self._damaged("R10", f"section {section.name!r} at {section.offset}", f"{end}, no gap or overlap")
+            end = section.offset + layout.align(section.stored_bytes)
+            if section.required and not section.is_known:
+                self._refuse(section)
+        if self._payload_start + end != self.file_bytes:
+            raise self._damaged("R10", f"a payload of {self.file_bytes - self._payload_start} bytes", end)
+        check_table(self.header)
+
+    def _refuse(self, section: Section) -> NoReturn:
+        known = (("kind", layout.KINDS), ("dtype", tuple(layout.DTYPES)), ("codec", layout.CODECS))
+        field, supported = next((f, names) for f, names in known if getattr(section, f) not in names)
+        raise UnsupportedSection(self.path, section.name, field, getattr(section, field), supported)
+
+    def check_complete(self) -> None:
+        """Refuse a file without any state (R13): it can be looked at, but no model can go on from it."""
+        if not self.header.of_kind(layout.TAIL_HIDDEN):
+            raise self._damaged("R13", "no state and no tail_hidden", "those behind the last token")
+
+    def section(self, name: str) -> Section:
+        """The table row of that name; KeyError when absent."""
+        for section in self.header.sections:
+            if section.name == name:
+                return section
+        raise KeyError(name)
+
+    def stored(self, section: Section) -> bytes:
+        """The stored bytes, checksum verified (R14)."""
+        self._stream.seek(self._payload_start + section.offset)
+        data = self._stream.read(section.stored_bytes)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != section.sha256:
+            raise self._damaged("R14", f"checksum of {section.name!r} {digest[:16]}", section.sha256[:16])
+        if any(self._stream.read(layout.align(section.stored_bytes) - section.stored_bytes)):
+            raise self._damaged("R14", f"bytes after section {section.name!r}", "zeros")
+        return data
+
+    def array(self, section: Section) -> np.ndarray:
+        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17)."""
+        stored = self.stored(section)
+        try:
+            raw = codecs.decode(section.codec, stored, section.raw_bytes)
+        except ValueError as error:
+            raise self._damaged(
+                "R15", f"section {section.name!r}: {error}", "exactly the bytes of the table"
+            ) from error
+        array = np.frombuffer(raw, layout.NUMPY_DTYPES[section.dtype]).reshape(section.shape)
+        if not all_finite(array, section.dtype):
+            raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
+        vocab_size = self.header.tokenizer["vocab_size"]
+        if section.kind == layout.TOKEN_IDS and array.size and int(array.max()) >= vocab_size:
+            raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")
+        return array
+
+    def arrays_of_kind(self, kind: str) -> list[np.ndarray]:
+        """The arrays of one kind, in token order."""
+        sections = sorted(self.header.of_kind(kind), key=lambda s: (s.token_start or 0, s.layer or 0))
+        return [self.array(section) for section in sections]
+
+
+def read_cache(path: Path | str) -> CacheFile:
+    """Open a cache file and check its header, table and sizes. Sections are checked as they are read."""
+    return CacheFile(path)

@@ -1,0 +1,62 @@
+"""What `gf inspect` shows of a cache file; JSON Schema: docs/schemas/inspect.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gfcache import layout
+
+from .header import Header, Section
+from .reader import CacheFile
+
+SCHEMA_VERSION = 1
+
+
+def inspect_cache(path: Path | str) -> dict[str, Any]:
+    """Sizes, identity and sections of a file, from its header alone (checksums of sections are not read)."""
+    with CacheFile(path) as cache:
+        return _summary(cache.header, cache.file_bytes) | {"path": str(path)}
+
+
+def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
+    per_token = sum(s.stored_bytes for s in header.sections if s.kind in layout.PER_TOKEN_KINDS)
+    llama = llama_bytes_per_token(header.model["config"])
+    own = header.tokens - header.first_token  # the base holds the others
+    bytes_per_token = per_token / own
+    earlier = [s for s in header.sections if s.position is not None and s.position != header.tokens]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "format_version": "{}.{}".format(*header.format_version),
+        "tokens": header.tokens,
+        "bytes_total": bytes_total,
+        "bytes_per_token": round(bytes_per_token, 3),
+        "fixed_bytes": bytes_total - per_token,
+        "checkpoints": sorted({s.position for s in earlier if s.position is not None}),
+        "checkpoint_bytes": sum(s.stored_bytes for s in earlier),
+        "llama_bytes_per_token": llama,
+        "ratio_per_token": round(llama / bytes_per_token, 1),
+        "ratio_total": round(llama * own / bytes_total, 1),
+        "model": {k: header.model.get(k) for k in ("name", "model_type", "prefill_fingerprint", "model_fingerprint")}
+        | {"config": header.model["config"]},
+        "tokenizer": header.tokenizer,
+        "template": header.template,
+        "codecs": {s.kind: s.codec for s in header.sections},
+        "numerics": header.numerics,
+        "source": header.source,
+        "parent": header.parent,
+        "created_at": header.created_at,
+        "writer": header.writer,
+        "digest": header.digest,
+        "sections": [_row(section) for section in header.sections],
+    }
+
+
+def _row(section: Section) -> dict[str, Any]:
+    names = ("name", "kind", "dtype", "codec", "depends_on", "required", "raw_bytes", "stored_bytes")
+    return {name: getattr(section, name) for name in names} | {"shape": list(section.shape)}
+
+
+def llama_bytes_per_token(config: dict[str, Any]) -> int:
+    """Bytes per token of a 16-bit key-value cache of a Llama of the same shape: 2 (K, V) x layers x width x 2."""
+    return 4 * int(config["n_layer"]) * int(config["d_model"])

@@ -1,0 +1,157 @@
+"""Writing a cache file: all of it, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from gfcache import layout
+from gfcache.codecs import registry as codecs
+from gfcache.errors import CacheWriteError, UnwritableCache
+from gfcache.files.atomic import temporary_beside
+from gfcache.files.locks import output_lock, real_path
+
+from .header import Header, HeaderError, Section, demand, parse_header
+
+
+def on_step(name: str) -> None:
+    """Called after every step of a write; the tests replace it to stop the process there."""
+
+
+@dataclass(frozen=True)
+class SectionData:
+    """An array to store.
+
+    Attributes:
+        name, kind, dtype, depends_on, required, position, token_start, layer: as in `header.Section`.
+        array: the values; bf16 as 16-bit words.
+        try_zstd: compress when that wins.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    array: np.ndarray
+    depends_on: str = "prefill"
+    required: bool = True
+    position: int | None = None
+    token_start: int | None = None
+    layer: int | None = None
+    try_zstd: bool = False
+
+
+def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:
+    """Lay the file out: the finished header and the pieces to write, in order (SPEC 2).
+
+    Raises:
+        HeaderError: a header that no reader accepts (R4, R6 to R10), values that are not finite (R16).
+    """
+    sections: list[Section] = []
+    stored_parts: list[bytes | memoryview] = []
+    offset = 0
+    for item in data:
+        array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
+        demand(codecs.all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
+        raw = array.data.cast("B") if array.size else memoryview(b"")
+        codec, stored = codecs.encode(raw, item.try_zstd)
+        sections.append(
+            Section(
+                name=item.name,
+                kind=item.kind,
+                dtype=item.dtype,
+                shape=tuple(array.shape),
+                codec=codec,
+                depends_on=item.depends_on,
+                required=item.required,
+                offset=offset,
+                raw_bytes=array.nbytes,
+                stored_bytes=len(stored),
+                sha256=hashlib.sha256(stored).hexdigest(),
+                position=item.position,
+                token_start=item.token_start,
+                layer=item.layer,
+            )
+        )
+        padding = layout.align(len(stored)) - len(stored)
+        stored_parts += [stored, bytes(padding)]
+        offset += len(stored) + padding
+    header = replace(header, sections=tuple(sections))
+    try:
+        body = header.to_json()
+    except UnicodeEncodeError as error:  # the name of a file whose bytes are not UTF-8
+        found = f"text {error.object[max(error.start - 20, 0) : error.end]!r}"
+        raise HeaderError("R7", found, "Unicode characters") from error
+    except RecursionError as error:
+        raise HeaderError("R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels") from error
+    except ValueError as error:  # NaN, infinity
+        raise HeaderError("R6", str(error), "finite numbers") from error
+    limit = layout.MAX_HEADER_BYTES
+    demand(len(body) <= limit, "R4", f"a header of {len(body):,} bytes", f"{limit:,}")
+    payload_start = layout.align(layout.HEADER_OFFSET + len(body))
+    prefix = layout.PREFIX.pack(
+        layout.MAGIC, layout.FORMAT_MAJOR, layout.FORMAT_MINOR, len(body), payload_start + offset, 0
+    )
+    digest = hashlib.sha256(prefix + body).digest()
+    parse_header(body, header.format_version, digest.hex())  # what it refuses, nobody could read
+    padding = payload_start - layout.HEADER_OFFSET - len(body)
+    parts: list[bytes | memoryview] = [prefix, digest, body, bytes(padding), *stored_parts]
+    return replace(header, digest=digest.hex()), parts
+
+
+def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -> Header:
+    """Write a cache file (mode 0600) atomically: lock, temporary file, fsync, rename.
+
+    Returns:
+        the header as written, with its section table and digest.
+
+    Raises:
+        UnwritableCache: what no reader would accept; nothing is written.
+        CacheLocked: another process writes this file now.
+        CacheWriteError: the folder is missing or not writable, the disk is full, ...; an existing file is
+            untouched and no temporary file stays behind.
+    """
+    path = Path(path)
+    try:
+        header, parts = build_file(header, data)
+    except HeaderError as error:
+        raise UnwritableCache(path, error.rule, error.found, error.expected) from error
+    with output_lock(path):
+        _replace(real_path(path), parts)
+    return header
+
+
+def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    try:
+        # Nobody else may read the file: it holds the document's token ids in clear.
+        with temporary_beside(path) as (handle, temporary):
+            with os.fdopen(handle, "wb") as stream:
+                on_step("created")
+                for part in parts:
+                    stream.write(part)
+                    on_step("wrote")
+                stream.flush()
+                on_step("flushed")
+                os.fsync(stream.fileno())
+            on_step("synced")
+            os.replace(temporary, path)
+    except OSError as error:
+        raise CacheWriteError(path, error) from error
+    on_step("renamed")
+    sync_folder(path.parent)
+    on_step("finished")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the rename durable where the system lets a folder be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

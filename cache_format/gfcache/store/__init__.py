@@ -1,0 +1,1 @@
+"""The library's folder of caches and its index."""

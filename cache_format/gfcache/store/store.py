@@ -1,0 +1,323 @@
+"""A store of caches: files in fanned-out folders, an index beside them, a cap on their bytes.
+
+    ROOT/CACHEDIR.TAG
+    ROOT/library/index.sqlite3
+    ROOT/library/ab/ab12....gfc
+
+Each file is written, read and locked like any other .gfc. One lock of the store is held while room is made and a
+file is written, so that the cap holds at every moment, whoever writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gfcache.errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
+from gfcache.format.header import Header
+from gfcache.format.reader import CacheFile
+
+from .folder import StoreFolder, is_cache
+from .index import Entry, Index, IndexDamaged, header_identity
+
+PINNED, LOCKED, PARENT = "pinned", "locked", "in use as a base"
+PERHAPS_PINNED = "perhaps pinned, the index cannot be used"
+
+T = TypeVar("T")
+
+
+@dataclass
+class Removal:
+    """What a removal did, or would do.
+
+    Attributes:
+        removed: entries, in the order of removal.
+        remnants: files of runs that were cut short, relative names.
+        freed_bytes: of both.
+        skipped: (entry, why) pairs: pinned or perhaps so, locked, in use as a base.
+    """
+
+    removed: list[Entry] = field(default_factory=list)
+    remnants: list[str] = field(default_factory=list)
+    freed_bytes: int = 0
+    skipped: list[tuple[Entry, str]] = field(default_factory=list)
+
+
+class Store(StoreFolder):
+    """A store of caches.
+
+    Args:
+        root: its folder; `default_root()` by default. Made when first written to.
+        max_bytes: the cap on cache files, unfinished ones included; None for none.
+
+    Attributes:
+        rebuilt: the index was lost or damaged and made again from the files.
+    """
+
+    def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
+        super().__init__(root)
+        self.max_bytes = max_bytes
+        self._index: Index | None = None
+        self.rebuilt = False
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the index that is there cannot be used, or None; nothing is removed then, for it may be pinned."""
+        return None if self._index is None else self._index.obstacle
+
+    def close(self) -> None:
+        """Close the index."""
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def path(self, entry: Entry) -> Path:
+        """The file of an entry."""
+        return self.folder / entry.name
+
+    def _with_index(self, action: Callable[[Index], T]) -> T:
+        if self._index is None or (self._index.homeless and self.folder.exists()):
+            self.close()
+            self._index = Index(self.folder / "index.sqlite3")
+        try:
+            if self._index.made:
+                self._scan(self._index)
+            return action(self._index)
+        except IndexDamaged:
+            self._scan(self._index)
+            return action(self._index)
+
+    def entries(self) -> list[Entry]:
+        """Every cache of the store, the index brought up to date with the files first."""
+        return self._with_index(self._scan)
+
+    def _scan(self, index: Index) -> list[Entry]:
+        files = {name: stat for name, stat in self.files() if is_cache(name)}
+        known = {entry.name: entry for entry in index.rows()}
+        self.rebuilt = self.rebuilt or bool(files and not known and not index.in_memory)
+        index.made = False
+        new = []
+        for name, stat in files.items():
+            old = known.get(name)
+            # What could not be read may be readable now: rights were missing, a disk failed, gf was older.
+            if old is None or old.error or (old.bytes, old.modified_ns) != (stat.st_size, stat.st_mtime_ns):
+                entry = self._read(name, stat)
+                if old is None or entry.error is None or entry.error != old.error:
+                    new.append(entry)
+        gone = [name for name in known if name not in files]
+        if new or gone:
+            with contextlib.suppress(OSError):  # a full disk does not hinder reading
+                index.put(new, gone)
+                return index.rows()
+            known |= {entry.name: entry for entry in new}
+            return [entry for name, entry in known.items() if name in files]
+        return list(known.values())
+
+    def _read(self, name: str, stat: os.stat_result) -> Entry:
+        """The entry of a file; one with an `error` when it cannot be read, whatever the reason."""
+        try:
+            with CacheFile(self.folder / name) as file:
+                return _entry(name, stat, file.header)
+        except (OSError, CacheFormatError, ValueError) as error:
+            why = str(error).encode(errors="replace").decode()
+            nothing = (None,) * 6
+            modified = stat.st_mtime
+            return Entry(name, stat.st_size, stat.st_mtime_ns, "", "", *nothing, modified, None, why, modified)
+
+    def of_content(self, sha256: str, identity: str) -> list[Path]:
+        """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.
+
+        An index that cannot be read finds none: the text is computed again, and answered.
+        """
+        with contextlib.suppress(OSError, CacheFormatError):
+            names = self._with_index(lambda index: index.of_content(sha256, identity))
+            return [self.folder / name for name in names]
+        return []
+
+    def used(self, path: Path, *, hit: bool) -> None:
+        """Note that a cache was used; a store that cannot be written to is no obstacle."""
+        with contextlib.suppress(OSError, CacheFormatError):
+            self._with_index(lambda index: index.use(self.name(path), time.time(), hit))
+
+    def added(self, path: Path) -> Entry:
+        """Note a file that was written; an index that cannot be written now learns of it later, from the file."""
+        entry = self._read(self.name(path), os.stat(path))
+        with contextlib.suppress(OSError, CacheFormatError):
+            self._with_index(lambda index: index.put([entry]))
+            self._with_index(lambda index: index.use(entry.name, time.time(), False))
+        return entry
+
+    def pin(self, entries: Sequence[Entry], pinned: bool) -> None:
+        """Pin or unpin entries."""
+        self._with_index(lambda index: index.pin([e.name for e in entries], pinned))
+
+    def tag(self, entries: Sequence[Entry], add: Sequence[str], remove: Sequence[str]) -> None:
+        """Add and remove tags of entries."""
+        self._with_index(lambda index: index.tag([e.name for e in entries], add, remove))
+
+    @contextlib.contextmanager
+    def writing(self, path: Path, at_most_bytes: int) -> Iterator[Removal]:
+        """Hold the store with room for a file of at most so many bytes beside what is there.
+
+        The file that is replaced and its replacement exist together for a moment, so both count.
+
+        Raises:
+            NoRoom: even without everything that may be removed.
+        """
+        with self.locked():
+            self.make_folders(path)
+            with contextlib.suppress(OSError, CacheFormatError):  # made after its first file it would seem lost
+                self._with_index(lambda index: None)
+            room = self._make_room(at_most_bytes, keep=path)
+            if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
+                raise NoRoom(path, at_most_bytes, self.max_bytes)
+            yield room
+
+    def keep_cap(self) -> Removal:
+        """Remove what is over the cap: that of an earlier call may have been higher."""
+        if self.max_bytes is None or self.used_bytes() <= self.max_bytes:
+            return Removal()
+        with self.locked():
+            return self._make_room(0)
+
+    def _make_room(self, wanted_bytes: int, keep: Path | None = None) -> Removal:
+        if self.max_bytes is None:
+            return Removal()
+        excess = self.used_bytes() + wanted_bytes - self.max_bytes
+        if excess <= 0:
+            return Removal()
+        done = Removal()
+        for name, size in self.remnants(older_than_s=0):
+            output = self.output_of(name)
+            if done.freed_bytes < excess and output != keep and self.unlink(output, [name]):
+                done.remnants.append(name)
+                done.freed_bytes += size
+        if done.freed_bytes < excess:
+            kept = None if keep is None else self.name(keep)
+            candidates = [e for e in sorted(self.entries(), key=lambda e: e.last_used) if e.name != kept]
+            _add(done, self._remove(candidates, excess - done.freed_bytes, dry_run=False))
+        return done
+
+    def remove(self, entries: Sequence[Entry], *, dry_run: bool = False, pinned_too: bool = False) -> Removal:
+        """Remove entries, but not pinned or locked ones or bases of entries that stay."""
+        if dry_run:
+            return self._remove(entries, None, dry_run=True, pinned_too=pinned_too)
+        with self.locked():
+            return self._remove(entries, None, dry_run=False, pinned_too=pinned_too)
+
+    def prune(self, wanted: Sequence[Entry], max_bytes: int | None, *, dry_run: bool) -> Removal:
+        """Remove remnants, damaged files, the entries `wanted`, then the longest unused ones down to `max_bytes`."""
+        with contextlib.nullcontext() if dry_run else self.locked():
+            done, entries = Removal(), self.entries()
+            for name, size in self.remnants():
+                if dry_run or self.unlink(self.output_of(name), [name]):
+                    done.remnants.append(name)
+                    done.freed_bytes += size
+            unwanted = [e for e in entries if e in wanted or (e.error is not None and _is_damaged(self.path(e)))]
+            _add(done, self._remove(unwanted, None, dry_run=dry_run))
+            excess = 0 if max_bytes is None else self.used_bytes() - max_bytes
+            excess -= done.freed_bytes if dry_run else 0
+            if excess > 0:
+                seen = {e.name for e in done.removed} | {e.name for e, _ in done.skipped}
+                rest = sorted((e for e in entries if e.name not in seen), key=lambda e: e.last_used)
+                _add(done, self._remove(rest, excess, dry_run=dry_run, gone=done.removed))
+            return done
+
+    def _remove(
+        self,
+        entries: Sequence[Entry],
+        enough_bytes: int | None,
+        *,
+        dry_run: bool,
+        pinned_too: bool = False,
+        gone: Sequence[Entry] = (),
+    ) -> Removal:
+        """Remove entries in order until enough is free. A base goes once nothing that stays continues it."""
+        done, left, skipped = Removal(), list(entries), dict[str, tuple[Entry, str]]()
+        staying = {e.name: e.parent_digest for e in self.entries()}
+        for entry in gone:
+            staying.pop(entry.name, None)
+        again = True
+        while again:
+            again = False
+            for entry in list(left):
+                if enough_bytes is not None and done.freed_bytes >= enough_bytes:
+                    break
+                reason = None
+                if not pinned_too:
+                    reason = PINNED if entry.pinned else PERHAPS_PINNED if self.obstacle else None
+                if reason is None and entry.digest and entry.digest in staying.values():
+                    reason = PARENT
+                if reason is None and not dry_run and not self.unlink(self.path(entry), self._all_files(entry)):
+                    reason = LOCKED
+                if reason is not None:
+                    skipped[entry.name] = (entry, reason)
+                    continue
+                again = True
+                left.remove(entry)
+                skipped.pop(entry.name, None)
+                staying.pop(entry.name, None)
+                done.removed.append(entry)
+                done.freed_bytes += entry.bytes
+        if done.removed and not dry_run:
+            self._with_index(lambda index: index.put([], [e.name for e in done.removed]))
+        done.skipped = list(skipped.values())
+        return done
+
+    def _all_files(self, entry: Entry) -> list[str]:
+        folder, _, name = entry.name.partition("/")
+        return [entry.name, f"{folder}/.{name}.journal"]
+
+
+def _entry(name: str, stat: os.stat_result, header: Header) -> Entry:
+    source = header.source or {}
+    try:
+        created = datetime.datetime.fromisoformat(header.created_at).timestamp()
+    except (ValueError, OverflowError):
+        created = stat.st_mtime
+    return Entry(
+        name=name,
+        bytes=stat.st_size,
+        modified_ns=stat.st_mtime_ns,
+        digest=header.digest,
+        identity=header_identity(header),
+        source_path=source.get("path"),
+        source_name=source.get("name"),
+        source_sha256=source.get("sha256"),
+        model=header.model.get("name"),
+        compute_dtype=header.compute_dtype,
+        tokens=header.tokens,
+        created_at=created,
+        parent_digest=None if header.parent is None else header.parent["digest"],
+        error=None,
+        last_used=stat.st_mtime,
+    )
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether no reader will ever read a file: not merely this one, or not now."""
+    try:
+        CacheFile(path).close()
+    except (DamagedCache, NotACacheFile):
+        return True
+    except (OSError, CacheFormatError):
+        pass
+    return False
+
+
+def _add(done: Removal, more: Removal) -> None:
+    done.removed += more.removed
+    done.skipped += more.skipped
+    done.freed_bytes += more.freed_bytes

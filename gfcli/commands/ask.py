@@ -1,0 +1,217 @@
+"""gf ask: answers about a document, from a cache file or through the library."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gfcli.support.answers import How, answer_question, find_model_of, open_cache_with_model, prompt, say_path
+from gfcli.support.console import console
+from gfcli.support.documents import STDIN, clean_text, read_document
+from gfcli.support.exits import NOT_FOUND, CommandError
+from gfcli.support.explain import warn_if_stale
+from gfcli.support.freshness import source_state
+from gfcli.support.options import (
+    MOST_SEED,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuietOption,
+    VerboseOption,
+    parse_bytes,
+)
+from gfcli.support.outputs import checked_output
+
+if TYPE_CHECKING:
+    from goldfinch.engine.session import Session
+    from goldfinch.models.language_model import LanguageModel
+
+CACHE_SUFFIX = ".gfc"
+
+
+def ask(
+    first: Annotated[
+        str | None, typer.Argument(metavar="DOCUMENT", help="Text file, - for stdin, or a .gfc; not with --cache.")
+    ] = None,
+    second: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; stdin when absent.")] = None,
+    cache: Annotated[
+        list[str] | None, typer.Option("--cache", metavar="FILE", help="Cache file written by gf prefill; see above.")
+    ] = None,
+    questions: Annotated[
+        str | None, typer.Option("--questions", metavar="FILE|-", help="Many questions, a JSON object or text a line.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="With --questions: answers here, resumable.",
+            callback=checked_output,
+        ),
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = None,
+    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Most tokens of the answer.")] = 128,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Sample from the likeliest tokens up to this share.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Sample from the K likeliest tokens; 0 for all.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the sampling.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="Text that ends the answer; may be repeated.")
+    ] = None,
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="Keys and values up to this size are held expanded.")
+    ] = "4g",
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse a cache computed with other numerics: device kind, precision, backend or threads."
+        ),
+    ] = False,
+    cite: Annotated[bool, typer.Option("--cite", help="Also the lines that the answer rests on.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what the answer rests on: tokens, fingerprints, source; on stderr.")
+    ] = False,
+    require_cached: Annotated[
+        bool, typer.Option("--require-cached", help="Exit 10 when the document, as it is now, is not cached.")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="No question template: continue the text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: one JSON object per answer.")] = False,
+    usage: Annotated[bool, typer.Option("-u", "--usage", help="Counts and timings on stderr.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Answer a question about a document; what was read once is not read again.
+
+    A document goes through the library: pre-filled at the first question, taken from its cache afterwards, brought up
+    to date when the file has changed. --cache names a cache file instead; it is never changed, and its model is found
+    by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a prompt opens
+    that keeps the model loaded.
+
+    --questions asks many: a line is a question, or an object with "question" and, if wanted, "id" and "documents"
+    (names of those to ask; all by default). --cache may be repeated and may be a quoted pattern. Each document is
+    loaded once, answers come document by document in the order given; with -o a run that was cut goes on, and one
+    failure does not stop the rest (exit 3).
+
+    Examples:
+
+      gf ask doc.txt "Who signed the treaty?"
+
+      gf ask --cache doc.gfc --cite "Who signed the treaty?"
+
+      echo "When was it signed?" | gf ask doc.txt --json
+
+      gf ask --cache 'kb/*.gfc' --questions q.jsonl --jsonl -o answers.jsonl
+    """
+    console.quiet, console.verbose = quiet, verbose
+    sampling: dict[str, Any] = {
+        "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
+        "stop": tuple(stop or ()),
+    }  # fmt: skip
+    how = How(sampling, raw, as_json, no_stream, usage, cite)
+    options = Options(model, device, dtype, parse_bytes(memory, "--memory"), strict, explain, require_cached)
+    if questions is not None:
+        from .ask_questions import ask_many
+
+        ask_many(first, second, cache or [], questions, output, jsonl or as_json, how, options)
+        return
+    if output is not None or jsonl:
+        raise CommandError("-o and --jsonl belong to --questions", hint="one answer: --json, or a shell's > FILE")
+    place, question = _place_and_question(first, second, cache or [])
+    _ask_one(place, question, bool(cache) or place.endswith(CACHE_SUFFIX), how, options)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the options say of model, memory and conditions; `loaded` holds the models that were loaded."""
+
+    model: str | None
+    device: str
+    dtype: str | None
+    memory_bytes: int
+    strict: bool
+    explain: bool
+    require_cached: bool
+    loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
+
+
+def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
+    if caches:
+        if second is not None:
+            raise CommandError(f"{first!r} and {second!r} with --cache: expected one question", hint="quote it")
+        from .ask_questions import expand
+
+        found = expand(caches) if len(caches) == 1 else caches
+        if len(found) > 1:
+            raise CommandError(f"--cache names {len(found)} files for one question", hint="add --questions FILE")
+        return found[0], first
+    if not first:
+        raise CommandError("no document", hint='gf ask doc.txt "QUESTION", or --cache FILE')
+    if second is None and first != STDIN and not Path(first).exists():
+        if " " in first.strip() or first.endswith("?"):
+            raise CommandError(f"{first!r}: a question without a document", hint='gf ask doc.txt "QUESTION"')
+        raise CommandError(f"{first}: no such file or directory", code=NOT_FOUND)
+    if first == STDIN and second is None:
+        raise CommandError("stdin is the document, so the question has to be named", hint='gf ask - "QUESTION"')
+    return first, second
+
+
+def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options: Options) -> None:
+    from goldfinch.errors import EmptyInput
+
+    interactive = question is None and sys.stdin.isatty()
+    if not interactive:
+        question = clean_text(sys.stdin.read().strip() if question is None else question)
+        if not (question.strip() or how.raw):
+            raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
+    started = time.perf_counter()
+    if is_cache:
+        session = _cache_session(place, how, options)
+    else:
+        from gfcli.support.store import library_session
+
+        session = library_session(read_document(place), how, options)
+    how.load_s = time.perf_counter() - started
+    if interactive:
+        prompt(session, how)
+        return
+    assert question is not None
+    answer_question(session, question, how)
+
+
+def _cache_session(cache: str, how: How, options: Options) -> Session:
+    """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
+    if options.explain or options.require_cached:
+        from gfcli.support import explain as explaining
+        from goldfinch.weights.directory import find_model
+
+        header = explaining.read_header(cache)
+        if options.explain and not how.as_json:
+            explaining.show_identity(header, find_model(options.model or find_model_of(header)))
+        if options.require_cached:
+            explaining.require_cached(cache, header)
+    else:
+        warn_if_stale(cache)
+    loaded, opened = open_cache_with_model(
+        cache, options.model, options.device, options.dtype, options.strict, checkpoints=False
+    )
+    from goldfinch import Session
+
+    session = Session(loaded, opened, memory_bytes=options.memory_bytes)
+    say_path(session)
+    if options.explain:
+        how.explanation = explaining.explain(session, header, *source_state(header, Path(cache)))
+        if not how.as_json:
+            explaining.show(how.explanation)
+    return session

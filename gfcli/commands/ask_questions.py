@@ -1,0 +1,228 @@
+"""gf ask --questions: documents times questions, each document loaded once, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gfcli.support import settings
+from gfcli.support.answers import How, answer_json, find_model_of, open_cache_with_model, say_path
+from gfcli.support.answers_file import Answers, Task
+from gfcli.support.citing import citations
+from gfcli.support.console import console
+from gfcli.support.documents import STDIN, read_document
+from gfcli.support.exits import NOT_FOUND, SOME_FAILED, CommandError
+from gfcli.support.explain import read_header, require_cached, warn_if_stale
+from gfcli.support.options import SHORT_DTYPES, numerics
+from gfcli.support.question_file import Question, read_questions
+from goldfinch.text.documents import Document
+
+if TYPE_CHECKING:
+    from goldfinch.engine.session import Answer, Session
+
+    from .ask import Options
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A document that questions are asked about.
+
+    Attributes:
+        name: as the command has it.
+        names: what a question may call it: its path, file name or stem, or those of the source of a cache.
+        basis: what answers follow from besides question and options: the bytes of the document, and the model.
+        document: its text, read once (it may be a pipe); None for a cache file.
+        obstacle: why it cannot be read.
+    """
+
+    name: str
+    names: frozenset[str]
+    basis: tuple[str, ...] = ()
+    document: Document | None = None
+    obstacle: Exception | None = None
+
+
+def ask_many(
+    first: str | None,
+    second: str | None,
+    caches: Sequence[str],
+    questions: str,
+    output: str | None,
+    as_json: bool,
+    how: How,
+    options: Options,
+) -> None:
+    """The whole command; see `gf ask --help`.
+
+    Raises:
+        typer.Exit: exit 3 when some answers failed.
+        CommandError: nothing to ask, or a wrong combination of options.
+    """
+    if second is not None or (caches and first is not None):
+        raise CommandError("a question and --questions", hint="put it into the file")
+    if options.explain:
+        raise CommandError("--explain belongs to one question", hint="ask it without --questions")
+    if how.usage:
+        raise CommandError("-u with --questions", hint="counts and timings of each answer: --jsonl")
+    if how.cite and not as_json:
+        raise CommandError("--cite with --questions needs --jsonl", hint="add --jsonl")
+    names = expand(caches) if caches else [] if first is None else [first]
+    if not names:
+        raise CommandError("no document", hint="--cache 'kb/*.gfc', or gf ask doc.txt --questions FILE")
+    if names[0] == questions == STDIN:
+        raise CommandError("the document and the questions are both stdin", hint="put one of them into a file")
+    if output is not None and os.path.realpath(output) == os.path.realpath(questions):
+        raise CommandError(f"-o {output} is the file of questions", hint="choose another file with -o")
+    asked = read_questions(questions)
+    if caches or names[0].endswith(".gfc"):
+        cards: dict[str, str] = {}
+        documents = [_asked_cache(name, options, cards) for name in names]
+    else:
+        documents = [_asked_text(names[0], options)]
+    _check_names(documents, asked)
+    tasks = {d.name: list(_tasks_of(d, asked, how)) for d in documents}
+    in_order = [task for of_document in tasks.values() for task in of_document]
+    with Answers(output, in_order, as_json) as answers:
+        for document in documents:
+            to_do = [task for task in tasks[document.name] if task.key not in answers.done]
+            if to_do:
+                _answer_document(document, to_do, answers, how, options)
+    done = len(in_order) - answers.failures
+    console.say(
+        f"{done} of {len(in_order)} answers" + (f", {answers.kept} of them from before" if answers.kept else "")
+    )
+    if answers.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """Files of names and patterns, each once, in the order given.
+
+    Raises:
+        CommandError: a pattern that fits nothing (exit 4).
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        fitting = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        if not fitting:
+            raise CommandError(f"{pattern}: no such file, and nothing fits it", code=NOT_FOUND)
+        found += fitting
+    return list(dict.fromkeys(found))
+
+
+def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
+    """A cache file to ask; what is wrong with it shows, and is named, when it is opened.
+
+    Args:
+        cards: descriptions of models by fingerprint, as far as they are known; added to.
+    """
+    import gfcache
+
+    from goldfinch.errors import GoldFinchError
+    from goldfinch.weights.directory import find_model
+
+    names, basis = _names(name), [SHORT_DTYPES.get(options.dtype or "", options.dtype or "")]  # else the cache's own
+    with contextlib.suppress(OSError, gfcache.CacheFormatError, GoldFinchError):
+        with open(name, "rb") as stream:
+            basis.append(hashlib.file_digest(stream, "sha256").hexdigest())
+        header = read_header(name)
+        names |= {str(header.source[n]) for n in ("name", "path") if header.source and header.source.get(n)}
+        key = options.model or header.model["prefill_fingerprint"] + header.model["model_fingerprint"]
+        if key not in cards:
+            cards[key] = find_model(options.model or find_model_of(header)).to_json()
+        basis.append(cards[key])
+    return Asked(name, frozenset(names), tuple(basis))
+
+
+def _asked_text(name: str, options: Options) -> Asked:
+    """A document to ask through the library."""
+    from goldfinch.weights.directory import find_model
+
+    card = find_model(options.model or settings.value("model"))
+    try:
+        document = read_document(name)
+    except Exception as error:
+        return Asked(name, _names(name), obstacle=error)
+    basis = (numerics(options.device, options.dtype)[1], document.source["sha256"], card.to_json())
+    return Asked(name, _names(name), basis, document)
+
+
+def _names(name: str) -> frozenset[str]:
+    return frozenset((name, os.path.basename(name), Path(name).stem))
+
+
+def _check_names(documents: Sequence[Asked], asked: Sequence[Question]) -> None:
+    known = frozenset().union(*(document.names for document in documents))
+    for question in asked:
+        for name in question.documents or ():
+            if name not in known:
+                raise CommandError(f"question {question.id} asks {name!r}, which is none of the documents")
+
+
+def _tasks_of(document: Asked, asked: Sequence[Question], how: How) -> Iterator[Task]:
+    """The tasks of a document; their keys change with all that shapes an answer."""
+    for question in asked:
+        if question.documents is None or not document.names.isdisjoint(question.documents):
+            parts = [document.name, document.basis, question.id, question.text, how.sampling, how.raw, how.cite]
+            key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+            yield Task(document.name, question, key)
+
+
+def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, how: How, options: Options) -> None:
+    from goldfinch.engine.batch_decode import MOST_ROWS, ask_many
+
+    try:
+        session = _session(document, how, options)
+    except Exception as error:
+        for task in tasks:
+            answers.failed(task, error)
+        return
+    for start in range(0, len(tasks), MOST_ROWS):
+        group = tasks[start : start + MOST_ROWS]
+        try:
+            found = ask_many(session, [t.question.text for t in group], raw=how.raw, **how.sampling)
+            rows = [_values(session, task, answer, how) for task, answer in zip(group, found, strict=True)]
+        except Exception as error:
+            for task in group:
+                answers.failed(task, error)
+            continue
+        for task, values in zip(group, rows, strict=True):
+            answers.answered(task, values)
+
+
+def _values(session: Session, task: Task, answer: Answer, how: How) -> dict[str, Any]:
+    values = answer_json(answer.text, answer.usage, 0.0, how.computed)
+    how.computed = 0  # the next answer finds it cached
+    if how.cite:
+        values["citations"] = citations(session, task.question.text, answer.token_ids, how.raw)
+    return values
+
+
+def _session(document: Asked, how: How, options: Options) -> Session:
+    if document.obstacle is not None:
+        raise document.obstacle
+    if document.document is not None:
+        from gfcli.support.store import library_session
+
+        return library_session(document.document, how, options)
+    if options.require_cached:
+        require_cached(document.name, read_header(document.name))
+    else:
+        warn_if_stale(document.name)
+    model, cache = open_cache_with_model(
+        document.name, options.model, options.device, options.dtype, options.strict, options.loaded, checkpoints=False
+    )
+    from goldfinch import Session
+
+    session = Session(model, cache, memory_bytes=options.memory_bytes)
+    say_path(session)
+    return session

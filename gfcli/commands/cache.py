@@ -1,0 +1,310 @@
+"""gf cache: the library of caches. No torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from gfcache import Entry, Removal, Store
+
+from gfcli.support.console import console, printable
+from gfcli.support.exits import CommandError
+from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order, parse_age
+from gfcli.support.options import QuietOption, parse_bytes, show_bytes
+from gfcli.support.store import open_store, say_index
+
+SCHEMA_VERSION = 1
+cache_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="The library: ls, rm, prune, pin, tag, du, export, import."
+)
+
+Targets = Annotated[
+    list[str] | None, typer.Argument(metavar="TARGET...", help="Ids, documents, or cache files of the library.")
+]
+Filters = Annotated[
+    list[str] | None, typer.Option("-f", "--filter", metavar="CONDITION", help=f"As {FILTER_HELP}; may be repeated.")
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only show what would be removed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def entries_of(store: Store) -> list[Entry]:
+    """The caches of the store; says so when the index is not what it was."""
+    entries = store.entries()
+    say_index(store)
+    return entries
+
+
+@cache_app.command("ls")
+def ls(
+    filters: Filters = None,
+    sort: Annotated[str, typer.Option("--sort", metavar="KEY[:asc|:desc]", help=", ".join(SORT_KEYS) + ".")] = "used",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N rows.", min=1)] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Ids only, one a line.")] = False,
+) -> None:
+    """List the caches of the library.
+
+    Examples:
+
+      gf cache ls
+
+      gf cache ls --filter "size>1m" --filter "used>7d" --sort size
+
+      gf cache ls -q --filter tag=kb | xargs gf cache rm -y
+    """
+    console.quiet = quiet
+    with open_store() as store:
+        entries = entries_of(store)
+        rows = in_order(filtered(entries, filters or []), sort)[:limit]
+        if as_json:
+            print(json.dumps({"schema_version": SCHEMA_VERSION, "caches": [entry_json(store, e) for e in rows]}))
+        elif quiet:
+            for entry in rows:
+                print(entry.id)
+        else:
+            for line in table(rows):
+                print(line)
+            total = show_bytes(sum(e.bytes for e in rows))
+            console.say(f"{len(rows)} of {len(entries)} caches, {total}, in {store.folder}")
+
+
+def entry_json(store: Store, entry: Entry) -> dict[str, Any]:
+    """One row of gf cache ls --json; JSON Schema: docs/schemas/cache-ls.json."""
+    names = ("id", "source_path", "source_name", "source_sha256", "model", "compute_dtype", "tokens", "bytes", "hits")
+    values = {name: getattr(entry, name) for name in names}
+    times = {"created_at": round(entry.created_at, 3), "last_used": round(entry.last_used, 3)}
+    state = {"pinned": entry.pinned, "tags": list(entry.tags), "parent_digest": entry.parent_digest}
+    return values | times | state | {"path": str(store.path(entry)), "digest": entry.digest, "error": entry.error}
+
+
+def table(rows: Sequence[Entry]) -> list[str]:
+    """A table for people; empty without rows."""
+    if not rows:
+        return []
+    now = time.time()
+    lines = [f"{'ID':<12}  {'TOKENS':>10}  {'SIZE':>9}  {'USED':>7}  {'HITS':>5}  {'MODEL':<10}  DOCUMENT"]
+    for e in rows:
+        tokens = "unreadable" if e.error else f"{e.tokens:,}"
+        marks = (["pinned"] if e.pinned else []) + [f"#{tag}" for tag in e.tags]
+        name = printable(e.source_path or e.source_name or "unknown")
+        lines.append(
+            f"{e.id:<12}  {tokens:>10}  {show_bytes(e.bytes):>9}  {show_age(now - e.last_used):>7}  {e.hits:>5}  "
+            f"{printable(e.model or ''):<10}  {' '.join([name, *marks])}"
+        )
+    return lines
+
+
+def show_age(seconds: float) -> str:
+    """An age for people: 5s, 12m, 3h, 9d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+@cache_app.command("rm")
+def rm(
+    targets: Targets = None,
+    filters: Filters = None,
+    force: Annotated[bool, typer.Option("--force", help="Pinned ones too.")] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove caches from the library; documents are never touched.
+
+    Shows the list and asks first; without a terminal, -y is needed. Pinned caches, those that another process writes
+    now and those that others continue (gf prefill --base) are skipped and counted.
+
+    Examples:
+
+      gf cache rm doc.txt
+
+      gf cache rm 3fa2b1c09d77 --dry-run
+
+      gf cache rm --filter "used>30d" -y
+    """
+    console.quiet = quiet
+    with open_store() as store:
+        wanted = chosen(store, entries_of(store), targets or [], filters or [])
+        plan = store.remove(wanted, dry_run=True, pinned_too=force)
+        if confirmed(plan, dry_run, yes):
+            report(store.remove(wanted, pinned_too=force))
+
+
+@cache_app.command("prune")
+def prune(
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Remove the longest unused until it fits; default: the cap."),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Remove what was not used for so long, as 30d.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove what runs cut short have left, damaged files, what is over the cap, and, where asked, what is old.
+
+    Shows the list and asks first; without a terminal, -y is needed. Pinned, locked and continued caches are skipped
+    and counted.
+
+    Examples:
+
+      gf cache prune
+
+      gf cache prune --older-than 30d --dry-run
+
+      gf cache prune --max-size 2g -y
+    """
+    console.quiet = quiet
+    age = None if older_than is None else parse_age(older_than, "--older-than")
+    with open_store() as store:
+        limit = store.max_bytes if max_size is None else parse_bytes(max_size, "--max-size")
+        now = time.time()
+        old = [e for e in entries_of(store) if age is not None and now - e.last_used > age]
+        plan = store.prune(old, limit, dry_run=True)
+        if confirmed(plan, dry_run, yes):
+            report(store.prune(old, limit, dry_run=False))
+
+
+def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
+    """Show what would go and ask; whether to go on.
+
+    Raises:
+        CommandError: nobody to ask.
+    """
+    for line in table(plan.removed):
+        print(line, file=sys.stderr)
+    for name in plan.remnants:
+        print(f"unfinished: {name}", file=sys.stderr)
+    for entry, why in plan.skipped:
+        print(f"stays ({why}): {entry.id} {printable(entry.source_path or entry.source_name or '')}", file=sys.stderr)
+    count = len(plan.removed) + len(plan.remnants)
+    console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}; {len(plan.skipped)} skipped")
+    if dry_run or not count:
+        return False
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise CommandError("nothing removed: no terminal to ask on", hint="look with --dry-run, then add -y")
+    print(f"Remove {count}, {show_bytes(plan.freed_bytes)}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    console.say("nothing removed")
+    return False
+
+
+def report(done: Removal) -> None:
+    """What was removed: ids on stdout, the sum on stderr."""
+    for entry in done.removed:
+        print(entry.id)
+    for entry, why in done.skipped:
+        console.warn(f"{entry.id} stays: {why}")
+    count = len(done.removed) + len(done.remnants)
+    console.say(f"{count} removed, {show_bytes(done.freed_bytes)} free; {len(done.skipped)} skipped")
+
+
+@cache_app.command("pin")
+def pin(
+    targets: Targets = None,
+    filters: Filters = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin.")] = False,
+) -> None:
+    """Keep caches whatever room is needed; --remove lets them go again.
+
+    Examples:
+
+      gf cache pin handbook.txt
+
+      gf cache pin --filter tag=kb
+
+      gf cache pin --remove handbook.txt
+    """
+    with open_store() as store:
+        found = chosen(store, entries_of(store), targets or [], filters or [])
+        store.pin(found, not remove)
+        console.say(f"{len(found)} {'unpinned' if remove else 'pinned'}")
+
+
+@cache_app.command("tag")
+def tag(
+    targets: Targets = None,
+    filters: Filters = None,
+    add: Annotated[list[str] | None, typer.Option("--add", metavar="NAME", help="May be repeated.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="NAME", help="May be repeated.")] = None,
+) -> None:
+    """Add and remove tags, to choose caches by with --filter tag=NAME.
+
+    Examples:
+
+      gf cache tag --add kb handbook.txt
+
+      gf cache tag --add old --filter "used>90d"
+
+      gf cache tag --remove kb handbook.txt
+    """
+    if not add and not remove:
+        raise CommandError("no tag named", hint="--add NAME or --remove NAME")
+    for name in add or []:
+        if not name.strip() or not name.isprintable() or "," in name:
+            raise CommandError(f"tag {name!r}, allowed: printable text without commas")
+    with open_store() as store:
+        found = chosen(store, entries_of(store), targets or [], filters or [])
+        store.tag(found, add or [], remove or [])
+        console.say(f"{len(found)} changed")
+
+
+@cache_app.command("du")
+def du(as_json: AsJson = False) -> None:
+    """Show what the library takes, in all and by model.
+
+    Examples:
+
+      gf cache du
+
+      gf cache du --json
+
+      GF_CACHE_DIR=/mnt/caches gf cache du
+    """
+    with open_store() as store:
+        entries = entries_of(store)
+        by_model: dict[str, list[int]] = {}
+        for entry in entries:
+            sums = by_model.setdefault(entry.model or "unreadable", [0, 0])
+            sums[0] += 1
+            sums[1] += entry.bytes
+        kernels = sum(p.stat().st_size for p in (store.root / "kernels").glob("*") if p.is_file())
+        values = {
+            "schema_version": SCHEMA_VERSION,
+            "folder": str(store.folder),
+            "caches": len(entries),
+            "bytes": store.used_bytes(),
+            "unfinished_bytes": sum(size for _, size in store.remnants(older_than_s=0)),
+            "pinned_bytes": sum(e.bytes for e in entries if e.pinned),
+            "max_bytes": store.max_bytes,
+            "kernels_bytes": kernels,
+            "models": {name: {"caches": n, "bytes": size} for name, (n, size) in sorted(by_model.items())},
+        }
+    print(json.dumps(values) if as_json else "\n".join(_du_lines(values)))
+
+
+def _du_lines(values: dict[str, Any]) -> list[str]:
+    cap = "no cap" if values["max_bytes"] is None else f"cap {show_bytes(values['max_bytes'])}"
+    rows = [
+        ("library", f"{show_bytes(values['bytes'])} in {values['caches']:,} caches ({cap})"),
+        ("pinned", show_bytes(values["pinned_bytes"])),
+        ("unfinished", show_bytes(values["unfinished_bytes"])),
+        ("kernels", f"{show_bytes(values['kernels_bytes'])} (compiled, not under the cap)"),
+    ]
+    rows += [(printable(n), f"{show_bytes(m['bytes'])} in {m['caches']:,} caches") for n, m in values["models"].items()]
+    width = max(len(name) for name, _ in rows)
+    return [*(f"{name:<{width}}  {text}" for name, text in rows), f"in {Path(values['folder'])}"]

@@ -1,0 +1,135 @@
+"""gf cache export and import: caches on their way to another machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import gfcache
+import typer
+from gfcache import Entry, Store
+
+from gfcli.support.console import console, printable
+from gfcli.support.exits import SOME_FAILED, CommandError, describe
+from gfcli.support.options import QuietOption, show_bytes
+from gfcli.support.outputs import check_folder, check_may_replace, is_folder
+from gfcli.support.store import open_store, say_removed
+
+from .cache import Filters, Targets, cache_app, entries_of
+
+
+@cache_app.command("export")
+def export(
+    targets: Targets = None,
+    filters: Filters = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Where to; a folder for several.")
+    ] = "./",
+    safetensors: Annotated[
+        bool, typer.Option("--safetensors", help="Plain tensors for other programs; cannot be imported.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Copy caches out of the library, as .gfc files that stand alone or as safetensors.
+
+    A .gfc is accepted by gf cache import, and by gf ask --cache, on any machine with the same model. It holds the
+    document's tokens in clear.
+
+    Examples:
+
+      gf cache export doc.txt -o doc.gfc
+
+      gf cache export --filter tag=kb -o kb/
+
+      gf cache export doc.txt --safetensors -o doc.safetensors
+    """
+    console.quiet = quiet
+    suffix = ".safetensors" if safetensors else ".gfc"
+    with open_store() as store:
+        found = chosen_readable(store, targets, filters)
+        into_folder = is_folder(output)
+        if len(found) > 1 and not into_folder:
+            raise CommandError(f"{len(found)} caches into one file {output}", hint=f"name a folder: -o {output}/")
+        if into_folder:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        else:
+            check_folder(Path(output))
+        taken: set[Path] = set()
+        for entry in found:
+            path = Path(output) if not into_folder else _free_name(Path(output), entry, suffix, taken)
+            taken.add(path)
+            check_may_replace(path, force, safetensors)
+            if safetensors:
+                gfcache.export_safetensors(store.path(entry), path)
+            else:
+                gfcache.flatten_cache(store.path(entry), path)
+            print(path)
+
+
+def chosen_readable(store: Store, targets: list[str] | None, filters: list[str] | None) -> list[Entry]:
+    """The chosen entries; a damaged one is refused by the reader, with its own words."""
+    from gfcli.support.filters import chosen
+
+    return chosen(store, entries_of(store), targets or [], filters or [])
+
+
+def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:
+    """`doc.gfc`, or `doc-ID.gfc` when another cache of this call has that name."""
+    stem = Path(printable(entry.source_name or entry.id)).stem or entry.id
+    path = folder / f"{stem}{suffix}"
+    return folder / f"{stem}-{entry.id}{suffix}" if path in taken else path
+
+
+@cache_app.command("import")
+def import_(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files (.gfc).")],
+    quiet: QuietOption = False,
+) -> None:
+    """Take cache files into the library; gf ask finds them by the text of the document, wherever that lies.
+
+    Every checksum is verified first. A file that continues a base cache is joined with it; it is then the cache of
+    both texts together, which gf ask finds by no document: gf cache export gives it to gf ask --cache.
+
+    Examples:
+
+      gf cache import doc.gfc
+
+      gf cache import kb/*.gfc
+
+      scp other:kb/doc.gfc . && gf cache import doc.gfc && gf ask doc.txt "Who signed?"
+    """
+    console.quiet = quiet
+    failures = 0
+    with open_store(keep_cap=True) as store:
+        for name in files:
+            try:
+                entry = _import_one(store, Path(name))
+            except (OSError, gfcache.CacheFormatError, CommandError) as error:
+                if len(files) == 1:
+                    raise
+                failures += 1
+                message, hint = describe(error)
+                console.error(error if name in message else CommandError(f"{name}: {message}", hint=hint))
+                continue
+            print(entry.id)
+            console.say(f"{name}: {entry.tokens:,} tokens, {show_bytes(entry.bytes)}")
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _import_one(store: Store, path: Path) -> Entry:
+    header = gfcache.verify_cache(path, complete=True)
+    with tempfile.TemporaryDirectory(prefix=".gf-import-") as folder:
+        whole = path
+        if header.parent is not None:
+            whole = Path(folder) / "whole.gfc"
+            header = gfcache.flatten_cache(path, whole)
+        sha256 = (header.source or {}).get("sha256") or header.digest
+        target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
+        store.make_folders(target)
+        with gfcache.output_lock(target), store.writing(target, whole.stat().st_size) as room:
+            say_removed(store, room)
+            gfcache.copy_cache(whole, target)
+        return store.added(target)

@@ -1,0 +1,29 @@
+"""gf completion: the script that makes a shell complete commands and options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gfcli.support.exits import CommandError
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")]) -> None:
+    """Print the completion script of a shell.
+
+    Examples:
+
+      gf completion bash > ~/.local/share/bash-completion/completions/gf
+
+      gf completion zsh > ~/.zfunc/_gf
+
+      gf completion fish > ~/.config/fish/completions/gf.fish
+    """
+    if shell not in SHELLS:
+        raise CommandError(f"shell is {shell!r}, allowed: {', '.join(SHELLS)}")
+    from typer.completion import get_completion_script
+
+    print(get_completion_script(prog_name="gf", complete_var="_GF_COMPLETE", shell=shell))

@@ -1,0 +1,46 @@
+"""gf config: which settings hold here, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from gfcli.support import settings
+
+SCHEMA_VERSION = 1
+config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Settings: show.")
+
+
+@config_app.command("show")
+def show(
+    context: typer.Context,
+    origin: Annotated[bool, typer.Option("--origin", help="Also where each value comes from.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show the settings that hold in this folder.
+
+    A flag wins over a variable (GF_MODEL, ...), that over gf.toml of the project (the nearest at or above the current
+    folder), that over gf/config.toml in the user's XDG config folder, and that over the default.
+
+    Examples:
+
+      gf config show
+
+      gf config show --origin
+
+      GF_CACHE_MAX_SIZE=2g gf config show --json
+    """
+    values: dict[str, settings.Value] = context.obj  # resolved once: the folders of files are in the environment by now
+    if as_json:
+        rows = {n: {"value": v.value, "origin": v.origin, "place": v.place} for n, v in values.items()}
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "settings": rows}))
+        return
+    width = max(len(name) for name in values)
+    texts = {name: "" if found.value is None else str(found.value) for name, found in values.items()}
+    wide = max(len(text) for text in texts.values())
+    for name, found in values.items():
+        shown = texts[name]
+        place = f"{found.origin} ({found.place})" if found.place else found.origin
+        print(f"{name:<{width}}  {shown:<{wide}}  {place}".rstrip() if origin else f"{name:<{width}}  {shown}".rstrip())

@@ -1,0 +1,46 @@
+"""gf flatten: a cache that stands alone. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import gfcache
+import typer
+
+from gfcli.support.options import ForceOption
+from gfcli.support.outputs import check_may_replace, checked_output
+
+
+def flatten(
+    cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file that continues a base cache.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Another file; by default it is replaced.",
+            callback=checked_output,
+        ),
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Make a cache that continues a base cache stand alone. No model is loaded.
+
+    It then is the cache of both texts together, and of no file: gf status calls it detached.
+
+    Examples:
+
+      gf flatten chapter1.gfc
+
+      gf flatten chapter1.gfc -o whole.gfc
+
+      gf flatten chapter1.gfc && rm handbook.gfc
+    """
+    path = Path(output or cache)
+    if output is not None:
+        check_may_replace(path, force)
+    with gfcache.output_lock(path):
+        gfcache.flatten_cache(cache, path)
+    print(path)

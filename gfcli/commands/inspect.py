@@ -1,0 +1,88 @@
+"""gf inspect: what a cache file holds, from its header alone. No torch."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from gfcli.support.console import console, printable
+from gfcli.support.exits import SOME_FAILED, failed_json
+from gfcli.support.options import show_bytes
+
+
+def inspect(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
+) -> None:
+    """Show what a cache file holds: tokens, sizes per token and fixed, model, sections.
+
+    Examples:
+
+      gf inspect doc.gfc
+
+      gf inspect --json doc.gfc
+
+      gf inspect caches/*.gfc
+    """
+    import gfcache
+
+    failures = 0
+    for i, path in enumerate(files):
+        try:
+            summary = gfcache.inspect_cache(path)
+        except (OSError, gfcache.CacheFormatError) as error:
+            if as_json:
+                print(json.dumps(failed_json(path, error)))
+            if len(files) == 1:
+                raise
+            failures += 1
+            if not as_json:
+                console.error(error)
+            continue
+        if as_json:
+            print(json.dumps(summary))
+        else:
+            print(("\n" if i else "") + printable(_text(summary), "\n"))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _checkpoints(s: dict[str, Any]) -> str:
+    if not s["checkpoints"]:
+        return "none"
+    share = s["checkpoint_bytes"] / s["bytes_total"]
+    return f"{len(s['checkpoints'])}, {show_bytes(s['checkpoint_bytes'])} ({share:.0%} of the file)"
+
+
+def _text(s: dict[str, Any]) -> str:
+    source = s["source"] or {}
+    size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
+    numerics, model = s["numerics"], s["model"]
+    rows = [
+        ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
+        ("source", f"{source.get('name') or 'unknown'}  ({size}, read {s['created_at']})"),
+        ("tokens", f"{s['tokens']:,}"),
+        ("per token", f"{s['bytes_per_token']:,.2f} bytes"),
+        ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header, checkpoints)"),
+        ("checkpoints", _checkpoints(s)),
+        (
+            "against Llama",
+            f"{s['ratio_per_token']:,.0f} times smaller per token, {s['ratio_total']:,.1f} times with the fixed part "
+            f"({s['llama_bytes_per_token']:,} bytes per token in 16 bits, same layers and width)",
+        ),
+        ("model", f"{model['name']} ({model['model_type']}), prefill {model['prefill_fingerprint'][:16]}"),
+        ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
+        ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
+    ]  # fmt: skip
+    if s["parent"] is not None:
+        continued = f"the first {s['parent']['tokens']:,} tokens of {s['parent']['path']}, {s['parent']['digest'][:16]}"
+        rows.insert(2, ("continues", continued))
+    lines = [f"{name:<14} {value}" for name, value in rows]
+    lines += ["", f"{'section':<22} {'dtype':<5} {'shape':<18} {'codec':<5} {'raw bytes':>13} {'stored':>13}"]
+    for row in s["sections"]:
+        shape = "x".join(map(str, row["shape"]))
+        sizes = f"{row['raw_bytes']:>13,} {row['stored_bytes']:>13,}"
+        lines.append(f"{row['name']:<22} {row['dtype']:<5} {shape:<18} {row['codec']:<5} {sizes}")
+    return "\n".join(lines)

@@ -1,0 +1,167 @@
+"""gf model: list, show, import, verify, init."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gfcli.support.console import console
+from gfcli.support.exits import DAMAGED, CommandError
+from gfcli.support.options import MOST_SEED, show_bytes
+
+SCHEMA_VERSION = 1
+model_app = typer.Typer(no_args_is_help=True, help="Models: list, show, import, verify, init.", rich_markup_mode=None)
+Name = Annotated[
+    str | None, typer.Argument(metavar="DIR|NAME", help="Model directory or name; the default model when absent.")
+]
+
+
+@model_app.command("list")
+def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
+    """List the models that have a name here: those under GF_MODELS_DIR, then the embedded ones.
+
+    Examples:
+
+      gf model list
+
+      gf model list --json
+
+      GF_MODELS_DIR=~/models gf model list
+    """
+    from goldfinch import list_models
+
+    cards = list(list_models())
+    if as_json:
+        rows = [_row(card) for card in cards]
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}))
+        return
+    for card in cards:
+        shape = f"{card.config.n_layer} x {card.config.d_model}"
+        print(f"{card.name:<24} {card.config.model_type:<18} {shape:<10} {card.path}")
+
+
+def _row(card: Any) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "path": str(card.path),
+        "model_type": card.config.model_type,
+        "prefill_fingerprint": card.prefill_fingerprint,
+        "model_fingerprint": card.model_fingerprint,
+    }
+
+
+@model_app.command()
+def show(
+    name: Name = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show a model's configuration, template and fingerprints.
+
+    Examples:
+
+      gf model show
+
+      gf model show gf-mini
+
+      gf model show ./my-model --json
+    """
+    from goldfinch.weights.directory import find_model
+    from goldfinch.weights.files import weights_bytes_of
+
+    card = find_model(name)
+    config = card.config
+    weights_bytes = weights_bytes_of(card.path)
+    if as_json:
+        row = {"schema_version": SCHEMA_VERSION} | _row(card) | {"weights_bytes": weights_bytes}
+        print(json.dumps(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())}))
+        return
+    size = "missing" if weights_bytes is None else show_bytes(weights_bytes)
+    print(f"name       {card.name}\npath       {card.path}\nweights    {size}")
+    print(f"layers     {config.n_layer} x {config.d_model}: {config.n_prefill} in prefill, {config.n_gold} GOLD")
+    print(f"tokenizer  {card.tokenizer_file or 'none'}")
+    print(card.to_json(), end="")
+
+
+@model_app.command("import")
+def import_command(
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Published weights: .safetensors, its .index.json, or .pth."),
+    ],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="The configuration of the weights.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="FILE", help="tokenizer.json, or the RWKV World vocabulary (.txt)."),
+    ] = None,
+) -> None:
+    """Make a model directory from published weights. No code in the file is ever run.
+
+    Examples:
+
+      gf model import model.safetensors --config config.json -o my-model
+
+      gf model import model.safetensors.index.json --config config.json -o my-model
+
+      gf model import RWKV.pth --config config.json --tokenizer rwkv_vocab_v20230424.txt -o my-model
+
+      gf model import model.pth --config config.json -o ~/.local/share/goldfinch/models/my-model
+    """
+    from goldfinch.weights.writing import import_model
+
+    card = import_model(weights, config, tokenizer, output)
+    shape = card.config
+    console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, prefill {card.prefill_fingerprint[:16]}")
+    print(output)
+
+
+@model_app.command()
+def verify(name: Name = None) -> None:
+    """Check that weights and tokenizer are those that the directory's fingerprints name (exit 6 if not).
+
+    Examples:
+
+      gf model verify
+
+      gf model verify gf-mini
+
+      gf model verify ./my-model
+    """
+    from goldfinch.weights.directory import find_model, verify_model
+
+    card = find_model(name)
+    differences = verify_model(card)
+    if differences:
+        raise CommandError(f"{card.path}: {differences[0]}", code=DAMAGED, hint="import the model again")
+    print(f"{card.name}: weights and tokenizer match their fingerprints")
+
+
+@model_app.command()
+def init(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="Shape, e.g. goldfinch-12x768.")
+    ] = "goldfinch-tiny",
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the random weights.")] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer to put beside.")
+    ] = None,
+) -> None:
+    """Make a model with random weights, for benchmarks and tests.
+
+    Examples:
+
+      gf model init --preset goldfinch-12x768 --seed 1 -o /tmp/random
+
+      gf model init --preset llama-6x512 -o /tmp/llama
+
+      gf model init --preset goldfinch-tiny -o /tmp/tiny
+    """
+    from goldfinch.weights.writing import init_model
+
+    card = init_model(preset, seed, output, tokenizer)
+    console.say(f"{card.config.model_type}, {card.config.n_layer} x {card.config.d_model}, random weights")
+    print(output)

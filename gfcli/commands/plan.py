@@ -1,0 +1,146 @@
+"""gf plan: what gf prefill would take, before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gfcli.support.console import console
+from gfcli.support.exits import SOME_FAILED, CommandError, describe, exit_code
+from gfcli.support.options import (
+    CheckpointsOption,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuietOption,
+    load,
+    show_bytes,
+)
+from gfcli.support.sources import find_sources
+from gfcli.support.store import open_store
+
+if TYPE_CHECKING:
+    from goldfinch.caching.sizes import MachineProfile
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.text.documents import Document
+
+SCHEMA_VERSION = 1
+
+
+def plan(
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="As for gf prefill; folders with -r.")
+    ] = None,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Text files in folders, too.")] = False,
+    files_from: Annotated[
+        str | None, typer.Option("--files-from", metavar="FILE|-", help="A list of documents, one a line.")
+    ] = None,
+    null: Annotated[bool, typer.Option("-0", "--null", help="Names in that list end in NUL.")] = False,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Whose free disk counts.")] = ".",
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = None,
+    checkpoints: CheckpointsOption = "auto",
+    measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show tokens, cache bytes and prefill time of documents without computing them.
+
+    Bytes follow from the format and the compressed size of the token ids. Time comes from this machine's profile,
+    measured once per model and precision (seconds) and stored beside the library. The sum is held against the cap of
+    the library and the free disk.
+
+    Examples:
+
+      gf plan docs/*.txt
+
+      gf plan -r docs/ --dtype bfloat16
+
+      gf plan -r docs/ --json
+    """
+    console.quiet = quiet
+    sources = find_sources(documents or [], recursive, files_from, null)
+    many = len(sources.documents) > 1 or recursive or files_from is not None
+    from goldfinch.measure.profile import machine_profile
+
+    loaded = load(model, device, dtype)
+    profile, is_new = machine_profile(loaded, measure=measure)
+    if is_new:
+        console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s")
+    rows, failures = [], 0
+    for source in sources.documents:
+        try:
+            rows.append({"source": source.name} | _row(loaded, source.read(), checkpoints, profile))
+        except Exception as error:
+            if not many:
+                raise
+            failures += 1
+            message, hint = describe(error)
+            if as_json:
+                rows.append({"source": source.name, "error": {"code": exit_code(error), "message": message}})
+            else:
+                named = source.name in message
+                console.error(error if named else CommandError(f"{source.name}: {message}", hint=hint))
+    found = {"schema_version": SCHEMA_VERSION, "documents": rows} | _sums(rows, output)
+    found["profile"] = {"tok_s": round(profile.tok_s, 1), "document_s": round(profile.document_s, 5)}
+    print(json.dumps(found) if as_json else "\n".join(_lines(rows, found)))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _row(model: LanguageModel, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
+    from goldfinch import document_token_ids
+    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.sizes import planned_bytes
+    from goldfinch.engine.prefill import block_tokens_of, plan_checkpoints
+
+    ids, _ = document_token_ids(model, document.text)
+    tokens = ids.shape[1]
+    element_bytes, block = model.emb.weight.element_size(), block_tokens_of(model)
+    positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
+    size = planned_bytes(identity_of(model), numerics_of(model), document.source, ids[0].numpy(), positions)
+    return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
+
+
+def _sums(rows: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
+    planned = [row for row in rows if "error" not in row]
+    place = Path(output).absolute()
+    while not place.exists():
+        place = place.parent
+    with open_store() as store:
+        used, cap = store.used_bytes(), store.max_bytes
+    size = sum(row["bytes"] for row in planned)
+    return {
+        "tokens": sum(row["tokens"] for row in planned),
+        "bytes": size,
+        "seconds": round(sum(row["seconds"] for row in planned), 3),
+        "library_bytes": used,
+        "library_max_bytes": cap,
+        "fits_library": cap is None or size <= cap,
+        "disk_free_bytes": shutil.disk_usage(place).free,
+    }
+
+
+def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
+    lines = [f"{'TOKENS':>12}  {'BYTES':>10}  {'TIME':>9}  DOCUMENT"]
+    for row in rows:
+        if "error" not in row:
+            lines.append(_line(row, row["source"]))
+    lines.append(_line(found, f"in all, {len(rows)} documents"))
+    cap = found["library_max_bytes"]
+    if cap is not None:
+        room = "fits" if found["fits_library"] else "does not fit, the oldest would go"
+        lines.append(f"library: {show_bytes(found['library_bytes'])} of {show_bytes(cap)} taken; the sum {room}")
+    if found["bytes"] > found["disk_free_bytes"]:
+        lines.append(f"disk: only {show_bytes(found['disk_free_bytes'])} free")
+    return lines
+
+
+def _line(row: dict[str, Any], name: str) -> str:
+    return f"{row['tokens']:>12,}  {show_bytes(row['bytes']):>10}  {row['seconds']:>7,.1f} s  {name}"

@@ -1,0 +1,172 @@
+"""gf train: train a model from a recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gfcli.support.console import console
+from gfcli.support.exits import CommandError
+from gfcli.support.options import DeviceOption, choose_device, show_bytes
+from goldfinch.errors import GoldFinchError
+from goldfinch.train.curve import draw_loss_curve
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there goes on.")
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
+    ] = None,
+    shards: Annotated[
+        Path | None,
+        typer.Option("--shards", metavar="DIR", help="Train on batches made beforehand, without the corpora."),
+    ] = None,
+    write_shards: Annotated[
+        bool, typer.Option("--write-shards", help="Make the batches and write them into the folder of -o; no training.")
+    ] = False,
+    device: DeviceOption = "auto",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
+    ] = 0,
+    no_compile: Annotated[bool, typer.Option("--no-compile", help="Do not compile the step.")] = False,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Save and leave after this many steps in all.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No log on stderr.")] = False,
+) -> None:
+    """Train a model, or go on from the last save of a run. The log goes to log.jsonl; stderr shows a bar, or its lines.
+
+    The run folder holds the model directory as of the last save and, at the end, loss.png where matplotlib is
+    installed and evaluation.json where the recipe names tasks.
+
+    --write-shards makes the pre-tokenised batches of a whole recipe, in files below 16 MB each; --shards trains on
+    them on a machine that has no corpora. Where a file is missing, the run saves and leaves.
+
+    Examples:
+
+      gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini
+
+      gf train recipe.toml --data ~/corpora -o runs/mine
+
+      gf train recipe.toml -o runs/trial --steps 20 --no-compile
+
+      gf train recipe.toml -o runs/large --device cuda --workers 12
+
+      gf train recipe.toml -o shards/ --write-shards --workers 2
+
+      gf train recipe.toml -o runs/large --shards shards/ --device cuda
+    """
+    console.quiet = quiet
+    from goldfinch.datasets.corpora import data_directory
+    from goldfinch.train.recipe import read_recipe
+    from goldfinch.train.trainer import make_shards
+    from goldfinch.train.trainer import train as run
+
+    if not recipe.is_file():
+        raise FileNotFoundError(2, "recipe does not exist", str(recipe))
+    if write_shards and (shards is not None or steps is not None):
+        raise CommandError("--write-shards writes all batches of a recipe: neither --shards nor --steps goes with it")
+    wanted = read_recipe(recipe)
+    if write_shards:
+        for path in make_shards(wanted, data_directory(data), output, workers=workers):
+            console.say(f"wrote {path} ({show_bytes(path.stat().st_size)})")
+        print(output)
+        return
+    if shards is not None and not shards.is_dir():
+        raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
+    # Shards need no corpora, but the evaluation at the end takes them where they are.
+    corpora = data_directory(data) if shards is None or data or os.environ.get("GF_DATA_DIR") else None
+    if wanted.evaluation and corpora is not None:
+        from goldfinch.evaluate.tasks import check_files
+
+        check_files(corpora, wanted.evaluation)
+    place = choose_device(device)
+    with TrainingProgress() as progress:
+        path = run(
+            wanted,
+            corpora,
+            output,
+            shards=shards,
+            device=place,
+            workers=workers,
+            compile_model=not no_compile,
+            report=progress.report,
+            stop_after=steps,
+        )
+    _draw_curve(output)
+    if shards is not None and not path.is_dir() and 0 < progress.step < (steps or wanted.total_steps):
+        console.say(f"the shards at hand end at step {progress.step}: bring the next and give the same command again")
+    elif wanted.evaluation and path.is_dir():
+        _evaluate(path, corpora, wanted.evaluation, output / "evaluation.json", place)
+    print(path)
+
+
+def _draw_curve(output: Path) -> None:
+    log = output / "log.jsonl"
+    try:
+        if log.exists():  # a recipe without a stage trains nothing
+            draw_loss_curve(log, output / "loss.png")
+    except GoldFinchError as error:
+        console.say(f"no loss.png: {error}")
+
+
+def _evaluate(model: Path, corpora: Path | None, tasks: tuple[str, ...], record: Path, device: str) -> None:
+    if corpora is None:
+        console.say("not evaluated: that needs the corpora (gf eval -m MODEL --data DIR)")
+        return
+    from goldfinch import load_model
+    from goldfinch.evaluate.tasks import evaluate
+
+    console.say(f"evaluating: {', '.join(tasks)}")
+    found = evaluate(load_model(model, device=device), corpora, tasks=tasks)
+    record.write_text(json.dumps(found, indent=2) + "\n")
+    console.say(f"wrote {record}")
+
+
+class TrainingProgress:
+    """A bar with the loss and the time left on a terminal; elsewhere every log entry as a line of JSON.
+
+    Attributes:
+        step: of the last entry, 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self.step = 0
+
+    def __enter__(self) -> TrainingProgress:
+        if not console.quiet and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}", markup=False),
+                TimeRemainingColumn(),
+                console=RichConsole(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=None, figures="first steps")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def report(self, entry: dict[str, Any]) -> None:
+        """One entry of the log."""
+        self.step = entry["step"]
+        if self._bar is None:
+            console.say(json.dumps(entry))
+            return
+        figures = f"loss {entry['loss']:.2f}, answers {entry['answer_loss']:.2f}, {entry['tok_s']:,} tok/s"
+        self._bar.update(self._task, completed=entry["step"], total=entry["of"], figures=figures)

@@ -1,0 +1,123 @@
+"""gf verify: checksums of cache files, and whether a cache is what its model computes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gfcli.support.console import console
+from gfcli.support.exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, failed_json
+from gfcli.support.options import MOST_SEED, DeviceOption, ModelOption
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
+
+SCHEMA_VERSION = 1
+
+
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
+    replay: Annotated[
+        str | None, typer.Option("--replay", metavar="100%|P%", help="Compute again and compare, all of it or a share.")
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the choice of windows for P%.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
+) -> None:
+    """Check every checksum and rule of cache files; with --replay, that the model computes the stored values.
+
+    --replay runs the stored tokens through the model again, in windows between checkpoints (from the start where
+    there are none), and compares states, tails and compressed keys. 100% finds any altered token, vector or weight, in
+    a cache of other numerics any that changes a value by more than rounding; P% chooses windows at random that hold at
+    least that share of the tokens. Differences: exit 10.
+
+    Examples:
+
+      gf verify doc.gfc
+
+      gf verify --replay 100% doc.gfc
+
+      gf verify --json caches/*.gfc
+    """
+    share = None if replay is None else parse_share(replay)
+    failures = 0
+    models: dict[tuple[str, ...], LanguageModel] = {}
+    for path in files:
+        try:
+            result = _verify_one(path, share, model, device, seed, models)
+        except Exception as error:
+            if as_json:
+                print(json.dumps(failed_json(path, error)))
+            if len(files) == 1:
+                raise
+            failures += 1
+            message, hint = describe(error)
+            if not as_json:
+                console.error(error if path in message else CommandError(f"{path}: {message}", hint=hint))
+            continue
+        print(json.dumps(result) if as_json else _text(result))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def parse_share(text: str) -> float:
+    """0 < share <= 1 from "100%" or "12.5%".
+
+    Raises:
+        CommandError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text.strip())
+    share = float(match.group(1)) / 100 if match else 0.0
+    if not 0 < share <= 1:
+        raise CommandError(f"--replay is {text!r}, allowed: a share above 0% up to 100%")
+    return share
+
+
+def _verify_one(
+    path: str,
+    share: float | None,
+    model: str | None,
+    device: str,
+    seed: int | None,
+    models: dict[tuple[str, ...], LanguageModel],
+) -> dict[str, Any]:
+    import gfcache
+
+    header = gfcache.verify_cache(path, complete=True)
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "path": path,
+        "status": "ok",
+        "digest": header.digest,
+        "sections": len(header.sections),
+        "tokens": header.tokens,
+    }
+    if share is None:
+        return result
+    from gfcli.support.answers import open_cache_with_model
+
+    loaded, cache = open_cache_with_model(path, model, device, None, strict=False, loaded=models)
+    from goldfinch.engine.replay import replay_cache
+
+    report = replay_cache(loaded, cache, share=share, seed=seed)
+    if report.difference is not None:
+        raise CommandError(
+            f"{path}: {report.difference}",
+            code=CONDITION_NOT_MET,
+            hint="the cache does not hold what this model computes on this machine: pre-fill the document again",
+        )
+    return result | {"tokens_replayed": report.tokens, "windows": report.windows, "exact": report.exact}
+
+
+def _text(result: dict[str, Any]) -> str:
+    text = f"{result['path']}: ok, {result['sections']} sections, digest {result['digest'][:16]}"
+    if "tokens_replayed" in result:
+        how = "bit for bit" if result["exact"] else "within rounding (other numerics)"
+        text += f"; {result['tokens_replayed']:,} of {result['tokens']:,} tokens replayed, equal {how}"
+    return text

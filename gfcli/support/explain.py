@@ -1,0 +1,129 @@
+"""gf ask --explain and --require-cached: what an answer rests on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gfcache
+from gfcache import Header
+
+from .console import console, printable
+from .exits import CONDITION_NOT_MET, CommandError
+from .freshness import STALE, STATES, source_state
+
+if TYPE_CHECKING:
+    from goldfinch.engine.session import Session
+    from goldfinch.weights.directory import ModelCard
+
+
+def compare_identity(header: Header, card: ModelCard) -> list[dict[str, Any]]:
+    """Each fingerprint of the cache beside the model's: name, cache, model, same."""
+    template = card.template.prefix_fingerprint()
+    pairs = (
+        ("prefill_fingerprint", header.model["prefill_fingerprint"], card.prefill_fingerprint),
+        ("model_fingerprint", header.model["model_fingerprint"], card.model_fingerprint),
+        ("tokenizer_fingerprint", header.tokenizer.get("fingerprint"), card.tokenizer_fingerprint),
+        ("template_prefix_fingerprint", header.template["prefix_fingerprint"], template),
+    )
+    return [{"name": name, "cache": a, "model": b, "same": a == b} for name, a, b in pairs]
+
+
+def show_identity(header: Header, card: ModelCard) -> None:
+    """The comparison, on stderr: also for a cache that is about to be refused."""
+    for row in compare_identity(header, card):
+        same = "same" if row["same"] else f"differs: cache {_short(row['cache'])}, model {_short(row['model'])}"
+        print(f"{row['name']:<28} {same}", file=sys.stderr)
+
+
+def explain(session: Session, header: Header, state: str, source: str | None) -> dict[str, Any]:
+    """Where the tokens of the answer come from (the object `explain` of docs/schemas/ask.json).
+
+    Args:
+        header: of the cache file.
+        state, source: as `freshness.source_state` tells them.
+    """
+    from goldfinch.caching.document_cache import numerics_difference
+
+    cache, card = session.cache, session.model.card
+    assert card is not None
+    difference = numerics_difference(cache.numerics, session.model)
+    return {
+        "tokens_from_cache": cache.length,
+        "tokens_from_parent": header.first_token,
+        "tokens_computed": 0,
+        "source_state": state,
+        "first_divergent_token": _first_divergent_token(session, header, source) if state == STALE else None,
+        "numerics_difference": None if difference is None else "{}: cache {}, here {}".format(*difference),
+        "fingerprints": compare_identity(header, card),
+    }
+
+
+def counted(found: dict[str, Any], computed: int) -> dict[str, Any]:
+    """An explanation, for an answer that some tokens of the document were computed for."""
+    return found | {"tokens_from_cache": found["tokens_from_cache"] - computed, "tokens_computed": computed}
+
+
+def _first_divergent_token(session: Session, header: Header, source: str | None) -> int | None:
+    """Position of the first token at which the source, as it is now, differs from the cache."""
+    from goldfinch import document_token_ids
+    from goldfinch.engine.prefill import first_difference
+
+    from .documents import read_document
+
+    if source is None or header.parent is not None:  # the source is only the last part of the document
+        return None
+    ids, _ = document_token_ids(session.model, read_document(source).text)
+    cached = session.cache.token_ids.cpu()
+    differs = first_difference(cached, ids)
+    return min(ids.shape[1], cached.shape[1]) if differs is None else differs
+
+
+def show(found: dict[str, Any]) -> None:
+    """The explanation in words, on stderr."""
+    lines = [
+        f"{found['tokens_from_cache']:,} document tokens from the cache, {found['tokens_computed']} computed",
+        f"source {found['source_state']}: {STATES[found['source_state']]}",
+    ]
+    if found["tokens_from_parent"]:
+        lines.append(f"{found['tokens_from_parent']:,} of the tokens from the base cache")
+    if found["first_divergent_token"] is not None:
+        lines.append(f"the source differs from token {found['first_divergent_token']:,} on")
+    if found["numerics_difference"]:
+        lines.append(f"numerics: {found['numerics_difference']}")
+    print(printable("\n".join(lines), "\n"), file=sys.stderr)
+
+
+def warn_if_stale(cache: str) -> None:
+    """Say that a cache file holds another text than its source does by now."""
+    header = read_header(cache)
+    state, source = source_state(header, Path(cache))
+    if state == STALE:
+        changed = f"{source} has changed since it was cached"
+        console.warn(f"{changed}: answers are about the text as it was; gf refresh {cache} renews it")
+
+
+def require_cached(path: str, header: Header) -> None:
+    """Refuse when an answer about the document as it is now would need computing.
+
+    Raises:
+        CommandError: exit 10.
+    """
+    state, source = source_state(header, Path(path))
+    if state == STALE:
+        raise CommandError(
+            f"{path} does not cover {source} as it is now: the file has changed since",
+            code=CONDITION_NOT_MET,
+            hint=f"gf refresh {path}",
+        )
+
+
+def read_header(path: str) -> Header:
+    """The header of a cache file."""
+    with gfcache.read_cache(path) as file:
+        return file.header
+
+
+def _short(fingerprint: str | None) -> str:
+    return fingerprint[:16] if fingerprint else "none"

@@ -1,0 +1,172 @@
+"""Which documents a batch takes: names, patterns, folders, lists; and where below an output folder each goes."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from goldfinch.text.documents import MARKS, Document, is_binary, is_html, is_pdf
+
+from . import gitignore
+from .documents import STDIN, read_document
+from .exits import CommandError
+
+CACHE_SUFFIX = ".gfc"
+_PATTERN_CHARACTERS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A document to read.
+
+    Attributes:
+        name: path, or "-" for stdin.
+        folder: relative folder that an output folder mirrors; "." for none.
+        obstacle: why a folder could not be walked: then it fails in its turn, and the others do not.
+    """
+
+    name: str
+    folder: str = "."
+    obstacle: OSError | None = None
+
+    def read(self) -> Document:
+        """The document.
+
+        Raises:
+            OSError: the obstacle; the errors of `read_document`.
+        """
+        if self.obstacle is not None:
+            raise self.obstacle
+        return read_document(self.name)
+
+
+@dataclass
+class Sources:
+    """What was found.
+
+    Attributes:
+        documents: each once, in order.
+        skipped: files found in folders that are not text, or are empty.
+        left_out: files and folders found in folders that are hidden, caches, or ignored by git.
+    """
+
+    documents: list[Source]
+    skipped: list[str]
+    left_out: int = 0
+
+
+def find_sources(
+    names: Sequence[str], recursive: bool = False, files_from: str | None = None, null: bool = False
+) -> Sources:
+    """The documents that the arguments name.
+
+    Args:
+        names: files, patterns, and folders when `recursive`.
+        files_from: a file that lists names, one a line; "-" for stdin.
+        null: names in that list end in NUL, as `find -print0` gives them.
+
+    Raises:
+        CommandError: nothing named, stdin twice, a folder without -r, a pattern that fits nothing.
+    """
+    if null and files_from is None:
+        raise CommandError(
+            "-0 belongs to --files-from", hint="find . -name '*.md' -print0 | gf prefill --files-from - -0"
+        )
+    found = Sources([], [])
+    for name in names:
+        if not name:
+            raise CommandError("a document with an empty name", hint="gf prefill doc.txt")
+        if name == STDIN:
+            found.documents.append(Source(name))
+        elif os.path.isdir(name):
+            if not recursive:
+                raise CommandError(
+                    f"{name} is a directory, expected text files", hint=f"its files: gf prefill -r {name}"
+                )
+            _walk(Path(name), found)
+        elif not os.path.lexists(name) and _PATTERN_CHARACTERS & set(name):
+            found.documents += [Source(match) for match in _matches(name)]
+        else:
+            found.documents.append(Source(name))
+    if files_from is not None:
+        found.documents += list(_listed(files_from, null))
+    first: dict[str, Source] = {}
+    for source in found.documents:
+        first.setdefault(source.name if source.name == STDIN else os.path.abspath(source.name), source)
+    if sum(name == STDIN for name in (*names, files_from)) > 1:
+        raise CommandError("- (stdin) is named more than once")
+    found.documents = list(first.values())
+    if not found.documents and not (recursive and found.skipped):
+        left = f": all that is there, {found.left_out}, is hidden, ignored by git, or a cache" if found.left_out else ""
+        raise CommandError(f"no documents{left}", hint="gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE")
+    return found
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files that fit a pattern, each under its shortest name: links to folders may lead to it several times."""
+    found: dict[str, str] = {}
+    for name in sorted(glob.glob(pattern, recursive=True), key=lambda name: (len(name), name)):
+        if os.path.isfile(name):
+            found.setdefault(os.path.realpath(name), name)
+    if not found:
+        raise FileNotFoundError(2, "no such file, and nothing fits it as a pattern", pattern)
+    return sorted(found.values())
+
+
+def _listed(name: str, null: bool) -> Iterator[Source]:
+    """Documents of a list; a relative name keeps its folder in an output folder."""
+    data = (sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()).removeprefix(codecs.BOM_UTF8)
+    for raw in data.split(b"\0" if null else b"\n"):
+        text = os.fsdecode(raw if null else raw.rstrip(b"\r"))
+        if text:
+            yield Source(text, relative_folder(text))
+
+
+def relative_folder(name: str | PurePath) -> str:
+    """The folder of a relative name, "." for one that would lead out of an output folder."""
+    folder = PurePath(name).parent
+    return "." if folder.is_absolute() or ".." in folder.parts else str(folder)
+
+
+def _walk(root: Path, found: Sources) -> None:
+    """Text files below a folder: no hidden or ignored ones, no caches. Links to folders are not followed."""
+
+    def enter(folder: Path, patterns: list[gitignore.Pattern]) -> None:
+        patterns = patterns + gitignore.read_patterns(folder)
+        try:
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda e: e.name)
+        except OSError as error:
+            found.documents.append(Source(str(folder), obstacle=error))
+            return
+        for entry in entries:
+            path = folder / entry.name
+            is_folder = entry.is_dir(follow_symlinks=False)
+            hidden = entry.name.startswith(".") or entry.name.endswith(CACHE_SUFFIX)
+            if hidden or gitignore.is_ignored(path.absolute(), is_folder, patterns):
+                found.left_out += 1
+                continue
+            if is_folder:
+                enter(path, patterns)
+            elif entry.is_file() and _is_text(path):
+                found.documents.append(Source(str(path), str(path.parent.relative_to(root))))
+            elif entry.is_file():
+                found.skipped.append(str(path))
+
+    enter(root, gitignore.patterns_above(root))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file found in a folder is meant: what is not text there is no failure."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(4096)
+    except OSError:
+        return True  # fails when it is read, and is named then
+    is_marked = start.startswith(tuple(MARKS))
+    return bool(start.strip()) and not is_pdf(start) and not is_html(start) and (is_marked or not is_binary(start))

@@ -1,0 +1,1 @@
+"""Faster executors of the same layers."""

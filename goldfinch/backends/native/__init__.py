@@ -1,0 +1,1 @@
+"""Layers on the CPU through the C kernels."""

@@ -1,0 +1,294 @@
+"""One token through the model on the CPU in three C calls: Finch layers, the new row's keys and values, GOLD layers.
+
+Notation: C d_model, H heads, D head dim, R width of compressed_k. Batch is 1. finch.py, layers.py and gold.py are the
+twins. Between the weights everything is float32 here; only what is kept (states, keys, values) is rounded to the dtype.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from gfkernels import KernelInputError
+from gfkernels.decode import native as native_decode
+from gfkernels.decode.native import ChannelMix, Dims, FinchLayer, GoldLayer, GoldRows, Norm, State, address
+from torch import Tensor, nn
+
+from goldfinch.models.finch import DECAY_LORA_RANK, VALUE2_LORA_RANK, FinchC2TimeMix, FinchTimeMix
+from goldfinch.models.layers import SHIFT_LORA_RANK, FinchChannelMix
+from goldfinch.models.state import LayerState
+
+if TYPE_CHECKING:
+    from goldfinch.models.gold import GoldMemory, GoldTimeMix
+    from goldfinch.models.language_model import Block, LanguageModel
+
+_VERSION = operator.attrgetter("_version")
+
+
+@dataclass
+class _Plan:
+    """Where the weights of a model lie; made once, and again when they have been replaced."""
+
+    key: tuple[tuple[int, ...], ...]
+    parameters: list[nn.Parameter]
+    finch_dims: Dims
+    finch: ctypes.Array[FinchLayer]
+    gold_dims: Dims
+    gold: ctypes.Array[GoldLayer]
+    tensors: list[Tensor]  # what the addresses point to
+
+
+def _plan(model: LanguageModel) -> _Plan:
+    kept: _Plan | None = model.__dict__.get("_decode_plan")
+    if kept is not None and kept.key == _key(kept.parameters):
+        return kept
+    tensors: list[Tensor] = []
+    finch = [_finch_layer(block, tensors) for block in _blocks(model)[: model.config.n_finch]]
+    gold = [_gold_layer(block, tensors) for block in _blocks(model)[model.config.n_prefill :]]
+    parameters = list(model.parameters())
+    plan = _Plan(
+        key=_key(parameters),
+        parameters=parameters,
+        finch_dims=_dims(model, len(finch)),
+        finch=(FinchLayer * len(finch))(*finch),
+        gold_dims=_dims(model, len(gold)),
+        gold=(GoldLayer * len(gold))(*gold),
+        tensors=tensors,
+    )
+    model.__dict__["_decode_plan"] = plan
+    return plan
+
+
+def _key(parameters: list[nn.Parameter]) -> tuple[tuple[int, ...], ...]:
+    # Without a loop in Python: this runs for every token.
+    return tuple(map(Tensor.data_ptr, parameters)), tuple(map(_VERSION, parameters))
+
+
+def _blocks(model: LanguageModel) -> list[Block]:
+    return cast("list[Block]", list(model.blocks))
+
+
+def _dims(model: LanguageModel, layers: int) -> Dims:
+    config = model.config
+    return Dims(
+        layers=layers,
+        C=config.d_model,
+        D=config.head_dim,
+        F=config.d_ffn,
+        R=config.d_compressed if config.n_gold else 0,
+        mix_rank=SHIFT_LORA_RANK,
+        decay_rank=DECAY_LORA_RANK,
+        value2_rank=VALUE2_LORA_RANK,
+        rank=max(config.d_model // 16, 64),
+    )
+
+
+class _Addresses:
+    """Hands out addresses of tensors and keeps those tensors."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = tensors
+
+    def of(self, tensor: Tensor) -> int | None:
+        """A matrix as it is stored."""
+        kept = tensor.detach().contiguous()
+        self._tensors.append(kept)
+        return address(kept)
+
+    def turned(self, matrix: Tensor) -> int | None:
+        """A matrix transposed."""
+        return self.of(matrix.detach().t())
+
+    def vector(self, parameter: Tensor) -> int | None:
+        """A parameter vector in float32."""
+        return self.of(parameter.detach().to(torch.float32).reshape(-1))
+
+    def norm(self, norm: nn.LayerNorm | nn.GroupNorm) -> Norm:
+        return Norm(self.vector(norm.weight), self.vector(norm.bias), norm.eps)
+
+    def channel_mix(self, mix: nn.Module) -> ChannelMix:
+        assert isinstance(mix, FinchChannelMix)
+        weights = (self.of(linear.weight) for linear in (mix.key, mix.receptance, mix.value))
+        return ChannelMix(self.vector(mix.time_maa_k), self.vector(mix.time_maa_r), *weights)
+
+
+def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
+    mix, at = block.att, _Addresses(tensors)
+    assert isinstance(mix, FinchC2TimeMix | FinchTimeMix)
+    order = ("r", "k", "v", "v2", "w") if isinstance(mix, FinchC2TimeMix) else ("r", "k", "v", "g", "w")
+    places = [mix.groups.index(group) for group in order]
+    C = mix.time_maa_w1.shape[0]
+    layer = FinchLayer(
+        ln1=at.norm(block.ln1),
+        ln2=at.norm(block.ln2),
+        ln_x=at.norm(mix.ln_x),
+        mix_x=at.vector(mix.time_maa_x),
+        mixes=at.vector(torch.cat([getattr(mix, f"time_maa_{group}").detach().view(-1) for group in order])),
+        mix_down=at.turned(mix.time_maa_w1.view(C, len(order), -1)[:, places].reshape(C, -1)),
+        mix_up=at.of(mix.time_maa_w2[places]),
+        receptance=at.of(mix.receptance.weight),
+        key=at.of(mix.key.weight),
+        value=at.of(mix.value.weight),
+        output=at.of(mix.output.weight),
+        decay_down=at.turned(mix.time_decay_w1),
+        decay_up=at.of(mix.time_decay_w2),
+        decay=at.vector(mix.time_decay),
+        ffn=at.channel_mix(block.ffn),
+    )
+    if isinstance(mix, FinchTimeMix):
+        layer.gate = at.of(mix.gate.weight)
+        layer.bonus = at.vector(mix.time_faaaa)
+        return layer
+    layer.times_one_minus_w = mix.config.one_minus_w
+    if mix.config.second_value:
+        layer.second_value = 1
+        layer.value2_down, layer.value2_up = at.turned(mix.time_value2_w1), at.of(mix.time_value2_w2)
+    else:
+        layer.bonus = at.vector(mix.time_faaaa)
+    return layer
+
+
+def _gold_layer(block: Block, tensors: list[Tensor]) -> GoldLayer:
+    mix, at = cast("GoldTimeMix", block.att), _Addresses(tensors)
+    return GoldLayer(
+        ln1=at.norm(block.ln1),
+        ln2=at.norm(block.ln2),
+        ln_q=at.norm(mix.ln_q),
+        ln_k=at.norm(mix.ln_k),
+        ln_v=at.norm(mix.ln_v),
+        ln_x=at.norm(mix.ln_x),
+        mix_x=at.vector(mix.time_maa_x),
+        mix_q=at.vector(mix.time_maa_q),
+        mix_k=at.vector(mix.time_maa_k),
+        mix_v=at.vector(mix.time_maa_v),
+        mix_v_cache=at.vector(mix.time_maa_v_cache),
+        q_down=at.turned(mix.time_maa_q_w1),
+        q_up=at.of(mix.time_maa_q_w2),
+        kv_down=at.turned(mix.time_maa_kv_w1),
+        kv_up=at.of(mix.time_maa_kv_w2),
+        key_down=at.turned(mix.time_key_w1),
+        key_up=at.of(mix.time_key_w2),
+        value_down=at.turned(mix.time_value_w1),
+        value_up=at.of(mix.time_value_w2),
+        query=at.of(mix.query.weight),
+        output=at.of(mix.output.weight),
+        ffn=at.channel_mix(block.ffn),
+    )
+
+
+def run_finch_layers(
+    model: LanguageModel, token_ids: Tensor, states: list[LayerState]
+) -> tuple[Tensor, list[LayerState]]:
+    """One token, token_ids (1, 1), through the lower layers; as `finch_native.run_layers`."""
+    config, plan = model.config, _plan(model)
+    before = states[: config.n_finch]
+    wkv = torch.empty(config.n_finch, 1, config.n_head, config.head_dim, config.head_dim)
+    after = _shift_states(before, model.embed(token_ids)[0, 0].contiguous(), wkv)
+    x = native_decode.finch_step(plan.finch_dims, plan.finch, after.structures, after.x)
+    new = [
+        replace(state, wkv_state=wkv[i], time_shift_state=after.time[i], channel_shift_state=after.channel[i])
+        for i, state in enumerate(before)
+    ]
+    return x[None, None], new + states[config.n_finch :]
+
+
+def rebuild_row(
+    model: LanguageModel, token_ids: Tensor, compressed_k: Tensor, start: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of one new row; as `gold.rebuild_keys_values`.
+
+    Args:
+        token_ids: (1, 2), the row before and the row; (1, 1) at the beginning. compressed_k likewise (1, ., R).
+        start: absolute position of the row.
+
+    Returns:
+        (K, V), each (1, 1, C), per GOLD layer.
+    """
+    plan, e = _plan(model), model.embed(token_ids)[0].contiguous()
+    rows = [(e[i], compressed_k[0, i].contiguous()) for i in range(e.shape[0])]
+    before = rows[0] if len(rows) == 2 else None
+    weight = model.w_kv_cache_b.weight.detach()
+    both = native_decode.gold_row(plan.gold_dims, plan.gold, weight, rows[-1], before, _rotation(model, start))
+    return [(k[None, None], v[None, None]) for k, v in both]
+
+
+def run_gold_layers(
+    model: LanguageModel, x: Tensor, states: list[LayerState], memory: GoldMemory
+) -> tuple[Tensor, list[LayerState]]:
+    """One row x (1, 1, C) through the GOLD layers; `memory` holds its keys and values and, expanded, the document's.
+
+    Args:
+        states: of the GOLD layers.
+
+    Returns:
+        x (1, 1, C) and the states after it.
+    """
+    plan, document = _plan(model), memory.document
+    after = _shift_states(states, x[0, 0].contiguous(), None)
+    rows = []
+    for i, (recent_k, recent_v) in enumerate(memory.expanded):
+        structure = GoldRows(recent_rows=memory.token_ids.length)
+        structure.recent_k, structure.recent_v = address(recent_k.rows), address(recent_v.rows)
+        if document is not None:
+            assert document.expanded is not None
+            structure.document_k, structure.document_v = (address(part) for part in document.expanded[i])
+            structure.document_rows = document.length
+        rows.append(structure)
+    rotation = _rotation(model, memory.length - 1)
+    x = native_decode.gold_step(plan.gold_dims, plan.gold, after.structures, rows, rotation, after.x)
+    new = [
+        replace(state, time_shift_state=after.time[i], channel_shift_state=after.channel[i])
+        for i, state in enumerate(states)
+    ]
+    return x[None, None], new
+
+
+@dataclass
+class _Shifts:
+    """The row x (C,), the states after it that a call writes, (layers, 1, C) each, and where everything lies."""
+
+    x: Tensor
+    time: Tensor
+    channel: Tensor
+    structures: list[State]
+    kept: list[Tensor | None]
+
+
+def _shift_states(states: list[LayerState], x: Tensor, wkv: Tensor | None) -> _Shifts:
+    """`wkv` (layers, 1, H, D, D) takes the recurrent states of layers that have one."""
+    shifts = _Shifts(x, x.new_empty(len(states), 1, len(x)), x.new_empty(len(states), 1, len(x)), [], [])
+    for i, state in enumerate(states):
+        given = [_like(shift, x.dtype, x[None].shape) for shift in (state.time_shift_state, state.channel_shift_state)]
+        recurrent = None if wkv is None else _like(state.wkv_state, torch.float32, wkv[i].shape)
+        shifts.kept += [*given, recurrent]
+        shifts.structures.append(
+            State(
+                address(recurrent),
+                *(address(tensor) for tensor in given),
+                None if wkv is None else address(wkv[i]),
+                address(shifts.time[i]),
+                address(shifts.channel[i]),
+            )
+        )
+    return shifts
+
+
+def _like(tensor: Tensor | None, dtype: torch.dtype, shape: torch.Size) -> Tensor | None:
+    """A state as the kernel reads it; it goes as an address, so its shape is checked here."""
+    if tensor is None:
+        return None
+    if tensor.shape != shape:
+        raise KernelInputError("decode", f"a state of shape {tuple(tensor.shape)}", f"{tuple(shape)}")
+    return tensor.to(dtype).contiguous()
+
+
+def _rotation(model: LanguageModel, position: int) -> tuple[Tensor, Tensor] | None:
+    """Cosine and sine (D / 2,) float32 of a position, None without rotary positions."""
+    rope = model.gold_layers[0].rope
+    if rope is None:
+        return None
+    cosine, sine = rope.rotation(position, 1, model.device)
+    return cosine[0].to(torch.float32), sine[0].to(torch.float32)

@@ -1,0 +1,185 @@
+"""Keys and values of GOLD layers on the CPU with fused C kernels; gold.GoldTimeMix.keys_values is the twin.
+
+Notation: T tokens, C d_model, R = C / compression_ratio, U distinct tokens, P distinct pairs of neighbours. Batch is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from gfkernels.native import build as native
+from torch import Tensor
+
+from goldfinch.models.layers import SHIFT_LORA_RANK
+
+if TYPE_CHECKING:
+    from goldfinch.models.gold import GoldTimeMix
+    from goldfinch.models.language_model import LanguageModel
+
+Place = tuple[Tensor | None, Tensor | None]
+# With fewer pairs than this share of the tokens each is computed once and copied; above it copying costs what it saves.
+PAIRS_SHARE = 0.6
+
+
+@dataclass
+class _Rows:
+    """Rows (T, C) whose neighbour is the row above, or `previous` (T, C) where they do not follow each other."""
+
+    now: Tensor
+    before: Tensor | None = None  # (C,): the row before the first
+    previous: Tensor | None = None
+
+    def lerp(self, mix: Tensor) -> Tensor:
+        return native.shift_lerp(self.now, self.before, mix, self.previous)
+
+    def ddlerp(self, mix: Tensor, dynamic: Tensor) -> Tensor:
+        return native.shift_ddlerp(self.now, self.before, mix[None], dynamic[None], self.previous)[0]
+
+
+def keys_values(
+    model: LanguageModel,
+    layers: Sequence[GoldTimeMix],
+    token_ids: Tensor,
+    compressed_k: Tensor,
+    has_previous: bool,
+    start: int,
+    out: Sequence[tuple[Tensor, Tensor]] | None = None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of consecutive rows, as `gold.rebuild_keys_values` gives them.
+
+    Args:
+        token_ids: (1, T) or, with a previous row in front, (1, T + 1); compressed_k likewise (1, ., R).
+        start: absolute position of the first of the T rows.
+        out: per layer where to put K and V, contiguous (1, T, C) each; new tensors by default.
+
+    Returns:
+        (K, V), each (1, T, C), per layer.
+    """
+    e = model.embed(token_ids)[0]
+    wide, narrow = _token_cat(model)
+    kappa = _rows(native.rms_scale(torch.addmm(F.linear(e, wide), compressed_k[0], narrow.t())), has_previous)
+    e_bar = _rows(native.rms_scale(e.contiguous()), has_previous)
+    places: Sequence[Place] = out or [(None, None)] * len(layers)
+    pairs = []
+    for layer, place in zip(layers, places, strict=True):
+        z = _mix_codes(layer, e_bar)
+        pairs.append((_keys(layer, kappa, z, start, place[0]), _values(layer, e_bar, z, place[1])))
+    return pairs
+
+
+def _rows(x: Tensor, has_previous: bool) -> _Rows:
+    return _Rows(x[1:], x[0]) if has_previous else _Rows(x)
+
+
+def _token_cat(model: LanguageModel) -> tuple[Tensor, Tensor]:
+    """W_KU as the parts for e (C, C) and for c (C, R): [e, c] W_KU in two products, nothing copied together."""
+    weight = model.w_kv_cache_b.weight
+    return weight[:, : weight.shape[0]], weight[:, weight.shape[0] :]
+
+
+def _mix_codes(layer: GoldTimeMix, e_bar: _Rows) -> Tensor:
+    """tanh of the low-rank code of both dynamic mixes, (T, 2 * 32): depends on a token and the one before it alone."""
+    return native.tanh(e_bar.lerp(_f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
+
+
+def _keys(layer: GoldTimeMix, kappa: _Rows, z: Tensor, start: int, out: Tensor | None) -> Tensor:
+    mixed = kappa.ddlerp(_f32(layer.time_maa_k), z[:, :SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[0])
+    low_rank = native.tanh(mixed @ layer.time_key_w1) @ layer.time_key_w2
+    k = _normed(mixed, low_rank, layer.ln_k, out)
+    if layer.rope is None:
+        return k
+    rotated = layer.rope(layer.heads(k), start).transpose(1, 2).flatten(-2)
+    return rotated if out is None else k.copy_(rotated)
+
+
+def _values(layer: GoldTimeMix, e_bar: _Rows, z: Tensor, out: Tensor | None) -> Tensor:
+    mixed = e_bar.ddlerp(_f32(layer.time_maa_v), z[:, SHIFT_LORA_RANK:] @ layer.time_maa_kv_w2[1])
+    low_rank = native.tanh(mixed @ layer.time_value_w1) @ layer.time_value_w2
+    return _normed(mixed, low_rank, layer.ln_v, out)
+
+
+def _normed(mixed: Tensor, low_rank: Tensor, norm: torch.nn.LayerNorm, out: Tensor | None) -> Tensor:
+    place = None if out is None else out[0]
+    return native.add_norm(mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, place)[None]
+
+
+@dataclass
+class DistinctPairs:
+    """The distinct tokens of a document and its distinct pairs (token before, token).
+
+    Attributes:
+        tokens: (U,) ids; token_of (T,) which of them a row has.
+        now, before: (P,) of each pair, places in `tokens`; before is U where nothing stands before.
+        pair_of: (T,) which pair a row has.
+    """
+
+    tokens: Tensor
+    token_of: Tensor
+    now: Tensor
+    before: Tensor
+    pair_of: Tensor
+
+    @classmethod
+    def of(cls, token_ids: Tensor) -> DistinctPairs:
+        """token_ids (T,)."""
+        tokens, token_of = torch.unique(token_ids, return_inverse=True)
+        U = len(tokens)
+        before = torch.cat([token_of.new_full((1,), U), token_of[:-1]])
+        pairs, pair_of = torch.unique(token_of * (U + 1) + before, return_inverse=True)
+        return cls(tokens, token_of, pairs // (U + 1), pairs % (U + 1), pair_of)
+
+    @property
+    def pay_off(self) -> bool:
+        return len(self.now) <= PAIRS_SHARE * len(self.pair_of)
+
+
+@torch.no_grad()
+def expand_by_pairs(
+    model: LanguageModel,
+    pairs: DistinctPairs,
+    compressed_k: Tensor,
+    out: Sequence[tuple[Tensor, Tensor]],
+    block: int,
+) -> None:
+    """Keys and values of a whole document, each distinct pair of tokens computed once.
+
+    `W_KU [e, c]` is a row per distinct token plus a narrow product; values, and the codes of the keys' mixes, depend on
+    a token and the one before it alone.
+
+    Args:
+        pairs: those of the document.
+        compressed_k: (1, T, R).
+        out: per GOLD layer K and V, contiguous (1, T, C) each.
+        block: tokens at a time.
+    """
+    e = model.embed(pairs.tokens[None])[0]
+    wide, narrow = _token_cat(model)
+    from_tokens = F.linear(e, wide)  # (U, C)
+    e_bar = native.rms_scale(e.contiguous())
+    padded = torch.cat([e_bar, torch.zeros_like(e_bar[:1])])
+    codes = []
+    for layer, (_, v) in zip(model.gold_layers, out, strict=True):
+        code: list[Tensor] = []
+        values: list[Tensor] = []
+        for at in range(0, len(pairs.now), block):
+            now, before = (padded[rows[at : at + block]] for rows in (pairs.now, pairs.before))
+            rows = _Rows(now, previous=before)
+            code.append(_mix_codes(layer, rows))
+            values.append(_values(layer, rows, code[-1], None)[0])
+        codes.append(torch.cat(code)[:, :SHIFT_LORA_RANK])
+        torch.index_select(torch.cat(values), 0, pairs.pair_of, out=v[0])
+    for start in range(0, compressed_k.shape[1], block):
+        first = max(start - 1, 0)  # the token shift needs the row before
+        wide_part = from_tokens[pairs.token_of[first : start + block]]
+        c = compressed_k[0, first : start + block]
+        kappa = _rows(native.rms_scale(torch.addmm(wide_part, c, narrow.t())), start > 0)
+        for layer, z, (k, _) in zip(model.gold_layers, codes, out, strict=True):
+            _keys(layer, kappa, z[pairs.pair_of[start : start + block]], start, k[:, start : start + block])
+
+
+def _f32(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.float32).reshape(-1)

@@ -1,0 +1,1 @@
+"""Layers on a GPU through the Triton kernels."""

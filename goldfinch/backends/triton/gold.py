@@ -1,0 +1,151 @@
+"""GOLD attention over a cached document on a GPU; twins: gold.GoldTimeMix.keys_values and gfkernels.attend_block.
+
+Notation: T tokens, C d_model, R = C / compression_ratio, U token ids that occur in the document, H heads, D head dim.
+
+Keys and values are rebuilt block by block from tables with a row per occurring id (gfkernels/rebuild/triton.py) and
+compressed_k: into memory once, or thrown away after each use, so that beyond the tables no memory grows with T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from goldfinch.models.layers import rms_scale
+
+if TYPE_CHECKING:
+    from goldfinch.models.gold import GoldDocument, GoldTimeMix
+    from goldfinch.models.language_model import LanguageModel
+
+# Tokens rebuilt at a time: long products, and few enough rows to stay near the processor.
+REBUILD_BLOCK = 8192
+# Ids of one step while the tables are made in float32.
+TABLE_BLOCK = 8192
+
+
+@dataclass
+class _Tables:
+    """What depends on token ids alone."""
+
+    rows: Tensor  # (T,) row of every token
+    e_bar: Tensor  # (U, C)
+    k_cache: Tensor  # (U, C), x0 W_KU without the part of compressed_k
+    mixes: list[tuple[Tensor, Tensor]]  # per GOLD layer (now, before), (U, 64) float32
+
+
+def expand(model: LanguageModel, document: GoldDocument, pairs: tuple[tuple[Tensor, Tensor], ...]) -> None:
+    """Fill pairs of (K, V), each (1, T, C), one pair per GOLD layer."""
+    tables = _tables_of(model, document)
+    for start in range(0, document.length, REBUILD_BLOCK):
+        end = min(start + REBUILD_BLOCK, document.length)
+        block = _block(model, document, tables, start, end)
+        for index, (layer, (k, v)) in enumerate(zip(model.gold_layers, pairs, strict=True)):
+            _keys_values(layer, tables, index, block, start, (k[0, start:end], v[0, start:end]))
+
+
+def attend_rebuilt(
+    model: LanguageModel, document: GoldDocument, index: int, q: Tensor, q_start: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Partial results of q (B, H, Tq, D) over a document whose keys and values are not kept, block by block.
+
+    Yields:
+        out (B, H, Tq, D) and lse (B, H, Tq), as `gfkernels.attend_block` gives them.
+    """
+    layer, tables = model.gold_layers[index], _tables_of(model, document)
+    for start in range(0, document.length, REBUILD_BLOCK):
+        end = min(start + REBUILD_BLOCK, document.length)
+        k, v = _keys_values(layer, tables, index, _block(model, document, tables, start, end), start, (None, None))
+        yield attend(q, layer.heads(k[None]), layer.heads(v[None]), q_start, start)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int, length: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`gfkernels.attend_block` on the GPU; with a length (1,), over the first keys of a buffer."""
+    from gfkernels.attention import triton as attention_triton
+
+    return attention_triton.attend_split(q, k, v, q_start, k_start, length)
+
+
+def _kernels() -> Any:
+    from gfkernels.rebuild import triton as rebuild_triton
+
+    return rebuild_triton
+
+
+def _tables_of(model: LanguageModel, document: GoldDocument) -> _Tables:
+    """The tables of a document, made once and kept beside it."""
+    kept: _Tables | None = document.__dict__.get("_tables")
+    if kept is not None:
+        return kept
+    ids, rows = torch.unique(document.token_ids[0], return_inverse=True)
+    e = model.embed(ids[None])[0]
+    e_bar = rms_scale(e)
+    C = e.shape[-1]
+    mixes = []
+    for layer in model.gold_layers:
+        m, down = layer.time_maa_v_cache.float().view(-1, 1), layer.time_maa_kv_w1.float()
+        both = torch.cat([(1 - m) * down, m * down], dim=1)  # (C, 128)
+        parts = [e_bar[at : at + TABLE_BLOCK].float() @ both for at in range(0, len(ids), TABLE_BLOCK)]
+        now, before = torch.cat(parts).chunk(2, dim=1)
+        mixes.append((now.contiguous(), before.contiguous()))
+    k_cache = F.linear(e, model.w_kv_cache_b.weight[:, :C])
+    tables = _Tables(rows.contiguous(), e_bar.contiguous(), k_cache.contiguous(), mixes)
+    document.__dict__["_tables"] = tables
+    return tables
+
+
+@dataclass
+class _Block:
+    """Rows of a document and what all layers share of them; with a row in front when they have a predecessor."""
+
+    ids: Tensor  # (first + n,)
+    kappa: Tensor  # (first + n, C), to be scaled
+    scales: Tensor  # (first + n,)
+    first: int
+
+
+def _block(model: LanguageModel, document: GoldDocument, tables: _Tables, start: int, end: int) -> _Block:
+    first = min(start, 1)
+    ids = tables.rows[start - first : end]
+    c = document.compressed_k[0, start - first : end].contiguous()
+    weight = model.w_kv_cache_b.weight[:, tables.e_bar.shape[1] :]
+    kappa, scales = _kernels().k_cache_rows(ids, c, tables.k_cache, weight)
+    return _Block(ids, kappa, scales, first)
+
+
+def _keys_values(
+    layer: GoldTimeMix, tables: _Tables, index: int, block: _Block, start: int, out: tuple[Tensor | None, Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    """K (rotated) and V, each (n, C), of a block that begins at position `start`."""
+    from gfkernels.layer import triton as layer_triton
+
+    ops, made = _kernels(), []
+    for group, (source, scales, mix, down, up, norm) in enumerate(
+        (
+            (block.kappa, block.scales, layer.time_maa_k, layer.time_key_w1, layer.time_key_w2, layer.ln_k),
+            (tables.e_bar, None, layer.time_maa_v, layer.time_value_w1, layer.time_value_w2, layer.ln_v),
+        )
+    ):
+        w2 = layer.time_maa_kv_w2[group]
+        mixed = ops.mixed_rows(source, scales, block.ids, tables.mixes[index], group, w2, _f32(mix), block.first)
+        low_rank = ops.tanh(mixed @ down) @ up
+        made.append(
+            layer_triton.add_norm(
+                mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, store_sum=False, out=out[group]
+            )
+        )
+    k, v = made
+    if layer.rope is not None:
+        rotated = layer.rope(layer.heads(k[None]), start).transpose(1, 2).flatten(-2)[0]
+        k = rotated if out[0] is None else k.copy_(rotated)
+    return k, v
+
+
+def _f32(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.float32).reshape(-1).contiguous()

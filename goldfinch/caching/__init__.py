@@ -1,0 +1,1 @@
+"""What a prefill leaves, in memory and in a .gfc file."""

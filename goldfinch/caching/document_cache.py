@@ -1,0 +1,293 @@
+"""The cache of one document in memory, and its way into a .gfc file and back.
+
+Saving and loading do not change what a question sees: values are stored in the dtype that they were computed in,
+and the engine reads nothing but what is stored.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import torch
+from gfcache import Header, layout
+from torch import Tensor
+
+from goldfinch import version
+from goldfinch.errors import CacheMismatch, DeviceError
+from goldfinch.models.config import ModelConfig
+from goldfinch.models.gold import GoldMemory
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import LayerState, ModelState
+
+from .sections import DTYPE_NAMES, SectionReader, converted, from_numpy, pack
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A position from which one can go on: the state there and the tail before it.
+
+    Attributes:
+        position: tokens before it.
+        state: layer states after them.
+        tail_hidden: (1, min(K, position), C).
+    """
+
+    position: int
+    state: ModelState
+    tail_hidden: Tensor
+
+
+@dataclass
+class DocumentCache:
+    """What prefill leaves of a document.
+
+    Attributes:
+        token_ids: (1, T) int64, everything the layers saw: prompt prefix and document.
+        compressed_k: (1, T, R) in the compute dtype, None for models without GOLD layers.
+        state: layer states after token T (its GOLD memory is left empty; `compressed_k` stands for it).
+        tail_hidden: (1, min(K, T), C), residual stream after the prefill layers at the last K tokens.
+        document_range: (start, end) of the document's own tokens.
+        identity: fingerprints of model, tokenizer and template.
+        numerics: device kind, compute dtype, backend, threads, library.
+        source: name, sha256, bytes, modified_at of the document, or None.
+        checkpoints: earlier positions to go on from, ascending.
+        path: the file it was read from or saved to, or None.
+        digest: of that file; one that was put in its place since has another.
+    """
+
+    token_ids: Tensor
+    compressed_k: Tensor | None
+    state: ModelState
+    tail_hidden: Tensor
+    document_range: tuple[int, int]
+    identity: dict[str, Any]
+    numerics: dict[str, Any]
+    source: dict[str, Any] | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    path: Path | None = field(default=None, compare=False)
+    digest: str | None = field(default=None, compare=False)
+
+    @property
+    def length(self) -> int:
+        """T: tokens in the cache."""
+        return self.token_ids.shape[1]
+
+    def save(
+        self, path: str | Path, *, created_at: str | None = None, parent: tuple[DocumentCache, int] | None = None
+    ) -> Header:
+        """Write the cache to a file, atomically (mode 0600).
+
+        Args:
+            created_at: time stamp, UTC ISO 8601; now by default.
+            parent: (base cache as opened from its file, tokens): store only what follows the first `tokens` tokens,
+                which that file holds, and a reference to it.
+
+        Raises:
+            gfcache.ParentMissing, gfcache.ParentChanged: the base's file is no longer there, or is another one now.
+            CacheMismatch: the base was computed in another dtype.
+            gfcache.CacheWriteError: the file could not be written; an existing one is untouched.
+            gfcache.CacheLocked: another process writes this file now.
+        """
+        config = ModelConfig.from_dict(self.identity["model"]["config"])
+        header, first = self._header(created_at), 0
+        if parent is not None:
+            base, first = parent
+            check_parent_dtype(base, header.numerics["compute_dtype"])
+            header = replace(header, parent=_reference(base, first, Path(path)))
+        try:
+            sections = pack(self, config, first)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
+        header = gfcache.write_cache(path, header, sections)
+        self.path, self.digest = Path(path), header.digest
+        return header
+
+    def _header(self, created_at: str | None) -> Header:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        start, end = self.document_range
+        return Header(
+            tokens=self.length,
+            model=self.identity["model"],
+            tokenizer=self.identity["tokenizer"],
+            template=self.identity["template"] | {"document_start": start, "document_end": end},
+            # Opened in another dtype, it is written in that.
+            numerics=self.numerics | {"compute_dtype": DTYPE_NAMES[self.tail_hidden.dtype]},
+            source=self.source,
+            created_at=created_at or now,
+            writer=f"goldfinch-gf {version.__version__}",
+        )
+
+
+def _reference(base: DocumentCache, tokens: int, child: Path) -> dict[str, Any]:
+    """The header field that names `base`, whose file must be the one that its values came from."""
+    if base.path is None or base.digest is None:
+        raise ValueError("the base cache has no file yet: save it first")
+    try:
+        with gfcache.read_cache(base.path) as file:
+            if file.header.digest == base.digest:
+                return gfcache.parent_reference(file, tokens, child)
+            raise gfcache.ParentChanged(child, str(base.path), file.header.digest, base.digest)
+    except FileNotFoundError as error:
+        raise gfcache.ParentMissing(child, str(base.path), base.digest) from error
+
+
+def check_parent_dtype(base: DocumentCache, dtype: str) -> None:
+    """Refuse to continue a base cache in another dtype ("f32", "bf16", "f64"): file and parent are joined as they are.
+
+    Raises:
+        CacheMismatch: naming both.
+    """
+    found = base.numerics["compute_dtype"]
+    if found != dtype:
+        hint = "leave out --dtype, or pre-fill the base again with it"
+        raise CacheMismatch("numerics.compute_dtype", found, dtype, hint=hint)
+
+
+def identity_of(model: LanguageModel) -> dict[str, Any]:
+    """The identity that a cache of this model carries: fingerprints of model, tokenizer and template."""
+    card = model.card
+    if card is None:
+        from goldfinch.text.template import PromptTemplate
+        from goldfinch.weights.published import fingerprints
+
+        prefill_fingerprint, model_fingerprint = fingerprints(model.config, model.state_dict())
+        name, template = "unnamed", PromptTemplate()
+    else:
+        prefill_fingerprint, model_fingerprint = card.prefill_fingerprint, card.model_fingerprint
+        name, template = card.name, card.template
+    return {
+        "model": {
+            "name": name,
+            "model_type": model.config.model_type,
+            "config": model.config.to_dict(),
+            "prefill_fingerprint": prefill_fingerprint,
+            "model_fingerprint": model_fingerprint,
+        },
+        "tokenizer": {
+            "fingerprint": model.tokenizer.fingerprint if model.tokenizer is not None else None,
+            "vocab_size": model.config.vocab_size,
+        },
+        "template": {"prefix_fingerprint": template.prefix_fingerprint()},
+    }
+
+
+def numerics_of(model: LanguageModel) -> dict[str, Any]:
+    """How the values were computed; not part of the identity, so files travel between devices."""
+    return {
+        "device": model.device.type,
+        "compute_dtype": DTYPE_NAMES[model.dtype],
+        "backend": model.layer_backend(),
+        "threads": torch.get_num_threads() if model.device.type == "cpu" else None,
+        "library": f"torch {torch.__version__}",
+    }
+
+
+# What follows the backend in the numerics of a cache that was computed together with others: products of other shapes
+# round otherwise (`packing`).
+PACKED = " packed"
+
+
+def numerics_difference(
+    numerics: dict[str, Any], model: LanguageModel, *, packing: bool = True
+) -> tuple[str, str, str] | None:
+    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does.
+
+    Args:
+        packing: count being packed with other documents as a difference.
+    """
+    own = numerics_of(model)
+    for name in ("device", "compute_dtype", "backend", "threads"):
+        found = numerics.get(name)
+        if name == "backend" and not packing:
+            found = str(found).removesuffix(PACKED)
+        if found != own[name]:
+            return name, str(numerics.get(name)), str(own[name])
+    return None
+
+
+def check_belongs(header: Header, model: LanguageModel) -> None:
+    """Refuse a cache of another model, tokenizer or template, before any value is read.
+
+    Raises:
+        CacheMismatch: naming the first identity that differs.
+    """
+    own, config = identity_of(model), model.config.to_dict()
+    hint = "name the model that made it with -m, or pre-fill the document again with this one"
+    pairs = [("prefill_fingerprint", header.model.get("prefill_fingerprint"), own["model"]["prefill_fingerprint"])]
+    # Sizes follow from these, and who wrote the file could claim others beside the right fingerprints.
+    pairs += [(f"config.{name}", header.model["config"].get(name), config[name]) for name in layout.SHAPING]
+    if any(s.required and s.depends_on == "model" for s in header.sections):
+        pairs.append(("model_fingerprint", header.model.get("model_fingerprint"), own["model"]["model_fingerprint"]))
+    pairs += [
+        ("tokenizer_fingerprint", header.tokenizer.get("fingerprint"), own["tokenizer"]["fingerprint"]),
+        ("prefix_fingerprint", header.template.get("prefix_fingerprint"), own["template"]["prefix_fingerprint"]),
+    ]
+    for name, found, expected in pairs:
+        if found != expected:
+            raise CacheMismatch(name, _short(found), _short(expected), hint=hint)
+
+
+def _short(value: object) -> str:
+    """A fingerprint or a field of the configuration, for a message; empty for None."""
+    return "" if value is None else f"{value!s:.16}"
+
+
+def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
+    """Read a cache file for a model.
+
+    Args:
+        checkpoints: read them, too; a question needs none, and a file may hold thousands.
+
+    Raises:
+        gfcache.CacheFormatError: foreign, damaged or newer file.
+        CacheMismatch: the cache belongs to another model, tokenizer or template.
+        FileNotFoundError, PermissionError: as the system says.
+    """
+    with gfcache.read_cache(path) as file:
+        header = file.header
+        check_belongs(header, model)
+        try:
+            return _load(file, model, checkpoints)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(f"not enough memory on {model.device} for the cache {path}") from error
+
+
+def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> DocumentCache:
+    header, config = file.header, model.config
+    final = _load_checkpoint(file, model, header.tokens)
+    compressed_k = None
+    if config.n_gold:
+        rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
+        compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
+    token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
+    positions = sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)}) if checkpoints else []
+    return DocumentCache(
+        token_ids=token_ids,
+        compressed_k=compressed_k,
+        state=final.state,
+        tail_hidden=final.tail_hidden,
+        document_range=(header.template["document_start"], header.template["document_end"]),
+        identity={
+            "model": header.model,
+            "tokenizer": header.tokenizer,
+            "template": {"prefix_fingerprint": header.template["prefix_fingerprint"]},
+        },
+        numerics=header.numerics | {"compute_dtype": header.compute_dtype},
+        source=header.source,
+        checkpoints=tuple(_load_checkpoint(file, model, p) for p in positions if p != header.tokens),
+        path=file.path,
+        digest=header.digest,
+    )
+
+
+def _load_checkpoint(file: gfcache.CacheFile, model: LanguageModel, position: int) -> Checkpoint:
+    reader = SectionReader(file, model, position)
+    tail_hidden = reader.tensor(layout.TAIL_HIDDEN, model.dtype)[None]
+    states = reader.finch_states() + reader.attention_states()
+    states += [LayerState() for _ in range(model.config.n_gold)]
+    gold = GoldMemory(model) if model.config.n_gold else None
+    return Checkpoint(position, ModelState(tuple(states), position, gold), tail_hidden)

@@ -1,0 +1,105 @@
+"""The journal of a prefill under way: a cache of the document's beginning, from which a killed run goes on.
+
+It lies beside the output as `.NAME.journal` (cache_format/SPEC.md, W6), is itself a complete .gfc file, and is
+replaced atomically, so it is always that of some moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gfcache
+from gfcache.files.locks import lock_path
+
+from goldfinch.errors import GoldFinchError
+from goldfinch.models.language_model import LanguageModel
+
+from .document_cache import DocumentCache, numerics_difference, open_cache
+
+EVERY_S = 10.0
+# Writing takes at most this share of the time: the next journal waits until it does.
+MOST_SHARE = 0.05
+
+
+class Journal:
+    """Where a prefill notes how far it is.
+
+    Args:
+        output: the cache file that the prefill will write.
+        every_s: least seconds between two notes; 0 notes after every block.
+
+    Attributes:
+        obstacle: why the last note could not be written, or None; the prefill goes on without it.
+    """
+
+    def __init__(self, output: Path, every_s: float = EVERY_S) -> None:
+        self.path = output.with_name(f".{output.name}.journal")
+        self.obstacle: gfcache.CacheWriteError | None = None
+        self._every_s = every_s
+        self._next = time.monotonic() + every_s
+
+    def note(self, partial: Callable[[], DocumentCache]) -> None:
+        """Write the cache of the tokens done so far, if it is time and the disk takes it; else an earlier one stays."""
+        started = time.monotonic()
+        if started < self._next:
+            return
+        try:
+            self.save(partial())
+            self.obstacle = None
+        except gfcache.CacheWriteError as error:
+            self.obstacle = error
+        ended = time.monotonic()
+        wait = (ended - started) / MOST_SHARE if self._every_s else 0.0
+        self._next = ended + max(self._every_s, wait)
+
+    def save(self, cache: DocumentCache) -> None:
+        """Write the journal."""
+        cache.save(self.path)
+
+    def read(self, model: LanguageModel) -> DocumentCache | None:
+        """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""
+        return reusable(self.path, model)
+
+    def finish(self, write: Callable[[], gfcache.Header]) -> gfcache.Header:
+        """Write the output, on a full disk in the room of the journal, and remove the journal.
+
+        Raises:
+            gfcache.CacheWriteError: of `write`; the journal is still there.
+        """
+        try:
+            header = write()
+        except gfcache.CacheWriteError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.path.exists():
+                raise
+            noted = self.path.read_bytes()
+            self.remove()
+            try:
+                header = write()
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.path.touch(mode=0o600)
+                    self.path.write_bytes(noted)
+                raise
+        with contextlib.suppress(gfcache.CacheFormatError):
+            self.remove()
+        return header
+
+    def remove(self) -> None:
+        """The output is complete: the journal and what a killed writer of it left have done their part."""
+        if not self.path.exists() and not lock_path(self.path).exists():
+            return
+        with gfcache.output_lock(self.path), contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+def reusable(path: Path, model: LanguageModel) -> DocumentCache | None:
+    """A cache from which a prefill of this model may go on, bit for bit; None when absent, damaged or another's."""
+    try:
+        cache = open_cache(path, model)
+    except (OSError, gfcache.CacheFormatError, GoldFinchError):
+        return None
+    return cache if numerics_difference(cache.numerics, model) is None else None

@@ -1,0 +1,1 @@
+"""Training text and made-up documents with questions."""

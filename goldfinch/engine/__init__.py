@@ -1,0 +1,1 @@
+"""Prefill a document, ask its cache: one document, one session, many questions at once."""

@@ -1,0 +1,289 @@
+"""Several questions to one document, decoded as one batch: every weight is read once for all of them.
+
+Notation: B questions, C d_model, H heads, D head dim, R = C / compression_ratio, n own rows (question and answer).
+
+Each question runs alone up to the first token of its answer, for questions differ in length and the recurrent layers
+take no padding. From there on all rows take one token at a time: the recurrent states are stacked, the keys and
+values of the document are shared, and those since are padded to the longest. Results equal those of one by one within
+rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from gfkernels import attend_block, attend_expanded, merge_partials
+from torch import Tensor
+
+from goldfinch.backends.triton import gold as gold_triton
+from goldfinch.devices import synchronize
+from goldfinch.models.gold import GoldDocument, GoldMemory, GoldTimeMix, rebuild_keys_values, rebuilt_blocks
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import LayerState, ModelState
+
+from .sampling import Sampling, choose_token
+from .session import Answer, Session, StreamedText, Usage
+
+# Rows of one batch: states and keys of so many answers are held at once.
+MOST_ROWS = 32
+# Where one token of one answer goes through all layers in C, fewer rows than this are slower together
+# (bench/questions.py).
+FEWEST_ROWS_NATIVE = 4
+
+
+def can_batch(model: LanguageModel) -> bool:
+    """Whether answers of this model can share a batch: its prefill layers are all recurrent, and no key is rotated."""
+    config = model.config
+    return config.n_finch == config.n_prefill and config.rope is None
+
+
+@torch.no_grad()
+def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+    """Answers to several questions about one document.
+
+    Args:
+        session: on the document.
+        questions: as `Session.ask` takes them; raw likewise.
+        **sampling: fields of `Sampling`; with a seed every question draws from a generator of its own with that seed.
+
+    Returns:
+        one Answer per question, in their order; the times of a batch are shared out evenly over its rows.
+    """
+    chosen = Sampling(**sampling)
+    fewest = FEWEST_ROWS_NATIVE if session.model.layer_backend() == "native" else 2
+    if len(questions) < fewest or not can_batch(session.model):
+        return [session.ask(question, raw=raw, **sampling) for question in questions]
+    answers: list[Answer] = []
+    for start in range(0, len(questions), MOST_ROWS):
+        rows = [_Row(session, question, raw, chosen) for question in questions[start : start + MOST_ROWS]]
+        _decode(session.model, rows)
+        answers += [row.answer() for row in rows]
+    return answers
+
+
+class _Row:
+    """One question under way."""
+
+    def __init__(self, session: Session, question: str, raw: bool, sampling: Sampling) -> None:
+        self.sampling, self.generator = sampling, sampling.generator()
+        self.end_token_id = session.template.end_token_id
+        stops = sampling.stop if raw else (*session.template.stop, *sampling.stop)
+        self.text = StreamedText(session.model.tokenizer, stops, strip=not raw)
+        ids = session.question_token_ids(question, raw=raw)
+        tail = session.cache.tail_hidden.shape[1] if session.model.config.n_gold else 0
+        started = time.perf_counter()
+        self.logits, self.state = session.start(ids)
+        synchronize(session.model.device)
+        times = {"expand": session.expand_s, "question": time.perf_counter() - started, "decode": 0.0}
+        self.usage = Usage(session.cache.length, 0, tail, len(ids), 0, times)
+        self.ids: list[int] = []
+        self.pieces: list[str] = []
+
+    def choose(self, logits: Tensor) -> bool:
+        """Take the next token; whether the answer goes on."""
+        token = choose_token(logits, self.sampling, self.generator)
+        if token == self.end_token_id:
+            self.usage.finish_reason = "stop"
+            return False
+        self.ids.append(token)
+        self.usage.generated_tokens += 1
+        self.pieces.append(self.text.add(token))
+        if self.text.stopped:
+            self.usage.finish_reason = "stop"
+        return not self.text.stopped and len(self.ids) < self.sampling.max_tokens
+
+    def answer(self) -> Answer:
+        if not self.text.stopped:
+            self.pieces.append(self.text.finish())
+        return Answer("".join(self.pieces), self.ids, self.usage)
+
+
+def _decode(model: LanguageModel, rows: Sequence[_Row]) -> None:
+    started, active = time.perf_counter(), [row for row in rows if row.choose(row.logits)]
+    batch = _Batch.of(model, [row.state for row in active]) if active else None
+    while active and batch is not None:
+        logits, batch = batch.step(torch.tensor([[row.ids[-1]] for row in active], device=model.device))
+        going = [i for i, row in enumerate(active) if row.choose(logits[i])]
+        if len(going) < len(active):
+            active = [active[i] for i in going]
+            batch = batch.keep(going) if going else None
+    share = (time.perf_counter() - started) / len(rows)
+    for row in rows:
+        assert row.usage.timings_s is not None
+        row.usage.timings_s["decode"] = share
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The states of B answers under way.
+
+    Attributes:
+        model: theirs.
+        state: layer states stacked along the batch axis, without a GOLD memory.
+        memory: what the GOLD layers attend to, None for models without them.
+    """
+
+    model: LanguageModel
+    state: ModelState
+    memory: _BatchMemory | None
+
+    @classmethod
+    def of(cls, model: LanguageModel, states: Sequence[ModelState]) -> _Batch:
+        layers = tuple(_stacked([state.layers[i] for state in states]) for i in range(model.config.n_layer))
+        memories = [state.gold for state in states if isinstance(state.gold, GoldMemory)]
+        memory = _BatchMemory.of(memories) if model.config.n_gold else None
+        return cls(model, ModelState(layers, states[0].position), memory)
+
+    def step(self, token_ids: Tensor) -> tuple[Tensor, _Batch]:
+        """Logits (B, V) after one more token each (B, 1), and the batch there."""
+        model = self.model
+        x, state = model.run_prefill_layers(token_ids, self.state)
+        memory = self.memory
+        if memory is not None:
+            memory = memory.append(token_ids, model.compress_keys(x))
+            x, state = model.run_gold_layers(x, replace(state, gold=memory))
+            state = replace(state, gold=None)
+        return model.logits(x)[:, -1], replace(self, state=state, memory=memory)
+
+    def keep(self, rows: Sequence[int]) -> _Batch:
+        """The batch of some of its rows."""
+        index = torch.tensor(rows, device=self.model.device)
+        layers = tuple(_selected(layer, index) for layer in self.state.layers)
+        memory = None if self.memory is None else self.memory.keep(rows, index)
+        return replace(self, state=replace(self.state, layers=layers), memory=memory)
+
+
+_STATES = ("wkv_state", "time_shift_state", "channel_shift_state")
+
+
+def _stacked(states: Sequence[LayerState]) -> LayerState:
+    found: dict[str, Any] = {}
+    for name in _STATES:
+        values = [getattr(state, name) for state in states]
+        if values[0] is not None:
+            found[name] = torch.cat(values)
+    return LayerState(**found)
+
+
+def _selected(state: LayerState, index: Tensor) -> LayerState:
+    found: dict[str, Any] = {}
+    for name in _STATES:
+        value = getattr(state, name)
+        if value is not None:
+            found[name] = value[index]
+    return LayerState(**found)
+
+
+@dataclass(frozen=True)
+class _BatchMemory:
+    """What the GOLD layers of B sequences attend to: one document, and the own rows of each.
+
+    Attributes:
+        base: a memory of one of them, for its document.
+        counts: own rows of each so far.
+        lengths: the same on the device, (B,).
+        last_id, last_compressed_k: (B, 1) and (B, 1, R), the last row of each.
+        expanded: per GOLD layer K and V of the own rows, (B, n, C), padded behind.
+    """
+
+    base: GoldMemory
+    counts: tuple[int, ...]
+    lengths: Tensor
+    last_id: Tensor
+    last_compressed_k: Tensor
+    expanded: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def of(cls, memories: Sequence[GoldMemory]) -> _BatchMemory:
+        lengths = [memory.token_ids.length for memory in memories]
+        rows = []
+        for layer in range(len(memories[0].expanded)):
+            pair = []
+            for part in (0, 1):
+                own = [memory.expanded[layer][part].rows[0] for memory in memories]
+                pair.append(torch.nn.utils.rnn.pad_sequence(own, batch_first=True))
+            rows.append((pair[0], pair[1]))
+        last = [memory.previous_row() for memory in memories]
+        return cls(
+            memories[0],
+            tuple(lengths),
+            torch.tensor(lengths, device=memories[0].token_ids.rows.device),
+            torch.cat([row[0] for row in last if row is not None]),
+            torch.cat([row[1] for row in last if row is not None]),
+            tuple(rows),
+        )
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence (no key is rotated, so the others' positions do not matter)."""
+        return self.base.document_length + max(self.counts)
+
+    def append(self, token_ids: Tensor, compressed_k: Tensor) -> _BatchMemory:
+        """The memory with one more row each: token_ids (B, 1), compressed_k (B, 1, R)."""
+        previous = (self.last_id, self.last_compressed_k)
+        pairs = _rebuilt_rows(self.base.model, token_ids, compressed_k, previous)
+        n, rows = max(self.counts) + 1, torch.arange(len(self.lengths), device=token_ids.device)
+        expanded = []
+        for (old_k, old_v), (k, v) in zip(self.expanded, pairs, strict=True):
+            pair = []
+            for old, new in ((old_k, k), (old_v, v)):
+                wider = torch.nn.functional.pad(old, (0, 0, 0, n - old.shape[1])) if old.shape[1] < n else old.clone()
+                wider[rows, self.lengths] = new[:, 0]
+                pair.append(wider)
+            expanded.append((pair[0], pair[1]))
+        counts = tuple(count + 1 for count in self.counts)
+        return _BatchMemory(self.base, counts, self.lengths + 1, token_ids, compressed_k, tuple(expanded))
+
+    def keep(self, rows: Sequence[int], index: Tensor) -> _BatchMemory:
+        """The memory of some of the rows, whose numbers are on the device, too."""
+        expanded = tuple((k[index], v[index]) for k, v in self.expanded)
+        last = self.last_id[index], self.last_compressed_k[index]
+        counts = tuple(self.counts[row] for row in rows)
+        return _BatchMemory(self.base, counts, self.lengths[index], *last, expanded)
+
+    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Tensor:
+        """Attention of q (B, H, 1, D) over document and own rows."""
+        document = self.base.document
+        assert document is not None
+        partials = self._document(document, layer, index, q)
+        return merge_partials([*partials, self._own(layer, index, q)])[0].to(q.dtype)
+
+    def _document(
+        self, document: GoldDocument, layer: GoldTimeMix, index: int, q: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Partial outputs (B, H, 1, D) and log-sum-exps (B, H, 1) over the document."""
+        model, last = self.base.model, document.length - 1
+        if model.layer_backend() == "triton":
+            if document.expanded is None:
+                return list(gold_triton.attend_rebuilt(model, document, index, q, last))
+            k, v = (layer.heads(x) for x in document.expanded[index])
+            return [gold_triton.attend(q, k, v, last, 0)]
+        shared = q.permute(2, 1, 0, 3)  # (1, H, B, D): B queries of one document
+        if document.expanded is not None:
+            k, v = (layer.heads(x) for x in document.expanded[index])
+            partials = list(attend_expanded(shared, k, v, last))
+        else:
+            blocks = rebuilt_blocks(model, document, index)
+            partials = [attend_block(shared, layer.heads(k), layer.heads(v), last, start) for start, (k, v) in blocks]
+        return [(out.permute(2, 1, 0, 3), lse.permute(2, 1, 0)) for out, lse in partials]
+
+    def _own(self, layer: GoldTimeMix, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Output (B, H, 1, D) and log-sum-exp (B, H, 1) over the own rows, those of padding left out."""
+        k, v = (layer.heads(x) for x in self.expanded[index])
+        acc = torch.float64 if q.dtype == torch.float64 else torch.float32
+        scores = (q @ k.transpose(-1, -2)).to(acc) / math.sqrt(q.shape[-1])  # (B, H, 1, n)
+        padding = torch.arange(k.shape[2], device=q.device) >= self.lengths[:, None]
+        scores = scores.masked_fill(padding[:, None, None], -torch.inf)
+        return (scores.softmax(-1).to(v.dtype) @ v).to(acc), scores.logsumexp(-1)
+
+
+def _rebuilt_rows(
+    model: LanguageModel, token_ids: Tensor, compressed_k: Tensor, previous: tuple[Tensor, Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values (B, 1, C) of one row of each sequence, per GOLD layer; their positions play no part."""
+    return rebuild_keys_values(model, token_ids, compressed_k, previous, 1)

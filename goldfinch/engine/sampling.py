@@ -1,0 +1,72 @@
+"""Choosing the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from goldfinch.errors import GoldFinchError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are generated.
+
+    Attributes:
+        max_tokens: most tokens of an answer.
+        temperature: 0 is greedy.
+        top_p: keep the smallest set of tokens whose probability reaches this (1 keeps all).
+        top_k: keep the k most likely tokens (0 keeps all).
+        seed: of the random choice; None draws one.
+        stop: strings that end the answer, in addition to the template's; they are not part of it.
+    """
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for holds, name, allowed in (
+            (self.max_tokens >= 1, "max_tokens", "1 or more"),
+            (self.temperature >= 0, "temperature", "0 or more"),
+            (0 < self.top_p <= 1, "top_p", "above 0, at most 1"),
+            (self.top_k >= 0, "top_k", "0 or more"),
+        ):
+            if not holds:
+                raise GoldFinchError(f"{name} is {getattr(self, name)}, allowed: {allowed}")
+
+    def generator(self) -> torch.Generator:
+        """A generator on the CPU, so that a seed means the same on every device."""
+        generator = torch.Generator()
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed)
+        return generator
+
+
+# Below it a float32 divisor would be 0; the likeliest token has been the only one for long.
+LEAST_TEMPERATURE = 1e-30
+
+
+def choose_token(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """The next token from logits (V,)."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    logits = logits.float().cpu()
+    scores = (logits - logits.max()) / max(sampling.temperature, LEAST_TEMPERATURE)  # at most 0: nothing to overflow
+    if sampling.top_k:
+        kept = scores.topk(min(sampling.top_k, scores.numel())).values[-1]
+        scores = scores.masked_fill(scores < kept, -torch.inf)
+    probabilities = scores.softmax(-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        # A token is dropped when those before it reach top_p already; the first one always stays.
+        dropped = ordered.cumsum(-1) - ordered >= sampling.top_p
+        probabilities[order[dropped]] = 0
+    return int(torch.multinomial(probabilities, 1, generator=generator))

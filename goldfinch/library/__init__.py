@@ -1,0 +1,1 @@
+"""The library: a document in, its cache out, computed only when needed."""

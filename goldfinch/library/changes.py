@@ -1,0 +1,89 @@
+"""Documents that change: the tokens of a grown or shortened document, from what its cache holds.
+
+The text of a cached document is decoded from its token ids, so the source file is not needed. The new text is tokenised
+whole: its tokens are by construction those of a cold run, and `prefill(..., base=cache)` computes only what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from torch import Tensor
+
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.engine.prefill import document_token_ids
+from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.models.language_model import LanguageModel
+
+# What an earlier change has put behind the name.
+_NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
+
+
+def document_text(model: LanguageModel, cache: DocumentCache) -> str:
+    """The text of a cached document.
+
+    Raises:
+        TokenizerError: the model has no tokenizer, or it does not give these tokens back (a cache of bare token ids).
+    """
+    if model.tokenizer is None:
+        raise TokenizerError("this model has no tokenizer, so it cannot read the cached document")
+    start, end = cache.document_range
+    ids = cache.token_ids[0, start:end].tolist()
+    text: str = model.tokenizer.decode(ids)
+    if model.tokenizer.encode(text) != ids:
+        raise TokenizerError("the cached tokens are not those of a text, so the document cannot be changed")
+    return text
+
+
+def appended(model: LanguageModel, cache: DocumentCache, more: str) -> tuple[Tensor, tuple[int, int], str]:
+    """Tokens (1, T), document range and text of the cached document with `more` behind it.
+
+    Raises:
+        EmptyInput: nothing to append.
+    """
+    if not more:
+        raise EmptyInput("there is nothing to append")
+    text = document_text(model, cache) + more
+    return *document_token_ids(model, text), text
+
+
+def truncated_to_token(model: LanguageModel, cache: DocumentCache, count: int) -> tuple[Tensor, tuple[int, int], str]:
+    """Tokens (1, T), document range and text of the first `count` tokens of the document.
+
+    Raises:
+        GoldFinchError: `count` is not between 1 and the tokens of the document.
+    """
+    start, end = cache.document_range
+    if not 1 <= count <= end - start:
+        raise GoldFinchError(f"cannot keep {count} tokens, allowed: 1 to {end - start}")
+    ids = cache.token_ids[:, : start + count]
+    return ids, (start, start + count), model.tokenizer.decode(ids[0, start:].tolist())
+
+
+def truncated_to_line(model: LanguageModel, cache: DocumentCache, count: int) -> tuple[Tensor, tuple[int, int], str]:
+    """Tokens (1, T), document range and text of the first `count` lines of the document.
+
+    Raises:
+        GoldFinchError: `count` is not between 1 and the lines of the document.
+    """
+    # Of the ends of lines that Unicode knows, files of text have one: what `head` and --cite count.
+    lines = re.findall(r"[^\n]*\n|[^\n]+", document_text(model, cache))
+    if not 1 <= count <= len(lines):
+        raise GoldFinchError(f"cannot keep {count} lines, allowed: 1 to {len(lines)}")
+    text = "".join(lines[:count])
+    return *document_token_ids(model, text), text
+
+
+def changed_source(cache: DocumentCache, text: str, note: str) -> dict[str, Any]:
+    """Provenance of a document that no longer equals its source file: named after it, without its place."""
+    data = text.encode()
+    name = _NOTE.sub("", (cache.source or {}).get("name", "unknown"))
+    return {
+        "name": f"{name} ({note})",
+        "path": None,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "modified_at": None,
+    }

@@ -1,0 +1,308 @@
+"""A library of caches: a document goes in, its cache comes out, computed only when it has to be.
+
+A cache is found by the place of its document and, failing that, by the text itself, so a document that was moved or
+copied, or whose cache came from another machine, is not computed again. It must agree with the model in everything
+that `gfcache.identity_key` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gfcache
+from gfcache import Removal, Store, layout
+
+from goldfinch.text.documents import Document, read_document
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from goldfinch.caching.document_cache import DocumentCache
+    from goldfinch.caching.journal import Journal
+    from goldfinch.engine.prefill import Progress
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.weights.directory import ModelCard
+
+HIT, STALE, MISS = "hit", "stale", "miss"
+# How often, and how long, to look whether another process has finished the same document.
+WAIT_STEP_S = 0.1
+WAIT_MOST_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a document stands in the library.
+
+    Attributes:
+        state: HIT (nothing to compute), STALE (the source has changed: part of it may be) or MISS.
+        path: the cache of a hit; else where it will be.
+    """
+
+    state: str
+    path: Path
+
+
+@dataclass
+class Kept:
+    """A cache from the library.
+
+    Attributes:
+        cache: ready for a `Session`.
+        state: as it was found.
+        tokens_computed: 0 on a hit.
+        path: its file; None when it could not be kept.
+        obstacle: why not.
+        removals: what made room for it.
+    """
+
+    cache: DocumentCache
+    state: str
+    tokens_computed: int
+    path: Path | None
+    obstacle: gfcache.CacheFormatError | None = None
+    removals: Sequence[Removal] = ()
+
+
+class Library:
+    """Caches of documents, made on demand and kept in a store.
+
+    Args:
+        store: by default the user's own, without a cap.
+        journal_s: least seconds between two notes of a run that may be interrupted; None as in `journal`.
+    """
+
+    def __init__(self, store: Store | None = None, *, journal_s: float | None = None) -> None:
+        self.store = Store() if store is None else store
+        self._journal_s = journal_s
+
+    def close(self) -> None:
+        """Close the index of the store."""
+        self.store.close()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def find(self, document: Document, card: ModelCard, dtype: str, *, verified: bool = False) -> Found:
+        """Where a document stands, without loading a model.
+
+        Args:
+            document: as read now.
+            card: of the model that is to answer.
+            dtype: compute dtype as files name it ("f32", "bf16", "f64").
+            verified: read all of a hit; a damaged one is a MISS. Without it, `get` finds that out.
+        """
+        identity = card_identity(card, dtype)
+        sha256 = document.source["sha256"]
+        place = document.source["path"] or f"sha256:{sha256}"
+        path = self.store.path_of(identity, place)
+        state = self._state(path, identity, sha256, verified)
+        if state != HIT:
+            for other in self.store.of_content(sha256, identity):
+                if self._state(other, identity, sha256, verified) == HIT:
+                    return Found(HIT, other)
+        return Found(state, path)
+
+    def _state(self, path: Path, identity: str, sha256: str, verified: bool) -> str:
+        """HIT, STALE or MISS from the file itself: the index may lag behind."""
+        try:
+            with gfcache.read_cache(path) as file:
+                header = file.header
+        except (OSError, gfcache.CacheFormatError):
+            return MISS
+        if gfcache.header_identity(header) != identity:
+            return MISS
+        if (header.source or {}).get("sha256") != sha256:
+            return STALE
+        try:
+            if verified:
+                gfcache.verify_cache(path, complete=True)
+        except (OSError, gfcache.CacheFormatError):
+            return MISS
+        return HIT
+
+    def get(
+        self,
+        model: LanguageModel,
+        document: Document | str | os.PathLike[str],
+        *,
+        checkpoints: str | None = None,
+        progress: Progress | None = None,
+        waiting: Callable[[], None] | None = None,
+        fresh: bool = False,
+        unsuited: bool = False,
+        computed: DocumentCache | None = None,
+        tokens: tuple[Tensor, tuple[int, int]] | None = None,
+    ) -> Kept:
+        """The cache of a document: from the store, brought up to date, or computed and stored.
+
+        Args:
+            model: from a model directory.
+            document: a file, or a document as read.
+            checkpoints: as in `prefilling.plan_checkpoints`; None as in `prefilling.library_checkpoints`.
+            progress: called with (tokens done, T).
+            waiting: called once when another process is computing the same document.
+            fresh: compute it whatever is there.
+            unsuited: a hit is none: it lacks the checkpoints asked for.
+            computed: the cache of this document as it is now, to store in place of computing it (`packing`).
+            tokens: what `document_token_ids` gives for it, where that is known.
+
+        Raises:
+            the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
+        """
+        from goldfinch.caching.sections import DTYPE_NAMES
+
+        if not isinstance(document, Document):
+            document = read_document(document)
+        dtype = DTYPE_NAMES[model.dtype]
+        found, kept = self._hit(document, model, dtype, fresh or unsuited)
+        if kept is not None:
+            return kept
+        with contextlib.ExitStack() as stack:
+            obstacle = None
+            try:
+                self.store.make_folders(found.path)
+                stack.enter_context(self._only_writer(found.path, waiting))
+            except gfcache.CacheWriteError as error:
+                obstacle = error
+            # Another process may have made it meanwhile.
+            found, kept = self._hit(document, model, dtype, fresh or unsuited)
+            if kept is not None:
+                return kept
+            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed, tokens)
+
+    def _hit(self, document: Document, model: LanguageModel, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
+        """Where a document stands, and its cache on a hit, unless all is to be computed `fresh`."""
+        for verified in (False, True):  # one that turns out to be damaged is no hit, and there may be another
+            found = self.find(document, model.card, dtype, verified=verified)
+            if found.state != HIT or fresh:
+                return found, None
+            kept = self._open(found.path, model)
+            if kept is not None:
+                return found, kept
+        return Found(MISS, found.path), None
+
+    def _open(self, path: Path, model: LanguageModel) -> Kept | None:
+        """The cache in a file; None when it has gone or is damaged."""
+        from goldfinch.caching.document_cache import open_cache
+
+        try:
+            cache = open_cache(path, model)
+        except (FileNotFoundError, gfcache.DamagedCache, gfcache.NotACacheFile):
+            return None
+        self.store.used(path, hit=True)
+        return Kept(cache, HIT, 0, path)
+
+    @contextlib.contextmanager
+    def _only_writer(self, path: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
+        """Hold the lock of a cache, waiting for whoever has it."""
+        deadline = time.monotonic() + WAIT_MOST_S
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(gfcache.output_lock(path))
+                    break
+                except gfcache.CacheLocked:
+                    if time.monotonic() > deadline:
+                        raise
+                    if waiting is not None:
+                        waiting()
+                        waiting = None
+                    time.sleep(WAIT_STEP_S)
+            yield
+
+    def _make(
+        self,
+        model: LanguageModel,
+        document: Document,
+        found: Found,
+        checkpoints: str | None,
+        progress: Progress | None,
+        obstacle: gfcache.CacheFormatError | None,
+        fresh: bool,
+        ready: DocumentCache | None,
+        known: tuple[Tensor, tuple[int, int]] | None,
+    ) -> Kept:
+        """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
+        from goldfinch.engine.prefill import block_tokens_of, document_token_ids, library_checkpoints, plan_checkpoints
+
+        from .making import Made, make_cache
+
+        token_ids, span = known or document_token_ids(model, document.text)
+        tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
+        block = block_tokens_of(model)
+        if checkpoints is None:
+            positions = library_checkpoints(model.config, tokens, element_bytes, block)
+        else:
+            positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
+        at_most = _at_most_bytes(model, document, token_ids, positions)
+        removals: list[Removal] = []
+        journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
+        if ready is not None:
+            made = Made(ready, 0, None)
+        else:
+            made = make_cache(
+                model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
+                exact=checkpoints not in (None, "auto"), journal=journal, fresh=fresh, progress=progress,
+            )  # fmt: skip
+        computed = tokens - made.tokens_reused
+        if journal is not None:
+            try:
+                with self.store.writing(found.path, at_most) as room:
+                    removals.append(room)
+                    journal.finish(lambda: made.cache.save(found.path))
+                self.store.added(found.path)
+            except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
+                obstacle = error
+            with contextlib.suppress(gfcache.CacheWriteError):
+                journal.remove()
+        return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle, removals)
+
+
+def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:
+    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.sizes import planned_bytes
+
+    ids = token_ids[0].numpy()
+    planned = planned_bytes(identity_of(model), numerics_of(model), document.source, ids, positions, compress_ids=False)
+    return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
+
+
+def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int, removals: list[Removal]) -> Journal:
+    """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
+    from goldfinch.caching.journal import EVERY_S, Journal
+
+    class StoreJournal(Journal):
+        def save(self, cache: DocumentCache) -> None:
+            with (
+                contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked),
+                store.writing(path, at_most_bytes) as room,
+            ):
+                removals.append(room)
+                super().save(cache)
+
+    return StoreJournal(path, EVERY_S if every_s is None else every_s)
+
+
+def card_identity(card: ModelCard, dtype: str) -> str:
+    """The `gfcache.identity_key` of the caches that a model makes.
+
+    Args:
+        card: of the model directory.
+        dtype: compute dtype as files name it.
+    """
+    return gfcache.identity_key(
+        card.prefill_fingerprint,
+        card.model_fingerprint,
+        card.tokenizer_fingerprint,
+        card.template.prefix_fingerprint(),
+        dtype,
+    )

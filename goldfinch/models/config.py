@@ -1,0 +1,216 @@
+"""The configuration shared by every model type, and the presets of the paper's sizes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from goldfinch.errors import ConfigError
+
+TIME_MIXES = ("finch", "finch_c2", "gptalpha", "llama")
+UPPER_TIME_MIXES = ("gold", "gptalpha")
+CHANNEL_MIXES = ("finch", "llama")
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary positions: f_i = (base * rebase) ** (-2i / head_dim) / rescale."""
+
+    base: float = 10000.0
+    rescale: float = 1.0
+    rebase: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ConfigError(f"{name} of rope is {value!r}, allowed: a positive number")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model of the family.
+
+    Attributes:
+        n_layer: layers in all.
+        d_model: width C of the residual stream, a multiple of head_dim.
+        head_dim: K = V, channels of one head.
+        d_ffn: width of the channel mix.
+        vocab_size: rows of the embedding.
+        time_mix: kind of the lower layers: finch (RWKV-6), finch_c2, gptalpha or llama.
+        upper_time_mix: kind of the upper layers: gold, gptalpha, or None when all layers are alike.
+        channel_mix: finch or llama, of the lower layers (upper layers always use finch).
+        layer_ratio: layers per upper layer; floor(n_layer * (ratio - 1) / ratio) layers are lower ones.
+        compression_ratio: d_model / width of compressed_k.
+        one_minus_w: Finch-C2 multiplies keys by 1 - w (paper eq. 7).
+        second_value: Finch-C2 adds the data-dependent second value (paper eq. 10) in place of the bonus.
+        rope: rotary positions of the attention layers, or None.
+        context_length: tokens of one training sequence; longer documents get a warning.
+        group_norm_divisor: the head norm of Finch uses eps = 1e-5 * divisor ** 2.
+    """
+
+    n_layer: int
+    d_model: int
+    d_ffn: int
+    vocab_size: int
+    time_mix: str = "finch_c2"
+    upper_time_mix: str | None = "gold"
+    channel_mix: str = "finch"
+    head_dim: int = 64
+    layer_ratio: int = 3
+    compression_ratio: int = 16
+    one_minus_w: bool = True
+    second_value: bool = True
+    rope: RopeConfig | None = None
+    context_length: int = 1024
+    group_norm_divisor: int = 8
+
+    def __post_init__(self) -> None:
+        def demand(holds: bool, field: str, expected: str) -> None:
+            if not holds:
+                raise ConfigError(f"{field} is {getattr(self, field)!r}, allowed: {expected}")
+
+        for field in ("n_layer", "d_model", "d_ffn", "vocab_size", "head_dim", "layer_ratio", "compression_ratio",
+                      "context_length", "group_norm_divisor"):  # fmt: skip
+            value = getattr(self, field)
+            holds = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+            demand(holds, field, "a positive whole number")
+        for field in ("one_minus_w", "second_value"):
+            demand(isinstance(getattr(self, field), bool), field, "true or false")
+        demand(self.rope is None or isinstance(self.rope, RopeConfig), "rope", "base, rescale and rebase, or null")
+        demand(self.time_mix in TIME_MIXES, "time_mix", ", ".join(TIME_MIXES))
+        demand(
+            self.upper_time_mix in (None, *UPPER_TIME_MIXES), "upper_time_mix", ", ".join(UPPER_TIME_MIXES) + " or null"
+        )
+        demand(self.channel_mix in CHANNEL_MIXES, "channel_mix", ", ".join(CHANNEL_MIXES))
+        demand(self.d_model % self.head_dim == 0, "d_model", f"a multiple of head_dim ({self.head_dim})")
+        demand(self.head_dim % 2 == 0, "head_dim", "an even number")
+        if self.upper_time_mix == "gold":
+            demand(self.d_model % self.compression_ratio == 0, "compression_ratio", f"a divisor of {self.d_model}")
+            demand(self.time_mix in ("finch", "finch_c2"), "time_mix", "finch or finch_c2 below GOLD layers")
+            demand(self.n_lower > 0, "layer_ratio", "2 or more, so that Finch layers stand below the GOLD layers")
+
+    @property
+    def n_head(self) -> int:
+        return self.d_model // self.head_dim
+
+    @property
+    def n_lower(self) -> int:
+        """S: layers of kind `time_mix` (golden rule: floor(L (ratio - 1) / ratio))."""
+        if self.upper_time_mix is None:
+            return self.n_layer
+        return self.n_layer * (self.layer_ratio - 1) // self.layer_ratio
+
+    @property
+    def n_finch(self) -> int:
+        """Recurrent layers: the lower ones of Finch and Finch-C2 models."""
+        return self.n_lower if self.time_mix in ("finch", "finch_c2") else 0
+
+    @property
+    def n_upper(self) -> int:
+        return self.n_layer - self.n_lower
+
+    @property
+    def n_gold(self) -> int:
+        return self.n_upper if self.upper_time_mix == "gold" else 0
+
+    @property
+    def n_prefill(self) -> int:
+        """Layers that prefill runs: all but the GOLD ones."""
+        return self.n_layer - self.n_gold
+
+    @property
+    def tail_length(self) -> int:
+        """K = 2G + 1 last tokens whose residual stream a cache keeps (1 without GOLD layers)."""
+        return 2 * self.n_gold + 1
+
+    @property
+    def d_compressed(self) -> int:
+        return self.d_model // self.compression_ratio
+
+    @property
+    def model_type(self) -> str:
+        lower = self.time_mix
+        if self.upper_time_mix == "gold":
+            return "goldfinch" if lower == "finch_c2" else f"{lower}_gold"
+        return lower if self.upper_time_mix is None else f"{lower}_{self.upper_time_mix}"
+
+    def layer_kind(self, layer: int) -> str:
+        return self.time_mix if layer < self.n_lower else str(self.upper_time_mix)
+
+    def layer_channel_mix(self, layer: int) -> str:
+        return self.channel_mix if layer < self.n_lower else "finch"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build from our own field names.
+
+        Raises:
+            ConfigError: an unknown field, a missing one, or a value out of range.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"unknown configuration field {unknown[0]!r}, known: {', '.join(sorted(known))}")
+        values = dict(values)
+        try:
+            if isinstance(values.get("rope"), dict):
+                values["rope"] = RopeConfig(**values["rope"])
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"incomplete configuration: {error}") from error
+
+
+def _published_d_ffn(d_model: int) -> int:
+    return int(3.5 * d_model) // 32 * 32
+
+
+def _llama_d_ffn(d_model: int) -> int:
+    return int(8 * d_model / 3) // 32 * 32
+
+
+def _shape(n_layer: int, d_model: int, context_length: int) -> dict[str, Any]:
+    return {
+        "n_layer": n_layer,
+        "d_model": d_model,
+        "d_ffn": _published_d_ffn(d_model),
+        "vocab_size": 65536,
+        "context_length": context_length,
+    }
+
+
+_SIZES = {"6x512": (6, 512, 1024), "12x768": (12, 768, 1024), "24x2048": (24, 2048, 2048)}
+_TYPES: dict[str, dict[str, Any]] = {
+    "goldfinch": {},
+    "finch": {"time_mix": "finch", "upper_time_mix": None},
+    "finch_c2": {"upper_time_mix": None},
+    "gptalpha": {"time_mix": "gptalpha", "upper_time_mix": None, "rope": RopeConfig()},
+    "llama": {"time_mix": "llama", "upper_time_mix": None, "channel_mix": "llama", "rope": RopeConfig()},
+}
+
+
+def presets() -> dict[str, ModelConfig]:
+    """Presets by name: the paper's sizes (sections 4.1, 4.2), a small class and a tiny one for tests."""
+    out = {}
+    for kind, changes in _TYPES.items():
+        for size, shape in _SIZES.items():
+            values = _shape(*shape) | changes
+            if kind == "llama":
+                values["d_ffn"] = _llama_d_ffn(shape[1])
+            out[f"{kind}-{size}"] = ModelConfig(**values)
+    # Narrow models of every kind, for tests and for what two cores can train.
+    for kind in _TYPES:
+        wide = out[f"{kind}-6x512"]
+        for size, n_layer, width, vocab_size, context in (("tiny", 3, 64, 512, 256), ("small", 6, 192, 4096, 512)):
+            d_ffn = _llama_d_ffn(width) if kind == "llama" else _published_d_ffn(width)
+            narrow = replace(wide, n_layer=n_layer, d_model=width, d_ffn=d_ffn)
+            out[f"{kind}-{size}"] = replace(narrow, vocab_size=vocab_size, context_length=context)
+    out["goldfinch-tiny"] = replace(out["goldfinch-tiny"], d_ffn=96)
+    out["llama-small"] = replace(out["llama-small"], d_ffn=672)  # as many parameters as goldfinch-small
+    # The widest that fits 24 MB in bf16.
+    small = replace(out["goldfinch-small"], n_layer=12, d_model=256, d_ffn=736, context_length=2048)
+    out["goldfinch-12x256"] = small
+    return out

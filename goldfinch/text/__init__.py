@@ -1,0 +1,1 @@
+"""Text in, token ids out: documents, tokenizers, prompt templates."""

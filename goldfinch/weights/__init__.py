@@ -1,0 +1,1 @@
+"""Model directories: read, checked, fingerprinted, written."""

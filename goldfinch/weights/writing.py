@@ -1,0 +1,179 @@
+"""Writing model directories: whole or not at all, and never in the place of anything else.
+
+Importing this needs no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from goldfinch.errors import CheckpointError, ConfigError
+from goldfinch.models.config import ModelConfig
+from goldfinch.text.template import PromptTemplate
+
+from .directory import CONFIG_FILE, ModelCard, empty_model
+from .files import WEIGHTS_FILE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Behind the name of a model directory that another one replaces.
+_ASIDE = ".old"
+# All that gf writes into a model directory.
+_OWN_FILE = re.compile(r"config\.json|tokenizer\.json|rwkv_vocab\.txt|model.*\.safetensors(\.index\.json)?")
+
+
+def write_model_directory(
+    out: Path,
+    name: str,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    template: PromptTemplate | None = None,
+    tokenizer_file: Path | None = None,
+    *,
+    overwrite: bool = False,
+    max_shard_bytes: int | None = None,
+) -> ModelCard:
+    """Write a model directory, whole or not at all.
+
+    Args:
+        overwrite: replace the model directory that is there.
+        max_shard_bytes: most bytes of weights in a file (`checkpoint.write_weights`); None writes one file.
+
+    Raises:
+        CheckpointError: `out` exists and `overwrite` is not set, or it is something else than a model directory; the
+            weights do not fit.
+        TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
+    """
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.text.tokenizer import read_tokenizer
+
+    from .published import check_weights, fingerprints, write_weights
+
+    if overwrite:
+        check_replaceable(out)
+    elif out.exists():
+        raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
+    check_weights(weights, empty_model(LanguageModel, config).state_dict())
+    tokenizer_fingerprint = None
+    if tokenizer_file is not None:
+        tokenizer = read_tokenizer(tokenizer_file)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
+            )
+        tokenizer_fingerprint = tokenizer.fingerprint
+    prefill_fingerprint, model_fingerprint = fingerprints(config, weights)
+    stored_name = None
+    if tokenizer_file is not None:
+        stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
+    card = ModelCard(
+        name, config, template or PromptTemplate(), prefill_fingerprint, model_fingerprint,
+        stored_name, tokenizer_fingerprint, out,
+    )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(out), dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        write_weights(temporary / WEIGHTS_FILE, weights, max_shard_bytes)
+        if tokenizer_file is not None and stored_name is not None:
+            shutil.copyfile(tokenizer_file, temporary / stored_name)
+        (temporary / CONFIG_FILE).write_text(card.to_json())
+        _swap(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return card
+
+
+def _temporary_prefix(out: Path) -> str:
+    return f".{out.name}.gf-"
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put a folder in the place of another. No system call does it in one step: for a moment neither is there."""
+    old = Path(f"{new}{_ASIDE}")
+    try:
+        if out.exists():
+            os.replace(out, old)
+        os.replace(new, out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_remnants(out: Path) -> None:
+    """Put back or remove what a writer that was killed left beside a model directory. Nobody else may be writing it."""
+    remnant = re.compile(rf"{re.escape(_temporary_prefix(out))}[a-z0-9_]+({re.escape(_ASIDE)})?")
+    for path in sorted(out.parent.iterdir(), key=lambda path: path.suffix != _ASIDE) if out.parent.is_dir() else []:
+        if not (path.is_dir() and remnant.fullmatch(path.name)):
+            continue
+        if path.suffix == _ASIDE and not out.exists():
+            os.replace(path, out)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a model in the place of anything but a model directory.
+
+    Raises:
+        CheckpointError: it holds files that no model directory has, or is no folder.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_dir():
+        raise CheckpointError(f"{path} is no folder, and is not replaced", hint="choose another name or folder")
+    found = sorted(entry.name for entry in path.iterdir())
+    strange = [name for name in found if not _OWN_FILE.fullmatch(name)]
+    if strange or (found and CONFIG_FILE not in found):
+        what = f"it holds {strange[0]}" if strange else f"it has no {CONFIG_FILE}"
+        raise CheckpointError(
+            f"{path} is not as gf writes models, and is not replaced: {what}",
+            hint="move it away, or choose another name",
+        )
+
+
+def import_model(weights_file: Path, config_file: Path, tokenizer_file: Path | None, out: Path) -> ModelCard:
+    """Make a model directory from published weights (`gf model import`)."""
+    from .published import check_finite, read_config, read_weights
+
+    config = read_config(config_file)
+    template = PromptTemplate(bos_token_id=0, end_token_id=0) if tokenizer_file is not None else None
+    weights = read_weights(weights_file)
+    check_finite(weights)
+    return write_model_directory(out, out.name, config, weights, template, tokenizer_file)
+
+
+def init_model(preset: str, seed: int, out: Path, tokenizer_file: Path | None = None) -> ModelCard:
+    """Make a model directory with random weights (`gf model init`), for benchmarks and tests.
+
+    Matrices that training starts at zero are random too, so that every part takes part in the output.
+    """
+    import torch
+
+    from goldfinch.models.config import presets
+    from goldfinch.models.language_model import LanguageModel
+
+    known = presets()
+    if preset not in known:
+        raise ConfigError(f"unknown preset {preset!r}", hint="known presets: " + ", ".join(sorted(known)))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LanguageModel(known[preset])
+    weights = {}
+    for key, tensor in model.state_dict().items():
+        if tensor.dim() == 2 and (not bool(tensor.any()) or key == "emb.weight"):
+            tensor = torch.randn(tensor.shape, generator=generator) / tensor.shape[-1] ** 0.5
+        weights[key] = tensor
+    template = PromptTemplate(bos_token_id=0, end_token_id=0)
+    return write_model_directory(out, out.name, known[preset], weights, template, tokenizer_file)

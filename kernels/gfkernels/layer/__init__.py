@@ -1,0 +1,1 @@
+"""Elementwise and row-wise parts of a layer."""

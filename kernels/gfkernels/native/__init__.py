@@ -1,0 +1,1 @@
+"""The C sources and what builds them."""

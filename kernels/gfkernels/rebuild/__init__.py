@@ -1,0 +1,1 @@
+"""Keys and values from token ids and compressed keys."""

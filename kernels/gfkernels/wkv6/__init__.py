@@ -1,0 +1,1 @@
+"""The WKV6 recurrence of RWKV-6."""
