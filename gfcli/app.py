@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gfcli.commands.append import append, truncate
+from gfcli.commands.append import append
 from gfcli.commands.ask import ask
 from gfcli.commands.bench import bench_app
 from gfcli.commands.cache import cache_app
@@ -25,8 +25,10 @@ from gfcli.commands.inspect import inspect
 from gfcli.commands.model import model_app
 from gfcli.commands.plan import plan
 from gfcli.commands.prefill import prefill
-from gfcli.commands.status import refresh, status
+from gfcli.commands.refresh import refresh
+from gfcli.commands.status import status
 from gfcli.commands.train import train
+from gfcli.commands.truncate import truncate
 from gfcli.commands.verify import verify
 from gfcli.support.console import console
 

@@ -1,4 +1,4 @@
-"""gf append and gf truncate: documents that grow or shrink, without reading them again."""
+"""gf append: a document that grows, without reading it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from gfcli.support.answers import open_cache_with_model
 from gfcli.support.console import console
 from gfcli.support.documents import read_document
-from gfcli.support.exits import CommandError
 from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
 from gfcli.support.outputs import check_may_replace, checked_output, real
 from gfcli.support.writing import Job, check_not_parent, referable_tokens, write
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
     from goldfinch.models.language_model import LanguageModel
 
-Output = Annotated[
+OutputOption = Annotated[
     str | None,
     typer.Option(
         "-o",
@@ -36,7 +35,7 @@ Output = Annotated[
 def append(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
     document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Text to put behind it, or - for stdin.")],
-    output: Output = None,
+    output: OutputOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
@@ -60,58 +59,15 @@ def append(
 
     console.quiet = quiet
     more = read_document(document)
-    path = _output_of(cache, output, force)
+    path = output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
         token_ids, span, text = appended(loaded, old, more.text)
         source = changed_source(old, text, f"and {more.source['name']}")
-        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
+        write_changed(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
 
 
-def truncate(
-    cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
-    to_token: Annotated[
-        int | None,
-        typer.Option("--to-token", metavar="N", help="Keep the first N tokens, those of the template not counted."),
-    ] = None,
-    to_line: Annotated[int | None, typer.Option("--to-line", metavar="N", help="Keep the first N lines.")] = None,
-    output: Output = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    checkpoints: CheckpointsOption = "auto",
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Keep the beginning of a cached document; computed from the last checkpoint inside it.
-
-    Examples:
-
-      gf truncate doc.gfc --to-line 100
-
-      gf truncate doc.gfc --to-token 4096 -o beginning.gfc
-
-      gf truncate doc.gfc --to-token 512 --checkpoints none
-    """
-    from goldfinch.library.changes import changed_source, truncated_to_line, truncated_to_token
-
-    console.quiet = quiet
-    if (to_token is None) == (to_line is None):
-        raise CommandError("name one of --to-token and --to-line")
-    path = _output_of(cache, output, force)
-    with gfcache.output_lock(path):
-        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
-        if to_token is not None:
-            token_ids, span, text = truncated_to_token(loaded, old, to_token)
-            note = f"first {to_token} tokens"
-        else:
-            assert to_line is not None
-            token_ids, span, text = truncated_to_line(loaded, old, to_line)
-            note = f"first {to_line} lines"
-        source = changed_source(old, text, note)
-        _write(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
-
-
-def _output_of(cache: str, output: str | None, force: bool) -> Path:
+def output_of(cache: str, output: str | None, force: bool) -> Path:
     """Where to write; what else is there is refused before anything is loaded."""
     path = Path(output or cache)
     if real(path) != real(Path(cache)):
@@ -119,7 +75,8 @@ def _output_of(cache: str, output: str | None, force: bool) -> Path:
     return path
 
 
-def _write(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
+def write_changed(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
+    """Write the cache of a changed document; it goes on to continue its base if it has one."""
     from goldfinch.caching.document_cache import numerics_difference
 
     if numerics_difference(old.numerics, model) is not None:

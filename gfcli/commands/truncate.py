@@ -1,0 +1,59 @@
+"""gf truncate: a document that shrinks, without reading it again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import gfcache
+import typer
+
+from gfcli.support.answers import open_cache_with_model
+from gfcli.support.console import console
+from gfcli.support.exits import CommandError
+from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
+from gfcli.support.writing import Job
+
+from .append import OutputOption, output_of, write_changed
+
+
+def truncate(
+    cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
+    to_token: Annotated[
+        int | None,
+        typer.Option("--to-token", metavar="N", help="Keep the first N tokens, those of the template not counted."),
+    ] = None,
+    to_line: Annotated[int | None, typer.Option("--to-line", metavar="N", help="Keep the first N lines.")] = None,
+    output: OutputOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    checkpoints: CheckpointsOption = "auto",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Keep the beginning of a cached document; computed from the last checkpoint inside it.
+
+    Examples:
+
+      gf truncate doc.gfc --to-line 100
+
+      gf truncate doc.gfc --to-token 4096 -o beginning.gfc
+
+      gf truncate doc.gfc --to-token 512 --checkpoints none
+    """
+    from goldfinch.library.changes import changed_source, truncated_to_line, truncated_to_token
+
+    console.quiet = quiet
+    if (to_token is None) == (to_line is None):
+        raise CommandError("name one of --to-token and --to-line")
+    path = output_of(cache, output, force)
+    with gfcache.output_lock(path):
+        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
+        if to_token is not None:
+            token_ids, span, text = truncated_to_token(loaded, old, to_token)
+            note = f"first {to_token} tokens"
+        else:
+            assert to_line is not None
+            token_ids, span, text = truncated_to_line(loaded, old, to_line)
+            note = f"first {to_line} lines"
+        source = changed_source(old, text, note)
+        write_changed(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
