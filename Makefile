@@ -42,7 +42,7 @@ test-gpu: $(if $(GPU_PYTHON),,$(READY))
 	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)
 
 bench-gpu: $(if $(GPU_PYTHON),,$(READY))
-	$(TREE) $(or $(GPU_PYTHON),$(BIN)/python) bench/gpu.py
+	$(TREE) $(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu.run
 
 lint: $(READY)
 	$(BIN)/ruff check .

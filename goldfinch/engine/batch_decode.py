@@ -32,7 +32,7 @@ from .session import Answer, Session, StreamedText, Usage
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
 # Where one token of one answer goes through all layers in C, fewer rows than this are slower together
-# (bench/questions.py).
+# (bench.speed.questions).
 FEWEST_ROWS_NATIVE = 4
 
 

@@ -23,7 +23,7 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
     """Commit, processor, versions, model shape and numerics, for the head of a record."""
     card, config = model.card, model.config
     return {
-        "commit": _commit(),
+        "commit": git_commit(),
         "version": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -37,7 +37,8 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of this checkout, "-dirty" behind it where files are changed; None outside of git."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,

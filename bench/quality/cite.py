@@ -1,4 +1,4 @@
-"""How often the line of a planted fact is among the lines that gf ask --cite names: python bench/cite.py
+"""How often the line of a planted fact is among the lines that gf ask --cite names: python -m bench.quality.cite
 
 Held-out encyclopedia text, wrapped at 80 characters, with five facts of unseen names and phrasings planted in it.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import goldfinch
+from bench.places import RESULTS
+from goldfinch.train.data import wrap
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import FactMaker, harvest_names
 from goldfinch.engine.cite import MOST_CITATIONS, cite, line_shares
@@ -19,9 +20,8 @@ from goldfinch.evaluate.facts import document_with_facts
 from goldfinch.evaluate.held_out import held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
-from goldfinch.train.data import wrap
 
-RESULT = Path(__file__).parent / "results" / "cite-gf-mini.json"
+RESULT = RESULTS / "cite-gf-mini.json"
 LINE_CHARACTERS = 80
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/plots/*.png from the records: python bench/plots.py (needs matplotlib: pip install -e '.[bench]')."""
+"""Draw docs/plots/*.png from the records: python -m bench.report.plots (needs matplotlib: pip install -e '.[bench]')."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-PLOTS = Path(__file__).parent.parent / "docs" / "plots"
+from bench.places import PLOTS, RESULTS
+
 # One colour per program, one line style per precision.
 COLOURS = {"gf": "#b8860b", "transformers": "#4472a8", "llama.cpp Llama": "#7a3b69", "llama.cpp RWKV": "#b56fa4"}
 COLOURS |= {"rwkv": "#5f9e6e"}

@@ -1,6 +1,6 @@
 """Prefill tok/s and peak memory from 1k to 64k tokens; writes bench/results/flatness.json.
 
-python bench/flatness.py [MODEL or PRESET] [--lengths 1024,4096,16384,65536] [--repeats 5] [--dtype bfloat16]
+python -m bench.speed.flatness [MODEL or PRESET] [--lengths 1024,4096,16384,65536] [--repeats 5] [--dtype bfloat16]
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 
+from bench.places import RESULTS
 from goldfinch.measure.flatness import measure_flatness
 from goldfinch.models.config import presets
 from goldfinch.weights.directory import DEFAULT_MODEL
 from goldfinch.weights.writing import init_model
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:

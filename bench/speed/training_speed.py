@@ -1,6 +1,6 @@
 """Tokens per second of a training step, with WKV6 in C and in torch; writes bench/results/training-speed.json.
 
-python bench/training_speed.py [--shapes 16x512,8x1024] [--repeats 7] [--preset goldfinch-small]
+python -m bench.speed.training_speed [--shapes 16x512,8x1024] [--repeats 7] [--preset goldfinch-small]
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.places import RESULTS, ROOT
 from goldfinch.measure.conditions import conditions
 from goldfinch.models.config import ModelConfig, presets
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.train.recipe import read_recipe
 from goldfinch.train.trainer import loss_function
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "goldfinch" / "train" / "recipes" / "compare.toml"
-RECORD = Path(__file__).parent / "results" / "training-speed.json"
+RECIPE = ROOT / "bench" / "compare.toml"
+RECORD = RESULTS / "training-speed.json"
 BACKENDS = ("native", "torch")
 
 

@@ -1,6 +1,6 @@
 """Join the logs of the runs that a model went through into one record: bench/results/training-gf-mini.json
 
-    python bench/training_log.py gf-mini=runs/default gf-mini-phrasings=runs/second ...
+    python -m bench.quality.training_log gf-mini=runs/default gf-mini-phrasings=runs/second ...
 
 Each argument is RECIPE=RUN: the name of a recipe in goldfinch/train/recipes and the folder of its run, in order.
 `--append` puts them behind the runs that the record holds already.
@@ -12,10 +12,11 @@ import argparse
 import json
 from pathlib import Path
 
+from bench.places import RESULTS, ROOT
 from goldfinch.train.recipe import read_recipe
 
-RECIPES = Path(__file__).parent.parent / "goldfinch" / "train" / "recipes"
-RECORD = Path(__file__).parent / "results" / "training-gf-mini.json"
+RECIPES = ROOT / "goldfinch" / "train" / "recipes"
+RECORD = RESULTS / "training-gf-mini.json"
 
 
 def main() -> None:

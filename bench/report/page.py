@@ -1,19 +1,15 @@
-"""Write docs/benchmarks.md and the figures of README.md from the records: python bench/report.py"""
+"""Write docs/benchmarks.md and the figures of README.md from the records: python -m bench.report.page"""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, it finds its own folder only
+from bench.places import RESULTS, ROOT
+from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 
-from bench.report_models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
-
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 MARKS = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
@@ -25,7 +21,7 @@ def record(name: str) -> dict[str, Any]:
 def benchmarks_page() -> str:
     """docs/benchmarks.md."""
     quality = record("eval-gf-mini")
-    lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python bench/report.py`; do not edit.", ""]
+    lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python -m bench.report.page`; do not edit.", ""]
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
     lines += [

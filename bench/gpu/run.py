@@ -1,8 +1,8 @@
 """The sweep on one GPU: WKV6, prefill beside Llama, answers from files at depth; ends with a short table.
 
-    python bench/gpu.py                     # NVIDIA or AMD GPU, about 8 minutes
-    python bench/gpu.py --toy               # toy sizes; without a GPU in Triton's interpreter: a rehearsal, no figures
-    python bench/gpu.py --only wkv6,prefill
+    python -m bench.gpu.run        # NVIDIA or AMD GPU, about 8 minutes
+    python -m bench.gpu.run --toy  # a rehearsal at toy sizes, in Triton's interpreter where there is no GPU
+    python -m bench.gpu.run --only wkv6,prefill
 
 Writes gpu.json after every row, into $OUT where that is set, else bench/results. Weights are random and their decays
 moderate; WKV6 has rows of its own with steep ones. flash-linear-attention is measured beside WKV6 where it can be
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,9 +21,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, it finds its own folder only
-
-from bench.gpu_sections import (
+from bench.gpu.sections import (
     measure_decode,
     measure_files,
     measure_llama,
@@ -33,9 +30,9 @@ from bench.gpu_sections import (
     measure_travel,
     measure_wkv6,
 )
-from bench.gpu_sweep import DEVICE, Sweep, free, measure_ceilings
+from bench.gpu.sweep import DEVICE, Sweep, free, measure_ceilings
+from bench.places import RESULTS
 
-RESULTS = Path(__file__).parent / "results"
 SECTIONS: dict[str, Callable[[Sweep], None]] = {
     "wkv6": measure_wkv6,
     "prefill": measure_prefill,

@@ -1,4 +1,4 @@
-"""gf prefill over many short documents beside a process each and beside a plain loop: python bench/batch.py
+"""gf prefill over many short documents beside a process each and beside a plain loop: python -m bench.speed.batch
 
 Three ways over the same documents: one `gf prefill`, a plain loop that reads, tokenises, pre-fills and saves (both
 inside this process, model load included, in turns), and a `gf prefill` process per document (of a few, scaled up).
@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import goldfinch
+from bench.places import RESULTS, SAMPLES
 from gfcli.app import run
 from goldfinch.measure.conditions import conditions
 
-RESULT = Path(__file__).parent / "results" / "batch.json"
-SAMPLE = Path(__file__).parent.parent / "docs" / "samples" / "us-constitution.txt"
+RESULT = RESULTS / "batch.json"
+SAMPLE = SAMPLES / "us-constitution.txt"
 
 
 def plain_loop(out: Path, names: list[str]) -> None:

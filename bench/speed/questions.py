@@ -1,4 +1,4 @@
-"""Questions about one document, decoded together and one by one: python bench/questions.py"""
+"""Questions about one document, decoded together and one by one: python -m bench.speed.questions"""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import goldfinch
+from bench.places import RESULTS, SAMPLES
 from goldfinch.measure.conditions import conditions
 
-RESULT = Path(__file__).parent / "results" / "questions.json"
-SAMPLES = Path(__file__).parent.parent / "docs" / "samples"
+RESULT = RESULTS / "questions.json"
 COUNTS, REPEATS, MAX_TOKENS = (2, 4, 8, 16, 32), 5, 32
 
 

@@ -1,16 +1,15 @@
 """gf beside what a user would pick instead, interleaved in one run; writes bench/results/peers.json.
 
     pip install -e '.[bench]'
-    python bench/peers.py [--shape 12x768] [--lengths 512,2048,8192] [--repeats 5] [--only gf,transformers]
+    python -m bench.peers.run [--shape 12x768] [--lengths 512,2048,8192] [--repeats 5] [--only gf,transformers]
 
-Peers that are not installed are named and left out; what they are is in peer_programs.py.
+Peers that are not installed are named and skipped; each has a file beside this one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,9 +18,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from bench.peer_programs import SHAPES, Gf, LlamaCpp, Peer, Rwkv, Transformers
+from bench.places import RESULTS
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
@@ -29,7 +26,13 @@ from goldfinch.models.config import presets
 from goldfinch.weights.directory import load_model
 from goldfinch.weights.writing import init_model
 
-RESULTS = Path(__file__).parent / "results"
+from .base import Peer
+from .gf import Gf
+from .llama_cpp import LlamaCpp
+from .rwkv import Rwkv
+from .shapes import SHAPES
+from .transformers import Transformers
+
 ANSWER_TOKENS = 32
 
 

@@ -1,9 +1,9 @@
 """Train GoldFinch and the baselines on the same tokens and measure them alike; writes bench/results/compare.json.
 
-    python bench/compare_models.py -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda --workers 12]
-    python bench/compare_models.py -o runs/compare --kinds goldfinch --optimizers adamw,muon --shrink 10 --record FILE
+    python -m bench.quality.compare_models -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda]
+    python -m bench.quality.compare_models -o runs/compare --optimizers adamw,muon --shrink 10 --record FILE
 
-Runs that are cut go on; runs that are done are not repeated. The record grows with every model measured. On two cores,
+Interrupted runs resume; finished runs are skipped. The record grows with every model measured. On two cores,
 two of these side by side with OMP_NUM_THREADS=1 and different kinds train 1.2 to 1.3 times as many tokens as one.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from bench.places import RESULTS, ROOT
 from goldfinch import load_model
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import BOOKS, held_out_texts
@@ -28,9 +29,8 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "goldfinch" / "train" / "recipes" / "compare.toml"
-RECORD = Path(__file__).parent / "results" / "compare.json"
+RECIPE = ROOT / "bench" / "compare.toml"
+RECORD = RESULTS / "compare.json"
 KINDS = ("goldfinch", "gptalpha", "finch_c2", "llama", "finch")  # the order of their losses in the paper
 ROPE = "goldfinch_rope"  # GoldFinch with rotary positions in its GOLD layers
 INTERPOLATIONS = (4.0, 16.0)  # of those positions, for documents longer than the trained length

@@ -156,7 +156,7 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     """Architectures, optimisers and rotary positions on the same training tokens."""
     lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
     lines += [
-        "`python bench/compare_models.py`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
+        "`python -m bench.quality.compare_models`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
         "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch <",
         "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts stand in 250 to 1,000 tokens, within",
         "the trained lengths. An eighth of the training tokens is padding, alike for all. Looking facts up is learned suddenly, at a",

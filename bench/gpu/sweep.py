@@ -1,4 +1,4 @@
-"""What the sections of `gpu.py` share: sizes, record, clocks, models with random weights."""
+"""What the sections of `run.py` share: sizes, record, clocks, models with random weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 os.environ["GF_KERNELS"] = "triton"
 
-from goldfinch.measure.conditions import _commit
+from goldfinch.measure.conditions import git_commit
 from goldfinch.models.config import ModelConfig, RopeConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.template import PromptTemplate
@@ -81,7 +81,7 @@ class Sweep:
         import triton
 
         try:
-            commit = _commit()
+            commit = git_commit()
         except OSError:  # no git on the machine
             commit = None
         return {

@@ -1,4 +1,4 @@
-"""The sections of `gpu.py`: each measures one thing and adds rows to the sweep."""
+"""The sections of `run.py`: each measures one thing and adds rows to the sweep."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from gfkernels import wkv6_chunked
 
-from bench.gpu_sweep import DEVICE, Sweep, free, kernel_seconds, product_flops, seconds, synchronize, tokens_of
 from goldfinch.caching.document_cache import open_cache
 from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session, decode_one_token
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState
+
+from .sweep import DEVICE, Sweep, free, kernel_seconds, product_flops, seconds, synchronize, tokens_of
 
 QUESTION = list(range(1, 33))
 

@@ -1,0 +1,1 @@
+"""On one GPU: kernels, prefill, answers at depth."""

@@ -1,0 +1,1 @@
+"""gf beside other programs."""

@@ -1,0 +1,1 @@
+"""How fast gf is on one machine."""
