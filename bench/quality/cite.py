@@ -12,7 +12,7 @@ from typing import Any
 
 import goldfinch
 from bench.places import RESULTS
-from goldfinch.train.data import wrap
+from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import FactMaker, harvest_names
 from goldfinch.engine.cite import MOST_CITATIONS, cite, line_shares

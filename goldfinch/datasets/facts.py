@@ -207,12 +207,12 @@ class FactMaker:
             "title": f"The {rng.choice(COLOURS).title()} {rng.choice(THINGS).title()}",
             "n": str(rng.randint(2, 400)),
         }
-        if rng.random() < 0.6:  # the words that a statement leaves open stay open in its questions
-            statement = rng.choice(statements)
-        else:
-            statement = rng.choice(statements)
+        with_opening = rng.random() >= 0.6
+        statement = rng.choice(statements)
+        if with_opening:
             opening = rng.choice(OPENINGS)
             statement = opening + (statement if not opening or statement[0] == "{" else _lower_first(statement))
+        # The words that a statement leaves open stay open in its questions.
         asked = [(q, answer) for group, answer in questions for q in group if _answerable(statement, q, answer)]
         pairs = tuple((_upper_first(q.format(**words)), a.format(**words)) for q, a in asked)
         return Fact(_upper_first(statement.format(**words)), pairs, words["a"])

@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ..train.data import Passage, read_articles
+from goldfinch.datasets.articles import Passage, read_articles
+
 from .asking import Reader
 from .held_out import held_out_articles
 from .questions import Tally, copied_sentence

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.definitions import definitions
 from goldfinch.datasets.facts import Fact, FactMaker, digits, harvest_names, plant
 from goldfinch.models.language_model import LanguageModel
 
-from ..train.data import wrap
 from .asking import Reader
 from .prose import prose_of
 from .scoring import exact_match

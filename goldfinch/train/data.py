@@ -7,8 +7,6 @@ goes on with the same data.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from goldfinch.datasets.articles import Passage, read_articles, wrap
 from goldfinch.datasets.corpora import is_held_out_document, read_records
 from goldfinch.datasets.definitions import definitions
 from goldfinch.datasets.facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
@@ -30,21 +29,9 @@ from .recipe import Recipe, Stage
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 QUESTION_TOKENS = 80  # of a sequence for each question about an article
 LEAST_PACKED = 24  # tokens; less room behind a document stays empty
+# `gf eval` asks about a country profile of this title (docs/samples/country-profile-mongolia.txt).
+SAMPLE_TITLE = "Mongolia"
 CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
-
-
-def wrap(text: str, width: int) -> str:
-    """The text with lines of at most `width` characters, broken between words."""
-    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.fill(line, width, **options) for line in text.split("\n"))
-
-
-@dataclass
-class Passage:
-    """A document with questions; `answers` may be NOT_STATED."""
-
-    text: str
-    questions: list[tuple[str, str]]
 
 
 class TrainingData:
@@ -147,8 +134,10 @@ class _Asked:
 
 
 def _still_answered(asked: list[_Asked], document: str, kept: str) -> list[_Asked]:
-    """Without the questions whose answer stood in the document, but not in what was kept of it: they would teach to
-    invent."""
+    """Drop the questions whose answer was in the document but not in what was kept of it.
+
+    Keeping them would teach the model to invent.
+    """
     whole, part = (" ".join(text.split()) for text in (document, kept))
     return [row for row in asked if row.answer in part or row.answer not in whole]
 
@@ -298,23 +287,10 @@ def _read_passages(directory: Path) -> list[Passage]:
     return [p for p in passages.values() if len(p.text) < 4000]
 
 
-def read_articles(directory: Path, wanted: Callable[[str], bool]) -> list[list[Passage]]:
-    """The paragraphs of every article with a wanted doc_id, in their order."""
-    articles: dict[str, dict[int, Passage]] = {}
-    for record in read_records(directory / "train_qa.jsonl.zst"):
-        if "para" not in record or not wanted(record["doc_id"]):
-            continue
-        paragraphs = articles.setdefault(record["doc_id"], {})
-        passage = paragraphs.setdefault(record["para"], Passage(record["context"], []))
-        if len(record["answers"][0]) <= 120:
-            passage.questions.append((record["question"].strip(), record["answers"][0]))
-    return [[paragraphs[n] for n in sorted(paragraphs)] for paragraphs in articles.values()]
-
-
 def _read_documents(directory: Path) -> list[Passage]:
     out = []
     for record in read_records(directory / "train_docqa.jsonl.zst"):
-        if is_held_out_document(record["title"]) or record["title"] == "Mongolia":
+        if is_held_out_document(record["title"]) or record["title"] == SAMPLE_TITLE:
             continue
         pairs = [(qa["question"], qa["answers"][0]) for qa in record["qas"] if len(qa["answers"][0]) <= 120]
         if pairs:

@@ -16,6 +16,7 @@ import torch
 
 import goldfinch
 from gfcli.app import run
+from goldfinch.datasets.articles import Passage
 from goldfinch.datasets.facts import NOT_STATED, FactMaker
 from goldfinch.datasets.tables import table
 from goldfinch.evaluate import asking, documents, facts, questions, retrieval
@@ -23,7 +24,6 @@ from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
 from goldfinch.evaluate.perplexity import evaluate_perplexity, evaluate_positions
 from goldfinch.evaluate.prose import insert_at, prose_of
-from goldfinch.train.data import Passage
 
 SAMPLE = Path(__file__).parents[2] / "docs" / "samples"
 PROSE = "The river ran past the mill. Nobody lived there any more. In spring the water rose to the door. " * 60

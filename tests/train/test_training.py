@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from goldfinch import load_model
+from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.errors import CheckpointError, ConfigError, GoldFinchError
@@ -18,7 +19,7 @@ from goldfinch.evaluate.scoring import exact_match, f1
 from goldfinch.models.config import presets
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
-from goldfinch.train.data import TASKS, WIDTHS, TrainingData, wrap
+from goldfinch.train.data import TASKS, WIDTHS, TrainingData
 from goldfinch.train.optimizers import build_optimizers
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import TEMPLATE, train
