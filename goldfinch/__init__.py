@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from goldfinch.library.library import Library
     from goldfinch.models.config import ModelConfig
     from goldfinch.models.language_model import LanguageModel
-    from goldfinch.weights.directory import list_models, load_model
+    from goldfinch.weights.directory import list_models
+    from goldfinch.weights.loading import load_model
 
     from .errors import GoldFinchError
 

@@ -14,7 +14,8 @@ import pytest
 
 import goldfinch
 from goldfinch.datasets.facts import FactMaker, harvest_names, plant
-from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, read_card, verify_model
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, read_card
+from goldfinch.weights.loading import verify_model
 from tests.conftest import SAMPLES
 
 HANDBOOK = SAMPLES / "lighthouse-handbook.txt"

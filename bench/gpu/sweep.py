@@ -23,7 +23,7 @@ from goldfinch.measure.conditions import git_commit
 from goldfinch.models.config import ModelConfig, RopeConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.template import PromptTemplate
-from goldfinch.weights.directory import empty_model
+from goldfinch.weights.loading import empty_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = {"12x768": (12, 768), "24x2048": (24, 2048)}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.weights.directory import load_model
+from goldfinch.weights.loading import load_model
 
 from .base import Peer
 

@@ -23,7 +23,7 @@ from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
 from goldfinch.models.config import presets
-from goldfinch.weights.directory import load_model
+from goldfinch.weights.loading import load_model
 from goldfinch.weights.writing import init_model
 
 from .base import Peer

@@ -68,8 +68,7 @@ def show(
 
       gf model show ./my-model --json
     """
-    from goldfinch.weights.directory import find_model
-    from goldfinch.weights.files import weights_bytes_of
+    from goldfinch.weights.directory import find_model, weights_bytes_of
 
     card = find_model(name)
     config = card.config
@@ -130,7 +129,8 @@ def verify(name: Name = None) -> None:
 
       gf model verify ./my-model
     """
-    from goldfinch.weights.directory import find_model, verify_model
+    from goldfinch.weights.directory import find_model
+    from goldfinch.weights.loading import verify_model
 
     card = find_model(name)
     differences = verify_model(card)

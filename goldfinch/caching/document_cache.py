@@ -152,7 +152,7 @@ def identity_of(model: LanguageModel) -> dict[str, Any]:
     card = model.card
     if card is None:
         from goldfinch.text.template import PromptTemplate
-        from goldfinch.weights.published import fingerprints
+        from goldfinch.weights.fingerprints import fingerprints
 
         prefill_fingerprint, model_fingerprint = fingerprints(model.config, model.state_dict())
         name, template = "unnamed", PromptTemplate()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from goldfinch.engine.prefill import prefill
-from goldfinch.weights.directory import load_model
+from goldfinch.weights.loading import load_model
 
 from .conditions import conditions
 

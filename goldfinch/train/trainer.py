@@ -19,12 +19,12 @@ import torch
 from gfcache import output_lock
 from torch import Tensor
 
+from goldfinch.devices import available_device, make_current
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
-from goldfinch.weights.directory import available_device, find_model, make_current
-from goldfinch.weights.files import weights_file_of
-from goldfinch.weights.published import check_weights, read_weights
+from goldfinch.weights.directory import find_model, weights_file_of
+from goldfinch.weights.files import check_weights, read_weights
 from goldfinch.weights.writing import check_replaceable, clear_remnants, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing

@@ -1,4 +1,4 @@
-"""Model directories: config.json, model.safetensors (or several and their index), and where there is one a tokenizer.
+"""Model directories: config.json, model.safetensors (or several and their index), and a tokenizer where there is one.
 
 Names are looked up in GF_MODELS_DIR (by default the XDG data folder) and then among the package's assets.
 Reading a card needs no torch, so `gf model list` starts at once. Nothing is ever fetched from a network.
@@ -11,18 +11,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from goldfinch.errors import ConfigError, DeviceError, ModelDamaged, ModelNotFound
+from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.template import PromptTemplate
-
-from .files import weights_file_of
-
-if TYPE_CHECKING:
-    import torch
-
-    from goldfinch.models.language_model import LanguageModel
 
 DEFAULT_MODEL = "gf-mini"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -37,7 +29,7 @@ class ModelCard:
         name: of the model; the directory may be called otherwise.
         config: its ModelConfig.
         template: how documents and questions are joined.
-        prefill_fingerprint, model_fingerprint: see `checkpoint.fingerprints`.
+        prefill_fingerprint, model_fingerprint: see `fingerprints.fingerprints`.
         tokenizer_file: file name inside the directory, or None.
         tokenizer_fingerprint: SHA-256 of that file, or None.
         path: the directory.
@@ -150,114 +142,40 @@ def find_model_by_fingerprint(prefill_fingerprint: str, model_fingerprint: str |
     return fitting[0] if fitting else None
 
 
-def load_model(
-    path_or_name: str | os.PathLike[str] | None = None,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-) -> LanguageModel:
-    """Load a model for inference.
+WEIGHTS_FILE = "model.safetensors"
 
-    Args:
-        path_or_name: a model directory, or the name of a model (see `list_models`); None for the default.
-        device: "cpu", "cuda", "cuda:N".
-        dtype: of weights and arithmetic; float32 by default, also bfloat16 and float64.
 
-    Returns:
-        the model in evaluation mode, with `.config`, `.tokenizer` (None when the directory has none) and `.card`.
+INDEX_ENDING = ".index.json"
+
+
+def weights_file_of(directory: Path) -> Path:
+    """model.safetensors of a model directory, or the index of the files that stand for it."""
+    whole = directory / WEIGHTS_FILE
+    index = directory / f"{WEIGHTS_FILE}{INDEX_ENDING}"
+    return index if index.is_file() and not whole.is_file() else whole
+
+
+def files_of_index(path: Path) -> list[Path]:
+    """The files beside an index that hold its tensors, sorted.
 
     Raises:
-        ModelNotFound, ModelDamaged, CheckpointError, TokenizerError, DeviceError.
+        CheckpointError: no index, or one that names anything but .safetensors files beside it.
     """
-    import torch
-
-    from goldfinch.models.language_model import LanguageModel
-    from goldfinch.text.tokenizer import read_tokenizer
-
-    from .published import check_weights, read_weights
-
-    card = find_model(path_or_name)
-    device = available_device(device)
-    make_current(device)
-    model = empty_model(LanguageModel, card.config)
     try:
-        weights = read_weights(weights_file_of(card.path), device, dtype or torch.float32)
-        check_weights(weights, model.state_dict())
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
-    model.load_state_dict(weights, assign=True)
-    model.eval().requires_grad_(False)
-    model.card = card
-    if card.tokenizer_file is not None:
-        model.tokenizer = read_tokenizer(card.path / card.tokenizer_file)
-        if model.tokenizer.fingerprint != card.tokenizer_fingerprint:
-            raise ModelDamaged(f"the tokenizer of {card.path} is not the one that its config.json names")
-    return model
+        names = set(json.loads(path.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"cannot read the index {path}: {type(error).__name__} {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"the index {path} names {name!r}, which is no .safetensors file beside it")
+    return [path.parent / name for name in sorted(names)]
 
 
-def available_device(name: str | torch.device) -> torch.device:
-    """The device of that name. Only asks: processes may still be forked afterwards.
-
-    Raises:
-        DeviceError: it is not there.
-    """
-    import torch
-
-    device = torch.device(name)
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise DeviceError(f"device {device} is not available here", hint="use --device cpu")
-    return device
-
-
-def make_current(device: torch.device) -> None:
-    """Make a GPU the current one, where Triton's kernels and new streams go."""
-    import torch
-
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-
-
-def empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
-    """The model with parameters that hold nothing yet: initial values would be thrown away at once.
-
-    Memory that nobody writes is not taken from the system. (The meta device would do without the address space, but its
-    arithmetic imports torch's compiler, which takes a second.)
-    """
-    from torch.overrides import TorchFunctionMode
-
-    class SkipInitialisation(TorchFunctionMode):
-        """Leaves out everything that fills tensors."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if getattr(func, "__module__", None) == "torch.nn.init":
-                return kwargs["tensor"] if "tensor" in kwargs else args[0]
-            name = getattr(func, "__name__", "")
-            if name in ("normal_", "uniform_", "copy_", "mul_"):
-                return args[0]
-            if name == "linalg_qr":  # of nn.init.orthogonal_, which is not announced as a whole
-                matrix = args[0]
-                return matrix, matrix.new_empty(matrix.shape[1], matrix.shape[1])
-            return func(*args, **kwargs)
-
-    with SkipInitialisation():
-        return kind(config)
-
-
-def verify_model(card: ModelCard) -> list[str]:
-    """What does not match the card's fingerprints, in words; empty when all is well."""
-    from goldfinch.models.language_model import LanguageModel
-    from goldfinch.text.tokenizer import read_tokenizer
-
-    from .published import check_finite, check_weights, fingerprints, read_weights
-
-    weights = read_weights(weights_file_of(card.path))
-    check_weights(weights, empty_model(LanguageModel, card.config).state_dict())
-    check_finite(weights)
-    found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
-    if card.tokenizer_file is not None:
-        found["tokenizer_fingerprint"] = read_tokenizer(card.path / card.tokenizer_file).fingerprint
-    expected: dict[str, Any] = {name: getattr(card, name) for name in found}
-    return [
-        f"{name} is {found[name]}, config.json says {expected[name]}" for name in found if found[name] != expected[name]
-    ]
+def weights_bytes_of(directory: Path) -> int | None:
+    """Size of the weights of a model directory in bytes; None when any of their files is missing."""
+    found = weights_file_of(directory)
+    try:
+        files = files_of_index(found) if found.name.endswith(INDEX_ENDING) else [found]
+        return sum(file.stat().st_size for file in files)
+    except (OSError, CheckpointError):
+        return None

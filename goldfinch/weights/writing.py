@@ -1,7 +1,4 @@
-"""Writing model directories: whole or not at all, and never in the place of anything else.
-
-Importing this needs no torch.
-"""
+"""Writing model directories: whole or not at all, and never in the place of anything else."""
 
 from __future__ import annotations
 
@@ -11,17 +8,21 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from goldfinch.errors import CheckpointError, ConfigError
-from goldfinch.models.config import ModelConfig
+from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.template import PromptTemplate
+from goldfinch.text.tokenizer import read_tokenizer
 
-from .directory import CONFIG_FILE, ModelCard, empty_model
-from .files import WEIGHTS_FILE
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard
+from .files import check_finite, check_weights, read_weights, write_weights
+from .fingerprints import fingerprints
+from .loading import empty_model
+from .published import read_config
 
 # Behind the name of a model directory that another one replaces.
 _ASIDE = ".old"
@@ -44,18 +45,13 @@ def write_model_directory(
 
     Args:
         overwrite: replace the model directory that is there.
-        max_shard_bytes: most bytes of weights in a file (`checkpoint.write_weights`); None writes one file.
+        max_shard_bytes: most bytes of weights in a file (`files.write_weights`); None writes one file.
 
     Raises:
         CheckpointError: `out` exists and `overwrite` is not set, or it is something else than a model directory; the
             weights do not fit.
         TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
     """
-    from goldfinch.models.language_model import LanguageModel
-    from goldfinch.text.tokenizer import read_tokenizer
-
-    from .published import check_weights, fingerprints, write_weights
-
     if overwrite:
         check_replaceable(out)
     elif out.exists():
@@ -144,8 +140,6 @@ def check_replaceable(path: Path) -> None:
 
 def import_model(weights_file: Path, config_file: Path, tokenizer_file: Path | None, out: Path) -> ModelCard:
     """Make a model directory from published weights (`gf model import`)."""
-    from .published import check_finite, read_config, read_weights
-
     config = read_config(config_file)
     template = PromptTemplate(bos_token_id=0, end_token_id=0) if tokenizer_file is not None else None
     weights = read_weights(weights_file)
@@ -158,11 +152,6 @@ def init_model(preset: str, seed: int, out: Path, tokenizer_file: Path | None = 
 
     Matrices that training starts at zero are random too, so that every part takes part in the output.
     """
-    import torch
-
-    from goldfinch.models.config import presets
-    from goldfinch.models.language_model import LanguageModel
-
     known = presets()
     if preset not in known:
         raise ConfigError(f"unknown preset {preset!r}", hint="known presets: " + ", ".join(sorted(known)))

@@ -16,7 +16,7 @@ def test_only_the_model_that_made_a_cache_renews_it(
 ) -> None:
     """One that shares the layers of prefill may answer from it, but must not put its own name on it."""
     from goldfinch.weights.directory import read_card
-    from goldfinch.weights.published import read_weights
+    from goldfinch.weights.files import read_weights
     from goldfinch.weights.writing import write_model_directory
 
     card = read_card(tiny_model)

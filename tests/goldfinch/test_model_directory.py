@@ -14,9 +14,11 @@ from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNo
 from goldfinch.models.config import ModelConfig, presets
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
-from goldfinch.weights.directory import find_model, list_models, load_model, read_card, verify_model
-from goldfinch.weights.files import weights_bytes_of
-from goldfinch.weights.published import config_from_published, fingerprints, prefill_keys, read_weights
+from goldfinch.weights.directory import find_model, list_models, read_card, weights_bytes_of
+from goldfinch.weights.files import read_weights
+from goldfinch.weights.fingerprints import fingerprints, prefill_keys
+from goldfinch.weights.loading import load_model, verify_model
+from goldfinch.weights.published import config_from_published
 from goldfinch.weights.writing import import_model, write_model_directory
 from tests.conftest import SMALL_GOLDEN
 
