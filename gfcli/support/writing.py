@@ -59,9 +59,8 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
         CacheMismatch: the base cache was computed in another dtype.
         CommandError: the model has prefill layers that no base can be continued with.
     """
-    from goldfinch.caching.numerics import check_parent_dtype, numerics_difference
-
     from goldfinch import document_token_ids
+    from goldfinch.caching.document_cache import check_parent_dtype, numerics_difference
     from goldfinch.caching.sections import DTYPE_NAMES
     from goldfinch.library.changes import appended
 

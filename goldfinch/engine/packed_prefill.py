@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.document_cache import PACKED, DocumentCache
-from goldfinch.caching.identity import identity_of
-from goldfinch.caching.numerics import numerics_of
+from goldfinch.caching.document_cache import PACKED, DocumentCache, identity_of, numerics_of
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState

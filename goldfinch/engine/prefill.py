@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.checkpoint import Checkpoint
-from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.identity import identity_of
-from goldfinch.caching.numerics import numerics_difference, numerics_of
+from goldfinch.caching.document_cache import Checkpoint, DocumentCache, identity_of, numerics_difference, numerics_of
 from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel

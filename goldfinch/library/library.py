@@ -268,8 +268,7 @@ class Library:
 
 
 def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:
-    from goldfinch.caching.identity import identity_of
-    from goldfinch.caching.numerics import numerics_of
+    from goldfinch.caching.document_cache import identity_of, numerics_of
     from goldfinch.caching.sizes import planned_bytes
 
     ids = token_ids[0].numpy()

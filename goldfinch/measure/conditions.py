@@ -13,7 +13,7 @@ from gfkernels import dispatch
 
 from goldfinch.backends.native import layers as finch_native
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.numerics import numerics_of
+from goldfinch.caching.document_cache import numerics_of
 from goldfinch.models.language_model import LanguageModel
 
 from ..version import __version__

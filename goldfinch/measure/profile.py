@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from goldfinch.caching.numerics import numerics_of
+from goldfinch.caching.document_cache import numerics_of
+from goldfinch.caching.sizes import MachineProfile, profile_key, read_profile, write_profile
 from goldfinch.devices import synchronize
 from goldfinch.engine.prefill import block_tokens_of, prefill
-from goldfinch.measure.profile import MachineProfile, profile_key, read_profile, write_profile
 from goldfinch.models.language_model import LanguageModel
 
 from .conditions import processor

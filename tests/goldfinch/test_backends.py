@@ -9,10 +9,10 @@ import pytest
 import torch
 from gfkernels import BackendUnavailable
 from gfkernels.native import build as native
-from goldfinch.caching.numerics import numerics_difference, numerics_of
 
 import goldfinch
 from goldfinch.backends.native import layers as finch_native
+from goldfinch.caching.document_cache import numerics_difference, numerics_of
 from tests import tolerances
 from tests.conftest import golden_folders
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from gfcache.codecs import registry as codecs
 from gfkernels import BackendUnavailable
-from goldfinch.caching.numerics import numerics_of
 from safetensors.torch import load_file
 
 import goldfinch
 from goldfinch.backends.triton import gold as gold_triton
 from goldfinch.backends.triton import graph as decode_graph
 from goldfinch.backends.triton import layers as finch_triton
+from goldfinch.caching.document_cache import numerics_of
 from goldfinch.engine import batch_decode as batching
 from goldfinch.engine.session import decode_one_token
 from goldfinch.measure.conditions import kernel_backends
