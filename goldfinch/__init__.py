@@ -39,7 +39,7 @@ _HOMES = {
     "cite": "engine.cite",
     "document_token_ids": "engine.prefill",
     "list_models": "weights.directory",
-    "load_model": "weights.directory",
+    "load_model": "weights.loading",
     "open_cache": "caching.document_cache",
     "prefill": "engine.prefill",
     "prefill_packed": "engine.packed_prefill",
