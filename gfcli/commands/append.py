@@ -77,7 +77,7 @@ def output_of(cache: str, output: str | None, force: bool) -> Path:
 
 def write_changed(path: Path, model: LanguageModel, old: DocumentCache, job: Job) -> None:
     """Write the cache of a changed document; it goes on to continue its base if it has one."""
-    from goldfinch.caching.document_cache import numerics_difference
+    from goldfinch.caching.numerics import numerics_difference
 
     if numerics_difference(old.numerics, model) is not None:
         console.warn(

@@ -25,7 +25,7 @@ from gfcli.support.sources import find_sources
 from gfcli.support.store import open_store
 
 if TYPE_CHECKING:
-    from goldfinch.caching.sizes import MachineProfile
+    from goldfinch.measure.profile import MachineProfile
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.text.documents import Document
 
@@ -96,7 +96,8 @@ def plan(
 
 def _row(model: LanguageModel, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
     from goldfinch import document_token_ids
-    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.identity import identity_of
+    from goldfinch.caching.numerics import numerics_of
     from goldfinch.caching.sizes import planned_bytes
     from goldfinch.engine.prefill import block_tokens_of, plan_checkpoints
 

@@ -134,11 +134,15 @@ def _refresh_one(
 
 def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
     """What --checkpoints has to be for a cache to be as it is; "auto" when nothing gives its positions."""
+    from goldfinch.caching.numerics import Numerics
     from goldfinch.engine.prefill import block_tokens_by, plan_checkpoints
 
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     gaps = [b - a for a, b in pairwise(found)] or found
-    element_bytes, block = gfcache.layout.DTYPES[str(header.compute_dtype)], block_tokens_by(header.numerics)
+    element_bytes, block = (
+        gfcache.layout.DTYPES[str(header.compute_dtype)],
+        block_tokens_by(Numerics.from_dict(header.numerics)),
+    )
     for wanted in ("auto", "none", *map(str, gaps[:1])):
         planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
         if [p for p in planned if p > header.first_token] == found:

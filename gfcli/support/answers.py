@@ -72,7 +72,7 @@ def check_numerics(cache: DocumentCache, model: LanguageModel, strict: bool) -> 
     Raises:
         CacheMismatch: `strict`, which is to refuse it.
     """
-    from goldfinch.caching.document_cache import numerics_difference
+    from goldfinch.caching.numerics import numerics_difference
     from goldfinch.errors import CacheMismatch
 
     difference = numerics_difference(cache.numerics, model, packing=False)

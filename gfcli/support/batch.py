@@ -284,7 +284,7 @@ class Batch:
         if parent is not None:
             with gfcache.read_cache(parent) as base:
                 expected: str | None = base.header.digest
-            dtype = str(self._parent.numerics.get("compute_dtype")) if self._parent is not None else ""
+            dtype = str(self._parent.numerics.compute_dtype) if self._parent is not None else ""
         else:
             expected, dtype = None, FILE_DTYPES[self._dtype]
         source = header.source or {}
@@ -313,10 +313,11 @@ class Batch:
 
     def _has_checkpoints(self, path: Path, header: gfcache.Header) -> bool:
         """Whether a cache has the positions that this run would give it."""
+        from goldfinch.caching.numerics import Numerics
         from goldfinch.engine.prefill import block_tokens_by, plan_checkpoints
 
         element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
-        block = block_tokens_by(header.numerics)
+        block = block_tokens_by(Numerics.from_dict(header.numerics))
         planned = plan_checkpoints(self._card.config, header.tokens, self.plan.checkpoints, element_bytes, block)
         found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
         wanted = [p for p in planned if p > header.first_token]

@@ -44,7 +44,7 @@ def explain(session: Session, header: Header, state: str, source: str | None) ->
         header: of the cache file.
         state, source: as `freshness.source_state` tells them.
     """
-    from goldfinch.caching.document_cache import numerics_difference
+    from goldfinch.caching.numerics import numerics_difference
 
     cache, card = session.cache, session.model.card
     assert card is not None

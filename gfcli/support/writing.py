@@ -60,8 +60,7 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
         CommandError: the model has prefill layers that no base can be continued with.
     """
     from goldfinch import document_token_ids
-    from goldfinch.caching.document_cache import check_parent_dtype, numerics_difference
-    from goldfinch.caching.sections import DTYPE_NAMES
+    from goldfinch.caching.numerics import check_parent_dtype, file_dtype, numerics_difference
     from goldfinch.library.changes import appended
 
     if parent is None:
@@ -69,7 +68,7 @@ def document_job(document: Document, model: LanguageModel, checkpoints: str, par
     else:
         if model.config.n_prefill != model.config.n_finch:
             raise CommandError("--base needs a model whose prefill layers are all recurrent", hint="gf model show")
-        check_parent_dtype(parent, DTYPE_NAMES[model.dtype])
+        check_parent_dtype(parent.numerics, file_dtype(model.dtype))
         if numerics_difference(parent.numerics, model) is not None:
             console.warn("the base cache was computed with other numerics: not bit for bit the result of a cold run")
         token_ids, span, _ = appended(model, parent, document.text)

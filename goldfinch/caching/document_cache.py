@@ -17,28 +17,16 @@ from gfcache import Header, layout
 from torch import Tensor
 
 from goldfinch import version
-from goldfinch.errors import CacheMismatch, DeviceError
+from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.gold import GoldMemory
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState, ModelState
 
-from .sections import DTYPE_NAMES, SectionReader, converted, from_numpy, pack
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A position from which one can go on: the state there and the tail before it.
-
-    Attributes:
-        position: tokens before it.
-        state: layer states after them.
-        tail_hidden: (1, min(K, position), C).
-    """
-
-    position: int
-    state: ModelState
-    tail_hidden: Tensor
+from .checkpoint import Checkpoint
+from .identity import check_belongs
+from .numerics import Numerics, check_parent_dtype, file_dtype
+from .sections import SectionReader, converted, from_numpy, pack
 
 
 @dataclass
@@ -52,7 +40,7 @@ class DocumentCache:
         tail_hidden: (1, min(K, T), C), residual stream after the prefill layers at the last K tokens.
         document_range: (start, end) of the document's own tokens.
         identity: fingerprints of model, tokenizer and template.
-        numerics: device kind, compute dtype, backend, threads, library.
+        numerics: how it was computed.
         source: name, sha256, bytes, modified_at of the document, or None.
         checkpoints: earlier positions to go on from, ascending.
         path: the file it was read from or saved to, or None.
@@ -65,7 +53,7 @@ class DocumentCache:
     tail_hidden: Tensor
     document_range: tuple[int, int]
     identity: dict[str, Any]
-    numerics: dict[str, Any]
+    numerics: Numerics
     source: dict[str, Any] | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
     path: Path | None = field(default=None, compare=False)
@@ -96,7 +84,7 @@ class DocumentCache:
         header, first = self._header(created_at), 0
         if parent is not None:
             base, first = parent
-            check_parent_dtype(base, header.numerics["compute_dtype"])
+            check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=_reference(base, first, Path(path)))
         try:
             sections = pack(self, config, first)
@@ -115,7 +103,7 @@ class DocumentCache:
             tokenizer=self.identity["tokenizer"],
             template=self.identity["template"] | {"document_start": start, "document_end": end},
             # Opened in another dtype, it is written in that.
-            numerics=self.numerics | {"compute_dtype": DTYPE_NAMES[self.tail_hidden.dtype]},
+            numerics=replace(self.numerics, compute_dtype=file_dtype(self.tail_hidden.dtype)).to_dict(),
             source=self.source,
             created_at=created_at or now,
             writer=f"goldfinch-gf {version.__version__}",
@@ -133,107 +121,6 @@ def _reference(base: DocumentCache, tokens: int, child: Path) -> dict[str, Any]:
             raise gfcache.ParentChanged(child, str(base.path), file.header.digest, base.digest)
     except FileNotFoundError as error:
         raise gfcache.ParentMissing(child, str(base.path), base.digest) from error
-
-
-def check_parent_dtype(base: DocumentCache, dtype: str) -> None:
-    """Refuse to continue a base cache in another dtype ("f32", "bf16", "f64"): file and parent are joined as they are.
-
-    Raises:
-        CacheMismatch: naming both.
-    """
-    found = base.numerics["compute_dtype"]
-    if found != dtype:
-        hint = "leave out --dtype, or pre-fill the base again with it"
-        raise CacheMismatch("numerics.compute_dtype", found, dtype, hint=hint)
-
-
-def identity_of(model: LanguageModel) -> dict[str, Any]:
-    """The identity that a cache of this model carries: fingerprints of model, tokenizer and template."""
-    card = model.card
-    if card is None:
-        from goldfinch.text.template import PromptTemplate
-        from goldfinch.weights.fingerprints import fingerprints
-
-        prefill_fingerprint, model_fingerprint = fingerprints(model.config, model.state_dict())
-        name, template = "unnamed", PromptTemplate()
-    else:
-        prefill_fingerprint, model_fingerprint = card.prefill_fingerprint, card.model_fingerprint
-        name, template = card.name, card.template
-    return {
-        "model": {
-            "name": name,
-            "model_type": model.config.model_type,
-            "config": model.config.to_dict(),
-            "prefill_fingerprint": prefill_fingerprint,
-            "model_fingerprint": model_fingerprint,
-        },
-        "tokenizer": {
-            "fingerprint": model.tokenizer.fingerprint if model.tokenizer is not None else None,
-            "vocab_size": model.config.vocab_size,
-        },
-        "template": {"prefix_fingerprint": template.prefix_fingerprint()},
-    }
-
-
-def numerics_of(model: LanguageModel) -> dict[str, Any]:
-    """How the values were computed; not part of the identity, so files travel between devices."""
-    return {
-        "device": model.device.type,
-        "compute_dtype": DTYPE_NAMES[model.dtype],
-        "backend": model.layer_backend(),
-        "threads": torch.get_num_threads() if model.device.type == "cpu" else None,
-        "library": f"torch {torch.__version__}",
-    }
-
-
-# What follows the backend in the numerics of a cache that was computed together with others: products of other shapes
-# round otherwise (`packing`).
-PACKED = " packed"
-
-
-def numerics_difference(
-    numerics: dict[str, Any], model: LanguageModel, *, packing: bool = True
-) -> tuple[str, str, str] | None:
-    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does.
-
-    Args:
-        packing: count being packed with other documents as a difference.
-    """
-    own = numerics_of(model)
-    for name in ("device", "compute_dtype", "backend", "threads"):
-        found = numerics.get(name)
-        if name == "backend" and not packing:
-            found = str(found).removesuffix(PACKED)
-        if found != own[name]:
-            return name, str(numerics.get(name)), str(own[name])
-    return None
-
-
-def check_belongs(header: Header, model: LanguageModel) -> None:
-    """Refuse a cache of another model, tokenizer or template, before any value is read.
-
-    Raises:
-        CacheMismatch: naming the first identity that differs.
-    """
-    own, config = identity_of(model), model.config.to_dict()
-    hint = "name the model that made it with -m, or pre-fill the document again with this one"
-    pairs = [("prefill_fingerprint", header.model.get("prefill_fingerprint"), own["model"]["prefill_fingerprint"])]
-    # Sizes follow from these, and who wrote the file could claim others beside the right fingerprints.
-    pairs += [(f"config.{name}", header.model["config"].get(name), config[name]) for name in layout.SHAPING]
-    if any(s.required and s.depends_on == "model" for s in header.sections):
-        pairs.append(("model_fingerprint", header.model.get("model_fingerprint"), own["model"]["model_fingerprint"]))
-    pairs += [
-        ("tokenizer_fingerprint", header.tokenizer.get("fingerprint"), own["tokenizer"]["fingerprint"]),
-        ("prefix_fingerprint", header.template.get("prefix_fingerprint"), own["template"]["prefix_fingerprint"]),
-    ]
-    for name, found, expected in pairs:
-        if found != expected:
-            raise CacheMismatch(name, _short(found), _short(expected), hint=hint)
-
-
-def _short(value: object) -> str:
-    """A fingerprint or a field of the configuration, for a message; empty for None."""
-    return "" if value is None else f"{value!s:.16}"
 
 
 def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
@@ -276,7 +163,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> D
             "tokenizer": header.tokenizer,
             "template": {"prefix_fingerprint": header.template["prefix_fingerprint"]},
         },
-        numerics=header.numerics | {"compute_dtype": header.compute_dtype},
+        numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
         source=header.source,
         checkpoints=tuple(_load_checkpoint(file, model, p) for p in positions if p != header.tokens),
         path=file.path,

@@ -18,7 +18,8 @@ from gfcache.files.locks import lock_path
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 
-from .document_cache import DocumentCache, numerics_difference, open_cache
+from .document_cache import DocumentCache, open_cache
+from .numerics import numerics_difference
 
 EVERY_S = 10.0
 # Writing takes at most this share of the time: the next journal waits until it does.

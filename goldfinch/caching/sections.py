@@ -17,7 +17,8 @@ from goldfinch.models.state import GrowingBuffer, LayerState
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
 
-    from .document_cache import Checkpoint, DocumentCache
+    from .checkpoint import Checkpoint
+    from .document_cache import DocumentCache
 
 TORCH_DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.document_cache import PACKED, DocumentCache, identity_of, numerics_of
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.identity import identity_of
+from goldfinch.caching.numerics import numerics_of
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState
 
 from .prefill import block_tokens_by
-
-# The backend that the numerics of a packed cache name.
-BACKEND = "triton" + PACKED
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def prefill_packed(model: LanguageModel, documents: Sequence[Unpacked]) -> list[
         documents: each of 1 to `most_packed_tokens` tokens; what fits in memory together is for the caller to know.
 
     Returns:
-        their caches, without checkpoints. Values are those of `prefill` up to rounding, and `numerics` names BACKEND.
+        their caches, without checkpoints. Values are those of `prefill` up to rounding, and `numerics.packed` says so.
 
     Raises:
         EmptyInput: a document without tokens.
@@ -83,7 +82,7 @@ def _prefill(model: LanguageModel, documents: Sequence[Unpacked], lengths: list[
     x, states = finch_triton.run_packed(model, row, lengths, list(empty.layers))
     compressed_k = model.compress_keys(x) if model.config.n_gold else None
     identity = identity_of(model)
-    numerics = numerics_of(model) | {"backend": BACKEND}
+    numerics = numerics_of(model, packed=True)
     caches, start = [], 0
     for n, (document, length) in enumerate(zip(documents, lengths, strict=True)):
         end = start + length

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.document_cache import Checkpoint, DocumentCache, identity_of, numerics_difference, numerics_of
+from goldfinch.caching.checkpoint import Checkpoint
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.identity import identity_of
+from goldfinch.caching.numerics import Numerics, numerics_difference, numerics_of
 from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
@@ -41,9 +44,9 @@ def block_tokens_of(model: LanguageModel) -> int:
     return block_tokens_by(numerics_of(model))
 
 
-def block_tokens_by(numerics: dict[str, Any]) -> int:
+def block_tokens_by(numerics: Numerics) -> int:
     """Tokens per block of the prefill that left these numerics, for instance in a file's header."""
-    on_gpu = numerics.get("device") == "cuda" and str(numerics.get("backend")).startswith("triton")
+    on_gpu = numerics.device == "cuda" and numerics.backend == "triton"
     return finch_triton.BLOCK_TOKENS if on_gpu else BLOCK_TOKENS
 
 

@@ -14,7 +14,9 @@ from random import Random
 import torch
 from torch import Tensor
 
-from goldfinch.caching.document_cache import Checkpoint, DocumentCache, numerics_difference
+from goldfinch.caching.checkpoint import Checkpoint
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
 
 from .prefill import block_tokens_of

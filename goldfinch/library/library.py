@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import gfcache
 from gfcache import Removal, Store, layout
 
+from goldfinch.caching.numerics import file_dtype, numerics_of
 from goldfinch.text.documents import Document, read_document
 
 if TYPE_CHECKING:
@@ -158,11 +159,9 @@ class Library:
         Raises:
             the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
         """
-        from goldfinch.caching.sections import DTYPE_NAMES
-
         if not isinstance(document, Document):
             document = read_document(document)
-        dtype = DTYPE_NAMES[model.dtype]
+        dtype = file_dtype(model.dtype)
         found, kept = self._hit(document, model, dtype, fresh or unsuited)
         if kept is not None:
             return kept
@@ -268,7 +267,7 @@ class Library:
 
 
 def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:
-    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.identity import identity_of
     from goldfinch.caching.sizes import planned_bytes
 
     ids = token_ids[0].numpy()

@@ -13,7 +13,7 @@ from gfkernels import dispatch
 
 from goldfinch.backends.native import layers as finch_native
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.document_cache import numerics_of
+from goldfinch.caching.numerics import numerics_of
 from goldfinch.models.language_model import LanguageModel
 
 from ..version import __version__
@@ -33,7 +33,7 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
         "model_type": config.model_type,
         "model_fingerprint": card.model_fingerprint if card is not None else None,
         "shape": f"{config.n_layer} x {config.d_model}, vocabulary {config.vocab_size}",
-        "numerics": numerics_of(model),
+        "numerics": numerics_of(model).to_dict(),
     }
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import time
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
+import gfcache
 import torch
+from torch import Tensor
 
-from goldfinch.caching.document_cache import numerics_of
-from goldfinch.caching.sizes import MachineProfile, profile_key, read_profile, write_profile
+from goldfinch.caching.numerics import numerics_of
 from goldfinch.devices import synchronize
 from goldfinch.engine.prefill import block_tokens_of, prefill
 from goldfinch.models.language_model import LanguageModel
@@ -19,10 +23,29 @@ from .conditions import processor
 LONG_BLOCKS, SHORT_TOKENS, REPEATS = 4, 32, 3
 
 
+@dataclass(frozen=True)
+class MachineProfile:
+    """How fast this machine pre-fills with one model in one precision.
+
+    Attributes:
+        tok_s: tokens per second of long documents.
+        document_s: seconds that every document takes besides.
+    """
+
+    tok_s: float
+    document_s: float
+
+    def seconds(self, tokens: int) -> float:
+        """Predicted time of one document."""
+        return tokens / self.tok_s + self.document_s
+
+
 def key_of(model: LanguageModel) -> str:
-    """What a profile of this model holds for."""
+    """What a profile of this model holds for: processor, model and arithmetic."""
     fingerprint: str = model.card.model_fingerprint if model.card is not None else "unnamed"
-    return profile_key(fingerprint, numerics_of(model), processor())
+    own = numerics_of(model)
+    parts = (fingerprint[:16], own.device, own.compute_dtype, own.backend, own.threads)
+    return " / ".join([processor(), *map(str, parts)])
 
 
 def machine_profile(model: LanguageModel, *, measure: bool = False) -> tuple[MachineProfile, bool]:
@@ -57,8 +80,39 @@ def measured(model: LanguageModel) -> MachineProfile:
     return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0))
 
 
-def _seconds(model: LanguageModel, ids: Any) -> float:
+def _seconds(model: LanguageModel, ids: Tensor) -> float:
     started = time.perf_counter()
     prefill(model, ids)
     synchronize(model.device)
     return time.perf_counter() - started
+
+
+def profile_path() -> Path:
+    """Where the profiles of this machine are kept."""
+    return gfcache.default_root() / "machine-profile.json"
+
+
+def read_profile(key: str) -> MachineProfile | None:
+    """The stored profile; None when there is none, or the file is damaged."""
+    try:
+        values = json.loads(profile_path().read_text())[key]
+        profile = MachineProfile(float(values["tok_s"]), float(values["document_s"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return profile if profile.tok_s > 0 and profile.document_s >= 0 else None
+
+
+def write_profile(key: str, profile: MachineProfile) -> None:
+    """Store a profile beside those of other models; OSError as the system says."""
+    path = profile_path()
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    known[key] = {"tok_s": profile.tok_s, "document_s": profile.document_s}
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with gfcache.temporary_beside(path) as (handle, temporary):
+        with os.fdopen(handle, "w") as stream:
+            json.dump(known, stream, indent=1)
+        os.replace(temporary, path)

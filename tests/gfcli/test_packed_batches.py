@@ -53,7 +53,7 @@ def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -
     assert one.keys() == other.keys()
     for name, cache in one.items():
         found = other[name]
-        together = cache.length <= 50 and found.numerics["backend"] == packing.BACKEND
+        together = cache.length <= 50 and found.numerics.packed
         assert found.checkpoints == () or not together
         assert torch.equal(cache.token_ids, found.token_ids)
         assert cache.compressed_k is not None
@@ -64,7 +64,7 @@ def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -
         ]  # fmt: skip
         for a, b in pairs:
             assert float((a - b).abs().max()) <= tolerances.SPLIT_FP32 * float(a.abs().max())
-    assert sum(cache.numerics["backend"] == packing.BACKEND for cache in other.values()) == sum(map(len, packs))
+    assert sum(cache.numerics.packed for cache in other.values()) == sum(map(len, packs))
     packs.clear()
     again = statuses(capsys, "small/*.txt", "-o", "packed/", "--batch-tokens", "50", code=3)
     assert set(again.values()) == {"fresh", "failed"}

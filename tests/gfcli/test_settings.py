@@ -16,7 +16,7 @@ import pytest
 import goldfinch
 from gfcli.app import run
 from gfcli.support import settings
-from goldfinch.caching.sizes import MachineProfile, profile_path
+from goldfinch.measure.profile import MachineProfile, profile_path
 from tests.conftest import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -153,7 +153,8 @@ def test_planned_bytes_are_those_of_the_file(project: Path, capsys, monkeypatch,
 def test_planned_bytes_of_every_model_type(imported: Any, name: str, tmp_path: Path) -> None:
     import torch
 
-    from goldfinch.caching.document_cache import identity_of, numerics_of
+    from goldfinch.caching.identity import identity_of
+    from goldfinch.caching.numerics import numerics_of
     from goldfinch.caching.sizes import planned_bytes
 
     model = goldfinch.load_model(imported(name))

@@ -12,7 +12,7 @@ from gfkernels.native import build as native
 
 import goldfinch
 from goldfinch.backends.native import layers as finch_native
-from goldfinch.caching.document_cache import numerics_difference, numerics_of
+from goldfinch.caching.numerics import numerics_difference, numerics_of
 from tests import tolerances
 from tests.conftest import golden_folders
 
@@ -95,9 +95,9 @@ def test_the_backend_is_part_of_the_numerics(imported: Callable[[str], Path], mo
     model = goldfinch.load_model(imported("goldfinch_ratio2"))
     ids = torch.zeros(1, 5, dtype=torch.int64)
     cache = goldfinch.prefill(model, ids)
-    assert cache.numerics["backend"] == "native"
+    assert cache.numerics.backend == "native"
     monkeypatch.setenv("GF_KERNELS", "torch")
-    assert numerics_of(model)["backend"] == "torch"
+    assert numerics_of(model).backend == "torch"
     assert numerics_difference(cache.numerics, model) == ("backend", "native", "torch")
 
 

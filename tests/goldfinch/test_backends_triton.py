@@ -17,7 +17,7 @@ import goldfinch
 from goldfinch.backends.triton import gold as gold_triton
 from goldfinch.backends.triton import graph as decode_graph
 from goldfinch.backends.triton import layers as finch_triton
-from goldfinch.caching.document_cache import numerics_of
+from goldfinch.caching.numerics import numerics_of
 from goldfinch.engine import batch_decode as batching
 from goldfinch.engine.session import decode_one_token
 from goldfinch.measure.conditions import kernel_backends
@@ -119,7 +119,7 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = goldfinch.load_model(tiny_model).to(DEVICE)
     ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
     cache = goldfinch.prefill(model, ids)
-    assert cache.numerics["backend"] == "triton"
+    assert cache.numerics.backend == "triton"
     question, n = [5, 6, 7], 3 if DEVICE == "cpu" else 12  # long enough for a graph
     kept = goldfinch.Session(model, cache).generate(question, max_tokens=n)
     rebuilt = goldfinch.Session(model, cache, memory_bytes=0).generate(question, max_tokens=n)
@@ -188,7 +188,7 @@ def test_what_is_reported_and_refused(tiny_model: Path, monkeypatch: pytest.Monk
         numerics_of(model)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     model = model.to(DEVICE)
-    assert numerics_of(model)["backend"] == "triton"
+    assert numerics_of(model).backend == "triton"
     assert "triton" in kernel_backends(model)["available"]
     assert kernel_backends(model)["triton"] == "runs here"
     with pytest.raises(BackendUnavailable, match="float64"):
@@ -223,7 +223,7 @@ def test_files_travel_between_devices(tiny_model: Path, tmp_path: Path, monkeypa
     for name, model in models.items():
         caches[name] = goldfinch.prefill(model, ids)
         caches[name].save(tmp_path / f"{name}.gfc")
-    assert caches["cuda"].numerics["backend"] == "triton"
+    assert caches["cuda"].numerics.backend == "triton"
     c = {name: cache.compressed_k.cpu() for name, cache in caches.items()}
     assert float((c["cpu"] - c["cuda"]).abs().max()) <= 10 * tolerances.SPLIT_FP32 * float(c["cpu"].abs().max())
     logits = {}

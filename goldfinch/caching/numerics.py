@@ -1,0 +1,111 @@
+"""What arithmetic made a cache. Knows no torch, as headers of files are read without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from goldfinch.errors import CacheMismatch
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
+
+# Names of dtypes in torch, and in files and headers.
+FILE_DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+# What follows the backend, in a header, of a document that was computed together with others.
+_PACKED = " packed"
+
+
+def file_dtype(dtype: object) -> str:
+    """What files call a torch dtype: "f32" for torch.float32."""
+    return FILE_DTYPES[str(dtype).removeprefix("torch.")]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How the values of a cache were computed. Not part of its identity, so files travel between devices.
+
+    Attributes:
+        device: kind of device: "cpu", "cuda".
+        compute_dtype: "f64", "f32" or "bf16".
+        backend: what ran the layers: "torch", "native", "triton".
+        threads: on a CPU; None elsewhere.
+        library: torch and its version.
+        packed: computed together with other documents: products of other shapes round otherwise.
+
+    A field is None where a file does not tell.
+    """
+
+    device: str | None = None
+    compute_dtype: str | None = None
+    backend: str | None = None
+    threads: int | None = None
+    library: str | None = None
+    packed: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Numerics:
+        """From the numerics of a header (SPEC 2.2), whose types the reader has checked; unknown fields are left out."""
+        backend: str | None = values.get("backend")
+        packed = backend is not None and backend.endswith(_PACKED)
+        return cls(
+            values.get("device"),
+            values.get("compute_dtype"),
+            backend.removesuffix(_PACKED) if backend is not None else None,
+            values.get("threads"),
+            values.get("library"),
+            packed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As headers and records of measurements hold them."""
+        return {
+            "device": self.device,
+            "compute_dtype": self.compute_dtype,
+            "backend": f"{self.backend}{_PACKED}" if self.packed else self.backend,
+            "threads": self.threads,
+            "library": self.library,
+        }
+
+
+def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:
+    """How this model computes here and now."""
+    import torch
+
+    device = model.device.type
+    return Numerics(
+        device,
+        file_dtype(model.dtype),
+        model.layer_backend(),
+        torch.get_num_threads() if device == "cpu" else None,
+        f"torch {torch.__version__}",
+        packed,
+    )
+
+
+def numerics_difference(
+    numerics: Numerics, model: LanguageModel, *, packing: bool = True
+) -> tuple[str, str, str] | None:
+    """(field, value of the cache, value of the model) of the first numerics that change the bits, None if none does.
+
+    Args:
+        packing: count being packed with other documents as a difference.
+    """
+    counted = (numerics if packing else replace(numerics, packed=False)).to_dict()
+    found, own = numerics.to_dict(), numerics_of(model).to_dict()
+    for name in ("device", "compute_dtype", "backend", "threads"):
+        if counted[name] != own[name]:
+            return name, str(found[name]), str(own[name])
+    return None
+
+
+def check_parent_dtype(parent: Numerics, dtype: str) -> None:
+    """Refuse to continue a parent in another dtype ("f32", "bf16", "f64"): file and parent are joined as they are.
+
+    Raises:
+        CacheMismatch: naming both.
+    """
+    if parent.compute_dtype != dtype:
+        hint = "leave out --dtype, or pre-fill the base again with it"
+        raise CacheMismatch("numerics.compute_dtype", str(parent.compute_dtype), dtype, hint=hint)
