@@ -37,10 +37,9 @@ DTYPES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "u8": 1, "u16": 2, "u32": 4}
 FLOAT_DTYPES = ("f64", "f32", "f16", "bf16")
 NUMPY_DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": "<u2", "u8": "u1", "u16": "<u2", "u32": "<u4"}
 COMPUTE_DTYPES = ("f64", "f32", "bf16")
-CODECS = ("raw", "zstd")
 DEPENDS_ON = ("prefill", "model")
 
-# Section kinds (SPEC 3)
+# Section kinds (SPEC 3); format/families tells what each family of models stores of them
 TOKEN_IDS = "token_ids"
 COMPRESSED_K = "compressed_k"
 WKV_STATE = "wkv_state"
@@ -55,39 +54,6 @@ ERROR_RECEIPT = "error_receipt"
 SOURCE_TEXT = "source_text"
 DROPPED_TOKENS = "dropped_tokens"
 ENCRYPTED = "encrypted"  # reserved: version 1 writes none
-KINDS = (
-    TOKEN_IDS,
-    COMPRESSED_K,
-    WKV_STATE,
-    TIME_SHIFT_STATE,
-    CHANNEL_SHIFT_STATE,
-    TAIL_HIDDEN,
-    ATTENTION_KV,
-    ATTENTION_TIME_SHIFT_STATE,
-    ATTENTION_CHANNEL_SHIFT_STATE,
-    LAST_LOGITS,
-    ERROR_RECEIPT,
-    SOURCE_TEXT,
-    DROPPED_TOKENS,
-)
-# Kinds in the compute dtype; wkv_state is float32 beside all of them but f64.
-COMPUTE_KINDS = (
-    COMPRESSED_K,
-    TIME_SHIFT_STATE,
-    CHANNEL_SHIFT_STATE,
-    TAIL_HIDDEN,
-    ATTENTION_KV,
-    ATTENTION_TIME_SHIFT_STATE,
-    ATTENTION_CHANNEL_SHIFT_STATE,
-)
-# Kinds that stand at a position, at most one of each there.
-RECURRENT_KINDS = (WKV_STATE, TIME_SHIFT_STATE, CHANNEL_SHIFT_STATE)
-ATTENTION_SHIFT_KINDS = (ATTENTION_TIME_SHIFT_STATE, ATTENTION_CHANNEL_SHIFT_STATE)
-STATE_KINDS = (*RECURRENT_KINDS, TAIL_HIDDEN, *ATTENTION_SHIFT_KINDS)
-# Kinds that a model can do without.
-OPTIONAL_KINDS = (LAST_LOGITS, ERROR_RECEIPT, SOURCE_TEXT, DROPPED_TOKENS)
-# Kinds whose size grows with the document; the others are the fixed part.
-PER_TOKEN_KINDS = (TOKEN_IDS, COMPRESSED_K, ATTENTION_KV, SOURCE_TEXT, DROPPED_TOKENS)
 # Tokens of one compressed_k section: a reader can take a long document in pieces.
 CHUNK_TOKENS = 65_536
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import gfcache
 import numpy as np
 import torch
 from gfcache import SectionData, layout
+from gfcache.format.families.base import Described
+from gfcache.format.families.goldfinch import GOLDFINCH
 from torch import Tensor
 
 from goldfinch.models.config import ModelConfig
@@ -25,70 +26,64 @@ DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 
 def pack(cache: DocumentCache, config: ModelConfig, first: int = 0) -> list[SectionData]:
-    """The sections of a cache, in the order of SPEC section 3.
+    """The sections of a cache, as the description of the family has them (gfcache.format.families).
 
     Args:
         first: tokens that a parent file holds; only the ones after it are packed.
     """
-    ids = cache.token_ids[0, first:].cpu().numpy()
-    id_dtype = "u16" if config.vocab_size <= 1 << 16 else "u32"
-    sections = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, id_dtype, ids, token_start=first, try_zstd=True)]
-    if cache.compressed_k is not None:
-        for start in range(first, cache.length, layout.CHUNK_TOKENS):
-            rows = cache.compressed_k[0, start : start + layout.CHUNK_TOKENS]
-            sections.append(_section(f"compressed_k/{start}", layout.COMPRESSED_K, rows, token_start=start))
-    attention = [(i, s) for i, s in enumerate(cache.state.layers) if s.keys.length]
-    sections += _pack_finch_states(cache.state.layers, cache.length, "")
-    tail = _section(layout.TAIL_HIDDEN, layout.TAIL_HIDDEN, cache.tail_hidden[0], position=cache.length)
-    sections.append(replace(tail, depends_on="model" if attention else "prefill"))
-    for i, state in attention:
-        pair = torch.stack([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
-        kv = _section(f"{layout.ATTENTION_KV}/{i}", layout.ATTENTION_KV, pair, token_start=0)
-        sections.append(replace(kv, layer=i, depends_on="model"))
-    if attention and config.time_mix != "llama":
-        states = tuple(s for _, s in attention)
-        for kind, name in (
-            (layout.ATTENTION_TIME_SHIFT_STATE, "time_shift_state"),
-            (layout.ATTENTION_CHANNEL_SHIFT_STATE, "channel_shift_state"),
-        ):
-            shift = _section(kind, kind, _stack(states, name), position=cache.length)
-            sections.append(replace(shift, depends_on="model"))
-    for checkpoint in cache.checkpoints:
-        if checkpoint.position <= first:  # the parent's
-            continue
-        sections += _pack_checkpoint(checkpoint)
-    return sections
-
-
-def _pack_checkpoint(checkpoint: Checkpoint) -> list[SectionData]:
-    suffix = f"@{checkpoint.position}"
-    rows = checkpoint.tail_hidden[0]
-    tail = _section(layout.TAIL_HIDDEN + suffix, layout.TAIL_HIDDEN, rows, position=checkpoint.position)
-    return [*_pack_finch_states(checkpoint.state.layers, checkpoint.position, suffix), tail]
-
-
-def _pack_finch_states(layers: tuple[LayerState, ...], position: int, suffix: str) -> list[SectionData]:
-    finch = tuple(s for s in layers if s.wkv_state is not None)
-    if not finch:
-        return []
-    names = (
-        (layout.WKV_STATE, "wkv_state"),
-        (layout.TIME_SHIFT_STATE, "time_shift_state"),
-        (layout.CHANNEL_SHIFT_STATE, "channel_shift_state"),
+    described = GOLDFINCH.sections(
+        config.to_dict(),
+        cache.length,
+        DTYPE_NAMES[cache.tail_hidden.dtype],
+        first_token=first,
+        checkpoints=[c.position for c in cache.checkpoints if c.position > first],  # the others are the parent's
     )
-    return [_section(kind + suffix, kind, _stack(finch, name), position=position) for kind, name in names]
+    places = {c.position: c for c in cache.checkpoints} | {cache.length: cache}
+    return [_packed(section, cache, places[section.position or cache.length]) for section in described]
 
 
-def _stack(states: tuple[LayerState, ...], name: str) -> Tensor:
-    return torch.stack([getattr(state, name)[0] for state in states])
-
-
-def _section(
-    name: str, kind: str, values: Tensor, *, position: int | None = None, token_start: int | None = None
-) -> SectionData:
+def _packed(section: Described, cache: DocumentCache, place: DocumentCache | Checkpoint) -> SectionData:
+    values = _values(section, cache, place)
+    array = values.cpu().numpy() if section.kind == layout.TOKEN_IDS else to_numpy(values)
+    assert array.shape == section.shape, section.name
+    assert section.kind == layout.TOKEN_IDS or DTYPE_NAMES[values.dtype] == section.dtype, section.name
     return SectionData(
-        name, kind, DTYPE_NAMES[values.dtype], to_numpy(values), position=position, token_start=token_start
-    )
+        section.name, section.kind, section.dtype, array, section.depends_on, section.required,
+        section.position, section.token_start, section.layer, try_zstd=section.codec == "zstd",
+    )  # fmt: skip
+
+
+# Kinds that stack one field of all recurrent layers, or of all attention layers.
+_RECURRENT = {
+    layout.WKV_STATE: "wkv_state",
+    layout.TIME_SHIFT_STATE: "time_shift_state",
+    layout.CHANNEL_SHIFT_STATE: "channel_shift_state",
+}
+_ATTENTION = {
+    layout.ATTENTION_TIME_SHIFT_STATE: "time_shift_state",
+    layout.ATTENTION_CHANNEL_SHIFT_STATE: "channel_shift_state",
+}
+
+
+def _values(section: Described, cache: DocumentCache, place: DocumentCache | Checkpoint) -> Tensor:
+    """What a described section holds, without the axis of the batch."""
+    kind, layers = section.kind, place.state.layers
+    if kind == layout.TAIL_HIDDEN:
+        return place.tail_hidden[0]
+    if kind in _RECURRENT:
+        return torch.stack([getattr(s, _RECURRENT[kind])[0] for s in layers if s.wkv_state is not None])
+    if kind in _ATTENTION:
+        return torch.stack([getattr(s, _ATTENTION[kind])[0] for s in layers if s.keys.length])
+    if kind == layout.ATTENTION_KV:
+        assert section.layer is not None
+        state = layers[section.layer]
+        return torch.stack([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
+    start = section.token_start or 0
+    if kind == layout.TOKEN_IDS:
+        return cache.token_ids[0, start:]
+    assert kind == layout.COMPRESSED_K, kind
+    assert cache.compressed_k is not None
+    return cache.compressed_k[0, start : start + section.shape[0]]
 
 
 def to_numpy(values: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import gfcache
 import numpy as np
-from gfcache import SectionData
+from gfcache import SectionData, layout
 
 
 def sections_of(path: Path) -> tuple[gfcache.Header, list[SectionData]]:
@@ -44,3 +45,10 @@ def craft(
     rows = [replace(row, array=(arrays or {}).get(row.name, row.array)) for row in rows]
     gfcache.write_cache(out, replace(header, **({"model": model, "sections": ()} | fields)), rows)
     return out
+
+
+def assemble(body: bytes, payload: bytes) -> bytes:
+    start = layout.align(layout.HEADER_OFFSET + len(body))
+    prefix = layout.PREFIX.pack(layout.MAGIC, 1, 0, len(body), start + len(payload), 0)
+    padding = bytes(start - layout.HEADER_OFFSET - len(body))
+    return prefix + hashlib.sha256(prefix + body).digest() + body + padding + payload

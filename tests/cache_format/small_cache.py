@@ -17,6 +17,8 @@ CONFIG = {
 
 
 T = 300
+RECURRENT_KINDS = (layout.WKV_STATE, layout.TIME_SHIFT_STATE, layout.CHANNEL_SHIFT_STATE)
+STATE_KINDS = (*RECURRENT_KINDS, layout.TAIL_HIDDEN)
 
 
 def header(**changes: Any) -> Header:

@@ -1,1 +1,1 @@
-"""Codecs of sections."""
+"""Codecs: how the bytes of a section are stored."""

@@ -1,56 +1,38 @@
-"""How a section's bytes are stored: as they are, or compressed with zstandard where that wins; what they may hold."""
+"""The codecs that this version knows, by name."""
 
 from __future__ import annotations
 
-import numpy as np
+from .base import Codec
+from .raw import Raw
+from .zstd import Zstd
 
-from gfcache import layout
-
-ZSTD_LEVEL = 3
-# Compression must save at least this share, or the section stays raw (and can be mapped as it is).
-MIN_SAVING = 0.03
-
-
-def encode(raw: bytes | memoryview, try_zstd: bool) -> tuple[str, bytes | memoryview]:
-    """The codec chosen and the bytes to store."""
-    if try_zstd and len(raw):
-        import zstandard
-
-        packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(raw)
-        # What a reader would refuse as a decompression bomb (rule R11) is stored raw.
-        readable = len(raw) <= layout.MAX_EXPANSION * len(packed) + layout.EXPANSION_SLACK_BYTES
-        if readable and len(packed) <= len(raw) * (1 - MIN_SAVING):
-            return "zstd", packed
-    return "raw", raw
+RAW, ZSTD = Raw(), Zstd()
+_CODECS: dict[str, Codec] = {codec.name: codec for codec in (RAW, ZSTD)}
+NAMES = tuple(_CODECS)
 
 
-def decode(codec: str, stored: bytes, raw_bytes: int) -> bytes:
-    """Undo `encode`; never allocates more than raw_bytes.
+def codec(name: str) -> Codec:
+    """The codec of that name.
 
     Raises:
-        ValueError: the stored bytes do not decode to exactly raw_bytes.
+        ValueError: none has it.
     """
-    if codec == "raw":
-        if len(stored) != raw_bytes:
-            raise ValueError(f"{len(stored)} bytes stored for {raw_bytes}")
-        return stored
-    if codec != "zstd":
-        raise ValueError(f"codec {codec!r}, known: {', '.join(layout.CODECS)}")
-    import zstandard
-
-    if raw_bytes == 0:
-        raise ValueError("an empty section is never compressed")
     try:
-        parameters = zstandard.get_frame_parameters(stored)
-        if parameters.content_size != raw_bytes:
-            raise ValueError(f"the frame declares {parameters.content_size} bytes, the table {raw_bytes}")
-        return zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
+        return _CODECS[name]
+    except KeyError:
+        raise ValueError(f"codec {name!r}, known: {', '.join(NAMES)}") from None
 
 
-def all_finite(array: np.ndarray, dtype: str) -> bool:
-    """Whether an array holds no NaN or infinity (rule R16); bf16 as 16-bit words."""
-    if dtype == "bf16":  # the exponent bits of NaN and infinity are all ones
-        return not bool(((array & 0x7F80) == 0x7F80).any())
-    return dtype not in layout.FLOAT_DTYPES or bool(np.isfinite(array).all())
+def encode(raw: bytes | memoryview, wanted: str) -> tuple[str, bytes | memoryview]:
+    """The codec used and the bytes to store: raw where the one that is wanted does not win."""
+    stored = codec(wanted).encode(raw)
+    return (RAW.name, raw) if stored is None else (wanted, stored)
+
+
+def decode(name: str, stored: bytes, raw_bytes: int) -> bytes:
+    """Undo `encode`.
+
+    Raises:
+        ValueError: an unknown codec; the stored bytes do not decode to exactly raw_bytes.
+    """
+    return codec(name).decode(stored, raw_bytes)

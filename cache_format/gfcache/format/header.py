@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from gfcache import layout
+from gfcache.codecs import registry as codecs
+
+from .families.registry import COMPUTE_KINDS, KINDS
 
 MAX_CONFIG_COUNT = 1 << 31
 
@@ -28,7 +31,7 @@ class Section:
 
     Attributes:
         name: unique in the file.
-        kind: what it holds (layout.KINDS).
+        kind: what it holds (`families`).
         dtype, shape: of the decoded array.
         codec: "raw" or "zstd".
         depends_on: "prefill" or "model": which fingerprint must match to use it.
@@ -59,7 +62,7 @@ class Section:
     @property
     def is_known(self) -> bool:
         """Whether this version knows kind, dtype and codec; what it does not know it skips, unless it is required."""
-        return self.kind in layout.KINDS and self.dtype in layout.DTYPES and self.codec in layout.CODECS
+        return self.kind in KINDS and self.dtype in layout.DTYPES and self.codec in codecs.NAMES
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Header:
     def compute_dtype(self) -> str | None:
         """What numerics say, else what the sections are in; None in a file without any section that tells."""
         noted: str | None = self.numerics.get("compute_dtype")
-        return noted or next((s.dtype for s in self.sections if s.is_known and s.kind in layout.COMPUTE_KINDS), None)
+        return noted or next((s.dtype for s in self.sections if s.is_known and s.kind in COMPUTE_KINDS), None)
 
     def of_kind(self, kind: str) -> list[Section]:
         """The sections of a kind that this version knows how to read."""

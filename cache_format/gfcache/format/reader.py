@@ -13,11 +13,11 @@ import numpy as np
 
 from gfcache import layout
 from gfcache.codecs import registry as codecs
-from gfcache.codecs.registry import all_finite
 from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
 
+from .families.registry import KINDS
 from .header import Header, HeaderError, Section, parse_header
-from .rules import check_table
+from .rules import all_finite, check_table
 
 
 class CacheFile:
@@ -102,7 +102,7 @@ class CacheFile:
         check_table(self.header)
 
     def _refuse(self, section: Section) -> NoReturn:
-        known = (("kind", layout.KINDS), ("dtype", tuple(layout.DTYPES)), ("codec", layout.CODECS))
+        known = (("kind", KINDS), ("dtype", tuple(layout.DTYPES)), ("codec", codecs.NAMES))
         field, supported = next((f, names) for f, names in known if getattr(section, f) not in names)
         raise UnsupportedSection(self.path, section.name, field, getattr(section, field), supported)
 

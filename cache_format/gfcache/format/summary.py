@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gfcache import layout
-
+from .families.registry import PER_TOKEN_KINDS
 from .header import Header, Section
 from .reader import CacheFile
 
@@ -20,7 +19,7 @@ def inspect_cache(path: Path | str) -> dict[str, Any]:
 
 
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
-    per_token = sum(s.stored_bytes for s in header.sections if s.kind in layout.PER_TOKEN_KINDS)
+    per_token = sum(s.stored_bytes for s in header.sections if s.kind in PER_TOKEN_KINDS)
     llama = llama_bytes_per_token(header.model["config"])
     own = header.tokens - header.first_token  # the base holds the others
     bytes_per_token = per_token / own

@@ -18,6 +18,7 @@ from gfcache.files.atomic import temporary_beside
 from gfcache.files.locks import output_lock, real_path
 
 from .header import Header, HeaderError, Section, demand, parse_header
+from .rules import all_finite
 
 
 def on_step(name: str) -> None:
@@ -57,9 +58,9 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     offset = 0
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
-        demand(codecs.all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
+        demand(all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
         raw = array.data.cast("B") if array.size else memoryview(b"")
-        codec, stored = codecs.encode(raw, item.try_zstd)
+        codec, stored = codecs.encode(raw, codecs.ZSTD.name if item.try_zstd else codecs.RAW.name)
         sections.append(
             Section(
                 name=item.name,

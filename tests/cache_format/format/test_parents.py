@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from gfcache import SectionData, layout
 
+from tests.cache_format.craft import assemble
 from tests.cache_format.small_cache import T, header, sections
-from tests.cache_format.test_format import assemble
 
 FIRST = 120
 

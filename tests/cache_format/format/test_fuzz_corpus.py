@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz import fuzz_reader
 
-CORPUS = sorted((Path(__file__).parents[1] / "fuzz" / "corpus").iterdir())
+CORPUS = sorted((Path(__file__).parents[2] / "fuzz" / "corpus").iterdir())
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.name)

@@ -14,8 +14,8 @@ from gfcache import SectionData, layout
 from gfcache.format.writer import build_file
 
 from gfcli.app import run
+from tests.cache_format.craft import assemble
 from tests.cache_format.small_cache import CONFIG, header, sections
-from tests.cache_format.test_format import assemble
 from tests.fuzz.mutations import changed
 
 

@@ -15,8 +15,8 @@ import torch
 
 import goldfinch
 
-HERE = Path(__file__).parents[1] / "golden" / "v1"
-SPEC = Path(__file__).parents[2] / "cache_format" / "SPEC.md"
+HERE = Path(__file__).parents[2] / "golden" / "v1"
+SPEC = Path(__file__).parents[3] / "cache_format" / "SPEC.md"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((HERE / "expected.json").read_text())
 
 

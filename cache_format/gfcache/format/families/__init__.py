@@ -1,0 +1,1 @@
+"""Families of models: which sections their caches hold, described once each."""

@@ -1,0 +1,198 @@
+"""How the sections of a family of models are described: packing, planning and checking read one description.
+
+A family is a table of `SectionKind`, in the order of SPEC section 3, and a function that draws from a configuration the
+few numbers that shapes follow from. Nothing here knows a header or a file.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from gfcache import layout
+
+# The numbers of a model that shapes follow from: a type of each family's own.
+Dimensions = Any
+
+
+class Stands(enum.Enum):
+    """Where the sections of a kind stand in a file of T tokens, of which a parent holds the first P."""
+
+    OWN_TOKENS = "one section for the file's own tokens, P to T"
+    CHUNKS = "one section for each layout.CHUNK_TOKENS of the file's own tokens"
+    LAYERS = "one section for each of some layers, of all tokens: in a file without a parent or checkpoints"
+    STATE = "one section at T and at each checkpoint"
+    END = "one section at T"
+    FREE = "as the writer likes"
+
+
+class Place(NamedTuple):
+    """Where one section stands.
+
+    Attributes:
+        tokens, first_token: T and P of the file.
+        position, token_start, layer: as in `header.Section`.
+    """
+
+    tokens: int
+    first_token: int = 0
+    position: int | None = None
+    token_start: int | None = None
+    layer: int | None = None
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens of the chunk that begins here."""
+        return max(min(layout.CHUNK_TOKENS, self.tokens - (self.token_start or 0)), 0)
+
+
+def always(dimensions: Dimensions) -> bool:
+    """Every model of the family has it."""
+    return True
+
+
+def on_prefill(dimensions: Dimensions) -> str:
+    """Follows from what prefill reads of the model."""
+    return "prefill"
+
+
+def on_model(dimensions: Dimensions) -> str:
+    """Follows from all weights."""
+    return "model"
+
+
+def in_compute_dtype(dimensions: Dimensions, compute_dtype: str | None) -> tuple[str, ...]:
+    """The compute dtype; any that it may be where it is not known."""
+    return (compute_dtype,) if compute_dtype in layout.COMPUTE_DTYPES else layout.COMPUTE_DTYPES
+
+
+def in_state_dtype(dimensions: Dimensions, compute_dtype: str | None) -> tuple[str, ...]:
+    """f32, f64 beside f64: sums over a whole document."""
+    return ("f64",) if compute_dtype == "f64" else ("f32",)
+
+
+def fixed(*names: str) -> Callable[[Dimensions, str | None], tuple[str, ...]]:
+    """One of these dtypes, whatever is computed in."""
+    return lambda dimensions, compute_dtype: names
+
+
+@dataclass(frozen=True)
+class SectionKind:
+    """One kind of section: a row of SPEC's table.
+
+    Attributes:
+        kind: its name (layout).
+        stands: where its sections stand.
+        shape: of the section at a place; None where any is allowed.
+        dtypes: that it may have beside a compute dtype (None: not known); a writer takes the first.
+        depends_on: "prefill" or "model": which fingerprint must match to use it.
+        present: whether a model has it.
+        layers: those that have a section, of a kind that stands in layers.
+        required: a reader that does not know the kind must refuse the file.
+        per_token: it grows with the document.
+        codec: tried when it is written; raw where that wins.
+    """
+
+    kind: str
+    stands: Stands
+    shape: Callable[[Dimensions, Place], tuple[int, ...]] | None
+    dtypes: Callable[[Dimensions, str | None], tuple[str, ...]] = in_compute_dtype
+    depends_on: Callable[[Dimensions], str] = on_prefill
+    present: Callable[[Dimensions], bool] = always
+    layers: Callable[[Dimensions], range] | None = None
+    required: bool = True
+    per_token: bool = False
+    codec: str = "raw"
+
+
+class Described(NamedTuple):
+    """A section as the description has it: what a writer fills with values.
+
+    Attributes:
+        name, kind, dtype, shape, depends_on, required, position, token_start, layer: as in `header.Section`.
+        codec: to try.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    depends_on: str
+    required: bool
+    codec: str
+    position: int | None
+    token_start: int | None
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        name: for people.
+        reads: whether the family reads a header's `model`.
+        dimensions: the numbers that shapes follow from, of a configuration that rule R7 has passed.
+        kinds: its table.
+    """
+
+    name: str
+    reads: Callable[[Mapping[str, Any]], bool]
+    dimensions: Callable[[Mapping[str, Any]], Dimensions]
+    kinds: tuple[SectionKind, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, SectionKind]:
+        """The table by the name of the kind."""
+        return {kind.kind: kind for kind in self.kinds}
+
+    def standing(self, stands: Stands, dimensions: Dimensions) -> list[SectionKind]:
+        """The kinds that a model has and that stand so."""
+        return [kind for kind in self.kinds if kind.stands is stands and kind.present(dimensions)]
+
+    def sections(
+        self,
+        config: Mapping[str, Any],
+        tokens: int,
+        compute_dtype: str,
+        *,
+        first_token: int = 0,
+        checkpoints: Sequence[int] = (),
+    ) -> list[Described]:
+        """The sections of a file that a model can go on from, in the order in which they are written.
+
+        Args:
+            config: of the model.
+            tokens: T.
+            compute_dtype: "f64", "f32" or "bf16".
+            first_token: P, tokens that a parent holds.
+            checkpoints: positions of states before T.
+        """
+        dimensions = self.dimensions(config)
+        found: list[Described] = []
+
+        def add(kind: SectionKind, name: str, place: Place) -> None:
+            assert kind.shape is not None
+            dtype, shape = kind.dtypes(dimensions, compute_dtype)[0], kind.shape(dimensions, place)
+            row = (name, kind.kind, dtype, shape, kind.depends_on(dimensions), kind.required, kind.codec)
+            found.append(Described(*row, place.position, place.token_start, place.layer))
+
+        here = Place(tokens, first_token)
+        for kind in (kind for kind in self.kinds if kind.present(dimensions)):
+            if kind.stands is Stands.OWN_TOKENS:
+                add(kind, kind.kind, here._replace(token_start=first_token))
+            elif kind.stands is Stands.CHUNKS:
+                for start in range(first_token, tokens, layout.CHUNK_TOKENS):
+                    add(kind, f"{kind.kind}/{start}", here._replace(token_start=start))
+            elif kind.stands is Stands.LAYERS and kind.layers is not None:
+                for layer in kind.layers(dimensions):
+                    add(kind, f"{kind.kind}/{layer}", here._replace(token_start=0, layer=layer))
+            elif kind.stands in (Stands.STATE, Stands.END):
+                add(kind, kind.kind, here._replace(position=tokens))
+        for position in checkpoints:
+            for kind in self.standing(Stands.STATE, dimensions):
+                add(kind, f"{kind.kind}@{position}", here._replace(position=position))
+        return found
