@@ -139,10 +139,8 @@ def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
 
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     gaps = [b - a for a, b in pairwise(found)] or found
-    element_bytes, block = (
-        gfcache.layout.DTYPES[str(header.compute_dtype)],
-        block_tokens_by(Numerics.from_dict(header.numerics)),
-    )
+    element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
+    block = block_tokens_by(Numerics.from_dict(header.numerics))
     for wanted in ("auto", "none", *map(str, gaps[:1])):
         planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
         if [p for p in planned if p > header.first_token] == found:

@@ -1,4 +1,4 @@
-"""The journal of a prefill under way: a cache of the document's beginning, from which a killed run goes on.
+"""The journal of a prefill under way: a cache of the document's beginning, from which a killed run resumes.
 
 It lies beside the output as `.NAME.journal` (cache_format/SPEC.md, W6), is itself a complete .gfc file, and is
 replaced atomically, so it is always that of some moment.
@@ -32,15 +32,22 @@ class Journal:
     Args:
         output: the cache file that the prefill will write.
         every_s: least seconds between two notes; 0 notes after every block.
+        save: writes a note to a path; it may leave out one for which there is no room.
 
     Attributes:
         obstacle: why the last note could not be written, or None; the prefill goes on without it.
     """
 
-    def __init__(self, output: Path, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        output: Path,
+        every_s: float = EVERY_S,
+        *,
+        save: Callable[[DocumentCache, Path], object] = DocumentCache.save,
+    ) -> None:
         self.path = output.with_name(f".{output.name}.journal")
         self.obstacle: gfcache.CacheWriteError | None = None
-        self._every_s = every_s
+        self._every_s, self._save = every_s, save
         self._next = time.monotonic() + every_s
 
     def note(self, partial: Callable[[], DocumentCache]) -> None:
@@ -49,17 +56,13 @@ class Journal:
         if started < self._next:
             return
         try:
-            self.save(partial())
+            self._save(partial(), self.path)
             self.obstacle = None
         except gfcache.CacheWriteError as error:
             self.obstacle = error
         ended = time.monotonic()
         wait = (ended - started) / MOST_SHARE if self._every_s else 0.0
         self._next = ended + max(self._every_s, wait)
-
-    def save(self, cache: DocumentCache) -> None:
-        """Write the journal."""
-        cache.save(self.path)
 
     def read(self, model: LanguageModel) -> DocumentCache | None:
         """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""
@@ -98,7 +101,7 @@ class Journal:
 
 
 def reusable(path: Path, model: LanguageModel) -> DocumentCache | None:
-    """A cache from which a prefill of this model may go on, bit for bit; None when absent, damaged or another's."""
+    """A cache from which a prefill of this model may resume, bit for bit; None when absent, damaged or another's."""
     try:
         cache = open_cache(path, model)
     except (OSError, gfcache.CacheFormatError, GoldFinchError):

@@ -279,16 +279,15 @@ def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int
     """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
     from goldfinch.caching.journal import EVERY_S, Journal
 
-    class StoreJournal(Journal):
-        def save(self, cache: DocumentCache) -> None:
-            with (
-                contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked),
-                store.writing(path, at_most_bytes) as room,
-            ):
-                removals.append(room)
-                super().save(cache)
+    def save(cache: DocumentCache, place: Path) -> None:
+        with (
+            contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked),
+            store.writing(path, at_most_bytes) as room,
+        ):
+            removals.append(room)
+            cache.save(place)
 
-    return StoreJournal(path, EVERY_S if every_s is None else every_s)
+    return Journal(path, EVERY_S if every_s is None else every_s, save=save)
 
 
 def card_identity(card: ModelCard, dtype: str) -> str:
