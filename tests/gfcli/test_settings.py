@@ -16,7 +16,7 @@ import pytest
 import goldfinch
 from gfcli.app import run
 from gfcli.support import settings
-from goldfinch.measure.profile import MachineProfile, profile_path
+from goldfinch.measure.profile import profile_path
 from tests.conftest import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -149,23 +149,6 @@ def test_planned_bytes_are_those_of_the_file(project: Path, capsys, monkeypatch,
     assert found["bytes"] == sum(row["bytes"] for row in found["documents"])
 
 
-@pytest.mark.parametrize("name", ["llama_rope", "finchc2", "finchc2_gptalpha", "finch_gold", "goldfinch_ratio2"])
-def test_planned_bytes_of_every_model_type(imported: Any, name: str, tmp_path: Path) -> None:
-    import torch
-
-    from goldfinch.caching.identity import identity_of
-    from goldfinch.caching.numerics import numerics_of
-    from goldfinch.caching.sizes import planned_bytes
-
-    model = goldfinch.load_model(imported(name))
-    ids = torch.arange(200)[None] * 31 % model.config.vocab_size
-    goldfinch.prefill(model, ids).save(tmp_path / "x.gfc")
-    planned = planned_bytes(identity_of(model), numerics_of(model), None, ids[0].numpy())
-    actual = (tmp_path / "x.gfc").stat().st_size
-    assert abs(planned - actual) <= 0.01 * actual
-    assert planned_bytes(identity_of(model), numerics_of(model), None, ids[0].numpy(), compress_ids=False) >= planned
-
-
 def test_a_plan_writes_nothing_measures_once_and_knows_the_cap(project: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_MODEL", "tiny")
     monkeypatch.setenv("GF_CACHE_MAX_SIZE", "10k")
@@ -186,10 +169,6 @@ def test_a_plan_writes_nothing_measures_once_and_knows_the_cap(project: Path, ca
     profile_path().write_text("damaged")
     assert run(["plan", "-r", ".", "--measure"]) == 0
     assert json.loads(profile_path().read_text())
-
-
-def test_profiles_predict_linear_time() -> None:
-    assert MachineProfile(1000.0, 0.5).seconds(2000) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

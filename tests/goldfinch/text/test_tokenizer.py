@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pyrwkv_tokenizer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from goldfinch.errors import TokenizerError
-from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 from tests.conftest import SAMPLES
 
 HARD = "naïve 😀👨‍👩‍👧 \x00\x07 עברית العربية हिन्दी ไทย 한국어\r\n\t  日本語 a\u0301 <|endoftext|> <|end|> 12345"
@@ -76,3 +79,32 @@ def test_bad_tokenizer_json(tmp_path: Path) -> None:
         read_tokenizer(path)
     with pytest.raises(FileNotFoundError):
         read_tokenizer(tmp_path / "no.json")
+
+
+def test_a_vocabulary_with_gaps_needs_rows_for_its_highest_id(tiny_model: Path, tmp_path: Path) -> None:
+    values = json.loads((tiny_model / "tokenizer.json").read_text())
+    last = max(values["model"]["vocab"], key=values["model"]["vocab"].get)
+    values["model"]["vocab"][last] = 900
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert read_tokenizer(tmp_path / "tokenizer.json").vocab_size == 901
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[Any, Tokenizer]:
+    """The tokenizer that others wrote for the RWKV World vocabulary, and ours for the file that it brings."""
+    theirs = pyrwkv_tokenizer.RWKVTokenizer()
+    return theirs, read_tokenizer(Path(theirs.vocab_filepath))
+
+
+def test_world_agrees_with_another_implementation(published: tuple[Any, Tokenizer]) -> None:
+    theirs, ours = published
+    for sample in SAMPLES.iterdir():
+        text = sample.read_text()
+        assert ours.encode(text) == theirs.encode(text)
+    assert ours.encode(HARD) == theirs.encode(HARD)
+
+
+@given(text=st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=60))
+def test_world_agrees_on_any_text(text: str, published: tuple[Any, Tokenizer]) -> None:
+    theirs, ours = published
+    assert ours.encode(text) == theirs.encode(text)
