@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, choose_device, show_bytes
 from goldfinch.errors import GoldFinchError
 from goldfinch.train.curve import draw_loss_curve
+
+if TYPE_CHECKING:
+    from goldfinch.train.recipe import Run
 
 
 def train(
@@ -32,6 +35,9 @@ def train(
     write_shards: Annotated[
         bool, typer.Option("--write-shards", help="Make the batches and write them into the folder of -o; no training.")
     ] = False,
+    only: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Train one run of a recipe that has several.")
+    ] = None,
     device: DeviceOption = "auto",
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
@@ -45,7 +51,8 @@ def train(
     """Train a model, or go on from the last save of a run. The log goes to log.jsonl; stderr shows a bar, or its lines.
 
     The run folder holds the model directory as of the last save and, at the end, loss.png where matplotlib is
-    installed and evaluation.json where the recipe names tasks.
+    installed and evaluation.json where the recipe names tasks. The runs of a recipe that has several are trained in
+    order, each in a folder of its own name; finished runs are skipped.
 
     --write-shards makes the pre-tokenised batches of a whole recipe, in files below 16 MB each; --shards trains on
     them on a machine that has no corpora. Where a file is missing, the run saves and leaves.
@@ -58,6 +65,8 @@ def train(
 
       gf train recipe.toml -o runs/trial --steps 20 --no-compile
 
+      gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini --run first --steps 100
+
       gf train recipe.toml -o runs/large --device cuda --workers 12
 
       gf train recipe.toml -o shards/ --write-shards --workers 2
@@ -66,17 +75,19 @@ def train(
     """
     console.quiet = quiet
     from goldfinch.datasets.corpora import data_directory
-    from goldfinch.train.recipe import read_recipe
-    from goldfinch.train.trainer import make_shards
-    from goldfinch.train.trainer import train as run
+    from goldfinch.train.recipe import read_runs
+    from goldfinch.train.runs import chosen_runs, train_runs, write_shards_of
 
     if not recipe.is_file():
         raise FileNotFoundError(2, "recipe does not exist", str(recipe))
     if write_shards and (shards is not None or steps is not None):
         raise CommandError("--write-shards writes all batches of a recipe: neither --shards nor --steps goes with it")
-    wanted = read_recipe(recipe)
+    runs = read_runs(recipe)
+    wanted = chosen_runs(runs, only)
+    if steps is not None and len(wanted) > 1:
+        raise CommandError(f"--steps counts those of one run, and the recipe has {len(wanted)}", hint="add --run NAME")
     if write_shards:
-        for path in make_shards(wanted, data_directory(data), output, workers=workers):
+        for path in write_shards_of(runs, data_directory(data), output, only=only, workers=workers):
             console.say(f"wrote {path} ({show_bytes(path.stat().st_size)})")
         print(output)
         return
@@ -84,28 +95,33 @@ def train(
         raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
     # Shards need no corpora, but the evaluation at the end takes them where they are.
     corpora = data_directory(data) if shards is None or data or os.environ.get("GF_DATA_DIR") else None
-    if wanted.evaluation and corpora is not None:
+    tasks = [task for run in wanted for task in run.recipe.evaluation]
+    if tasks and corpora is not None:
         from goldfinch.evaluate.tasks import check_files
 
-        check_files(corpora, wanted.evaluation)
+        check_files(corpora, tasks)
     place = choose_device(device)
+    made: list[tuple[Run, Path]] = []
     with TrainingProgress() as progress:
-        path = run(
-            wanted,
+        for run, path in train_runs(
+            runs,
             corpora,
             output,
+            only=only,
             shards=shards,
             device=place,
             workers=workers,
             compile_model=not no_compile,
             report=progress.report,
             stop_after=steps,
-        )
-    _draw_curve(output)
-    if shards is not None and not path.is_dir() and 0 < progress.step < (steps or wanted.total_steps):
-        console.say(f"the shards at hand end at step {progress.step}: bring the next and give the same command again")
-    elif wanted.evaluation and path.is_dir():
-        _evaluate(path, corpora, wanted.evaluation, output / "evaluation.json", place)
+        ):
+            _draw_curve(run.folder(output))
+            made.append((run, path))
+    if shards is not None and not path.is_dir() and 0 < progress.step < (steps or run.recipe.total_steps):
+        console.say(f"the shards at hand end at step {progress.step}: bring the next and run the command again")
+    for run, path in made:
+        if run.recipe.evaluation and path.is_dir():
+            _evaluate(path, corpora, run.recipe.evaluation, run.folder(output) / "evaluation.json", place)
     print(path)
 
 

@@ -1,4 +1,9 @@
-"""The recipe of a training run: a TOML file, read strictly."""
+"""Recipes of training: a TOML file with one run, or with several that start from one another, read strictly.
+
+A file of one run has its values and `[[stage]]` tables at the top. A file of several has `[[run]]` tables, each with a
+`name` and `[[run.stage]]` tables: what stands at the top holds for all of them. A run starts from the run before it, or
+from those that its `start` names; `[[mean]]` tables name the runs whose weights they average (`of`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from typing import Any
 from goldfinch.models.config import ModelConfig, presets
 
 from ..errors import ConfigError
+from ..evaluate.tasks import TASKS
 
 # What decides the batches, and what does not decide the weights.
 OF_DATA = (
@@ -65,7 +71,8 @@ class Recipe:
         seed: of weights and data.
         start: model directories whose weights to start from, instead of random ones: their mean when they are several
             (weights at the ends of runs over different data often have a mean that is better than each; Wortsman et al.
-            2022, arXiv 2203.05482).
+            2022, arXiv 2203.05482). In a file of several runs NAME:DIGEST of the runs it starts from, so that a run
+            that was cut goes on from the same weights only.
         varied_phrasings: facts are phrased from parts, in thousands of ways.
         absent_questions: share of facts sequences with a question that the text does not answer.
         wrapped: share of the documents whose lines are broken at some width, as in many text files.
@@ -145,19 +152,134 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run of a recipe file, or the mean of several: a recipe without stages.
+
+    Attributes:
+        name: of the run and of its folder; "" for the only run of a file.
+        recipe: what to train.
+        after: names of the runs whose models it starts from; none where `recipe.start` says it.
+    """
+
+    name: str
+    recipe: Recipe
+    after: tuple[str, ...] = ()
+
+    def folder(self, root: Path) -> Path:
+        """Where the run keeps its files; the only run of a file has no folder of its own."""
+        return root / self.name
+
+
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file of one run.
 
     Raises:
-        ConfigError: not TOML, an unknown key, or a value out of range.
+        ConfigError: not TOML, an unknown key, a value out of range, or several runs.
+    """
+    runs = read_runs(path)
+    if len(runs) > 1:
+        raise ConfigError(f"the recipe {path} has {len(runs)} runs, allowed here: one")
+    return runs[0].recipe
+
+
+def read_runs(path: Path) -> tuple[Run, ...]:
+    """Read a recipe file: its runs and means in the order in which they are made. The last one is the result.
+
+    Raises:
+        ConfigError: not TOML, an unknown key or run, or a value out of range.
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}") from error
+    runs, means = _tables(values.pop("run", []), "run"), _tables(values.pop("mean", []), "mean")
+    if not runs and not means:
+        return (Run("", _recipe(path, values)),)
+    if not runs or "stage" in values:
+        raise ConfigError(f"the recipe {path} needs [[run]] tables, and its stages in them as [[run.stage]]")
+    return _in_order(path, values, runs, means)
+
+
+def _tables(value: object, name: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+        raise ConfigError(f"{name} in a recipe is {value!r}, allowed: [[{name}]] tables")
+    return [dict(table) for table in value]
+
+
+def _in_order(
+    path: Path, common: dict[str, Any], runs: list[dict[str, Any]], means: list[dict[str, Any]]
+) -> tuple[Run, ...]:
+    """Runs as they stand in the file, each mean as soon as all that it is of are there."""
+    _check_tables(path, runs, means)
+    made: dict[str, Run] = {}
+    first_start, evaluation = common.pop("start", []), common.pop("evaluation", [])
+
+    def add(table: dict[str, Any], after: tuple[str, ...]) -> None:
+        name = table.pop("name")
+        missing = [other for other in after if other not in made]
+        if missing:
+            raise ConfigError(f"{name} starts from {missing[0]!r}, allowed: {', '.join(made) or 'nothing yet'}")
+        start = [f"{other}:{made[other].recipe.digest()}" for other in after] or first_start
+        model = {**_table(common, "model"), **_table(table, "model")}
+        last = len(made) + 1 == len(runs) + len(means)
+        values = {**common, **({"evaluation": evaluation} if last else {}), **table, "model": model, "start": start}
+        made[name] = Run(name, _recipe(path, values), after)
+
+    waiting = [(mean, _names(mean.pop("of"), "of")) for mean in means]
+    before: tuple[str, ...] = ()
+    for table in runs:
+        name = table["name"]
+        add(table, _names(table.pop("start"), "start") if "start" in table else before)
+        before = (name,)
+        for mean, of in list(waiting):
+            if all(other in made for other in of):
+                waiting.remove((mean, of))
+                add(mean, of)
+    if waiting:
+        mean, of = waiting[0]
+        missing = [other for other in of if other not in made]
+        raise ConfigError(f"the mean {mean['name']!r} is of {missing[0]!r}, allowed: runs, and means before it")
+    return tuple(made.values())
+
+
+def _check_tables(path: Path, runs: list[dict[str, Any]], means: list[dict[str, Any]]) -> None:
+    """Every run and every mean has a name of its own, and what else it must have."""
+    names = [table.get("name") for table in (*runs, *means)]
+    for name in names:
+        if not _is_folder_name(name) or names.count(name) > 1:
+            raise ConfigError(f"name of a run in {path} is {name!r}, allowed: a folder name that no other run has")
+    for table in runs:
+        if not table.get("stage"):
+            raise ConfigError(f"the run {table['name']!r} in {path} has no [[run.stage]]")
+    for mean in means:
+        if "of" not in mean or set(mean) - {"name", "of", "model"}:
+            raise ConfigError(f"a [[mean]] in {path} has {', '.join(mean)}, allowed: name, of and model")
+        if unknown := set(_names(mean["of"], "of")) - set(names):
+            raise ConfigError(f"the mean {mean['name']!r} is of {min(unknown)!r}, allowed: names of runs and means")
+
+
+def _names(value: object, key: str) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{key} is {value!r}, allowed: names of runs")
+    return tuple(names)
+
+
+def _table(values: dict[str, Any], key: str) -> dict[str, Any]:
+    table = values.get(key, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{key} is {table!r}, allowed: a table")
+    return table
+
+
+def _recipe(path: Path, values: dict[str, Any]) -> Recipe:
+    """The recipe of one run from the values in its file."""
+    values = dict(values)
     model, stages = values.pop("model", {}), values.pop("stage", [])
     if not isinstance(model, dict) or not isinstance(stages, list) or not all(isinstance(s, dict) for s in stages):
         raise ConfigError(f"the recipe {path} needs [model] as a table and [[stage]] as tables")
+    model = dict(model)
     preset = model.pop("preset", "goldfinch-small")
     if preset not in list(presets()):
         raise ConfigError(f"unknown preset {preset!r}", hint="known: " + ", ".join(sorted(presets())))
@@ -176,8 +298,6 @@ def read_recipe(path: Path) -> Recipe:
     except TypeError as error:
         raise ConfigError(f"incomplete recipe {path}: {error}") from error
     _check_values(recipe)
-    from ..evaluate.tasks import TASKS
-
     strange = sorted(set(recipe.evaluation) - set(TASKS))
     if strange:
         raise ConfigError(f"unknown task {strange[0]!r} in evaluation", hint="known: " + ", ".join(TASKS))
@@ -197,8 +317,7 @@ def _check_values(recipe: Recipe) -> None:
         if not holds:
             raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {allowed}")
 
-    plain = isinstance(recipe.name, str) and recipe.name == Path(recipe.name).name and recipe.name not in ("", "..")
-    demand(plain, "name", "the name of a folder inside the run folder")
+    demand(_is_folder_name(recipe.name), "name", "the name of a folder inside the run folder")
     for name, words in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
         demand(getattr(recipe, name) in words, name, " or ".join(words))
     for name in ("learning_rate", "final_learning_rate", "weight_decay", "muon_momentum", "clip_norm", "answer_weight",
@@ -223,8 +342,12 @@ def _check_values(recipe: Recipe) -> None:
     demand(most is None or _is_count(most), "max_shard_bytes", "a number of bytes from 1 on")
 
 
+def _is_folder_name(value: object) -> bool:
+    return isinstance(value, str) and value == Path(value).name and value not in ("", "..")
+
+
 def _is_number(value: object, most: float = math.inf) -> bool:
-    """From 0 to `most`; truth values are no numbers."""
+    """From 0 to `most`; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most and value < math.inf
 
 

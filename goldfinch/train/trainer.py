@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def train(
     compile_model: bool = True,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
     stop_after: int | None = None,
+    start_from: Sequence[Path] = (),
 ) -> Path:
     """Train, or go on from the last save, and write the model directory.
 
@@ -65,7 +66,8 @@ def train(
         workers: processes that make batches ahead; the batches are the same for any number.
         compile_model: use torch.compile for the step.
         report: called with every log entry.
-        stop_after: save and leave after this many steps in all (for tests and short pieces of time).
+        stop_after: save and leave after this many steps in total (for tests and short pieces of time).
+        start_from: model directories to start from, in place of those that `recipe.start` names.
 
     Returns:
         the model directory (`run_directory / recipe.name`), or the checkpoint when stopped early.
@@ -86,7 +88,7 @@ def train(
         tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
         saved = _load(checkpoint, recipe) if checkpoint.exists() else None
         if not recipe.stages:
-            return export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size))
+            return export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size, start_from))
         first = int(saved["step"]) if saved is not None else 0
         last = max(first, min(recipe.total_steps, recipe.total_steps if stop_after is None else stop_after))
         data: BatchSource
@@ -98,13 +100,25 @@ def train(
         # Processes are forked before a GPU is touched: a forked process cannot use it.
         with batches(data, first, last, workers) as stream:
             make_current(place)
-            model = _initial_model(recipe, tokenizer.vocab_size).to(place)
+            model = _initial_model(recipe, tokenizer.vocab_size, start_from).to(place)
             optimizers = build_optimizers(model, recipe)
             if saved is not None:
                 _restore(saved, checkpoint, model, optimizers)
             _forget_later_steps(run_directory / LOG_FILE, first)
             _Run(recipe, model, optimizers, run_directory, report).steps(stream, first, last, compile_model)
     return checkpoint if last < recipe.total_steps else run_directory / recipe.name
+
+
+def is_finished(recipe: Recipe, run_directory: Path) -> bool:
+    """Whether the run in this folder made all its steps and wrote its model.
+
+    Raises:
+        CheckpointError: the folder holds a damaged checkpoint, or that of another recipe.
+    """
+    checkpoint = run_directory / CHECKPOINT_FILE
+    if not checkpoint.exists() or not (run_directory / recipe.name).is_dir():
+        return False
+    return bool(_load(checkpoint, recipe)["step"] == recipe.total_steps)
 
 
 def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: int = 0) -> Iterator[Path]:
@@ -118,7 +132,7 @@ def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(recipe, data_directory, folder)
     data = _training_data(recipe, data_directory, tokenizer)
-    yield from write_shards(data, _tokenizer_path(recipe, folder), folder, workers=workers)
+    yield from write_shards(data, tokenizer_path(recipe, folder), folder, workers=workers)
 
 
 def _training_data(recipe: Recipe, directory: Path | None, tokenizer: Tokenizer) -> TrainingData:
@@ -127,15 +141,16 @@ def _training_data(recipe: Recipe, directory: Path | None, tokenizer: Tokenizer)
     return TrainingData(directory, recipe, tokenizer, TEMPLATE)
 
 
-def _initial_model(recipe: Recipe, vocab_size: int) -> LanguageModel:
+def _initial_model(recipe: Recipe, vocab_size: int, start_from: Sequence[Path]) -> LanguageModel:
     torch.manual_seed(recipe.seed)
     model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
-    if recipe.start:
+    folders = start_from or [find_model(name).path for name in recipe.start]
+    if folders:
         mean: dict[str, Tensor] = {}
-        for name in recipe.start:
-            weights = read_weights(weights_file_of(find_model(name).path))
+        for folder in folders:
+            weights = read_weights(weights_file_of(folder))
             check_weights(weights, model.state_dict())
-            mean = {key: mean.get(key, 0) + tensor.float() / len(recipe.start) for key, tensor in weights.items()}
+            mean = {key: mean.get(key, 0) + tensor.float() / len(folders) for key, tensor in weights.items()}
         model.load_state_dict(mean)
     return model
 
@@ -237,7 +252,7 @@ class _Run:
 
 def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
     """Write the model directory (bf16 weights): at every save, so that a run that is cut leaves what it learned."""
-    tokenizer_file = _tokenizer_path(recipe, run_directory)
+    tokenizer_file = tokenizer_path(recipe, run_directory)
     config = replace(recipe.model, vocab_size=read_tokenizer(tokenizer_file).vocab_size)
     weights = {name: tensor.to("cpu", torch.bfloat16) for name, tensor in model.state_dict().items()}
     out = run_directory / recipe.name
@@ -265,8 +280,8 @@ def loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Ten
     return loss_of
 
 
-def _tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
-    """The file that the recipe names, or the one in the run folder that came with shards."""
+def tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
+    """The file that the recipe names, or the one in the run folder that came with shards or was trained there."""
     named = Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
     brought = run_directory / named.name
     return brought if brought.exists() and not named.exists() else named
@@ -276,7 +291,7 @@ def _tokenizer(
     recipe: Recipe, data_directory: Path | None, run_directory: Path, shards: Path | None = None
 ) -> Tokenizer:
     """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
-    path = _tokenizer_path(recipe, run_directory)
+    path = tokenizer_path(recipe, run_directory)
     if not path.exists():
         if shards is not None and (shards / path.name).is_file():
             path = run_directory / path.name  # what the recipe names may lie anywhere

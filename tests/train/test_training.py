@@ -21,10 +21,11 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.train.data import TASKS, WIDTHS, TrainingData
 from goldfinch.train.optimizers import build_optimizers
-from goldfinch.train.recipe import Recipe, Stage, read_recipe
+from goldfinch.train.recipe import Recipe, Stage, read_recipe, read_runs
 from goldfinch.train.trainer import TEMPLATE, train
 
 RECIPES = Path(__file__).parents[2] / "goldfinch" / "train" / "recipes"
+COMPARE = Path(__file__).parents[2] / "bench" / "compare.toml"
 
 
 def test_a_cut_run_ends_with_the_same_weights(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
@@ -242,14 +243,21 @@ def test_batches(recipe: Recipe, corpora: Path, tiny_tokenizer: Path) -> None:
 
 
 def test_the_shipped_recipe_reads() -> None:
-    for path in RECIPES.glob("*.toml"):
-        model = LanguageModel(read_recipe(path).model)
+    for path in (*RECIPES.glob("*.toml"), COMPARE):
+        model = LanguageModel(read_runs(path)[-1].recipe.model)
         assert 2 * sum(p.numel() for p in model.parameters()) < 24e6  # bytes in bf16: what may be shipped
-    recipe = read_recipe(RECIPES / "gf-mini.toml")
-    assert recipe.model.model_type == "goldfinch"
-    rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
-    assert rates[0] < rates[recipe.warmup_steps] == recipe.learning_rate
-    assert rates[-1] < rates[-100]
+    runs = read_runs(RECIPES / "gf-mini.toml")
+    assert [run.after for run in runs][-4:] == [
+        ("articles", "documents", "settled"), ("mean",), ("tables",), ("mean", "tables", "balanced")
+    ]  # fmt: skip
+    for recipe in (run.recipe for run in runs if run.recipe.stages):
+        assert recipe.model.model_type == "goldfinch"
+        rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
+        assert rates[0] < max(rates)
+        assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-2)
+        assert rates[-1] < rates[-100]
+        if recipe.decay_share <= 0.9:  # else the fall begins before the warm-up ends
+            assert rates[recipe.warmup_steps] == recipe.learning_rate
 
 
 @pytest.mark.parametrize(
