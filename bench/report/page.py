@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.places import RESULTS, ROOT
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 
-MARKS = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- (figures|training|size) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def record(name: str) -> dict[str, Any]:
@@ -250,30 +251,52 @@ MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
 
 
 def with_figures(page: Path) -> str:
-    """A page with the figures between its marks renewed."""
+    """A page with what stands between its marks renewed: `figures`, `training` and `size`, as far as it has them."""
+    made = {"figures": figures_table(), "training": training_line(), "size": size_line()}
+    return MARKS.sub(lambda m: m.group(1) + made[m.group(2)] + "\n" + m.group(3), page.read_text())
+
+
+def figures_table() -> str:
+    """What the embedded model answers exactly, in a few rows."""
     quality = record("eval-gf-mini")
-    exact = {row["length"]: row["exact"] for row in quality["facts"]}
-    value_first = {row["length"]: row["exact_value_first"] for row in quality["facts"]}
+    facts = {row["length"]: row for row in quality["facts"]}
+    articles = {row["length"]: row["exact"] for row in quality["articles"]}
     q, samples = quality["questions"], quality["samples"]
     right, asked = sum(round(r["exact"] * r["questions"]) for r in samples), sum(r["questions"] for r in samples)
-    pages = {row["length"]: row["exact"] for row in quality["articles"]}
-    cells = ", ".join(f"{percent(row['exact'])} ({row['rows']} rows)" for row in quality["tables"])
-    meanings = {row["length"]: row["exact"] for row in quality["definitions"]}
-    text = (
-        f"Measured on text it never saw: a 5-digit fact planted in a document is found in {percent(exact[2000])} of cases at\n"
-        f"2,000 tokens and {percent(exact[4000])} at 4,000 ({percent(value_first[2000])} and {percent(value_first[4000])} when the value stands before its subject or attribute);\n"
-        f"a cell of a table in {cells},\n"
-        f"what an invented word means, explained in 1,000 tokens of prose, in {percent(meanings[1000])};\n"
-        f"questions about unseen encyclopedia passages are answered exactly in {percent(q['exact'])} of cases (F1 {100 * q['f1']:.1f}),\n"
-        f"about the first 1,000, 2,000 and 4,000 tokens of whole articles in {percent(pages[1000])}, {percent(pages[2000])} and "
-        f"{percent(pages[4000])},\n"
-        f"and {right} of {asked} about whole real documents of {min(r['tokens'] for r in samples):,} to "
-        f"{max(r['tokens'] for r in samples):,} tokens, most of them longer than anything it was trained on.\n"
-        f"All figures: [docs/benchmarks.md](docs/benchmarks.md).\n"
+    shortest, longest = (f(r["tokens"] for r in samples) for f in (min, max))
+
+    def shares(values: Iterable[float]) -> str:
+        return ", ".join(percent(value) for value in values)
+
+    tables = " / ".join(str(row["rows"]) for row in quality["tables"])
+    rows = [
+        ("a 5-digit fact planted in 2,000 / 4,000 tokens", shares(facts[n]["exact"] for n in (2000, 4000))),
+        ("the same, the value before its subject", shares(facts[n]["exact_value_first"] for n in (2000, 4000))),
+        (f"a cell of a table with {tables} rows", shares(row["exact"] for row in quality["tables"])),
+        ("a question about an encyclopedia passage", f"{percent(q['exact'])} (F1 {100 * q['f1']:.1f})"),
+        ("about 1,000 / 2,000 / 4,000 tokens of an article", shares(articles[n] for n in (1000, 2000, 4000))),
+        (f"about a whole document of {shortest:,} to {longest:,} tokens", f"{right} of {asked}"),
+    ]
+    head = ["| asked for, in text it never saw | answered exactly |", "|---|---|"]
+    return "\n".join([*head, *(f"| {what} | {share} |" for what, share in rows)])
+
+
+def training_line() -> str:
+    """How long the embedded model was trained."""
+    runs = record("training-gf-mini")["runs"]
+    tokens, hours = sum(run["tokens"] for run in runs) / 1e6, sum(run["seconds"] for run in runs) / 3600
+    return f"Training: {len(runs)} runs, {tokens:.0f} million tokens, {hours:.1f} hours on two CPU cores."
+
+
+def size_line() -> str:
+    """The size of a cache file beside that of the smallest Llama state."""
+    tokens, ours, names = 8192, "gf bfloat16", BF16[1:]
+    files = {r["peer"]: r["file_bytes"]["median"] for r in record("peers")["rows"] if r["tokens"] == tokens}
+    ratio = min(files[name] for name in names if name in files) / files[ours]
+    return (
+        f"A file of {tokens:,} tokens is {ratio:.0f} times smaller than what llama.cpp saves for a Llama of the same shape\n"
+        "(12 x 768, bf16); the longer the document, the larger the ratio."
     )
-    # Links are relative to the page; only the README links on.
-    text = text if page == README else text.replace("[docs/benchmarks.md](docs/benchmarks.md)", "docs/benchmarks.md")
-    return MARKS.sub(lambda m: m.group(1) + text + m.group(2), page.read_text())
 
 
 def main() -> None:
