@@ -15,8 +15,7 @@ from goldfinch.backends.native import layers as finch_native
 from goldfinch.backends.triton import layers as finch_triton
 from goldfinch.caching.numerics import numerics_of
 from goldfinch.models.language_model import LanguageModel
-
-from ..version import __version__
+from goldfinch.version import __version__
 
 
 def conditions(model: LanguageModel) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from goldfinch.weights.loading import load_model
 
 from .conditions import conditions
 
-_CHILD = "from goldfinch.measure.flatness import _peak; import sys; _peak(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+_CHILD = "import sys; from goldfinch.measure.flatness import print_peak; print_peak(*sys.argv[1:])"
 
 
 def measure_flatness(
@@ -78,13 +78,13 @@ def cache_bytes(d_compressed: int, length: int, element_bytes: int) -> int:
     return length * (8 + element_bytes * d_compressed)
 
 
-def _peak(model_name: str, dtype_name: str, length: int) -> None:
-    """Print resident memory before prefilling `length` tokens, and its peak during it (Linux)."""
+def print_peak(model_name: str, dtype_name: str, tokens: str) -> None:
+    """Print resident memory before prefilling so many tokens, and its peak during it (Linux)."""
     model = load_model(model_name, dtype=getattr(torch, dtype_name))
-    tokens = torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
-    prefill(model, tokens[:, :2048])  # buffers of the libraries are there before the measurement
+    ids = torch.randint(0, model.config.vocab_size, (1, int(tokens)), generator=torch.Generator().manual_seed(0))
+    prefill(model, ids[:, :2048])  # buffers of the libraries are there before the measurement
     before = forget_peak()
-    prefill(model, tokens)
+    prefill(model, ids)
     print(json.dumps({"resident_bytes_before": before, "peak_bytes": peak_bytes()}))
 
 

@@ -100,7 +100,7 @@ def document_of_bytes(
 
 
 def storable_name(name: str) -> str:
-    """A file name as a cache file can hold it: bytes of it that are no UTF-8 become `\\xNN`."""
+    """A file name as a cache file can hold it: bytes that are not UTF-8 become `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

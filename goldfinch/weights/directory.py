@@ -167,7 +167,7 @@ def files_of_index(path: Path) -> list[Path]:
         raise CheckpointError(f"cannot read the index {path}: {type(error).__name__} {error}") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise CheckpointError(f"the index {path} names {name!r}, which is no .safetensors file beside it")
+            raise CheckpointError(f"the index {path} names {name!r}, which is not a .safetensors file beside it")
     return [path.parent / name for name in sorted(names)]
 
 

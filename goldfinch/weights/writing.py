@@ -1,4 +1,4 @@
-"""Writing model directories: whole or not at all, and never in the place of anything else."""
+"""Writing model directories: whole or not at all, and never in place of anything else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_model_directory(
         max_shard_bytes: most bytes of weights in a file (`files.write_weights`); None writes one file.
 
     Raises:
-        CheckpointError: `out` exists and `overwrite` is not set, or it is something else than a model directory; the
+        CheckpointError: `out` exists and `overwrite` is not set, or it is not a model directory; the
             weights do not fit.
         TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
     """
@@ -93,7 +93,7 @@ def _temporary_prefix(out: Path) -> str:
 
 
 def _swap(new: Path, out: Path) -> None:
-    """Put a folder in the place of another. No system call does it in one step: for a moment neither is there."""
+    """Replace one folder with another. No system call does it in one step: for a moment neither is there."""
     old = Path(f"{new}{_ASIDE}")
     try:
         if out.exists():
@@ -119,19 +119,19 @@ def clear_remnants(out: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse to put a model in the place of anything but a model directory.
+    """Refuse to replace anything but a model directory.
 
     Raises:
-        CheckpointError: it holds files that no model directory has, or is no folder.
+        CheckpointError: it holds files that no model directory has, or is not a folder.
     """
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir():
-        raise CheckpointError(f"{path} is no folder, and is not replaced", hint="choose another name or folder")
+        raise CheckpointError(f"{path} is not a folder, and is not replaced", hint="choose another name or folder")
     found = sorted(entry.name for entry in path.iterdir())
-    strange = [name for name in found if not _OWN_FILE.fullmatch(name)]
-    if strange or (found and CONFIG_FILE not in found):
-        what = f"it holds {strange[0]}" if strange else f"it has no {CONFIG_FILE}"
+    foreign = [name for name in found if not _OWN_FILE.fullmatch(name)]
+    if foreign or (found and CONFIG_FILE not in found):
+        what = f"it holds {foreign[0]}" if foreign else f"it has no {CONFIG_FILE}"
         raise CheckpointError(
             f"{path} is not as gf writes models, and is not replaced: {what}",
             hint="move it away, or choose another name",
