@@ -1,4 +1,4 @@
-"""The cache of one document in memory, and its way into a .gfc file and back.
+"""The cache of one document: in memory, into a .gfc file, and back.
 
 Saving and loading do not change what a question sees: values are stored in the dtype that they were computed in,
 and the engine reads nothing but what is stored.
@@ -19,9 +19,8 @@ from torch import Tensor
 from goldfinch import version
 from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.gold import GoldMemory
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import LayerState, ModelState
+from goldfinch.models.state import ModelState
 
 from .checkpoint import Checkpoint
 from .identity import check_belongs
@@ -64,6 +63,11 @@ class DocumentCache:
         """T: tokens in the cache."""
         return self.token_ids.shape[1]
 
+    @property
+    def end(self) -> Checkpoint:
+        """The end of the document as a position to go on from."""
+        return Checkpoint(self.length, self.state, self.tail_hidden)
+
     def save(
         self, path: str | Path, *, created_at: str | None = None, parent: tuple[DocumentCache, int] | None = None
     ) -> Header:
@@ -87,7 +91,7 @@ class DocumentCache:
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=_reference(base, first, Path(path)))
         try:
-            sections = pack(self, config, first)
+            sections = pack(config, self.token_ids, self.compressed_k, (*self.checkpoints, self.end), first)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         header = gfcache.write_cache(path, header, sections)
@@ -145,7 +149,7 @@ def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = Tr
 
 def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> DocumentCache:
     header, config = file.header, model.config
-    final = _load_checkpoint(file, model, header.tokens)
+    final = SectionReader(file, model, header.tokens).checkpoint()
     compressed_k = None
     if config.n_gold:
         rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
@@ -165,16 +169,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> D
         },
         numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
         source=header.source,
-        checkpoints=tuple(_load_checkpoint(file, model, p) for p in positions if p != header.tokens),
+        checkpoints=tuple(SectionReader(file, model, p).checkpoint() for p in positions if p != header.tokens),
         path=file.path,
         digest=header.digest,
     )
-
-
-def _load_checkpoint(file: gfcache.CacheFile, model: LanguageModel, position: int) -> Checkpoint:
-    reader = SectionReader(file, model, position)
-    tail_hidden = reader.tensor(layout.TAIL_HIDDEN, model.dtype)[None]
-    states = reader.finch_states() + reader.attention_states()
-    states += [LayerState() for _ in range(model.config.n_gold)]
-    gold = GoldMemory(model) if model.config.n_gold else None
-    return Checkpoint(position, ModelState(tuple(states), position, gold), tail_hidden)

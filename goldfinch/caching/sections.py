@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import gfcache
 import numpy as np
@@ -13,40 +13,57 @@ from gfcache.format.families.goldfinch import GOLDFINCH
 from torch import Tensor
 
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.state import GrowingBuffer, LayerState
+from goldfinch.models.gold import GoldMemory
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import GrowingBuffer, LayerState, ModelState
 
-if TYPE_CHECKING:
-    from goldfinch.models.language_model import LanguageModel
-
-    from .checkpoint import Checkpoint
-    from .document_cache import DocumentCache
-
-TORCH_DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+from .checkpoint import Checkpoint
+from .numerics import file_dtype
 
 
-def pack(cache: DocumentCache, config: ModelConfig, first: int = 0) -> list[SectionData]:
+def pack(
+    config: ModelConfig,
+    token_ids: Tensor,
+    compressed_k: Tensor | None,
+    checkpoints: Sequence[Checkpoint],
+    first: int = 0,
+) -> list[SectionData]:
     """The sections of a cache, as the description of the family has them (gfcache.format.families).
 
     Args:
+        config: of the model.
+        token_ids: (1, T) int64.
+        compressed_k: (1, T, R), None for models without GOLD layers.
+        checkpoints: ascending; the last one stands at the end of the document.
         first: tokens that a parent file holds; only the ones after it are packed.
     """
+    *earlier, end = checkpoints
     described = GOLDFINCH.sections(
         config.to_dict(),
-        cache.length,
-        DTYPE_NAMES[cache.tail_hidden.dtype],
+        end.position,
+        file_dtype(end.tail_hidden.dtype),
         first_token=first,
-        checkpoints=[c.position for c in cache.checkpoints if c.position > first],  # the others are the parent's
+        checkpoints=[c.position for c in earlier if c.position > first],  # the others are the parent's
     )
-    places = {c.position: c for c in cache.checkpoints} | {cache.length: cache}
-    return [_packed(section, cache, places[section.position or cache.length]) for section in described]
+    by_position = {c.position: c for c in checkpoints}
+    out = []
+    for section in described:
+        start = section.token_start or 0
+        if section.kind == layout.TOKEN_IDS:
+            values = token_ids[0, start:]
+        elif section.kind == layout.COMPRESSED_K:
+            assert compressed_k is not None
+            values = compressed_k[0, start : start + section.shape[0]]
+        else:
+            values = _state_values(section, by_position[section.position or end.position])
+        out.append(_packed(section, values))
+    return out
 
 
-def _packed(section: Described, cache: DocumentCache, place: DocumentCache | Checkpoint) -> SectionData:
-    values = _values(section, cache, place)
+def _packed(section: Described, values: Tensor) -> SectionData:
     array = values.cpu().numpy() if section.kind == layout.TOKEN_IDS else to_numpy(values)
     assert array.shape == section.shape, section.name
-    assert section.kind == layout.TOKEN_IDS or DTYPE_NAMES[values.dtype] == section.dtype, section.name
+    assert section.kind == layout.TOKEN_IDS or file_dtype(values.dtype) == section.dtype, section.name
     return SectionData(
         section.name, section.kind, section.dtype, array, section.depends_on, section.required,
         section.position, section.token_start, section.layer, try_zstd=section.codec == "zstd",
@@ -65,25 +82,19 @@ _ATTENTION = {
 }
 
 
-def _values(section: Described, cache: DocumentCache, place: DocumentCache | Checkpoint) -> Tensor:
-    """What a described section holds, without the axis of the batch."""
-    kind, layers = section.kind, place.state.layers
+def _state_values(section: Described, checkpoint: Checkpoint) -> Tensor:
+    """What a described section holds of a state, without the axis of the batch."""
+    kind, layers = section.kind, checkpoint.state.layers
     if kind == layout.TAIL_HIDDEN:
-        return place.tail_hidden[0]
+        return checkpoint.tail_hidden[0]
     if kind in _RECURRENT:
         return torch.stack([getattr(s, _RECURRENT[kind])[0] for s in layers if s.wkv_state is not None])
     if kind in _ATTENTION:
         return torch.stack([getattr(s, _ATTENTION[kind])[0] for s in layers if s.keys.length])
-    if kind == layout.ATTENTION_KV:
-        assert section.layer is not None
-        state = layers[section.layer]
-        return torch.stack([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
-    start = section.token_start or 0
-    if kind == layout.TOKEN_IDS:
-        return cache.token_ids[0, start:]
-    assert kind == layout.COMPRESSED_K, kind
-    assert cache.compressed_k is not None
-    return cache.compressed_k[0, start : start + section.shape[0]]
+    assert kind == layout.ATTENTION_KV, kind
+    assert section.layer is not None
+    state = layers[section.layer]
+    return torch.stack([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
 
 
 def to_numpy(values: Tensor) -> np.ndarray:
@@ -134,7 +145,15 @@ class SectionReader:
         joined = parts[0] if len(parts) == 1 else torch.cat(parts)
         return converted(joined, self._model, dtype or joined.dtype, file, kind)
 
-    def finch_states(self) -> list[LayerState]:
+    def checkpoint(self) -> Checkpoint:
+        """The state and the tail at the position; what belongs to GOLD layers is left empty."""
+        tail_hidden = self.tensor(layout.TAIL_HIDDEN, self._model.dtype)[None]
+        states = self._finch_states() + self._attention_states()
+        states += [LayerState() for _ in range(self._model.config.n_gold)]
+        gold = GoldMemory(self._model) if self._model.config.n_gold else None
+        return Checkpoint(self._position, ModelState(tuple(states), self._position, gold), tail_hidden)
+
+    def _finch_states(self) -> list[LayerState]:
         if not self._n_finch:
             return []
         dtype = self._model.dtype
@@ -144,7 +163,7 @@ class SectionReader:
         channel_shift = self.tensor(layout.CHANNEL_SHIFT_STATE, dtype)
         return [LayerState(wkv[i][None], time_shift[i][None], channel_shift[i][None]) for i in range(self._n_finch)]
 
-    def attention_states(self) -> list[LayerState]:
+    def _attention_states(self) -> list[LayerState]:
         if not self._n_attention:
             return []
         file, dtype = self._file, self._model.dtype

@@ -178,7 +178,7 @@ def _shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int
     """The last position of `base`, checkpoint or end, up to which its tokens are those of `token_ids`."""
     differs = first_difference(base.token_ids, token_ids)
     shared = min(base.length, token_ids.shape[1]) if differs is None else differs
-    candidates = [*base.checkpoints, Checkpoint(base.length, base.state, base.tail_hidden)]
+    candidates = [*base.checkpoints, base.end]
     # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
     fitting = [c for c in candidates if c.position <= shared and c.position % block_tokens == 0]
     return max(fitting, key=lambda c: c.position, default=None)
