@@ -10,10 +10,33 @@ GoldFinchError
 ├── EmptyInput            nothing to pre-fill or to ask
 ├── NotText               a document that is a directory, PDF, HTML or binary data
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
-└── DeviceError           a device that is not there, or not enough memory
+├── DeviceError           a device that is not there, or not enough memory
+├── SourceError           names that lead to no documents
+│   ├── FolderNamed         a folder where files are expected
+│   └── NothingFound        no document at all
+├── OutputNeeded          a document without a file, and no output named
+├── OutputError           a cache that cannot go where it is to go
+│   ├── OutputTaken         two documents of one run, one output
+│   ├── NoSuchFolder        the folder of an output
+│   ├── NotReplaced         what is there belongs to something else
+│   └── NotACache           what is there is no cache, or is a base of what is to be written
+├── BaseError             a base cache that cannot be continued
+│   ├── BaseWithoutPosition it holds no position to go on from
+│   ├── BaseTooShort        it has fewer tokens than a block
+│   ├── BaseTooDeep         it continues too many others already
+│   └── BaseNotRecurrent    the model keeps more than a state
+├── RefreshError          a cache that cannot be made anew
+│   ├── SourceGone          its source is not there any more
+│   └── SourceUnknown       nothing readable tells what it was made from
+└── MadeRoom              a cache of this run that was removed again for another one
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class GoldFinchError(Exception):
@@ -81,3 +104,126 @@ class CacheMismatch(GoldFinchError):
 
 class DeviceError(GoldFinchError):
     """A device that is not there, or not enough memory."""
+
+
+class SourceError(GoldFinchError):
+    """Names that lead to no documents."""
+
+
+class FolderNamed(SourceError):
+    """A folder where files are expected.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is a directory, expected text files")
+
+
+class NothingFound(SourceError):
+    """No document at all.
+
+    Attributes:
+        left_out: files and folders that are hidden, ignored by git, or caches.
+    """
+
+    def __init__(self, left_out: int) -> None:
+        self.left_out = left_out
+        left = f": all that is there, {left_out}, is hidden, ignored by git, or a cache" if left_out else ""
+        super().__init__(f"no documents{left}")
+
+
+class OutputError(GoldFinchError):
+    """A cache that cannot go where it is to go.
+
+    Attributes:
+        path: the output.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        self.path, self.folder = path, path.parent
+        super().__init__(message)
+
+
+class OutputNeeded(GoldFinchError):
+    """A document without a file, and no output named."""
+
+
+class OutputTaken(OutputError):
+    """Two documents of one run, one output."""
+
+
+class NoSuchFolder(OutputError):
+    """The folder of an output does not exist."""
+
+
+class NotReplaced(OutputError):
+    """What is there belongs to something else."""
+
+
+class NotACache(OutputError):
+    """What is there is no cache, or one that must stay: a base of what is to be written."""
+
+
+class BaseError(GoldFinchError):
+    """A base cache that cannot be continued.
+
+    Attributes:
+        path: the base cache.
+        block_tokens: positions to go on from stand at multiples of it.
+    """
+
+    def __init__(self, path: Path | None, message: str, block_tokens: int = 0) -> None:
+        self.path, self.block_tokens = path, block_tokens
+        super().__init__(message)
+
+
+class BaseWithoutPosition(BaseError):
+    """It holds no position to go on from."""
+
+
+class BaseTooShort(BaseError):
+    """It has fewer tokens than a block."""
+
+
+class BaseTooDeep(BaseError):
+    """It continues too many others already."""
+
+
+class BaseNotRecurrent(BaseError):
+    """The model keeps more than a state."""
+
+
+class RefreshError(GoldFinchError):
+    """A cache that cannot be made anew.
+
+    Attributes:
+        path: the cache.
+        source: the document that it was made from, or None.
+    """
+
+    def __init__(self, path: Path, source: str | None, message: str) -> None:
+        self.path, self.source = path, source
+        super().__init__(message)
+
+
+class SourceGone(RefreshError):
+    """Its source is not there any more."""
+
+
+class SourceUnknown(RefreshError):
+    """Nothing readable tells what it was made from."""
+
+
+class MadeRoom(GoldFinchError):
+    """A cache of this run that was removed again for another one, to keep the cap of the store.
+
+    Attributes:
+        source: the document.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        super().__init__(f"{source}: its cache was removed again, to make room for another document of this call")

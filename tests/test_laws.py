@@ -26,7 +26,7 @@ ALLOWED_OURS = {
 # matplotlib draws, where it is installed
 ALLOWED_OTHERS = {
     "gfcli": {"typer", "rich", "torch"},
-    "goldfinch": {"torch", "numpy", "safetensors", "tokenizers", "zstandard", "matplotlib"},
+    "goldfinch": {"torch", "numpy", "pathspec", "safetensors", "tokenizers", "zstandard", "matplotlib"},
     "gfkernels": {"torch", "triton"},
     "gfcache": {"numpy", "zstandard", "safetensors"},
 }

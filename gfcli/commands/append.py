@@ -13,8 +13,9 @@ from gfcli.support.answers import open_cache_with_model
 from gfcli.support.console import console
 from gfcli.support.documents import read_document
 from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
-from gfcli.support.outputs import check_may_replace, checked_output, real
-from gfcli.support.writing import Job, check_not_parent, referable_tokens, write
+from gfcli.support.outputs import check_may_replace, checked_output
+from gfcli.support.writing import Job, referable_tokens, write
+from goldfinch.jobs.outputs import check_not_base, real
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
@@ -85,7 +86,7 @@ def write_changed(path: Path, model: LanguageModel, old: DocumentCache, job: Job
         )
     base = _base_of(old, model)
     if base is not None and base.path is not None:
-        check_not_parent(path, base.path)
+        check_not_base(path, base.path)
     job = replace(job, bases=(old,) if base is None else (old, base))
     if base is not None and referable_tokens(base, job.token_ids, model):
         job = replace(job, parent=base)

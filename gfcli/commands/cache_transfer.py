@@ -13,8 +13,9 @@ from gfcache import Entry, Store
 from gfcli.support.console import console, printable
 from gfcli.support.exits import SOME_FAILED, CommandError, describe
 from gfcli.support.options import QuietOption, show_bytes
-from gfcli.support.outputs import check_folder, check_may_replace, is_folder
+from gfcli.support.outputs import check_folder, check_may_replace
 from gfcli.support.store import open_store, say_removed
+from goldfinch.jobs.outputs import is_folder
 
 from .cache import Filters, Targets, cache_app, entries_of
 

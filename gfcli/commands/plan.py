@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gfcli.support.console import console
+from gfcli.support.documents import check_list_options, read_document
 from gfcli.support.exits import SOME_FAILED, CommandError, describe, exit_code
 from gfcli.support.options import (
     CheckpointsOption,
@@ -21,8 +22,8 @@ from gfcli.support.options import (
     load,
     show_bytes,
 )
-from gfcli.support.sources import find_sources
 from gfcli.support.store import open_store
+from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
     from goldfinch.measure.profile import MachineProfile
@@ -65,6 +66,7 @@ def plan(
       gf plan -r docs/ --json
     """
     console.quiet = quiet
+    check_list_options(files_from, null)
     sources = find_sources(documents or [], recursive, files_from, null)
     many = len(sources.documents) > 1 or recursive or files_from is not None
     from goldfinch.measure.profile import machine_profile
@@ -76,7 +78,7 @@ def plan(
     rows, failures = [], 0
     for source in sources.documents:
         try:
-            rows.append({"source": source.name} | _row(loaded, source.read(), checkpoints, profile))
+            rows.append({"source": source.name} | _row(loaded, read_document(source), checkpoints, profile))
         except Exception as error:
             if not many:
                 raise

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gfcli.support.console import console
+from gfcli.support.documents import check_list_options
 from gfcli.support.exits import SOME_FAILED
 from gfcli.support.options import (
     DeviceOption,
@@ -19,7 +20,7 @@ from gfcli.support.options import (
     VerboseOption,
     checked_checkpoints,
 )
-from gfcli.support.sources import find_sources
+from goldfinch.jobs.sources import find_sources
 
 
 def prefill(
@@ -96,6 +97,7 @@ def prefill(
       gf prefill --base handbook.gfc chapter*.txt
     """
     console.quiet, console.verbose = quiet, verbose
+    check_list_options(files_from, null)
     sources = find_sources(documents or [], recursive, files_from, null)
     for name in sources.skipped:
         console.detail(f"{name}: skipped, no text")

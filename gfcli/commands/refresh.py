@@ -29,7 +29,7 @@ from gfcli.support.freshness import (
     source_state,
 )
 from gfcli.support.options import DeviceOption, QuietOption, checked_checkpoints
-from gfcli.support.outputs import real
+from goldfinch.jobs.outputs import real
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache

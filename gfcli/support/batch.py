@@ -13,23 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import gfcache
 
+from goldfinch.jobs.outputs import check_not_base, check_replaceable, is_folder, output_path, real
+from goldfinch.jobs.sources import Source, Sources
 from goldfinch.library.library import HIT
 from goldfinch.text.documents import Document
 
 from . import settings
 from .answers import open_cache_with_model
 from .console import console
+from .documents import read_document
 from .exits import MEMORY_DEVICE_DISK, CommandError
 from .options import FILE_DTYPES, load, numerics
-from .outputs import check_folder, check_replaceable, is_folder, output_path, real
+from .outputs import check_folder
 from .progress import BatchProgress
 from .read_ahead import Task, in_packs, in_turn
-from .sources import Source, Sources
 from .tally import Tally
 from .writing import (
     Computed,
     Job,
-    check_not_parent,
     compute,
     document_job,
     journal_seconds,
@@ -216,7 +217,7 @@ class Batch:
         started = time.perf_counter()
         begun = _Begun(task.source)
         try:
-            document = task.document or task.source.read()
+            document = task.document or read_document(task.source)
             if self._library is not None:
                 begun.outcome = self._into_library(document, task)
             else:
@@ -252,7 +253,7 @@ class Batch:
         path = task.path or self.output_path(document, task.source)
         check_folder(path)
         if parent is not None and parent.path is not None:
-            check_not_parent(path, parent.path)
+            check_not_base(path, parent.path)
         with ExitStack() as lock:
             lock.enter_context(gfcache.output_lock(path))
             fresh = self._fresh(path, document) if path.exists() and not plan.force else None

@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from goldfinch.errors import EmptyInput
+from goldfinch.jobs.sources import STDIN, Source
 from goldfinch.text.documents import Document, decode_text
-from goldfinch.text.documents import document_of_bytes as _of_bytes
-from goldfinch.text.documents import read_document as _read
 
 from .console import console
-
-STDIN = "-"
+from .exits import CommandError
 
 
 def clean_text(text: str) -> str:
@@ -33,19 +30,28 @@ def read_text(name: str) -> str:
     return text
 
 
-def read_document(name: str) -> Document:
+def read_document(source: Source | str) -> Document:
     """Read a document; what is odd about it goes to stderr.
 
     Args:
-        name: a path, or "-" for stdin.
+        source: a path, "-" for stdin, or one of several that were found.
 
     Raises:
-        FileNotFoundError, OSError, NotText: see `goldfinch.documents.read_document`.
-        EmptyInput: it holds nothing but white space.
+        the errors of `Source.read`.
     """
-    document = _of_bytes(sys.stdin.buffer.read(), "stdin") if name == STDIN else _read(name)
+    document = (Source(source) if isinstance(source, str) else source).read()
     if document.remark:
         console.warn(document.remark)
-    if not document.text.strip():
-        raise EmptyInput(f"{document.label} is empty: there is nothing to read")
     return document
+
+
+def check_list_options(files_from: str | None, null: bool) -> None:
+    """Refuse -0 without the list that it is about.
+
+    Raises:
+        CommandError: exit 2.
+    """
+    if null and files_from is None:
+        raise CommandError(
+            "-0 belongs to --files-from", hint="find . -name '*.md' -print0 | gf prefill --files-from - -0"
+        )

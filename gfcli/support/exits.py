@@ -9,6 +9,8 @@ import gfcache
 
 from goldfinch import errors as library
 
+from .hints import hint_of
+
 OK = 0
 BUG_OR_OTHER = 1
 USAGE = 2
@@ -45,6 +47,9 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (library.CacheMismatch, DOES_NOT_BELONG),
     (library.ModelDamaged, DAMAGED),
     (library.DeviceError, MEMORY_DEVICE_DISK),
+    (library.MadeRoom, MEMORY_DEVICE_DISK),
+    (library.SourceGone, NOT_FOUND),
+    (library.SourceUnknown, DAMAGED),
     (library.GoldFinchError, USAGE),
     (gfcache.UnsupportedVersion, UNSUPPORTED),
     (gfcache.UnsupportedSection, UNSUPPORTED),
@@ -87,7 +92,7 @@ def failed_json(path: str, error: BaseException) -> dict[str, Any]:
 
 def describe(error: BaseException) -> tuple[str, str | None]:
     """(message, hint) for people."""
-    hint = getattr(error, "hint", None)
+    hint = hint_of(error)
     if isinstance(error, OSError) and error.filename:
         reason = error.strerror or type(error).__name__
         return f"{error.filename}: {reason[:1].lower()}{reason[1:]}", hint

@@ -6,10 +6,10 @@ import os
 import sys
 from typing import Any
 
+from goldfinch.jobs.sources import STDIN, Source, Sources
+
 from .console import console
-from .documents import STDIN
 from .options import show_bytes
-from .sources import Source, Sources
 
 
 class BatchProgress:

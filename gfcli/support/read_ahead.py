@@ -10,11 +10,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from goldfinch.jobs.sources import Source
 from goldfinch.text.documents import Document
 
 from .console import console
+from .documents import read_document
 from .exits import describe
-from .sources import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ def _read(batch: Batch, source: Source, threads: Executor) -> Task:
     task = Task(source)
     try:
         # Kept whatever follows: standard input cannot be read again.
-        task.document = document = source.read()
+        task.document = document = read_document(source)
         if not batch.plan.library:
             task.path = batch.output_path(document, source)
         if not batch.is_fresh(document, task.path):

@@ -7,9 +7,10 @@ import traceback
 from collections import Counter
 from typing import Any
 
+from goldfinch.jobs.sources import Source, Sources
+
 from .console import console
 from .exits import CommandError, describe, exit_code
-from .sources import Source, Sources
 
 MOST_FAILURES_SHOWN = 20
 

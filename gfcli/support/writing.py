@@ -226,18 +226,6 @@ def _parent(job: Job, model: LanguageModel) -> tuple[DocumentCache, int] | None:
     return base, shared
 
 
-def check_not_parent(path: Path, parent: Path) -> None:
-    """Refuse to replace a base cache, or one that it continues, by its own child.
-
-    Raises:
-        CommandError: exit 2.
-    """
-    if path.exists() and any(path.samefile(place) for place in (parent, *gfcache.ancestors(parent))):
-        raise CommandError(
-            f"{path} is the base cache itself, or one it continues", hint="choose another output with -o"
-        )
-
-
 def journal_seconds() -> float:
     """Seconds between two notes of the journal; GF_JOURNAL_SECONDS changes it."""
     text = os.environ.get("GF_JOURNAL_SECONDS", "10")

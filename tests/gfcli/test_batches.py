@@ -19,7 +19,7 @@ import pytest
 
 from gfcli.app import run
 from gfcli.support import batch as prefill_batch
-from gfcli.support import sources
+from goldfinch.jobs import sources
 from tests.gfcli.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
@@ -317,6 +317,12 @@ def test_a_written_file_is_unlocked_and_reported(tree: Path, capsys, monkeypatch
         capsys.readouterr()
         assert run(["prefill", "docs/a.txt", "docs/b.md", "-o", "out/", "--force"]) == 0
         assert seen[-1] in reported
+
+
+def test_ignore_files_above_the_folder_count_in_a_repository(tree: Path, capsys) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
+    (tree / ".gitignore").write_text("b.md\n")
+    assert "docs/b.md" not in statuses(capsys, "-r", "docs", "-o", "out/")
 
 
 def test_two_names_of_one_output(tree: Path, capsys) -> None:

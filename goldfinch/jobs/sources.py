@@ -10,12 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from goldfinch.text.documents import MARKS, Document, is_binary, is_html, is_pdf
+from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, SourceError
+from goldfinch.text.documents import (
+    MARKS,
+    Document,
+    document_of_bytes,
+    is_binary,
+    is_html,
+    is_pdf,
+    read_document,
+)
 
 from . import gitignore
-from .documents import STDIN, read_document
-from .exits import CommandError
 
+STDIN = "-"
 CACHE_SUFFIX = ".gfc"
 _PATTERN_CHARACTERS = frozenset("*?[")
 
@@ -38,11 +46,18 @@ class Source:
         """The document.
 
         Raises:
-            OSError: the obstacle; the errors of `read_document`.
+            OSError, NotText: the obstacle; the errors of `read_document`.
+            EmptyInput: it holds nothing but white space.
         """
         if self.obstacle is not None:
             raise self.obstacle
-        return read_document(self.name)
+        if self.name == STDIN:
+            document = document_of_bytes(sys.stdin.buffer.read(), "stdin")
+        else:
+            document = read_document(self.name)
+        if not document.text.strip():
+            raise EmptyInput(f"{document.label} is empty: there is nothing to read")
+        return document
 
 
 @dataclass
@@ -71,23 +86,20 @@ def find_sources(
         null: names in that list end in NUL, as `find -print0` gives them.
 
     Raises:
-        CommandError: nothing named, stdin twice, a folder without -r, a pattern that fits nothing.
+        SourceError: an empty name, stdin twice.
+        FolderNamed: a folder, without `recursive`.
+        NothingFound: no document.
+        FileNotFoundError: a pattern that nothing fits, a list that is not there.
     """
-    if null and files_from is None:
-        raise CommandError(
-            "-0 belongs to --files-from", hint="find . -name '*.md' -print0 | gf prefill --files-from - -0"
-        )
     found = Sources([], [])
     for name in names:
         if not name:
-            raise CommandError("a document with an empty name", hint="gf prefill doc.txt")
+            raise SourceError("a document with an empty name")
         if name == STDIN:
             found.documents.append(Source(name))
         elif os.path.isdir(name):
             if not recursive:
-                raise CommandError(
-                    f"{name} is a directory, expected text files", hint=f"its files: gf prefill -r {name}"
-                )
+                raise FolderNamed(name)
             _walk(Path(name), found)
         elif not os.path.lexists(name) and _PATTERN_CHARACTERS & set(name):
             found.documents += [Source(match) for match in _matches(name)]
@@ -99,11 +111,10 @@ def find_sources(
     for source in found.documents:
         first.setdefault(source.name if source.name == STDIN else os.path.abspath(source.name), source)
     if sum(name == STDIN for name in (*names, files_from)) > 1:
-        raise CommandError("- (stdin) is named more than once")
+        raise SourceError("- (stdin) is named more than once")
     found.documents = list(first.values())
     if not found.documents and not (recursive and found.skipped):
-        left = f": all that is there, {found.left_out}, is hidden, ignored by git, or a cache" if found.left_out else ""
-        raise CommandError(f"no documents{left}", hint="gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE")
+        raise NothingFound(found.left_out)
     return found
 
 
@@ -136,7 +147,7 @@ def relative_folder(name: str | PurePath) -> str:
 def _walk(root: Path, found: Sources) -> None:
     """Text files below a folder: no hidden or ignored ones, no caches. Links to folders are not followed."""
 
-    def enter(folder: Path, patterns: list[gitignore.Pattern]) -> None:
+    def enter(folder: Path, patterns: list[gitignore.IgnoreFile]) -> None:
         patterns = patterns + gitignore.read_patterns(folder)
         try:
             with os.scandir(folder) as scanned:

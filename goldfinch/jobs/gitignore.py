@@ -1,0 +1,108 @@
+"""Which files below a folder git would ignore: the patterns of gitignore(5), each file's by `pathspec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+FILE_NAME = ".gitignore"
+# As pathspec writes them: `*` in a segment, and `**` between segments.
+_STAR, _STARS = "[^/]*", "(?:/.+)?"
+_FIRST_STARS = "^(?:.+/)?"
+# A `*`, what stands between it and the next one in its segment: characters, escaped ones, sets.
+_TO_NEXT_STAR = re.compile(
+    rf"{re.escape(_STAR)}((?:(?!{re.escape(_STAR)})(?:\\.|\[\^?\]?[^\]]*\]|[^\\\[\]()/$]))+)(?={re.escape(_STAR)})"
+)
+# An escaped character, which is left alone, or a set.
+_SET = re.compile(r"\\.|\[\^?\]?[^\]]*\]", re.DOTALL)
+
+
+class _Pattern(GitIgnoreSpecPattern):
+    """A line of an ignore file, which anybody may have written: no stars of it are slow, no sets match a /."""
+
+    __slots__ = ()
+
+    @classmethod
+    def pattern_to_regex(cls, pattern: str | bytes) -> tuple[str | None, bool | None]:  # type: ignore[override]
+        regex, include = super().pattern_to_regex(pattern)
+        return (None if regex is None else _within_segments(_first_match_only(str(regex)))), include
+
+
+def _within_segments(regex: str) -> str:
+    """The same without slashes in sets, which git does not match there."""
+    return _SET.sub(lambda found: f"(?!/){found[0]}" if found[0][0] == "[" and found[0] != "[^/]" else found[0], regex)
+
+
+def _first_match_only(regex: str) -> str:
+    """The same language, without trying all the ways in which several stars may share a path.
+
+    What stands between two stars may be taken where it first occurs: the star behind it takes what is left.
+    """
+    regex = re.sub(rf"(?:{re.escape(_STAR)})+", lambda _: _STAR, regex)
+    regex = _TO_NEXT_STAR.sub(r"(?>[^/]*?\1)", regex)
+    first, *rest = regex.split(_STARS)
+    if not rest:
+        return regex
+    if first.startswith(_FIRST_STARS):
+        first = f"^(?>(?:.+?/)??{first.removeprefix(_FIRST_STARS)}(?=/))"
+    *between, last = rest
+    return first + "".join(f"(?>(?:/.+?)??{part}(?=/))" for part in between) + _STARS + last
+
+
+@dataclass(frozen=True)
+class IgnoreFile:
+    """The patterns of one ignore file, and the folder that they are relative to."""
+
+    folder: Path
+    spec: GitIgnoreSpec
+
+
+def read_patterns(folder: Path) -> list[IgnoreFile]:
+    """A folder's own ignore file; none when there is no readable one. A line that is no pattern ignores nothing."""
+    try:
+        text = (folder / FILE_NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    patterns = []
+    for line in text.splitlines():
+        try:
+            patterns.append(_Pattern(line))
+        except (ValueError, re.error):
+            continue
+    return [IgnoreFile(folder.absolute(), GitIgnoreSpec(patterns))]
+
+
+def patterns_above(folder: Path) -> list[IgnoreFile]:
+    """The ignore files above a folder, down from the root of the repository that it lies in; none outside one."""
+    folder = folder.absolute()
+    if (folder / ".git").exists():
+        return []
+    chain: list[Path] = []
+    for parent in folder.parents:
+        chain.append(parent)
+        if (parent / ".git").exists():
+            return [found for above in reversed(chain) for found in read_patterns(above)]
+    return []
+
+
+def is_ignored(path: Path, is_folder: bool, files: Sequence[IgnoreFile]) -> bool:
+    """Whether the last pattern that fits a path ignores it.
+
+    Args:
+        path: absolute; the folders above it are not ignored.
+        files: from the outermost ignore file to the innermost.
+    """
+    for file in reversed(files):
+        try:
+            relative = path.relative_to(file.folder).as_posix()
+        except ValueError:
+            continue
+        found = file.spec.check_file(relative + "/" * is_folder).include
+        if found is not None:
+            return found
+    return False
