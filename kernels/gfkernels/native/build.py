@@ -26,7 +26,15 @@ from gfkernels.errors import KernelInputError
 
 FOLDER = Path(__file__).parent
 SOURCES = ("kernels.c", "decode.c", "wkv6_gradients.c")
-HEADERS = ("common.h", "decode_rows.h")
+INCLUDED = (
+    "common.h",
+    "each_row_type.inc.c",
+    "norms.inc.c",
+    "kernels_rows.inc.c",
+    "decode_rows.inc.c",
+    "wkv6_columns.inc.c",
+    "wkv6_follow.inc.c",
+)
 COMPILERS = ("cc", "gcc", "clang")
 # No -ffast-math: NaN, infinity and the order of additions keep their meaning.
 FLAGS = (
@@ -91,7 +99,7 @@ def _cache_folder() -> Path:
 def _key(compiler: str) -> str:
     """A name for source, flags, compiler and processor: a binary for another processor is never loaded."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_TIMEOUT_S, check=True).stdout
-    sources = [(FOLDER / name).read_bytes() for name in SOURCES + HEADERS]
+    sources = [(FOLDER / name).read_bytes() for name in SOURCES + INCLUDED]
     parts = [*sources, " ".join(FLAGS).encode(), version, platform.machine().encode(), _processor_flags()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 

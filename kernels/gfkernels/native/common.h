@@ -10,6 +10,10 @@
 #include <xmmintrin.h>
 #endif
 
+/* One name of two parts, each expanded first. */
+#define JOIN_EXPANDED(a, b) a##b
+#define JOIN(a, b) JOIN_EXPANDED(a, b)
+
 typedef uint16_t bf16;
 
 static inline float load_bf16(bf16 x) { uint32_t u = (uint32_t)x << 16; float f; memcpy(&f, &u, 4); return f; }
@@ -69,7 +73,12 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 #endif
 
 typedef float vec __attribute__((vector_size(64), aligned(4)));
+typedef uint16_t halves __attribute__((vector_size(32), aligned(2)));
+typedef uint32_t words __attribute__((vector_size(64)));
 #define LANES 16
+
+static inline vec f32_vector(const float *p) { return *(const vec *)p; }
+static inline vec bf16_vector(const bf16 *p) { return (vec)(__builtin_convertvector(*(const halves *)p, words) << 16); }
 
 static inline float lane_sum(vec v) {
     float t[LANES]; memcpy(t, &v, sizeof t);
@@ -78,7 +87,7 @@ static inline float lane_sum(vec v) {
     return t[0];
 }
 
-/* Limits of rows and heads; native.py knows them as MAX_ROW and MAX_HEAD_DIM. */
+/* Limits of rows and heads; call.py knows them as MAX_ROW and MAX_HEAD_DIM. */
 #define MAX_ROW 16384
 #define MAX_D 128
 
@@ -89,7 +98,7 @@ static inline void wkv_few(int T, int D, const float *r, const float *w, const f
         for (int a = 0; a < D; a++) {
             float *row = S + (int64_t)a * D, sum = 0.0f, val = v[(int64_t)t * D + a];
             const float *rt = r + (int64_t)t * D, *wt = w + (int64_t)t * D, *kt = k + (int64_t)t * D;
-            _Pragma("omp simd reduction(+ : sum)")
+            #pragma omp simd reduction(+ : sum)
             for (int i = 0; i < D; i++) {
                 sum += row[i] * rt[i];
                 row[i] = row[i] * wt[i] + val * kt[i];

@@ -77,23 +77,17 @@ static inline int cut(int n, int grain, int thread, int threads) {
 }
 #define PART(n, grain) int from = cut(n, grain, thread, threads), to = cut(n, grain, thread + 1, threads)
 
-static void norm_row(int C, const float *x, norm_t norm, float *out) {
-    float sum = 0.0f, square = 0.0f;
-    _Pragma("omp simd reduction(+ : sum)")
-    for (int c = 0; c < C; c++) sum += x[c];
-    float mean = sum / C;
-    _Pragma("omp simd reduction(+ : square)")
-    for (int c = 0; c < C; c++) { float d = x[c] - mean; square += d * d; }
-    float scale = 1.0f / __builtin_sqrtf(square / C + norm.eps);
-    for (int c = 0; c < C; c++) out[c] = (x[c] - mean) * scale * norm.weight[c] + norm.bias[c];
-}
+#define IN float
+#define GET load_f32
+#define ROW float
+#define STORE store_f32
+#define NAME(name) name##_of
+#include "norms.inc.c"
+#undef ROW
+#undef STORE
 
-static void rms_row(int C, const float *x, float *out) {
-    float square = 0.0f;
-    _Pragma("omp simd reduction(+ : square)")
-    for (int c = 0; c < C; c++) square += x[c] * x[c];
-    float scale = 1.0f / (__builtin_sqrtf(square / C) + 1e-8f);
-    for (int c = 0; c < C; c++) out[c] = x[c] * scale;
+static void norm_row(int C, const float *x, norm_t norm, float *out) {
+    norm_of(C, x, norm.weight, norm.bias, norm.eps, out);
 }
 
 /* The norm of each head by itself, as Finch has it. */
@@ -105,7 +99,7 @@ static void norm_heads(int C, int D, const float *x, norm_t norm, float *out) {
 }
 
 static inline void tanh_row(int n, float *x) {
-    _Pragma("omp simd")
+    #pragma omp simd
     for (int i = 0; i < n; i++) x[i] = tanh_of(x[i]);
 }
 
@@ -164,23 +158,5 @@ static void merge_parts(int parts, int C, int D, const partial_t *part, float *y
     }
 }
 
-#define ROW float
-#define LOAD load_f32
-#define STORE store_f32
-#define FN(name) f32_##name
-static inline vec f32_vector(const float *p) { return *(const vec *)p; }
-#include "decode_rows.h"
-#undef ROW
-#undef LOAD
-#undef STORE
-#undef FN
-
-typedef uint16_t halves __attribute__((vector_size(32), aligned(2)));
-typedef uint32_t words __attribute__((vector_size(64)));
-
-#define ROW bf16
-#define LOAD load_bf16
-#define STORE store_bf16
-#define FN(name) bf16_##name
-static inline vec bf16_vector(const bf16 *p) { return (vec)(__builtin_convertvector(*(const halves *)p, words) << 16); }
-#include "decode_rows.h"
+#define BODY "decode_rows.inc.c"
+#include "each_row_type.inc.c"

@@ -23,118 +23,24 @@ typedef struct {
     float *dr, *dk, *dv, *dw;
 } Head;
 
-/* Unrolled, so that s stays in registers. */
-#define KEEP(nv, to, s)                                                                                         \
-    _Pragma("GCC unroll 8")                                                                                     \
-    for (int j = 0; j < ROWS; j++)                                                                              \
-        _Pragma("GCC unroll 8")                                                                                 \
-        for (int i = 0; i < nv; i++) (to)[j * nv + i] = s[j][i];
-#define TAKE(nv, s, from)                                                                                       \
-    _Pragma("GCC unroll 8")                                                                                     \
-    for (int j = 0; j < ROWS; j++)                                                                              \
-        _Pragma("GCC unroll 8")                                                                                 \
-        for (int i = 0; i < nv; i++) s[j][i] = (from)[j * nv + i];
-
-/* ROWS value channels from `row` and `nv` vectors of key channels from `at`. S: the state before the sequence, read.
- * G: gradient of the state after it, becomes that of the state before it; both [V][K]. bounds: ROWS * nv vectors for
- * every tile. */
-#define FOLLOW(nv)                                                                                              \
-    static void follow_##nv(int T, int D, int row, int at, const Head *x, const float *S, float *G, vec *bounds) { \
-        vec inside[TILE][ROWS][nv], part[TILE][ROWS], s[ROWS][nv], g[ROWS][nv];                                 \
-        int tiles = (T + TILE - 1) / TILE;                                                                      \
-        _Pragma("GCC unroll 8")                                                                                 \
-        for (int j = 0; j < ROWS; j++)                                                                          \
-            _Pragma("GCC unroll 8")                                                                             \
-            for (int i = 0; i < nv; i++) {                                                                      \
-                s[j][i] = *(const vec *)(S + (int64_t)(row + j) * D + at + LANES * i);                          \
-                g[j][i] = *(const vec *)(G + (int64_t)(row + j) * D + at + LANES * i);                          \
-            }                                                                                                   \
-        for (int n = 0; n < tiles; n++) {                                                                       \
-            int end = (n + 1) * TILE < T ? (n + 1) * TILE : T;                                                  \
-            KEEP(nv, bounds + (int64_t)n * ROWS * nv, s)                                                        \
-            if (n + 1 < tiles)                                                                                  \
-                for (int t = n * TILE; t < end; t++) {                                                          \
-                    const float *w = x->w + (int64_t)t * D + at, *k = x->k + (int64_t)t * D + at;               \
-                    const float *v = x->v + (int64_t)t * D + row;                                               \
-                    _Pragma("GCC unroll 8")                                                                     \
-                    for (int i = 0; i < nv; i++) {                                                              \
-                        vec wi = *(const vec *)(w + LANES * i), ki = *(const vec *)(k + LANES * i);             \
-                        _Pragma("GCC unroll 8")                                                                 \
-                        for (int j = 0; j < ROWS; j++) s[j][i] = s[j][i] * wi + ki * v[j];                      \
-                    }                                                                                           \
-                }                                                                                               \
-        }                                                                                                       \
-        for (int n = tiles - 1; n >= 0; n--) {                                                                  \
-            int first = n * TILE, count = T - first < TILE ? T - first : TILE;                                  \
-            TAKE(nv, s, bounds + (int64_t)n * ROWS * nv)                                                        \
-            for (int t = 0; t < count; t++) {                                                                   \
-                const float *w = x->w + (int64_t)(first + t) * D + at, *k = x->k + (int64_t)(first + t) * D + at; \
-                const float *v = x->v + (int64_t)(first + t) * D + row;                                         \
-                _Pragma("GCC unroll 8")                                                                         \
-                for (int i = 0; i < nv; i++) {                                                                  \
-                    vec wi = *(const vec *)(w + LANES * i), ki = *(const vec *)(k + LANES * i);                 \
-                    _Pragma("GCC unroll 8")                                                                     \
-                    for (int j = 0; j < ROWS; j++) {                                                            \
-                        inside[t][j][i] = s[j][i];                                                              \
-                        s[j][i] = s[j][i] * wi + ki * v[j];                                                     \
-                    }                                                                                           \
-                }                                                                                               \
-            }                                                                                                   \
-            for (int t = count - 1; t >= 0; t--) {                                                              \
-                int64_t keys = (int64_t)(first + t) * D + at, values = (int64_t)(first + t) * D + row;          \
-                const float *v = x->v + values, *dy = x->dy + values;                                           \
-                vec sums[ROWS] = {0};                                                                           \
-                _Pragma("GCC unroll 8")                                                                         \
-                for (int i = 0; i < nv; i++) {                                                                  \
-                    int64_t here = keys + LANES * i;                                                            \
-                    vec wi = *(const vec *)(x->w + here), ki = *(const vec *)(x->k + here);                     \
-                    vec ri = *(const vec *)(x->r + here), dr = *(vec *)(x->dr + here);                          \
-                    vec dk = *(vec *)(x->dk + here), dw = *(vec *)(x->dw + here);                               \
-                    _Pragma("GCC unroll 8")                                                                     \
-                    for (int j = 0; j < ROWS; j++) {                                                            \
-                        vec before = inside[t][j][i];                                                           \
-                        dr += before * dy[j];                                                                   \
-                        dw += before * g[j][i];                                                                 \
-                        dk += g[j][i] * v[j];                                                                   \
-                        sums[j] += g[j][i] * ki;                                                                \
-                        g[j][i] = g[j][i] * wi + ri * dy[j];                                                    \
-                    }                                                                                           \
-                    *(vec *)(x->dr + here) = dr;                                                                \
-                    *(vec *)(x->dk + here) = dk;                                                                \
-                    *(vec *)(x->dw + here) = dw;                                                                \
-                }                                                                                               \
-                _Pragma("GCC unroll 8")                                                                         \
-                for (int j = 0; j < ROWS; j++) part[t][j] = sums[j];                                            \
-            }                                                                                                   \
-            for (int t = 0; t < count; t++)                                                                     \
-                for (int j = 0; j < ROWS; j++) {                                                                \
-                    const float *lanes = (const float *)&part[t][j];                                            \
-                    float sum = 0.0f;                                                                           \
-                    _Pragma("omp simd reduction(+ : sum)")                                                      \
-                    for (int i = 0; i < LANES; i++) sum += lanes[i];                                            \
-                    x->dv[(int64_t)(first + t) * D + row + j] += sum;                                           \
-                }                                                                                               \
-        }                                                                                                       \
-        _Pragma("GCC unroll 8")                                                                                 \
-        for (int j = 0; j < ROWS; j++)                                                                          \
-            _Pragma("GCC unroll 8")                                                                             \
-            for (int i = 0; i < nv; i++) *(vec *)(G + (int64_t)(row + j) * D + at + LANES * i) = g[j][i];       \
-    }
-FOLLOW(1)
-FOLLOW(2)
-FOLLOW(4)
+#define NV 1
+#include "wkv6_follow.inc.c"
+#define NV 2
+#include "wkv6_follow.inc.c"
+#define NV 4
+#include "wkv6_follow.inc.c"
 
 /* What the current token's bonus u adds. du (D) is added to. */
 static void bonus_gradients(int T, int D, const Head *x, const float *u, float *du) {
     for (int64_t at = 0; at < (int64_t)T * D; at += D) {
         const float *r = x->r + at, *k = x->k + at, *v = x->v + at, *dy = x->dy + at;
         float own = 0.0f, weight = 0.0f;
-        _Pragma("omp simd reduction(+ : own, weight)")
+        #pragma omp simd reduction(+ : own, weight)
         for (int i = 0; i < D; i++) {
             own += v[i] * dy[i];
             weight += r[i] * u[i] * k[i];
         }
-        _Pragma("omp simd")
+        #pragma omp simd
         for (int i = 0; i < D; i++) {
             x->dr[at + i] += u[i] * k[i] * own;
             x->dk[at + i] += u[i] * r[i] * own;
@@ -152,15 +58,16 @@ int f32_wkv6_gradients(int B, int T, int H, int D, const float *r, const float *
                        float *dw_raw, float *du, float *d_state, int threads) {
     int failed = 0;
     int64_t size = (int64_t)T * D;
-    _Pragma("omp parallel num_threads(threads)") {
+    #pragma omp parallel num_threads(threads)
+    {
         FLUSH_ON
         float *rows = malloc(9 * size * sizeof(float));
         vec *bounds = malloc((int64_t)(T / TILE + 1) * ROWS * 4 * sizeof(vec));
         if (!rows || !bounds) {
-            _Pragma("omp atomic write")
+            #pragma omp atomic write
             failed = 1;
         }
-        _Pragma("omp for schedule(dynamic, 1)")
+        #pragma omp for schedule(dynamic, 1)
         for (int64_t head = 0; head < (int64_t)B * H; head++) {
             if (!rows || !bounds) continue;
             int h = head % H;
@@ -175,7 +82,7 @@ int f32_wkv6_gradients(int B, int T, int H, int D, const float *r, const float *
                 memcpy(part[1] + to, k + at, D * sizeof(float));
                 memcpy(part[2] + to, v + at, D * sizeof(float));
                 memcpy(part[4] + to, dy + at, D * sizeof(float));
-                _Pragma("omp simd")
+                #pragma omp simd
                 for (int i = 0; i < D; i++) part[3][to + i] = fast_exp(-fast_exp(w_raw[at + i]));
             }
             const float *S = start + head * D * D;
@@ -192,7 +99,7 @@ int f32_wkv6_gradients(int B, int T, int H, int D, const float *r, const float *
                 memcpy(dr + at, x.dr + to, D * sizeof(float));
                 memcpy(dk + at, x.dk + to, D * sizeof(float));
                 memcpy(dv + at, x.dv + to, D * sizeof(float));
-                _Pragma("omp simd")
+                #pragma omp simd
                 for (int i = 0; i < D; i++) {
                     /* Where w is 0, log_w may be infinite; the product tends to 0. */
                     float w = x.w[to + i], log_w = -fast_exp(w_raw[at + i]);

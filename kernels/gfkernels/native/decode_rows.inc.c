@@ -1,4 +1,4 @@
-/* Decoding for one type of row; included by decode.c with ROW, LOAD, STORE and FN defined. */
+/* Decoding (decode.c) for one type of row; included there with ROW, LOAD, STORE and FN defined. */
 
 static void FN(keep)(int C, const float *x, ROW *out) {
     for (int c = 0; c < C; c++) out[c] = STORE(x[c]);
@@ -25,10 +25,11 @@ static void FN(rows)(int from, int to, int K, const ROW *w, const float *x, floa
 
 /* out = w x: one row times a matrix. w (N, K), x (K), out (N). */
 void FN(matvec)(int N, int K, const ROW *w, const ROW *x, ROW *out, int wanted) {
-    _Pragma("omp parallel num_threads(wanted)") {
+    #pragma omp parallel num_threads(wanted)
+    {
         float wide[MAX_ROW], some[64];
         for (int k = 0; k < K; k++) wide[k] = LOAD(x[k]);
-        _Pragma("omp for schedule(static)")
+        #pragma omp for schedule(static)
         for (int n = 0; n < N; n += 64) {
             int count = N - n < 64 ? N - n : 64;
             FN(rows)(0, count, K, w + (int64_t)n * K, wide, some);
@@ -92,7 +93,7 @@ static void FN(wkv_heads)(int from, int to, const dims_t *d, const finch_layer_t
         size_t bytes = sizeof(float) * (size_t)D * D;
         if (state->wkv) memcpy(S, state->wkv + (int64_t)h * D, bytes);
         else memset(S, 0, bytes);
-        _Pragma("omp simd")
+        #pragma omp simd
         for (int i = 0; i < D; i++) {
             float log_w = -fast_exp(layer->decay[h + i] + w_low[h + i]), w = fast_exp(log_w);
             decayed[i] = w;
@@ -192,7 +193,8 @@ int FN(finch_step)(const dims_t *d, const finch_layer_t *layer, const layer_stat
     if (!memory) return 1;
     float *x = memory, *scratch = memory + d->C;
     for (int c = 0; c < d->C; c++) x[c] = LOAD(x_in[c]);
-    _Pragma("omp parallel num_threads(threads)") {
+    #pragma omp parallel num_threads(threads)
+    {
         FLUSH_ON
         int thread = omp_get_thread_num(), team = omp_get_num_threads();
         for (int i = 0; i < d->layers; i++)
@@ -214,7 +216,8 @@ int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_ca
     float *memory = malloc(sizeof(float) * (shared + mine * wanted));
     if (!memory) return 1;
     float *raw = memory, *z = raw + 2 * C, *low = z + L * 2 * M, *ab = low + L * 2 * d->rank, *sums = ab + L * 2 * C;
-    _Pragma("omp parallel num_threads(wanted)") {
+    #pragma omp parallel num_threads(wanted)
+    {
         FLUSH_ON
         int thread = omp_get_thread_num(), threads = omp_get_num_threads();
         float *e_bar = memory + shared + mine * thread, *e_shift = e_bar + C, *kappa = e_shift + C;
@@ -223,13 +226,13 @@ int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_ca
             const ROW *from_e = side ? e_before : e, *from_c = side ? c_before : c;
             for (int i = 0; i < C; i++) row[i] = LOAD(from_e[i]);
             for (int i = 0; i < R; i++) row[C + i] = LOAD(from_c[i]);
-            rms_row(C, row, side ? e_shift : e_bar);
+            rms_of(C, row, side ? e_shift : e_bar);
             PART(C, 4);
             FN(rows)(from, to, C + R, token_cat, row, raw + side * C);
         }
         BARRIER
-        rms_row(C, raw, kappa);
-        if (whole) rms_row(C, raw + C, kappa_shift);
+        rms_of(C, raw, kappa);
+        if (whole) rms_of(C, raw + C, kappa_shift);
         for (int i = 0; i < C; i++) {
             e_shift[i] = (whole ? e_shift[i] : 0.0f) - e_bar[i];
             kappa_shift[i] = (whole ? kappa_shift[i] : 0.0f) - kappa[i];
@@ -293,7 +296,7 @@ static inline __attribute__((always_inline)) void FN(meet_keys)(int n, int C, in
         top = score[i] > top ? score[i] : top;
     }
     float scale = fast_exp(*largest - top);
-    _Pragma("omp simd reduction(+ : added)")
+    #pragma omp simd reduction(+ : added)
     for (int i = 0; i < KEYS; i++) {
         weight[i] = fast_exp(score[i] - top);
         added += weight[i];
@@ -399,7 +402,8 @@ int FN(gold_step)(const dims_t *d, const gold_layer_t *layer, const layer_state_
         float *at = scratch + shared + mine * t;
         parts[t] = (partial_t){at + C, at + C + H, at};
     }
-    _Pragma("omp parallel num_threads(threads)") {
+    #pragma omp parallel num_threads(threads)
+    {
         FLUSH_ON
         int thread = omp_get_thread_num(), team = omp_get_num_threads();
         for (int i = 0; i < d->layers; i++)
