@@ -36,7 +36,7 @@ test: $(READY)
 	$(BIN)/pytest
 
 TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
-GPU_TESTS := tests/kernels/test_wkv6_triton.py tests/kernels/test_layer_triton.py tests/goldfinch/test_backends_triton.py
+GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/test_backends_triton.py
 
 test-gpu: $(if $(GPU_PYTHON),,$(READY))
 	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)

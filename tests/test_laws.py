@@ -53,7 +53,7 @@ def test_imports_go_one_way(package: str, path: Path) -> None:
     others = {name for name in found - OURS if name not in sys.stdlib_module_names}
     assert others <= ALLOWED_OTHERS[package]
     if "triton" in found:
-        assert path.name.startswith("triton") or path.name.endswith("_triton.py")
+        assert path.name.startswith("triton")
 
 
 @pytest.mark.parametrize(("package", "path"), FILES, ids=IDS)

@@ -10,6 +10,7 @@ import torch
 from gfcache import SectionData, layout
 from gfcache.format.families.base import Described
 from gfcache.format.families.goldfinch import GOLDFINCH
+from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.models.config import ModelConfig
@@ -157,7 +158,7 @@ class SectionReader:
         if not self._n_finch:
             return []
         dtype = self._model.dtype
-        acc = torch.float64 if dtype == torch.float64 else torch.float32
+        acc = accumulation_dtype(dtype)
         wkv = self.tensor(layout.WKV_STATE, acc)
         time_shift = self.tensor(layout.TIME_SHIFT_STATE, dtype)
         channel_shift = self.tensor(layout.CHANNEL_SHIFT_STATE, dtype)

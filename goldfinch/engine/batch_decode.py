@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from gfkernels import attend_block, attend_expanded, merge_partials
+from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.backends.triton import gold as gold_triton
@@ -275,7 +276,7 @@ class _BatchMemory:
     def _own(self, layer: GoldTimeMix, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B, H, 1, D) and log-sum-exp (B, H, 1) over the own rows, those of padding left out."""
         k, v = (layer.heads(x) for x in self.expanded[index])
-        acc = torch.float64 if q.dtype == torch.float64 else torch.float32
+        acc = accumulation_dtype(q.dtype)
         scores = (q @ k.transpose(-1, -2)).to(acc) / math.sqrt(q.shape[-1])  # (B, H, 1, n)
         padding = torch.arange(k.shape[2], device=q.device) >= self.lengths[:, None]
         scores = scores.masked_fill(padding[:, None, None], -torch.inf)

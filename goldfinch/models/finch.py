@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from gfkernels import wkv6
+from gfkernels.precision import accumulation_dtype
 from torch import Tensor, nn
 
 from .config import ModelConfig
@@ -83,7 +84,7 @@ class _RecurrentTimeMix(nn.Module):
     def raw_decay(self, x_w: Tensor) -> Tensor:
         """w_raw (B, T, C) in float32 or better: exp(-exp(.)) amplifies the rounding of a bf16 sum."""
         low_rank = torch.tanh(x_w @ self.time_decay_w1) @ self.time_decay_w2
-        acc = torch.float64 if x_w.dtype == torch.float64 else torch.float32
+        acc = accumulation_dtype(x_w.dtype)
         return self.time_decay.to(acc) + low_rank.to(acc)
 
     def heads(self, *tensors: Tensor) -> list[Tensor]:

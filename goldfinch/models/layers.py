@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from gfkernels import linear
+from gfkernels.precision import accumulation_dtype
 from torch import Tensor, nn
 
 from .config import ModelConfig, RopeConfig
@@ -33,7 +34,7 @@ def token_shift(h: Tensor, previous: Tensor | None) -> Tensor:
 
 def rms_scale(x: Tensor) -> Tensor:
     """x / (sqrt(mean(x^2)) + 1e-8), no weight; the epsilon stands outside the root, as published."""
-    acc = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    acc = x.to(accumulation_dtype(x.dtype))
     return (acc / (acc.pow(2).mean(-1, keepdim=True).sqrt() + 1e-8)).to(x.dtype)
 
 
@@ -92,7 +93,7 @@ class Rope(nn.Module):
 
     def forward(self, x: Tensor, start: int | Tensor) -> Tensor:
         """Rotate x (B, H, T, D) whose first row stands at absolute position `start`."""
-        acc = torch.float64 if x.dtype == torch.float64 else torch.float32
+        acc = accumulation_dtype(x.dtype)
         cos, sin = (a.to(acc) for a in self.rotation(start, x.shape[-2], x.device))
         a, b = x.to(acc).unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)

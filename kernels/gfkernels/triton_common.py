@@ -17,7 +17,7 @@ ROW_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @triton.jit
-def _one_minus_exp(x):
+def one_minus_exp(x):
     """1 - exp(x) for x <= 0 without cancellation near 0."""
     s = 1.0 / 5040.0
     s = s * x + 1.0 / 720.0
@@ -30,21 +30,22 @@ def _one_minus_exp(x):
 
 
 @triton.jit
-def _tanh(x):
+def tanh_of(x):
     """tanh(|x|) = t / (2 - t) with t = 1 - exp(-2|x|): exact near 0, no overflow."""
-    t = _one_minus_exp(-2.0 * tl.abs(x))
+    t = one_minus_exp(-2.0 * tl.abs(x))
     y = t / (2.0 - t)
     return tl.where(x < 0, -y, y)
 
 
 @triton.jit
-def _sigmoid(x):
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + tl.exp(-x))
 
 
 def interpreted() -> bool:
     """Whether kernels run in Triton's interpreter: decided when this module was imported."""
-    return isinstance(_tanh, InterpretedFunction)
+    return isinstance(tanh_of, InterpretedFunction)
 
 
 def obstacle(*tensors: Tensor) -> str | None:

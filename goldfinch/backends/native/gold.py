@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from gfkernels.native import build as native
+from gfkernels.layer import native
 from torch import Tensor
 
 from goldfinch.models.layers import SHIFT_LORA_RANK

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from gfkernels import linear
-from gfkernels.native import build as native
+from gfkernels.layer import native
+from gfkernels.native.build import unavailable
+from gfkernels.wkv6.native import supports as wkv6_supports
+from gfkernels.wkv6.native import wkv6
 from torch import Tensor
 
 from goldfinch.models.finch import FinchC2TimeMix, FinchTimeMix
@@ -54,11 +57,11 @@ def supports(model: LanguageModel) -> str | None:
         return "the model is not on the CPU"
     if config.n_finch != config.n_prefill:
         return "the lower layers are not all recurrent"
-    if not native.supports(model.dtype, config.head_dim):
+    if not wkv6_supports(model.dtype, config.head_dim):
         return f"no kernels for {str(model.dtype).split('.')[1]} with heads of {config.head_dim}"
     if config.channel_mix != "finch":
         return "no kernels for this channel mix"
-    return native.unavailable()
+    return unavailable()
 
 
 def run_layers(model: LanguageModel, token_ids: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
@@ -122,7 +125,7 @@ def _time_mix(
         v, v2 = linear(mixed[2], mix.value.weight), None
     wkv_state = h.new_zeros(H, D, D, dtype=torch.float32) if state.wkv_state is None else state.wkv_state[0]
     r, k, v, w_low = (a.view(T, H, D) for a in (r, k, v, w_low))
-    y, wkv_state = native.wkv6(
+    y, wkv_state = wkv6(
         r, k, v, w_low, vectors.decay, vectors.bonus, wkv_state, times_one_minus_w=is_c2 and mix.config.one_minus_w
     )
     y = y.view(T, C)

@@ -14,10 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gfkernels.wkv6.inputs import accumulation_dtype
+from gfkernels.precision import accumulation_dtype
 
 # Scores of one partial product stay below this many elements (64 MiB in float32).
 MAX_SCORE_ELEMENTS = 1 << 24
+
+
+def comes_after(q: Tensor, keys: int, q_start: int, k_start: int) -> Tensor:
+    """(Tq, keys) bool: where a key comes after a query, which may not see it then.
+
+    Args:
+        q: queries (B, H, Tq, K), the first at absolute position q_start.
+        keys: how many keys, the first at absolute position k_start.
+    """
+    q_pos = q_start + torch.arange(q.shape[-2], device=q.device)
+    k_pos = k_start + torch.arange(keys, device=q.device)
+    return k_pos[None, :] > q_pos[:, None]
 
 
 def attention_ref(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0) -> Tensor:
@@ -31,11 +43,9 @@ def attention_ref(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 
     Returns:
         (B, H, Tq, V) in the dtype of q.
     """
-    acc = accumulation_dtype(q)
+    acc = accumulation_dtype(q.dtype)
     scores = q.to(acc) @ k.to(acc).transpose(-1, -2) / math.sqrt(q.shape[-1])
-    q_pos = q_start + torch.arange(q.shape[-2], device=q.device)
-    k_pos = k_start + torch.arange(k.shape[-2], device=q.device)
-    scores = scores.masked_fill(k_pos[None, :] > q_pos[:, None], -torch.inf)
+    scores = scores.masked_fill(comes_after(q, k.shape[-2], q_start, k_start), -torch.inf)
     return (scores.softmax(-1) @ v.to(acc)).to(q.dtype)
 
 
@@ -49,15 +59,13 @@ def attend_block(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int) ->
         out (B, H, Tq, V) and lse (B, H, Tq), both in the accumulation dtype; a query that sees none of
         these keys has out 0 and lse -inf.
     """
-    acc = accumulation_dtype(q)
-    Tq, Tk = q.shape[-2], k.shape[-2]
+    acc = accumulation_dtype(q.dtype)
+    Tk = k.shape[-2]
     # The product runs in the dtype of the cache (bf16 units are several times faster), sums in `acc`.
     scores = ((q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)).to(acc)
     masked = k_start + Tk - 1 > q_start
     if masked:
-        q_pos = q_start + torch.arange(Tq, device=q.device)
-        k_pos = k_start + torch.arange(Tk, device=q.device)
-        scores = scores.masked_fill(k_pos[None, :] > q_pos[:, None], -torch.inf)
+        scores = scores.masked_fill(comes_after(q, Tk, q_start, k_start), -torch.inf)
     largest = scores.amax(-1, keepdim=True)
     if masked:
         largest = largest.clamp_min(torch.finfo(acc).min)  # a row of -inf must not become NaN
@@ -88,14 +96,6 @@ def _flash_fits(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.device.type == "cpu" and alike and adjacent and not torch.is_grad_enabled()
 
 
-def causal_mask(q: Tensor, keys: int, q_start: int, k_start: int) -> Tensor:
-    """(Tq, keys) in the dtype of q: 0 where a query sees a key, -inf where the key comes after it."""
-    q_pos = q_start + torch.arange(q.shape[-2], device=q.device)
-    k_pos = k_start + torch.arange(keys, device=q.device)
-    mask = q.new_zeros(q.shape[-2], keys)
-    return mask.masked_fill_(k_pos[None, :] > q_pos[:, None], -torch.inf)
-
-
 def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One piece of keys without writing the scores out (PyTorch's flash kernel for the CPU).
 
@@ -106,7 +106,7 @@ def attend_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> t
     Returns:
         out (B, H, Tq, V) and lse (B, H, Tq), as `attend_block`; twin: attend_block.
     """
-    acc = accumulation_dtype(q)
+    acc = accumulation_dtype(q.dtype)
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, False, attn_mask=mask)
     out, lse = out.to(acc), lse.to(acc)
     if mask is None:
@@ -127,7 +127,8 @@ def attend_expanded(q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int 
         first = seen_by_all
         if k_start + first < last_seen and first < k.shape[-2]:
             end = min(k.shape[-2], last_seen - k_start)
-            mask = causal_mask(q, end - first, q_start, k_start + first)
+            after = comes_after(q, end - first, q_start, k_start + first)
+            mask = q.new_zeros(after.shape).masked_fill_(after, -torch.inf)
             yield attend_all(q, k[:, :, first:end], v[:, :, first:end], mask)
         return
     for start in range(first, k.shape[-2], step):

@@ -2,7 +2,7 @@
 
 Notation: B batch, H heads, Tq queries, Tk keys, D head dim of keys and of values, R = B * Tq rows, S splits.
 
-Queries and keys carry absolute positions as in attention.py; `attend_block` is the twin. Numbers that grow
+Queries and keys carry absolute positions as in reference.py; `attend_block` is the twin. Numbers that grow
 with an answer are not specialised, or 1 and multiples of 16 would be compiled anew in the middle of it. Strides are, so
 that rows are known to be aligned.
 """
@@ -105,7 +105,7 @@ def _merge_kernel(
 def attend_split(
     q: Tensor, k: Tensor, v: Tensor, q_start: int, k_start: int = 0, length: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Attention over one piece of the keys; contract and twin: `attention.attend_block`.
+    """Attention over one piece of the keys; contract and twin: `attend_block`.
 
     Args:
         q: (B, H, Tq, D); k, v: (B or 1, H, Tk, D), views with adjacent channels are taken as they are.

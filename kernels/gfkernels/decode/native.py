@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gfkernels.native import build as native
+from gfkernels.native.call import call
 
 
 def address(tensor: Tensor | None) -> int | None:
@@ -100,7 +100,7 @@ def finch_step(dims: Dims, layers: ctypes.Array, states: Sequence[State], x: Ten
         states: one per layer.
     """
     out = torch.empty_like(x)
-    _call("finch_step", x.dtype, ctypes.byref(dims), layers, (State * len(states))(*states), address(x), address(out))
+    _call("finch_step", x.dtype, ctypes.byref(dims), layers, (State * len(states))(*states), x, out)
     return out
 
 
@@ -123,8 +123,8 @@ def gold_row(
         (layers, 2, C): K and V.
     """
     out = torch.empty(dims.layers, 2, dims.C, dtype=row[0].dtype)
-    addresses = [address(x) for pair in (row, before, rotation) for x in (pair or (None, None))]
-    _call("gold_row", out.dtype, ctypes.byref(dims), layers, address(token_cat), *addresses, address(out))
+    pairs = [x for pair in (row, before, rotation) for x in (pair or (None, None))]
+    _call("gold_row", out.dtype, ctypes.byref(dims), layers, token_cat, *pairs, out)
     return out
 
 
@@ -138,15 +138,11 @@ def gold_step(
 ) -> Tensor:
     """One token through GOLD layers: x (C,) -> (C,). `rows` hold the token's own keys and values already."""
     out = torch.empty_like(x)
-    cosine, sine = rotation or (None, None)
     arrays = (State * len(states))(*states), (GoldRows * len(rows))(*rows)
-    arguments = (*arrays, address(cosine), address(sine), address(x), address(out))
-    _call("gold_step", x.dtype, ctypes.byref(dims), layers, *arguments)
+    _call("gold_step", x.dtype, ctypes.byref(dims), layers, *arrays, *(rotation or (None, None)), x, out)
     return out
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
-    function = getattr(native.library(), f"{native.NAMES[dtype]}_{name}")
-    values = [ctypes.c_void_p(a) if a is None or isinstance(a, int) else a for a in arguments]
-    if function(*values, ctypes.c_int(torch.get_num_threads())):
+    if call(name, dtype, *arguments):
         raise MemoryError(f"no memory for the scratch space of {name}")

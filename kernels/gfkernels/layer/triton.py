@@ -15,9 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gfkernels.triton_common import _sigmoid, _tanh, dot_types
+from gfkernels.triton_common import dot_types, sigmoid, tanh_of
 
-SHIFT_RANK = 32
 # Rows of one program in the shift kernels.
 BLOCK_ROWS = 32
 
@@ -71,7 +70,7 @@ def _ddlerp_kernel(
     for g in tl.static_range(G):
         z = tl.load(z_ptr + rows[:, None] * (G * RANK) + g * RANK + i[None, :], mask=(t < T)[:, None], other=0.0)
         w2 = tl.load(w2_ptr + (g * RANK + i)[:, None] * C + c[None, :], mask=(c < C)[None, :], other=0.0)
-        z = _tanh(z.to(tl.float32)).to(DOT)
+        z = tanh_of(z.to(tl.float32)).to(DOT)
         dynamic = tl.dot(z, w2.to(DOT), input_precision=PRECISION)
         mix = tl.load(mix_ptr + g * C + c, mask=c < C, other=0.0)
         mixed = h + shift * (mix[None, :] + dynamic)
@@ -91,7 +90,7 @@ def _norm_kernel(
     if HAS_ADD:
         add = tl.load(add_ptr + at + c, mask=c < C, other=0.0).to(tl.float32)
         if HAS_GATE:
-            add *= _sigmoid(tl.load(gate_ptr + at + c, mask=c < C, other=0.0).to(tl.float32))
+            add *= sigmoid(tl.load(gate_ptr + at + c, mask=c < C, other=0.0).to(tl.float32))
         x += add
     if HAS_MORE:
         x += tl.load(more_ptr + at + c, mask=c < C, other=0.0).to(tl.float32)
@@ -119,7 +118,7 @@ def _gate_add_kernel(x_ptr, gate_ptr, value_ptr, count, BLOCK: tl.constexpr):
     x = tl.load(x_ptr + at, mask=at < count, other=0.0).to(tl.float32)
     gate = tl.load(gate_ptr + at, mask=at < count, other=0.0).to(tl.float32)
     value = tl.load(value_ptr + at, mask=at < count, other=0.0).to(tl.float32)
-    tl.store(x_ptr + at, (x + _sigmoid(gate) * value).to(x_ptr.dtype.element_ty), mask=at < count)
+    tl.store(x_ptr + at, (x + sigmoid(gate) * value).to(x_ptr.dtype.element_ty), mask=at < count)
 
 
 def shift_lerps(h: Tensor, before: Tensor | None, mixes: Tensor, starts: Tensor | None = None) -> Tensor:
@@ -149,7 +148,7 @@ def shift_ddlerp(
 
     Args:
         h: (T, C); before, mixes, starts: as in `shift_lerps`.
-        z: (T, G * 32), before the tanh; w2: (G, 32, C), both in the dtype of h.
+        z: (T, G * rank), before the tanh; w2: (G, rank, C), both in the dtype of h.
 
     Returns:
         (G, T, C).
@@ -160,7 +159,7 @@ def shift_ddlerp(
     BC = max(16, min(256 // h.element_size(), triton.next_power_of_2(C)))  # what fits the registers
     _ddlerp_kernel[(triton.cdiv(T, BLOCK_ROWS), triton.cdiv(C, BC))](
         h, h if before is None else before, h if starts is None else starts, mixes, z, w2, out, T, C, G=G,
-        RANK=SHIFT_RANK, HAS_BEFORE=before is not None, PACKED=starts is not None, DOT=dot[0], PRECISION=dot[1],
+        RANK=w2.shape[1], HAS_BEFORE=before is not None, PACKED=starts is not None, DOT=dot[0], PRECISION=dot[1],
         BT=BLOCK_ROWS, BC=BC, num_warps=4,
     )  # fmt: skip
     return out

@@ -16,9 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gfkernels.triton_common import _tanh, dot_types
+from gfkernels.triton_common import dot_types, tanh_of
 
-SHIFT_RANK = 32
 BLOCK_ROWS = 32
 
 
@@ -73,7 +72,7 @@ def _mix_kernel(
     z += tl.load(before_ptr + ids_before[:, None] * (2 * RANK) + group * RANK + i[None, :], mask=shifted[:, None],
                  other=0.0)  # fmt: skip
     w2 = tl.load(w2_ptr + i[:, None] * C + c[None, :], mask=(c < C)[None, :], other=0.0)
-    dynamic = tl.dot(_tanh(z).to(DOT), w2.to(DOT), input_precision=PRECISION)
+    dynamic = tl.dot(tanh_of(z).to(DOT), w2.to(DOT), input_precision=PRECISION)
     mask = inside[:, None] & (c < C)[None, :]
     mask_before = shifted[:, None] & (c < C)[None, :]
     if GATHER:
@@ -97,7 +96,7 @@ def _mix_kernel(
 def _tanh_kernel(x_ptr, count, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + at, mask=at < count, other=0.0).to(tl.float32)
-    tl.store(x_ptr + at, _tanh(x).to(x_ptr.dtype.element_ty), mask=at < count)
+    tl.store(x_ptr + at, tanh_of(x).to(x_ptr.dtype.element_ty), mask=at < count)
 
 
 def k_cache_rows(ids: Tensor, compressed_k: Tensor, table: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,8 +140,8 @@ def mixed_rows(
     Args:
         source: (T, C) rows with scales (T,), or, without scales, a table (U, C) with a row per id.
         ids: (T,) int64.
-        tables: (now, before), each (U, 64) float32: the LoRA's input from a token and from the one before it.
-        group: 0 for keys, 1 for values; w2: (32, C); mix: (C,) float32.
+        tables: (now, before), each (U, 2 * rank) float32: the LoRA's input from a token and from the one before it.
+        group: 0 for keys, 1 for values; w2: (rank, C); mix: (C,) float32.
         first: 1 when row 0 is only there for the shift of row 1, else 0.
 
     Returns:
@@ -154,7 +153,7 @@ def mixed_rows(
     BC = max(16, min(256 // source.element_size(), triton.next_power_of_2(C)))
     _mix_kernel[(triton.cdiv(T - first, BLOCK_ROWS), triton.cdiv(C, BC))](
         source, tables[0] if scales is None else scales, ids, tables[0], tables[1], w2, mix, out, T, C, group, first,
-        GATHER=scales is None, RANK=SHIFT_RANK, DOT=dot, PRECISION=precision, BT=BLOCK_ROWS, BC=BC, num_warps=4,
+        GATHER=scales is None, RANK=w2.shape[0], DOT=dot, PRECISION=precision, BT=BLOCK_ROWS, BC=BC, num_warps=4,
     )  # fmt: skip
     return out
 

@@ -28,7 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .inputs import accumulation_dtype, check_wkv6_inputs
+from gfkernels.precision import accumulation_dtype
+
+from .inputs import check_wkv6_inputs
 
 CHUNK = 32
 LONG_CHUNK = 64  # where the whole chunk is one safe product
@@ -55,7 +57,7 @@ def wkv6_chunked(
     *,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """WKV6 over a sequence of any length; same contract as `wkv6_ref.wkv6_recurrent`. Differentiable.
+    """WKV6 over a sequence of any length; same contract as `wkv6_recurrent`. Differentiable.
 
     Args:
         r, k, v, w_raw, u, wkv_state: as in `wkv6_recurrent`.
@@ -69,7 +71,7 @@ def wkv6_chunked(
     """
     check_wkv6_inputs("wkv6_chunked", r, k, v, w_raw, u, wkv_state)
     B, T, H, K = r.shape
-    acc = accumulation_dtype(r)
+    acc = accumulation_dtype(r.dtype)
     state = r.new_zeros(B, H, v.shape[-1], K, dtype=acc) if wkv_state is None else wkv_state.to(acc)
     if T == 0:
         return r.new_zeros(B, 0, H, v.shape[-1]), state
@@ -192,7 +194,7 @@ def wkv6_step(
     Returns:
         y (B, 1, H, V) in the dtype of r, and the next state (B, H, V, K).
     """
-    acc = accumulation_dtype(r)
+    acc = accumulation_dtype(r.dtype)
     state = wkv_state.to(acc)
     r_t, k_t, v_t = r[:, 0].to(acc), k[:, 0].to(acc), v[:, 0].to(acc)
     y = (state @ r_t[..., None]).squeeze(-1)  # (B, H, V)

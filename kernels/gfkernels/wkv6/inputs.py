@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from gfkernels.errors import KernelInputError
-
-
-def accumulation_dtype(x: Tensor) -> torch.dtype:
-    """float64 for float64 input, float32 for everything else."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def check_wkv6_inputs(

@@ -22,7 +22,7 @@ def differentiable(name: str, forward: Form, gradients: Gradients) -> Form:
 
     Args:
         name: of the operator.
-        forward: (r, k, v, w_raw, u, wkv_state), as in `wkv6_ref.wkv6_recurrent` -> y in the dtype of r and the state
+        forward: (r, k, v, w_raw, u, wkv_state), as in `wkv6_recurrent` -> y in the dtype of r and the state
             after it in float32.
         gradients: (the same inputs, dy, d_end) -> gradients of the six inputs in their dtypes, None for those absent.
 

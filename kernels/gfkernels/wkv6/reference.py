@@ -11,7 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .inputs import accumulation_dtype, check_wkv6_inputs
+from gfkernels.precision import accumulation_dtype
+
+from .inputs import check_wkv6_inputs
 
 
 def wkv6_recurrent(
@@ -42,7 +44,7 @@ def wkv6_recurrent(
     check_wkv6_inputs("wkv6_recurrent", r, k, v, w_raw, u, wkv_state)
     B, T, H, K = r.shape
     V = v.shape[-1]
-    acc = accumulation_dtype(r)
+    acc = accumulation_dtype(r.dtype)
     state = r.new_zeros(B, H, V, K, dtype=acc) if wkv_state is None else wkv_state.to(acc)
     y = r.new_zeros(B, T, H, V, dtype=acc)
     for t in range(T):

@@ -28,7 +28,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gfkernels.errors import BackendUnavailable, KernelInputError
-from gfkernels.triton_common import _one_minus_exp, channels_together, dot_types, obstacle
+from gfkernels.triton_common import channels_together, dot_types, obstacle, one_minus_exp
 
 from .inputs import check_wkv6_inputs
 
@@ -47,7 +47,7 @@ SCAN_BLOCK = 32
 @triton.jit
 def _decayed_key(k, log_w, ONE_MINUS_W: tl.constexpr):
     if ONE_MINUS_W:
-        k = k * _one_minus_exp(log_w)
+        k = k * one_minus_exp(log_w)
     return k
 
 
@@ -299,7 +299,7 @@ def wkv6_triton(
     one_minus_w: bool = False,
     segment: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """WKV6 over sequences of any length; twin: `wkv6_ref.wkv6_recurrent`. No gradients (see `wkv6_backward_triton`).
+    """WKV6 over sequences of any length; twin: `wkv6_recurrent`. No gradients (see triton_backward.py).
 
     Args:
         r, k, v, w_raw, u: as in `wkv6_recurrent`, in float32, bfloat16 or float16; K and V at most 128.
@@ -377,7 +377,7 @@ def wkv6_step_triton(
     one_minus_w: bool = False,
     out_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """WKV6 for one token; twin: `wkv6_chunk.wkv6_step`.
+    """WKV6 for one token; twin: `wkv6_step`.
 
     Args:
         r, k, w_raw (B, 1, H, K), v (B, 1, H, V), u, wkv_state, decay, one_minus_w: as in `wkv6_triton`.

@@ -1,29 +1,75 @@
-"""Gradients of WKV6 from the C kernels, against autograd of the sequential twin in float64."""
+"""WKV6 in C and its gradients, against the sequential twin and its autograd in float64."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 import torch
-from gfkernels import BackendUnavailable, KernelInputError, wkv6, wkv6_chunked, wkv6_recurrent
-from gfkernels.native import build as native
-from gfkernels.wkv6 import native as native_training
+from gfkernels import KernelInputError, wkv6, wkv6_recurrent
+from gfkernels.native.build import unavailable
+from gfkernels.wkv6 import native
 from torch import Tensor
 
 from tests import tolerances
-from tests.kernels.test_wkv6 import relative
+from tests.kernels.given import relative
 from tests.poison import poison_outputs
 
-pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
+LENGTHS = [1, 3, 15, 31, 32, 33, 63, 64, 65, 200]
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 Form = Callable[..., tuple[Tensor, Tensor]]
 
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     poison_outputs(monkeypatch, native)
+
+
+def rows(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("w_high", [-3.0, 0.0, 3.0, 20.0, 1000.0])
+@pytest.mark.parametrize("T", LENGTHS)
+@pytest.mark.parametrize(
+    ("dtype", "D"), [(torch.float32, 16), (torch.float32, 48), (torch.float32, 128), (torch.bfloat16, 64)]
+)
+def test_wkv6_equals_the_twin(T: int, w_high: float, dtype: torch.dtype, D: int) -> None:
+    H = 3
+    r, k, v = (rows(T, H, D, dtype=dtype, seed=s) for s in range(3))
+    w_low = (torch.rand(T, H, D, generator=torch.Generator().manual_seed(3)) * (w_high + 8) - 8).to(dtype)
+    decay, bonus = rows(H, D, dtype=torch.float32, seed=4), rows(H, D, dtype=torch.float32, seed=5)
+    state = rows(H, D, D, dtype=torch.float32, seed=6)
+    w_raw = (decay + w_low.float())[None].double()
+    one, given = 1 - torch.exp(-torch.exp(w_raw)), state.clone()
+    for u, scaled in ((bonus, False), (None, True)):
+        keys = (k.double() * one[0]).to(dtype) if scaled else k
+        u64 = None if u is None else u.double()
+        y, end = wkv6_recurrent(
+            r[None].double(), keys[None].double(), v[None].double(), w_raw, u64, state[None].double()
+        )
+        found, found_end = native.wkv6(r, k, v, w_low, decay, u, state, times_one_minus_w=scaled)
+        limit = tolerances.WKV6_FP32 if dtype == torch.float32 else 2e-3  # k * (1 - w) is rounded to bf16 on both sides
+        assert relative(found, y[0]) <= limit
+        assert relative(found_end, end[0]) <= limit
+    assert torch.equal(state, given)
+
+
+def test_keys_of_slow_decays_lose_nothing() -> None:
+    """1 - w where w is next to 1: expm1, not a difference."""
+    T, D = 4, 16
+    k = torch.ones(T, 1, D)
+    w_low = torch.full((T, 1, D), -14.0)
+    _, end = native.wkv6(k, k, k, w_low, torch.zeros(1, D), None, torch.zeros(1, D, D), times_one_minus_w=True)
+    exact = -torch.expm1(-torch.exp(torch.tensor(-14.0).double()))
+    assert relative(end, (T * exact).expand(1, D, D)) <= 1e-5
+
+
+def test_denormal_states_are_flushed_and_cost_nothing() -> None:
+    T, D = 400, 16
+    k = torch.full((T, 1, D), 1e-3)
+    _, end = native.wkv6(k, torch.zeros_like(k), k, k + 3, torch.zeros(1, D), None, torch.ones(1, D, D))
+    assert torch.equal(end, torch.zeros_like(end))
 
 
 def inputs(B: int, T: int, H: int, D: int, w_high: float) -> list[Tensor]:
@@ -47,7 +93,7 @@ def gradients(form: Form, given: list[Tensor | None], dtype: torch.dtype) -> tup
 
 def check(given: list[Tensor | None]) -> None:
     expected = gradients(wkv6_recurrent, given, torch.float64)
-    found = gradients(native_training.wkv6_differentiable, given, torch.float32)
+    found = gradients(native.wkv6_differentiable, given, torch.float32)
     for a, b in zip(expected, found, strict=True):
         assert torch.isfinite(b).all()
         assert relative(b, a) <= tolerances.WKV6_GRADIENT_FP32
@@ -67,7 +113,7 @@ def test_every_decay(w_high: float) -> None:
 def test_decays_beyond_every_number_leave_finite_gradients() -> None:
     """exp(-exp(1000)): the twin's own chain rule multiplies 0 by infinity there."""
     given = inputs(1, 40, 2, 32, 1000.0)
-    for gradient in gradients(native_training.wkv6_differentiable, list(given), torch.float32):
+    for gradient in gradients(native.wkv6_differentiable, list(given), torch.float32):
         assert torch.isfinite(gradient).all()
 
 
@@ -78,7 +124,7 @@ def test_without_bonus_and_state() -> None:
 def test_rows_that_do_not_lie_in_a_row() -> None:
     given = inputs(2, 20, 3, 16, 0.0)
     strided = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.dim() == 4 else x for x in given]
-    form = native_training.wkv6_differentiable
+    form = native.wkv6_differentiable
     for a, b in zip(
         gradients(form, list(given), torch.float32), gradients(form, list(strided), torch.float32), strict=True
     ):
@@ -92,7 +138,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            found.append(gradients(native_training.wkv6_differentiable, list(given), torch.float32))
+            found.append(gradients(native.wkv6_differentiable, list(given), torch.float32))
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -102,7 +148,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 def test_low_precision_rows_are_computed_in_float32() -> None:
     r, k, v, w_raw, u, state = inputs(1, 40, 2, 16, 0.0)
     low = [x.to(torch.bfloat16) for x in (r, k, v)]
-    y, end = native_training.wkv6_differentiable(*low, w_raw, u, state)
+    y, end = native.wkv6_differentiable(*low, w_raw, u, state)
     expected, expected_end = wkv6_recurrent(*(x.double() for x in low), w_raw.double(), u.double(), state.double())
     assert y.dtype == torch.bfloat16
     assert relative(end, expected_end) <= tolerances.WKV6_FP32
@@ -118,34 +164,11 @@ def test_the_compiler_takes_it_as_it_is() -> None:
 
 def test_operators_keep_the_rules_of_torch() -> None:
     r, k, v, w_raw, u, state = (x.requires_grad_() for x in inputs(1, 5, 2, 16, 0.0))
-    torch.library.opcheck(native_training._operator, (r, k, v, w_raw, u, state))
-    torch.library.opcheck(native_training._operator, (r, k, v, w_raw, None, None))
-
-
-def test_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients come from C on the CPU by themselves, from torch where it is asked for or C cannot."""
-    given = list(inputs(1, 40, 2, 16, 0.0))
-    native_ones = gradients(native_training.wkv6_differentiable, given, torch.float32)
-    chunked = gradients(wkv6_chunked, given, torch.float32)
-    assert not torch.equal(native_ones[0], chunked[0])  # so that the comparisons below can fail
-    assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])
-    exact = gradients(wkv6_chunked, given, torch.float64)
-    assert torch.equal(gradients(wkv6, given, torch.float64)[0], exact[0])
-    monkeypatch.setenv("GF_KERNELS", "torch")
-    assert torch.equal(gradients(wkv6, given, torch.float32)[0], chunked[0])
-    monkeypatch.setenv("GF_KERNELS", "native")
-    assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])
-    with pytest.raises(BackendUnavailable, match="float64"):
-        gradients(wkv6, given, torch.float64)
-
-
-def test_importing_the_kernels_imports_no_compiler() -> None:
-    """It takes a second, and triton asks once, when it is imported, whether it is to interpret."""
-    code = "import sys, gfkernels; sys.exit(bool({'triton', 'torch._dynamo'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    torch.library.opcheck(native._operator, (r, k, v, w_raw, u, state))
+    torch.library.opcheck(native._operator, (r, k, v, w_raw, None, None))
 
 
 def test_wrong_shapes_are_named() -> None:
     r, k, v, w_raw, u, state = inputs(1, 5, 2, 16, 0.0)
     with pytest.raises(KernelInputError, match="w_raw"):
-        native_training.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)
+        native.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)

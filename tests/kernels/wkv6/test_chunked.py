@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gfkernels import KernelInputError, wkv6, wkv6_chunked, wkv6_recurrent, wkv6_step
+from gfkernels import KernelInputError, wkv6_chunked, wkv6_recurrent, wkv6_step
 from gfkernels.wkv6.chunked import safe_block
 from safetensors.torch import load_file
-from torch import Tensor
 
 from tests import tolerances
 from tests.conftest import SMALL_GOLDEN
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    scale = expected.double().abs().max().clamp_min(1e-30)  # an output may be all zeros
-    return float((found.double() - expected.double()).abs().max() / scale)
-
-
-def inputs(T: int, w_high: float, seed: int = 0, B: int = 2, H: int = 2, K: int = 16, V: int = 24) -> list[Tensor]:
-    """r, k, v, w_raw, u, state in float64; V differs from K on purpose."""
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    w_raw = torch.rand(B, T, H, K, generator=g, dtype=torch.float64) * (w_high + 8) - 8
-    return [normal(B, T, H, K), normal(B, T, H, K), normal(B, T, H, V), w_raw, normal(H, K), normal(B, H, V, K)]
+from tests.kernels.given import inputs, relative
 
 
 @pytest.mark.parametrize("case", range(6))
@@ -162,16 +146,3 @@ def test_wrong_shapes_are_named() -> None:
         wkv6_chunked(r, k, v, w_raw, u, state.transpose(-1, -2))
     with pytest.raises(KernelInputError, match="w_raw"):
         wkv6_recurrent(r, k, v, w_raw[:, :4], u, state)
-
-
-def test_dispatch_obeys_argument_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfkernels import BackendUnavailable
-
-    r, k, v, w_raw, u, state = inputs(20, 0.0)
-    expected, _ = wkv6_recurrent(r, k, v, w_raw, u, state)
-    assert torch.equal(wkv6(r, k, v, w_raw, u, state, backend="reference")[0], expected)
-    monkeypatch.setenv("GF_KERNELS", "reference")
-    assert torch.equal(wkv6(r, k, v, w_raw, u, state)[0], expected)
-    monkeypatch.setenv("GF_KERNELS", "nonsense")
-    with pytest.raises(BackendUnavailable, match="nonsense"):
-        wkv6(r, k, v, w_raw, u, state)

@@ -1,0 +1,51 @@
+"""Compiling and loading the C kernels, and what happens where they cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gfkernels import BackendUnavailable, choose_backend
+from gfkernels.errors import NativeUnavailable
+from gfkernels.native import build as native
+
+pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
+
+
+@pytest.mark.parametrize("compiler", ["/nonexistent/cc", "false"])
+def test_without_a_working_compiler(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Automatic choice takes torch; asked for by name, it is an error that says why."""
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path))
+    native.library.cache_clear()
+    native.unavailable.cache_clear()
+    try:
+        reason = native.unavailable()
+        assert reason is not None
+        assert compiler in reason
+        with pytest.raises(NativeUnavailable, match="cannot build"):
+            native.library()
+        assert choose_backend("x", native_obstacle=reason) == "torch"
+        with pytest.raises(BackendUnavailable, match="cannot build"):
+            choose_backend("x", "native", native_obstacle=reason)
+    finally:
+        monkeypatch.undo()
+        native.library.cache_clear()
+        native.unavailable.cache_clear()
+    assert native.unavailable() is None
+
+
+def test_the_compiled_file_is_kept_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path))
+    native.library.cache_clear()
+    try:
+        native.library()
+        made = list((tmp_path / "kernels").iterdir())
+        assert [p.suffix for p in made] == [".so"]
+        assert (tmp_path / "kernels").stat().st_mode & 0o777 == 0o700
+        before = made[0].stat().st_mtime_ns
+        native.library.cache_clear()
+        native.library()
+        assert made[0].stat().st_mtime_ns == before
+    finally:
+        native.library.cache_clear()
