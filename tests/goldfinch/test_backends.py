@@ -15,6 +15,7 @@ from goldfinch.backends.native import layers as finch_native
 from goldfinch.caching.numerics import numerics_difference, numerics_of
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.goldfinch.states import assert_states_equal
 
 RECURRENT = ["goldfinch_ratio2", "finch_gold", "finchc2"]
 EVERY = sorted(name for name in golden_folders() if name != "ops" and "gptalpha" not in name and "llama" not in name)
@@ -46,12 +47,7 @@ def test_native_layers_equal_torch_layers(name: str, imported: Callable[[str], P
     for backend in ("torch", "native"):
         x, state = prefill_with(backend, model, monkeypatch)
         assert float((x - exact).abs().max()) <= tolerances.SPLIT_FP32 * float(exact.abs().max())
-        for one, other in zip(state.layers, exact_state.layers, strict=True):
-            for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-                a, b = getattr(one, field), getattr(other, field)
-                if b is not None:
-                    assert a.shape == b.shape
-                    assert float((a - b).abs().max()) <= tolerances.SPLIT_FP32 * float(b.abs().max().clamp_min(1e-9))
+        assert_states_equal(state.layers, exact_state.layers, tolerances.SPLIT_FP32)
 
 
 @pytest.mark.parametrize("name", RECURRENT)

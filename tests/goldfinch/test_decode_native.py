@@ -19,6 +19,7 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.goldfinch.states import assert_states_equal
 from tests.poison import poison_outputs
 
 RECURRENT = sorted(n for n in golden_folders() if n != "ops" and "gptalpha" not in n and "llama" not in n)
@@ -52,13 +53,7 @@ def decoded(model: LanguageModel, state: ModelState, count: int = 12) -> tuple[T
 
 def assert_alike(one: tuple[Tensor, ModelState], other: tuple[Tensor, ModelState]) -> None:
     assert float((one[0] - other[0]).abs().max()) <= tolerances.SPLIT_FP32 * float(other[0].abs().max())
-    for a, b in zip(one[1].layers, other[1].layers, strict=True):
-        for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-            x, y = getattr(a, field), getattr(b, field)
-            assert (x is None) == (y is None)
-            if x is not None:
-                assert x.shape == y.shape
-                assert float((x - y).abs().max()) <= tolerances.SPLIT_FP32 * float(y.abs().max())
+    assert_states_equal(one[1].layers, other[1].layers, tolerances.SPLIT_FP32)
 
 
 @pytest.fixture

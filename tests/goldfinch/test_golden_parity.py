@@ -16,6 +16,7 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import SMALL_GOLDEN, golden_folders
+from tests.goldfinch.states import assert_states_equal
 
 NAMES = sorted(golden_folders())
 PRECISIONS = [(torch.float32, tolerances.GOLDEN_FP32), (torch.float64, tolerances.GOLDEN_FP64)]
@@ -68,11 +69,8 @@ def test_states_and_intermediate_tensors(
             checked.add(key)
     outside = {"tokens", "decode_tokens", "logits", "logits_f64", "decode_logits", "decode_logits_f64"}
     assert checked == set(vectors) - outside
-    for layer in range(model.config.n_prefill):
-        for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-            early, late = getattr(after_prefill.layers[layer], field), getattr(state.layers[layer], field)
-            assert (early is None) == (late is None)
-            assert early is None or torch.equal(early, late)
+    lower = slice(model.config.n_prefill)
+    assert_states_equal(after_prefill.layers[lower], state.layers[lower])
 
 
 def named_tensors(model: LanguageModel, tokens: Tensor, x: Tensor, state: ModelState) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from goldfinch import DocumentCache, Session, load_model, open_cache, prefill
 from goldfinch.models.language_model import LanguageModel
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.goldfinch.states import assert_states_equal
 
 NAMES = sorted(golden_folders())
 QUESTION = [5, 9, 200, 31, 7]
@@ -50,15 +51,7 @@ def assert_equal_caches(warm: DocumentCache, cold: DocumentCache) -> None:
     assert warm.document_range == cold.document_range
     if warm.compressed_k is not None:
         assert torch.equal(warm.compressed_k, cold.compressed_k)
-    for a, b in zip(warm.state.layers, cold.state.layers, strict=True):
-        for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-            one, other = getattr(a, field), getattr(b, field)
-            assert (one is None) == (other is None)
-            assert one is None or torch.equal(one, other)
-        assert a.keys.length == b.keys.length
-        if a.keys.length:
-            assert torch.equal(a.keys.rows, b.keys.rows)
-            assert torch.equal(a.values.rows, b.values.rows)
+    assert_states_equal(warm.state.layers, cold.state.layers)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 64, 513])

@@ -14,6 +14,7 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.goldfinch.states import assert_states_equal
 
 LENGTH = 150
 MIXES = [[1] * LENGTH, [63, 64, 23], [64, 64, 22], [65, 1, 65, 19], [7, 1, 100, 2, 40], [149, 1]]
@@ -43,15 +44,7 @@ def test_pieces_equal_the_whole(name: str, pieces: list[int], imported: Callable
         whole, state = model(tokens)
         logits, piecewise = run_in_pieces(model, tokens, pieces)
         assert relative(logits, whole) <= tolerance
-        for a, b in zip(state.layers, piecewise.layers, strict=True):
-            for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-                one, other = getattr(a, field), getattr(b, field)
-                assert (one is None) == (other is None)
-                if one is not None:
-                    assert relative(other, one) <= tolerance, field
-            if a.keys.length:
-                assert relative(b.keys.rows, a.keys.rows) <= tolerance
-                assert relative(b.values.rows, a.values.rows) <= tolerance
+        assert_states_equal(piecewise.layers, state.layers, tolerance)
 
 
 @torch.no_grad()
@@ -92,8 +85,5 @@ def test_prefill_blocks(name: str, block_tokens: int, imported: Callable[[str], 
         # No GOLD layer has run.
         assert all(layer.time_shift_state is None for layer in cache.state.layers[model.config.n_prefill :])
     assert cache.tail_hidden.shape[1] == model.config.tail_length
-    for layer in range(model.config.n_prefill):
-        for field in ("wkv_state", "time_shift_state", "channel_shift_state"):
-            expected = getattr(state.layers[layer], field)
-            if expected is not None:
-                assert relative(getattr(cache.state.layers[layer], field), expected) <= tolerances.SPLIT_FP64
+    lower = slice(model.config.n_prefill)
+    assert_states_equal(cache.state.layers[lower], state.layers[lower], tolerances.SPLIT_FP64)
