@@ -57,8 +57,9 @@ def write_model_directory(
     elif out.exists():
         raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
     check_weights(weights, empty_model(LanguageModel, config).state_dict())
-    tokenizer_fingerprint = None
+    stored_name = tokenizer_fingerprint = None
     if tokenizer_file is not None:
+        stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
         tokenizer = read_tokenizer(tokenizer_file)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
@@ -66,9 +67,6 @@ def write_model_directory(
             )
         tokenizer_fingerprint = tokenizer.fingerprint
     prefill_fingerprint, model_fingerprint = fingerprints(config, weights)
-    stored_name = None
-    if tokenizer_file is not None:
-        stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
     card = ModelCard(
         name, config, template or PromptTemplate(), prefill_fingerprint, model_fingerprint,
         stored_name, tokenizer_fingerprint, out,
