@@ -66,6 +66,13 @@ def test_links_point_at_files() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_lines_of_prose_are_short() -> None:
+    """Tables, and lines that a program prints, are as long as they are."""
+    for name in ("README.md", "CHANGELOG.md", "docs/guide.md", "docs/concepts.md"):
+        for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
+            assert len(line) < 120 or line.startswith(("|", "    {")), f"{name}:{number}"
+
+
 def guide_commands() -> list[str]:
     """The command lines of the guide, without their comments."""
     guide = (ROOT / "docs" / "guide.md").read_text()
