@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+from gfcache.files.replace import replacing
 
 from .console import console
 from .exits import CommandError, describe, exit_code
@@ -96,11 +97,8 @@ class Answers:
         """All lines in order, in one step."""
         assert self._path is not None
         lines = [self._lines[task.key] for task in self._tasks if task.key in self._lines]
-        with gfcache.temporary_beside(self._path) as (handle, temporary):
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.writelines(line + "\n" for line in lines + self._others_left())
-            os.chmod(temporary, self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~_umask())
-            os.replace(temporary, self._path)
+        with replacing(self._path, mode=None) as stream:
+            stream.writelines(f"{line}\n".encode() for line in lines + self._others_left())
 
     def answered(self, task: Task, values: dict[str, Any]) -> None:
         """An answer."""
@@ -132,13 +130,6 @@ class Answers:
         self._lines[task.key] = line
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
-
-
-def _umask() -> int:
-    """What the user takes from the permissions of new files; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:

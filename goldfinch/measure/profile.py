@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import gfcache
 import torch
+from gfcache.files.replace import replacing
 from torch import Tensor
 
 from goldfinch.caching.numerics import numerics_of
@@ -112,7 +112,5 @@ def write_profile(key: str, profile: MachineProfile) -> None:
     known = known if isinstance(known, dict) else {}
     known[key] = {"tok_s": profile.tok_s, "document_s": profile.document_s}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with gfcache.temporary_beside(path) as (handle, temporary):
-        with os.fdopen(handle, "w") as stream:
-            json.dump(known, stream, indent=1)
-        os.replace(temporary, path)
+    with replacing(path) as stream:
+        stream.write(json.dumps(known, indent=1).encode())

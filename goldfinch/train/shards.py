@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gfcache.files.replace import replacing
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
@@ -78,26 +78,18 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
         else:
             with batches(data, first, last, workers) as stream:
                 content = _packed(stream, recipe, tokenizer, first, last)
-            _write(path, lzma.compress(content, preset=6))
+            with replacing(path, mode=None) as out:
+                out.write(lzma.compress(content, preset=6))
         yield path
 
 
 def _keep_tokenizer(file: Path, place: Path) -> None:
     content = file.read_bytes()
     if not place.exists():
-        _write(place, content)
+        with replacing(place, mode=None) as stream:
+            stream.write(content)
     elif place.read_bytes() != content:
         raise GoldFinchError(f"{place} exists and is another tokenizer", hint="use another folder")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class ShardReader:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 from gfcache import output_lock
+from gfcache.files.replace import replacing, restore_folder
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
@@ -25,7 +25,7 @@ from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 from goldfinch.weights.directory import find_model, weights_file_of
 from goldfinch.weights.files import check_weights, read_weights
-from goldfinch.weights.writing import check_replaceable, clear_remnants, write_model_directory
+from goldfinch.weights.writing import check_replaceable, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from .batches import Batch, BatchSource, batches
@@ -83,7 +83,7 @@ def train(
     run_directory.mkdir(parents=True, exist_ok=True)
     checkpoint = run_directory / CHECKPOINT_FILE
     with output_lock(checkpoint):
-        clear_remnants(run_directory / recipe.name)
+        restore_folder(run_directory / recipe.name)
         check_replaceable(run_directory / recipe.name)
         tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
         saved = _load(checkpoint, recipe) if checkpoint.exists() else None
@@ -239,14 +239,10 @@ class _Run:
     def save(self, step: int) -> None:
         """Write the checkpoint, all that the run needs to go on from `step`, and the model as it is by now."""
         path = self.folder / CHECKPOINT_FILE
-        temporary = path.with_suffix(".tmp")
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        with open(temporary, "wb") as stream:
+        with replacing(path, mode=None) as stream:
             torch.save(values, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
         export(self.recipe, self.folder, self.model)
 
 
@@ -330,9 +326,8 @@ def _forget_later_steps(log: Path, step: int) -> None:
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     kept = [line for line in lines if _step_of(line) <= step]
     if kept != lines:
-        temporary = log.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, log)
+        with replacing(log, mode=None) as stream:
+            stream.write("".join(kept).encode())
 
 
 def _step_of(line: str) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from gfcache.files.replace import replacing_folder
 from torch import Tensor
 
 from goldfinch.errors import CheckpointError, ConfigError
@@ -24,8 +24,6 @@ from .fingerprints import fingerprints
 from .loading import empty_model
 from .published import read_config
 
-# Behind the name of a model directory that another one replaces.
-_ASIDE = ".old"
 # All that gf writes into a model directory.
 _OWN_FILE = re.compile(r"config\.json|tokenizer\.json|rwkv_vocab\.txt|model.*\.safetensors(\.index\.json)?")
 
@@ -72,48 +70,12 @@ def write_model_directory(
         stored_name, tokenizer_fingerprint, out,
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(out), dir=out.parent))
-    try:
-        temporary.chmod(0o755)
-        write_weights(temporary / WEIGHTS_FILE, weights, max_shard_bytes)
+    with replacing_folder(out) as folder:
+        write_weights(folder / WEIGHTS_FILE, weights, max_shard_bytes)
         if tokenizer_file is not None and stored_name is not None:
-            shutil.copyfile(tokenizer_file, temporary / stored_name)
-        (temporary / CONFIG_FILE).write_text(card.to_json())
-        _swap(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            shutil.copyfile(tokenizer_file, folder / stored_name)
+        (folder / CONFIG_FILE).write_text(card.to_json())
     return card
-
-
-def _temporary_prefix(out: Path) -> str:
-    return f".{out.name}.gf-"
-
-
-def _swap(new: Path, out: Path) -> None:
-    """Replace one folder with another. No system call does it in one step: for a moment neither is there."""
-    old = Path(f"{new}{_ASIDE}")
-    try:
-        if out.exists():
-            os.replace(out, old)
-        os.replace(new, out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def clear_remnants(out: Path) -> None:
-    """Put back or remove what a writer that was killed left beside a model directory. Nobody else may be writing it."""
-    remnant = re.compile(rf"{re.escape(_temporary_prefix(out))}[a-z0-9_]+({re.escape(_ASIDE)})?")
-    for path in sorted(out.parent.iterdir(), key=lambda path: path.suffix != _ASIDE) if out.parent.is_dir() else []:
-        if not (path.is_dir() and remnant.fullmatch(path.name)):
-            continue
-        if path.suffix == _ASIDE and not out.exists():
-            os.replace(path, out)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def check_replaceable(path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from gfcache import CacheLocked, output_lock
+from gfcache.files.replace import restore_folder
 
 from goldfinch import load_model
 from goldfinch.errors import CheckpointError, ConfigError, DeviceError
 from goldfinch.train.recipe import Recipe, read_recipe
 from goldfinch.train.trainer import train
-from goldfinch.weights.writing import clear_remnants
 
 VALID = 'name = "x"\ntokenizer = ""\n'
 STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"
@@ -95,7 +95,7 @@ def test_what_a_killed_save_left_is_put_back_or_removed(recipe: Recipe, corpora:
     for _ in range(2):
         model.rename(tmp_path / ".toy.gf-abcd_123.old")  # killed between the two renames
         (tmp_path / ".toy.gf-abcd_123").mkdir()
-        clear_remnants(model)
+        restore_folder(model)
         assert load_model(model).card.model_fingerprint == before
         assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
     shutil.copytree(model, tmp_path / ".toy.gf-abcd_124.old")  # killed after them

@@ -138,7 +138,7 @@ def test_nothing_is_mixed_or_replaced(recipe: Recipe, corpora: Path, tmp_path: P
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space"):
         list(make_shards(recipe, corpora, folder))
     assert list(folder.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+# The longest name of a file, and what tempfile puts between prefix and suffix.
+_MOST_BYTES, _RANDOM_BYTES = 255, 8
+TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextlib.contextmanager
@@ -35,6 +39,22 @@ def uninterrupted() -> Iterator[None]:
             handlers[signal.Signals(sent)](sent, None)
 
 
+def real_path(path: Path) -> Path:
+    """The file that is written for an output: a link is followed, and stays."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def temporary_prefix(path: Path) -> str:
+    """How the names of temporary files and folders of an output begin: `.NAME.gf-PID-`, before `xxxxxxxx.tmp`.
+
+    So whoever holds the output's lock knows what a writer that was killed has left. A name too long for more to follow
+    goes without the process.
+    """
+    prefix = f".{path.name}.gf-{os.getpid()}-"
+    longest = len(os.fsencode(prefix)) + _RANDOM_BYTES + len(TEMPORARY_SUFFIX)
+    return prefix if longest <= _MOST_BYTES else f".{path.name}."
+
+
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
     """A new file (mode 0600) in the folder of `path`, to be renamed to it; removed when it was not.
@@ -48,9 +68,30 @@ def temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
     temporary = None
     try:
         with uninterrupted():
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            prefix = temporary_prefix(path)
+            handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent)
         yield handle, temporary
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def remove_remnants(path: Path) -> None:
+    """Remove temporary files of an output whose writer was killed. Nobody else may be writing it."""
+    # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
+    remnant = re.compile(rf"\.{re.escape(path.name)}\.[^.]+{re.escape(TEMPORARY_SUFFIX)}")
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if remnant.fullmatch(entry.name):
+                os.unlink(entry.path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable where the system lets a folder be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,4 +1,8 @@
-"""One writer per output: an advisory lock beside the file, gone with the process that held it."""
+"""Advisory locks, gone with the process that held them; one writer per output.
+
+A lock is a file. On a file system without locks nothing is held and writing goes on, for renames stay atomic; any other
+error of the system, such as a failing disk, is one.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,70 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from gfcache.errors import CacheLocked, CacheWriteError
 
-from .atomic import uninterrupted
+from .atomic import real_path, remove_remnants, uninterrupted
 
-# (real path of the lock file, thread) of locks that are held: a holder may enter again (prefill locks, save locks).
-_held: set[tuple[str, int]] = set()
-# What systems say that cannot lock on this file system. Writing goes on: renames stay atomic.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+# What systems say that cannot lock on this file system.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
+_PAUSE_S = 0.01
+
+# Outputs that threads of this process may write, by the real path of their locks: a holder may enter again (prefill
+# locks, save locks), and lend its right to another thread.
+_holders: set[tuple[str, threading.Thread]] = set()
 
 
-def real_path(path: Path) -> Path:
-    """The file that is written for an output: a link is followed, and stays."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+def acquire(name: Path, wait_s: float = 0.0) -> int:
+    """A descriptor that holds the lock file `name`, made when absent, until it is closed.
+
+    Args:
+        wait_s: for somebody else who holds it.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+        OSError: as the system says.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        handle = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            busy = not _lock(handle)
+            # The last holder may have removed the file between our open and our lock: nobody else sees this lock then.
+            if not busy and _is_file(handle, name):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        if busy:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(name))
+            time.sleep(_PAUSE_S)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; False when somebody else holds it. True, too, where there are no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _is_file(handle: int, name: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(name))
+    except FileNotFoundError:
+        return False
 
 
 def lock_path(path: Path) -> Path:
@@ -42,8 +92,8 @@ def output_lock(path: Path | str) -> Iterator[None]:
     """
     path = Path(path)
     name = lock_path(path)
-    key = (os.path.realpath(name), threading.get_ident())
-    if key in _held:
+    holder = _holder(name)
+    if holder in _holders:
         yield
         return
     was_there = name.exists()
@@ -51,14 +101,14 @@ def output_lock(path: Path | str) -> Iterator[None]:
     try:
         with uninterrupted():
             handle = _acquire(path, name)
-            _held.add(key)
+            _holders.add(holder)
         if was_there:  # a writer that was killed leaves its lock file, and with it perhaps others
-            _remove_remnants(real_path(path))
+            remove_remnants(real_path(path))
         yield
     finally:
         with uninterrupted():
             if handle is not None:
-                _held.discard(key)
+                _holders.discard(holder)
                 with contextlib.suppress(OSError):
                     os.unlink(name)
                 os.close(handle)
@@ -67,41 +117,22 @@ def output_lock(path: Path | str) -> Iterator[None]:
 @contextlib.contextmanager
 def lent_lock(path: Path | str) -> Iterator[None]:
     """Write `path` in this thread under the lock that another thread of this process holds until this one is done."""
-    key = (os.path.realpath(lock_path(Path(path))), threading.get_ident())
-    _held.add(key)
+    holder = _holder(lock_path(Path(path)))
+    _holders.add(holder)
     try:
         yield
     finally:
-        _held.discard(key)
+        _holders.discard(holder)
+
+
+def _holder(name: Path) -> tuple[str, threading.Thread]:
+    return os.path.realpath(name), threading.current_thread()
 
 
 def _acquire(path: Path, name: Path) -> int:
-    while True:
-        try:
-            handle = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise CacheWriteError(path, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return handle
-            os.close(handle)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise CacheLocked(path) from error
-            raise CacheWriteError(path, error) from error
-        # The last holder may have removed the file between our open and our lock: then nobody else sees this lock.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(name)):
-                return handle
-        os.close(handle)
-
-
-def _remove_remnants(path: Path) -> None:
-    """Temporary files of this output whose writer was killed: nobody else can be writing now."""
-    # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
-    remnant = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.tmp")
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(path.parent):
-            if remnant.fullmatch(entry.name):
-                os.unlink(entry.path)
+    try:
+        return acquire(name)
+    except BlockingIOError as error:
+        raise CacheLocked(path) from error
+    except OSError as error:
+        raise CacheWriteError(path, error) from error

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from gfcache import layout
-from gfcache.errors import CacheWriteError
-from gfcache.files.atomic import temporary_beside
-from gfcache.files.locks import output_lock, real_path
+from gfcache.files.replace import replacing_output
 
 from .parents import whole_array
 from .reader import CacheFile
-from .writer import sync_folder
 
 # safetensors' own names of dtypes; bf16 travels as 16-bit words until its name is put into the header.
 _SAFETENSORS_DTYPES = {
     "f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "u8": "U8", "u16": "U16", "u32": "U32",
 }  # fmt: skip
+_COPY_BYTES = 1 << 20
 _TAKEN = (layout.TOKEN_IDS, layout.COMPRESSED_K, "__metadata__")
 
 
@@ -59,15 +55,11 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
     head = json.dumps(table).encode()
     head += b" " * (-len(head) % 8)
 
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as stream:
-            stream.write(len(head).to_bytes(8, "little") + head)
-            for array, _ in tensors.values():
-                stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    _atomically(Path(out), write)
+    # Nobody else may read the file: it holds the document's token ids in clear.
+    with replacing_output(out) as stream:
+        stream.write(len(head).to_bytes(8, "little") + head)
+        for array, _ in tensors.values():
+            stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
 
 
 def copy_cache(path: Path | str, out: Path | str) -> None:
@@ -76,26 +68,5 @@ def copy_cache(path: Path | str, out: Path | str) -> None:
     Raises:
         CacheLocked, CacheWriteError.
     """
-
-    def write(temporary: str) -> None:
-        shutil.copyfile(path, temporary)
-        handle = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    _atomically(Path(out), write)
-
-
-def _atomically(out: Path, write: Callable[[str], None]) -> None:
-    out = real_path(out)
-    with output_lock(out):
-        try:
-            with temporary_beside(out) as (handle, temporary):
-                os.close(handle)
-                write(temporary)
-                os.replace(temporary, out)
-            sync_folder(out.parent)
-        except OSError as error:
-            raise CacheWriteError(out, error) from error
+    with replacing_output(out) as stream, open(path, "rb") as source:
+        shutil.copyfileobj(source, stream, _COPY_BYTES)

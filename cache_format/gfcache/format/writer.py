@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +11,11 @@ import numpy as np
 
 from gfcache import layout
 from gfcache.codecs import registry as codecs
-from gfcache.errors import CacheWriteError, UnwritableCache
-from gfcache.files.atomic import temporary_beside
-from gfcache.files.locks import output_lock, real_path
+from gfcache.errors import UnwritableCache
+from gfcache.files.replace import replacing_output
 
 from .header import Header, HeaderError, Section, demand, parse_header
 from .rules import all_finite
-
-
-def on_step(name: str) -> None:
-    """Called after every step of a write; the tests replace it to stop the process there."""
 
 
 @dataclass(frozen=True)
@@ -122,37 +115,7 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
         header, parts = build_file(header, data)
     except HeaderError as error:
         raise UnwritableCache(path, error.rule, error.found, error.expected) from error
-    with output_lock(path):
-        _replace(real_path(path), parts)
+    with replacing_output(path) as stream:
+        for part in parts:
+            stream.write(part)
     return header
-
-
-def _replace(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    try:
-        # Nobody else may read the file: it holds the document's token ids in clear.
-        with temporary_beside(path) as (handle, temporary):
-            with os.fdopen(handle, "wb") as stream:
-                on_step("created")
-                for part in parts:
-                    stream.write(part)
-                    on_step("wrote")
-                stream.flush()
-                on_step("flushed")
-                os.fsync(stream.fileno())
-            on_step("synced")
-            os.replace(temporary, path)
-    except OSError as error:
-        raise CacheWriteError(path, error) from error
-    on_step("renamed")
-    sync_folder(path.parent)
-    on_step("finished")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the rename durable where the system lets a folder be synced."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

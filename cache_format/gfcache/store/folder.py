@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import time
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gfcache.errors import CacheLocked, CacheWriteError
-from gfcache.files.locks import output_lock
+from gfcache.files.locks import acquire, output_lock
 
 SUFFIX = ".gfc"
 TAG_FILE = "CACHEDIR.TAG"
@@ -103,21 +102,12 @@ class StoreFolder:
         path = self.folder / ".lock"
         self.make_folders(path)
         try:
-            handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            handle = acquire(path, LOCK_WAIT_S)
+        except BlockingIOError as error:
+            raise CacheLocked(path) from error
         except OSError as error:
             raise CacheWriteError(path, error) from error
         try:
-            deadline = time.monotonic() + LOCK_WAIT_S
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise CacheLocked(path) from error
-                    time.sleep(0.01)
-                except OSError:  # a file system without locks
-                    break
             yield
         finally:
             os.close(handle)

@@ -1,4 +1,4 @@
-"""Writers that are stopped at any step, writers that meet: the old file or the new one, never another."""
+"""Writers that are stopped at any step: the old file or the new one, never another, and nothing beside it."""
 
 from __future__ import annotations
 
@@ -9,184 +9,206 @@ from pathlib import Path
 
 import gfcache
 import pytest
-from gfcache.format import writer
+from gfcache.files.replace import replacing, replacing_folder, restore_folder
 
-from tests.cache_format.small_cache import T, header, sections
+from tests.cache_format.faults import act_at, in_child, names_of_steps, watch
+from tests.cache_format.small_cache import header, sections
 
 OLD, NEW = header(writer="old"), header(writer="new")
 
 
-def in_child(action: Callable[[], None]) -> int:
-    """Exit code of `action` in a forked process."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            action()
-        except BaseException:
-            os._exit(99)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def stop_at(step: int) -> Callable[[str], None]:
-    """A step hook that ends the process, as SIGKILL would, at the given step."""
-    seen = [0]
-
-    def hook(name: str) -> None:
-        if seen[0] == step:
-            os._exit(137)
-        seen[0] += 1
-
-    return hook
-
-
 @pytest.fixture
-def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def steps(tmp_path: Path) -> list[str]:
     """Steps of one write."""
-    names: list[str] = []
-    monkeypatch.setattr(writer, "on_step", names.append)
-    gfcache.write_cache(tmp_path / "count.gfc", NEW, sections())
-    monkeypatch.setattr(writer, "on_step", lambda name: None)
+    names = names_of_steps(lambda: gfcache.write_cache(tmp_path / "count.gfc", NEW, sections()))
     (tmp_path / "count.gfc").unlink()
-    assert {"created", "wrote", "flushed", "synced", "renamed", "finished"} == set(names)
-    return len(names)
+    calls = [name.removeprefix("before ") for name in names if name.startswith("before ")]
+    assert [name for at, name in enumerate(calls) if calls[at - 1 : at] != ["write"] or name != "write"] == [
+        "flock", "mkstemp", "fdopen", "write", "fsync", "replace", "unlink", "fsync", "unlink",
+    ]  # fmt: skip
+    assert calls.count("write") > 10
+    return names
 
 
-@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("replaces", [False, True])
 def test_a_writer_killed_at_any_step_leaves_the_old_file_or_the_new(
-    replacing: bool, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replaces: bool, steps: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "doc.gfc"
-    outcomes = set()
-    for step in range(steps):
+    outcomes = []
+    for step in range(len(steps)):
         path.unlink(missing_ok=True)
-        if replacing:
+        if replaces:
             gfcache.write_cache(path, OLD, sections())
 
         def act(step: int = step) -> None:
-            writer.on_step = stop_at(step)
+            watch(pytest.MonkeyPatch(), act_at(step, lambda: os._exit(137)))
             gfcache.write_cache(path, NEW, sections())
 
         assert in_child(act) == 137
-        if path.exists():
-            outcomes.add(gfcache.verify_cache(path).writer)
-        else:
-            assert not replacing
-            outcomes.add("none")
+        outcomes.append(gfcache.verify_cache(path).writer if path.exists() else "none")
         # The next writer is not hindered, and clears away what the killed one left.
         assert gfcache.write_cache(path, NEW, sections()).writer == "new"
         assert gfcache.verify_cache(path).writer == "new"
         assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
-    assert outcomes == {"new", "old" if replacing else "none"}
+    before = steps.index("after replace")
+    assert set(outcomes[:before]) == {"old" if replaces else "none"}
+    assert set(outcomes[before:]) == {"new"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_an_error_at_any_step_leaves_the_old_file(
-    code: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "doc.gfc"
     gfcache.write_cache(path, OLD, sections())
     before = path.read_bytes()
-    for step in range(steps - 2):  # the last two come after the rename
-        seen = [0]
 
-        def fail(name: str, step: int = step, seen: list[int] = seen) -> None:
-            seen[0] += 1
-            if seen[0] == step + 1:
-                raise OSError(code, os.strerror(code))
+    def fail() -> None:
+        raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr(writer, "on_step", fail)
-        with pytest.raises(gfcache.CacheWriteError) as caught:
-            gfcache.write_cache(path, NEW, sections())
+    first, last = steps.index("before fdopen"), steps.index("before replace")
+    failing = [step for step in range(first, last + 1) if steps[step] != "after fdopen"]
+    for step in [steps.index("before flock"), steps.index("before mkstemp"), *failing]:
+        with monkeypatch.context() as patch:
+            watch(patch, act_at(step, fail))
+            with pytest.raises(gfcache.CacheWriteError) as caught:
+                gfcache.write_cache(path, NEW, sections())
         assert caught.value.errno == code
         assert path.read_bytes() == before
+        left = [p.name for p in tmp_path.iterdir()]
+        assert left == ["doc.gfc"] or steps[step] == "before flock"
+        if steps[step] == "before flock":
+            (tmp_path / ".doc.gfc.lock").unlink()
+    # The folder's sync comes after the rename: what cannot be made durable is written all the same.
+    with monkeypatch.context() as patch:
+        watch(patch, act_at(len(steps) - 1 - steps[::-1].index("before fsync"), fail))
+        gfcache.write_cache(path, NEW, sections())
+    assert gfcache.verify_cache(path).writer == "new"
+
+
+def test_an_interrupt_at_any_step_leaves_one_of_the_two(
+    steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "doc.gfc"
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    # A signal comes between system calls; within `uninterrupted` it waits (test_writer has real ones).
+    for step in range(steps.index("before write"), steps.index("after replace") + 1):
+        gfcache.write_cache(path, OLD, sections())
+        with monkeypatch.context() as patch:
+            watch(patch, act_at(step, interrupt))
+            with pytest.raises(KeyboardInterrupt):
+                gfcache.write_cache(path, NEW, sections())
+        assert gfcache.verify_cache(path).writer == ("new" if steps[step] == "after replace" else "old")
         assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
 
 
-def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "doc.gfc"
-    gfcache.write_cache(path, OLD, sections())
+def test_a_failing_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
 
-    def interrupt(name: str) -> None:
-        raise KeyboardInterrupt
+    def half() -> None:
+        with replacing(path) as stream:
+            stream.write(b"new")
+            raise ZeroDivisionError
 
-    monkeypatch.setattr(writer, "on_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        gfcache.write_cache(path, NEW, sections())
-    assert gfcache.verify_cache(path).writer == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
-
-
-def test_two_writers_one_wins_and_the_other_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "doc.gfc"
-    read_end, write_end = os.pipe()
-    go_end, let_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with gfcache.output_lock(path):
-            os.write(write_end, b"x")
-            os.read(go_end, 1)
-            gfcache.write_cache(path, NEW, sections())
-        os._exit(0)
-    os.read(read_end, 1)  # the child holds the lock
-    with pytest.raises(gfcache.CacheLocked) as caught:
-        gfcache.write_cache(path, OLD, sections())
-    assert "another process" in str(caught.value)
-    assert not path.exists()
-    os.write(let_end, b"x")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    for end in (read_end, write_end, go_end, let_end):
-        os.close(end)
-    assert gfcache.verify_cache(path).writer == "new"
-    assert gfcache.write_cache(path, OLD, sections()).tokens == T  # the lock went with its holder
-    assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path) -> None:
-    path = tmp_path / "doc.gfc"
+@pytest.mark.parametrize(
+    ("mode", "old", "expected"), [(0o600, 0o644, 0o600), (None, 0o640, 0o640), (None, None, 0o644)]
+)
+def test_permissions(mode: int | None, old: int | None, expected: int, tmp_path: Path) -> None:
+    path, mask = tmp_path / "a.txt", os.umask(0o022)
+    try:
+        if old is not None:
+            path.touch()
+            path.chmod(old)
+        with replacing(path, mode) as stream:
+            assert os.fstat(stream.fileno()).st_mode & 0o777 == 0o600  # while it is written
+            stream.write(b"x")
+    finally:
+        assert os.umask(mask) == 0o022
+    assert path.stat().st_mode & 0o777 == expected
 
-    def die() -> None:
-        with gfcache.output_lock(path):
-            os._exit(137)
 
-    assert in_child(die) == 137
-    assert (tmp_path / ".doc.gfc.lock").exists()
-    gfcache.write_cache(path, NEW, sections())
-    assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
+def test_temporary_names_tell_output_and_process(tmp_path: Path) -> None:
+    """So the holder of an output's lock can remove what is left, and anybody sees whether its writer lives."""
+    for name in ("doc.gfc", "a" * 241):
+        with replacing(tmp_path / name):
+            (temporary,) = tmp_path.iterdir()
+        known = f".{name}.gf-{os.getpid()}-" if len(name) < 200 else f".{name}."
+        assert temporary.name.startswith(known)
+        assert temporary.name.endswith(".tmp")
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+        temporary.touch()
+        (tmp_path / f".{name[:241]}.lock").touch()
+        with gfcache.output_lock(tmp_path / name):  # a lock left behind: its writer was killed
+            assert not temporary.exists()
+        (tmp_path / name).unlink()
 
 
-def test_two_threads_are_two_writers(tmp_path: Path) -> None:
-    import threading
+def folder_of(path: Path, text: str) -> None:
+    with replacing_folder(path) as folder:
+        (folder / "a.txt").write_text(text)
 
-    path, errors = tmp_path / "doc.gfc", []
 
-    def other() -> None:
-        try:
-            gfcache.write_cache(path, OLD, sections())
-        except gfcache.CacheLocked as error:
-            errors.append(error)
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    folder_of(path, "old")
+    assert path.stat().st_mode & 0o777 == 0o755
 
-    with gfcache.output_lock(path):
-        with gfcache.output_lock(path):  # the holder itself may enter again
-            thread = threading.Thread(target=other)
-            thread.start()
-            thread.join()
-        gfcache.write_cache(path, NEW, sections())
-    assert len(errors) == 1
-    assert gfcache.verify_cache(path).writer == "new"
+    def half() -> None:
+        with replacing_folder(path) as folder:
+            (folder / "a.txt").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert (path / "a.txt").read_text() == "old"
+    folder_of(path, "new")
+    assert (path / "a.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, notes = tmp_path / "m", tmp_path / ".m.my-notes"
+    notes.mkdir()
+    folder_of(path, "old")
+    rename = os.replace
+    for at in range(2):
+        for after in (False, True):
+            seen = [0]
+
+            def killed(source: Path, target: Path, at: int = at, after: bool = after, seen: list[int] = seen) -> None:
+                if seen[0] == at and not after:
+                    os._exit(137)
+                rename(source, target)
+                if seen[0] == at:
+                    os._exit(137)
+                seen[0] += 1
+
+            def act(killed: Callable[[Path, Path], None] = killed) -> None:
+                pytest.MonkeyPatch().setattr(os, "replace", killed)
+                folder_of(path, "new")
+
+            assert in_child(act) == 137
+            assert len(list(tmp_path.iterdir())) > 2
+            restore_folder(path)
+            assert (path / "a.txt").read_text() == ("new" if at and after else "old")
+            assert sorted(tmp_path.iterdir()) == [notes, path]
+    restore_folder(tmp_path / "absent" / "m")  # no folder, nothing to do
 
 
 def test_a_missing_folder_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(gfcache.CacheWriteError):
         gfcache.write_cache(tmp_path / "absent" / "doc.gfc", NEW, sections())
-
-
-def test_remnants_of_another_output_are_left_alone(tmp_path: Path) -> None:
-    for name in (".report.lock", ".report.ab_1.tmp", ".report.gfc.ab_1.tmp"):
-        (tmp_path / name).touch()
-    with gfcache.output_lock(tmp_path / "report"):
-        pass
-    assert [p.name for p in tmp_path.iterdir()] == [".report.gfc.ab_1.tmp"]
 
 
 @pytest.mark.parametrize("write", ["write", "copy"])
