@@ -49,21 +49,26 @@ def git_commit() -> str | None:
 
 
 def processor() -> str:
-    """The name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """The name of the CPU."""
+    known = _cpuinfo()
+    return known.get("model name", platform.machine()) if known else platform.processor()
 
 
 def processor_features() -> list[str]:
-    """Instructions for bf16 matrix products that this processor has, as Linux names them."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return []
+    """Instructions for bf16 matrix products that this CPU has, as Linux names them."""
+    known = _cpuinfo()
+    flags = known.get("flags", known.get("Features", "")).split()
     return [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first core; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    rows = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in rows}
 
 
 def kernel_backends(model: LanguageModel) -> dict[str, str]:
