@@ -45,7 +45,7 @@ SECTIONS: dict[str, Callable[[Sweep], None]] = {
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as text, a line each."""
+    """The rows as text, one per line."""
     lines = []
     for row in rows:
         values = [f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(row.items())[2:]]
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--only", default=",".join(SECTIONS))
-    parser.add_argument("--budget", type=float, default=480.0, help="seconds; sections that do not fit are left out")
+    parser.add_argument("--budget", type=float, default=480.0, help="seconds; sections that do not fit are skipped")
     parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT") or RESULTS) / "gpu.json")
     options = parser.parse_args()
     if DEVICE.type != "cuda" and not options.toy:
@@ -68,7 +68,7 @@ def main() -> None:
         measure_ceilings(sweep)
         for name in options.only.split(","):
             if sweep.left_s() < 0:
-                sweep.add(name, "left out", reason="the budget is spent")
+                sweep.add(name, "skipped", reason="the budget is spent")
                 continue
             begun = time.perf_counter()
             try:

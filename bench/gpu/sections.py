@@ -214,7 +214,7 @@ def _one_llama(sweep: Sweep, model: LanguageModel, name: str, ids: torch.Tensor,
 
 
 def measure_travel(sweep: Sweep) -> None:
-    """A cache written on one device and read on the other: how far the vectors and the logits are apart."""
+    """A cache written on one device and read on the other: how much the vectors and the logits differ."""
     from copy import deepcopy
 
     _without_zstandard()

@@ -118,7 +118,7 @@ def _short(value: Any) -> Any:
 
 
 def free() -> None:
-    """Give back what is not used any more."""
+    """Free what is no longer used."""
     import gc
 
     gc.collect()

@@ -57,7 +57,7 @@ def make_peers(options: argparse.Namespace, model: str | Path, folder: Path) -> 
             peers.append(make())
         except Exception as error:
             absent[name] = f"{type(error).__name__}: {str(error)[:200]}"
-            print(f"{name}: left out, {absent[name]}", flush=True)
+            print(f"{name}: skipped, {absent[name]}", flush=True)
     return peers, absent
 
 

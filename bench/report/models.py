@@ -158,9 +158,9 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     lines += [
         "`python -m bench.quality.compare_models`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
         "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch <",
-        "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts stand in 250 to 1,000 tokens, within",
+        "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts are in 250 to 1,000 tokens, within",
         "the trained lengths. An eighth of the training tokens is padding, alike for all. Looking facts up is learned suddenly, at a",
-        "moment that differs between seeds: a seed at 0 % had not come to it within these tokens.",
+        "moment that differs between seeds: a seed at 0 % had not reached it within these tokens.",
         "The runs of a few million tokens compare losses only: they are asked fewer questions.",
     ]
     for tokens in sorted({row["tokens"] for row in models}, reverse=True):

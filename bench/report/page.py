@@ -70,7 +70,7 @@ def flatness_lines(flat: dict[str, Any]) -> list[str]:
 
 
 def ask_section() -> list[str]:
-    """The first token with keys and values kept, and without."""
+    """The first token, with keys and values kept or rebuilt."""
     lines = ["## First token from a file: keys and values kept, or rebuilt and thrown away", ""]
     lines += [
         "`gf bench ask`: open, check, rebuild, a question of 32 tokens; medians (minimum to maximum), interleaved. This is one pass over",
@@ -97,7 +97,7 @@ def _milliseconds(values: dict[str, float]) -> str:
     return f"{values['median']:,.1f} ({values['min']:,.1f} to {values['max']:,.1f})"
 
 
-# What the project set out to reach on two cores at 12x768: (figure, gf's row, tokens, the peers whose best counts, asked).
+# What the project set out to reach on two cores at 12x768: (figure, gf's row, tokens, the peers whose best counts, goal).
 BF16 = ("transformers Llama bfloat16", "llama.cpp Llama bf16", "llama.cpp Llama bf16, no flash attention")
 TARGETS: tuple[tuple[str, str, int, tuple[str, ...], float], ...] = (
     *(("prefill_tok_s", "gf bfloat16", n, BF16, r) for n, r in ((512, 1.2), (2048, 2.2), (8192, 4.5), (32768, 12.0))),
@@ -117,7 +117,7 @@ LESS_IS_BETTER = ("first_token_ms", "file_bytes")
 
 
 def targets_section() -> list[str]:
-    """The ratios to other programs that were set as goals, as it was measured; those that were missed stand here as well."""
+    """The goals that were set as ratios to other programs, reached or missed."""
     rows = [row for name in ("peers", "peers-long") for row in record(name)["rows"]]
     lines = ["## Goals, reached and missed", ""]
     lines += [
@@ -142,9 +142,12 @@ PLOT_LINES = [
     f"![{title}](plots/{file}.png)"
     for title, file in (
         ("prefill speed against length", "prefill-speed"),
-        ("memory of prefill against length (llama.cpp takes it all at its start and is not drawn)", "prefill-memory"),
+        (
+            "memory of prefill against length (llama.cpp allocates it all at its start and is not drawn)",
+            "prefill-memory",
+        ),
         ("size of the saved cache against length", "file-size"),
-        ("decode speed behind documents of growing length", "decode-speed"),
+        ("decode speed after documents of growing length", "decode-speed"),
     )
 ]
 
@@ -172,7 +175,7 @@ def library_sections() -> list[str]:
         "",
     ]
     lines += [f"Medians of {batch['repeats']} repeats (minimum to maximum), other work on the machine.", ""]
-    lines += ["| one `gf prefill` against | times as fast, wall clock | processor time |", "|---|---|---|"]
+    lines += ["| one `gf prefill` against | times as fast, wall clock | CPU time |", "|---|---|---|"]
     for name, key in (
         ("a process per document (four of them, scaled up)", "faster_than_a_process_each"),
         ("a plain loop in one process", "speed_of_the_loop"),
@@ -251,7 +254,7 @@ MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
 
 
 def with_figures(page: Path) -> str:
-    """A page with what stands between its marks renewed: `figures`, `training` and `size`, as far as it has them."""
+    """A page with the text between its marks renewed: `figures`, `training` and `size`, as far as it has them."""
     made = {"figures": figures_table(), "training": training_line(), "size": size_line()}
     return MARKS.sub(lambda m: m.group(1) + made[m.group(2)] + "\n" + m.group(3), page.read_text())
 

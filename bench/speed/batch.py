@@ -61,7 +61,7 @@ def write_documents(model: Any, folder: Path, count: int, tokens: int) -> list[s
 
 
 def seconds(action: Callable[[], object]) -> tuple[float, float]:
-    """Wall clock and processor time of an action, processes that it starts included."""
+    """Wall clock and CPU time of an action, including the processes that it starts."""
     os.sync()  # what was written before must not slow it down
     before, started = os.times(), time.perf_counter()
     action()
@@ -75,7 +75,7 @@ def span(values: list[float]) -> dict[str, float]:
 
 
 def ratios(ones: list[tuple[float, float]], others: list[tuple[float, float]], which: int) -> dict[str, float]:
-    """How much less the others take, pair by pair: wall clock (0) or processor time (1)."""
+    """How much less the others take, pair by pair: wall clock (0) or CPU time (1)."""
     return span([one[which] / other[which] for one, other in zip(ones, others, strict=True)])
 
 

@@ -1,4 +1,4 @@
-"""Definitions of words, to be planted in prose: invented words, and known ones in a sense of the document's own.
+"""Definitions of words, to be planted in prose: invented words, and known ones in a sense that only the document gives.
 
 Some phrasings and meanings are set aside, so that evaluation uses those that training never saw.
 """

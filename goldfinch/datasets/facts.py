@@ -36,7 +36,7 @@ from .phrasings import (
 from .relations import ANIMALS, BUILDINGS, MATERIALS, MONEY, OFFICES, PARTS, RELATIONS, SUBJECTS, TRANSPORTS, VESSELS
 
 NOT_STATED = "Not stated."
-# What records say of their subject.
+# What records say about their subject.
 FIELDS = ("price", "stock", "weight", "place", "owner", "colour", "age", "rank", "city", "code")
 
 

@@ -1,6 +1,6 @@
 """Documents in which many things look alike: bare lists of pairs, and facts that differ in one word.
 
-Among them a model has to tell keys apart by more than their kind, which facts spread over prose never ask of it.
+In them a model must tell keys apart by more than their kind. Facts spread over prose never demand that.
 """
 
 from __future__ import annotations

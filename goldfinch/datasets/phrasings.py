@@ -220,8 +220,8 @@ HELD_OUT_STATEMENTS = (
     "As of today, the {attr} of {ent} stands at {val}.",
     "On file for {ent}: {attr} {val}.",
 )
-# The value stands before its subject or its attribute. A key is made from what came before it, so nothing at the value
-# can say what it is the value of: these are asked apart.
+# The value comes before its subject or its attribute. A key is made from what came before it, so nothing at the value
+# can say what it is the value of: these are evaluated separately.
 HELD_OUT_VALUE_FIRST = (
     "{ent} still has {val} for a {attr}.",
     "The office lists {val} as the {attr} of {ent}.",

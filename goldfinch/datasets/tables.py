@@ -1,4 +1,4 @@
-"""Tables with a row of headings: a value belongs to what begins its row and to what stands above its column.
+"""Tables with a row of headings: a value belongs to the start of its row and to the heading of its column.
 
 Some headings and ways of asking are set aside, so that evaluation uses those that training never saw.
 """
@@ -61,7 +61,7 @@ class Column:
     """A kind of column.
 
     Attributes:
-        headings: what stands above it; the last one is set aside for evaluation.
+        headings: of the column; the last one is set aside for evaluation.
         value: makes a cell.
         questions: ways of asking that suit only this kind.
     """

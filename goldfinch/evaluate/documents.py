@@ -31,7 +31,7 @@ def evaluate_articles(
     """The first pages of articles that training never saw, and questions from all of their paragraphs.
 
     Args:
-        lengths: most tokens of a document; an article that is shorter is left out at that length.
+        lengths: maximum tokens of a document; a shorter article is skipped at that length.
         per_article: most questions about one document.
 
     Returns:

@@ -36,7 +36,7 @@ def evaluate_facts(
         lengths: document lengths in tokens (met within 2 %).
         documents: documents per length with 5-digit values; half as many with values of 2 to 7 digits, some of them
             letters and digits; half as many with 5-digit values in lines of at most WIDTH characters; half as many
-            with 5-digit values that stand before their subject or their attribute. Each holds, and is asked,
+            with 5-digit values before their subject or their attribute. Each holds, and is asked,
             FACTS_PER_DOCUMENT facts.
         report: called with each row.
 

@@ -1,4 +1,4 @@
-"""What training never reads: texts, books, articles with questions; and what it does read, to compare them with."""
+"""What training never reads: texts, books, articles with questions; and what it reads, for comparison."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def word_runs(text: str, run: int = RUN) -> np.ndarray:
 def evaluate_overlap(
     held_out: Mapping[str, Sequence[str]], training: Iterable[str], run: int = RUN
 ) -> dict[str, dict[str, Any]]:
-    """How much of held-out texts stands in the training texts word for word.
+    """How much of held-out texts the training texts contain word for word.
 
     Args:
         held_out: sets of texts by name; the training texts are read once for all.

@@ -16,7 +16,7 @@ from goldfinch.models.language_model import LanguageModel
 def evaluate_perplexity(
     model: LanguageModel, texts: Sequence[str], *, tokens: int = 200_000, window: int = 1024
 ) -> dict[str, Any]:
-    """Next-token loss in windows that each start afresh, as a document does: behind the token that begins one.
+    """Next-token loss in windows that each start afresh, as a document does: after its first token.
 
     Every token of a window is predicted, but the first where the model has no such token.
 

@@ -1,8 +1,8 @@
 """Training sequences: tasks that look like what the product does, and plain text between them.
 
 A sequence is `<bos> document question answer <end> question answer <end> ...`, encoded exactly as prefill and
-ask encode it (`template.PromptTemplate`). Every batch depends on (seed, step) alone, so a run that was cut
-goes on with the same data.
+ask encode it (`template.PromptTemplate`). Every batch depends on (seed, step) alone, so an interrupted
+run resumes with the same data.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .recipe import Recipe, Stage
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
 QUESTION_TOKENS = 80  # of a sequence for each question about an article
-LEAST_PACKED = 24  # tokens; less room behind a document stays empty
+LEAST_PACKED = 24  # tokens; less room after a document stays empty
 # `gf eval` asks about a country profile of this title (docs/samples/country-profile-mongolia.txt).
 SAMPLE_TITLE = "Mongolia"
-CHARS_PER_TOKEN = 3.2  # a cautious estimate: too long a document is cut, never the questions
+CHARS_PER_TOKEN = 3.2  # a cautious estimate: a document that is too long is cut, never the questions
 
 
 class TrainingData:
@@ -126,7 +126,7 @@ class TrainingData:
 
 @dataclass
 class _Asked:
-    """A question and its answer as they stand in a sequence: token ids and their loss weights."""
+    """A question and its answer in a sequence: token ids and their loss weights."""
 
     answer: str
     ids: list[int]
@@ -221,7 +221,7 @@ def _question_answering(data: TrainingData, rng: Random, stage: Stage) -> tuple[
 def _article(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
     """Consecutive paragraphs of an article that fill two thirds of the sequence, and questions from all of them.
 
-    A share of the questions (`absent_questions`) is about paragraphs left out, and the text does not say the answer.
+    A share of the questions (`absent_questions`) is about omitted paragraphs; the text does not answer those.
     """
     article = rng.choice(data.articles)
     characters = int(0.67 * stage.sequence * CHARS_PER_TOKEN)
@@ -246,7 +246,7 @@ def _article(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[t
 
 
 def _document_questions(data: TrainingData, rng: Random, stage: Stage) -> tuple[str, list[tuple[str, str]]]:
-    """A stretch of a longer document and those questions whose answer stands in it."""
+    """A stretch of a longer document and the questions that it answers."""
     document = rng.choice(data.documents)
     characters = int((stage.sequence - 100) * CHARS_PER_TOKEN)
     start = 0 if rng.random() < 0.5 else rng.randrange(max(1, len(document.text) - characters))

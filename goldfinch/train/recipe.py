@@ -1,8 +1,8 @@
 """Recipes of training: a TOML file with one run, or with several that start from one another, read strictly.
 
 A file of one run has its values and `[[stage]]` tables at the top. A file of several has `[[run]]` tables, each with a
-`name` and `[[run.stage]]` tables: what stands at the top holds for all of them. A run starts from the run before it, or
-from those that its `start` names; `[[mean]]` tables name the runs whose weights they average (`of`).
+`name` and `[[run.stage]]` tables; the values at the top apply to all of them. A run starts from the run before it, or
+from those that its `start` names. `[[mean]]` tables name the runs whose weights they average (`of`).
 """
 
 from __future__ import annotations
@@ -69,19 +69,18 @@ class Recipe:
         answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
         precision: "float32" or "bfloat16" (autocast).
         seed: of weights and data.
-        start: model directories whose weights to start from, instead of random ones: their mean when they are several
-            (weights at the ends of runs over different data often have a mean that is better than each; Wortsman et al.
-            2022, arXiv 2203.05482). In a file of several runs NAME:DIGEST of the runs it starts from, so that a run
-            that was cut goes on from the same weights only.
+        start: model directories whose weights to start from, instead of random ones; of several, the mean, which is
+            often better than each (Wortsman et al. 2022, arXiv 2203.05482). In a file of several runs, NAME:DIGEST of
+            the runs it starts from, so that an interrupted run resumes from the same weights only.
         varied_phrasings: facts are phrased from parts, in thousands of ways.
         absent_questions: share of facts sequences with a question that the text does not answer.
-        wrapped: share of the documents whose lines are broken at some width, as in many text files.
+        wrapped: share of the documents with hard line breaks, as in many text files.
         keep_unanswerable: share of the unanswerable questions of `qa` that is used.
-        packed: room behind a document and its questions is filled with more text, not with padding.
+        packed: the room after a document and its questions is filled with more text, not with padding.
         save_seconds: time between saves.
         corpora: files of plain text, without their ending.
         evaluation: tasks of `gf eval` to run at the end; their record is evaluation.json in the run folder.
-        max_shard_bytes: most bytes of weights in a file of the model directory; None writes one file.
+        max_shard_bytes: maximum size of a weight file in the model directory; None writes one file.
     """
 
     name: str
@@ -113,11 +112,11 @@ class Recipe:
     max_shard_bytes: int | None = None
 
     def digest(self) -> str:
-        """SHA-256 over all that decides the weights: a run that was cut goes on with nothing else."""
+        """SHA-256 over everything that decides the weights: an interrupted run resumes with nothing else."""
         return _digest({k: v for k, v in asdict(self).items() if k not in OF_NO_WEIGHT})
 
     def data_digest(self) -> str:
-        """SHA-256 over all that decides the batches, but for the tokenizer. Models of any shape share them."""
+        """SHA-256 over everything that decides the batches, except the tokenizer. Models of any shape share them."""
         return _digest({k: v for k, v in asdict(self).items() if k in OF_DATA})
 
     @property
@@ -210,7 +209,7 @@ def _tables(value: object, name: str) -> list[dict[str, Any]]:
 def _in_order(
     path: Path, common: dict[str, Any], runs: list[dict[str, Any]], means: list[dict[str, Any]]
 ) -> tuple[Run, ...]:
-    """Runs as they stand in the file, each mean as soon as all that it is of are there."""
+    """Runs in the order of the file, each mean as soon as its members are made."""
     _check_tables(path, runs, means)
     made: dict[str, Run] = {}
     first_start, evaluation = common.pop("start", []), common.pop("evaluation", [])
@@ -244,7 +243,7 @@ def _in_order(
 
 
 def _check_tables(path: Path, runs: list[dict[str, Any]], means: list[dict[str, Any]]) -> None:
-    """Every run and every mean has a name of its own, and what else it must have."""
+    """Check that every run and every mean has its own name, and what else it must have."""
     names = [table.get("name") for table in (*runs, *means)]
     for name in names:
         if not _is_folder_name(name) or names.count(name) > 1:

@@ -1,6 +1,6 @@
 """The runs of a recipe file, one after the other.
 
-Each run has a folder of its own in the run folder, called by its name. A run that is finished is skipped.
+Each run has its own folder in the run folder, named after it. Finished runs are skipped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def chosen_runs(runs: Sequence[Run], name: str | None) -> Sequence[Run]:
     """All runs, or the one of this name.
 
     Raises:
-        ConfigError: no run is called so.
+        ConfigError: no run has this name.
     """
     if name is None:
         return runs

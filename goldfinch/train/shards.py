@@ -59,7 +59,7 @@ def shard_name(first: int, last: int) -> str:
 def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, workers: int = 0) -> Iterator[Path]:
     """Write the shards of a recipe and the tokenizer beside them; yields each shard once it is there.
 
-    A shard that is there already is kept, so that writing can be cut and go on.
+    Existing shards are kept, so that writing can be interrupted and resumed.
 
     Raises:
         GoldFinchError: the folder holds another tokenizer, or shards with other batches.
@@ -97,7 +97,7 @@ class ShardReader:
 
     Args:
         folder: with the shards of the recipe, or the first of them.
-        recipe, tokenizer: whose batches they have to be.
+        recipe, tokenizer: what the batches must have been made for.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, tokenizer: Tokenizer) -> None:

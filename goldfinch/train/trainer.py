@@ -54,7 +54,7 @@ def train(
     stop_after: int | None = None,
     start_from: Sequence[Path] = (),
 ) -> Path:
-    """Train, or go on from the last save, and write the model directory.
+    """Train, or resume from the last save, and write the model directory.
 
     Args:
         recipe: what to train.
@@ -75,9 +75,9 @@ def train(
     Raises:
         CorpusMissing: a corpus, or the shard to begin with, is not there.
         CheckpointError: the run folder holds a damaged checkpoint, or that of another model or recipe, or a folder of
-            the model's name that is no model.
+            the model's name that is not a model.
         CacheLocked: another process trains in this run folder now.
-        DeviceError: there is no such device.
+        DeviceError: the device does not exist.
     """
     place = available_device(device)
     run_directory.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ class _Run:
         self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
     def save(self, step: int) -> None:
-        """Write the checkpoint, all that the run needs to go on from `step`, and the model as it is by now."""
+        """Write the checkpoint, everything that the run needs to resume at `step`, and the current model."""
         path = self.folder / CHECKPOINT_FILE
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
@@ -247,7 +247,7 @@ class _Run:
 
 
 def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
-    """Write the model directory (bf16 weights): at every save, so that a run that is cut leaves what it learned."""
+    """Write the model directory (bf16 weights), at every save: an interrupted run leaves what it learned."""
     tokenizer_file = tokenizer_path(recipe, run_directory)
     config = replace(recipe.model, vocab_size=read_tokenizer(tokenizer_file).vocab_size)
     weights = {name: tensor.to("cpu", torch.bfloat16) for name, tensor in model.state_dict().items()}
@@ -308,7 +308,7 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
         raise
     except Exception as error:  # the unpickler stumbles over other bytes in many ways
         raise CheckpointError(
-            f"{path} is damaged, or no checkpoint of gf train",
+            f"{path} is damaged, or not a checkpoint of gf train",
             hint="remove it to train from the start, or use another run folder",
         ) from error
     if saved.get("recipe", recipe.digest()) != recipe.digest():
@@ -322,7 +322,7 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def _forget_later_steps(log: Path, step: int) -> None:
-    """Take back what a run logged after its last save: those steps are made again."""
+    """Drop what a run logged after its last save: those steps are repeated."""
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     kept = [line for line in lines if _step_of(line) <= step]
     if kept != lines:
