@@ -72,10 +72,11 @@ def exit_code(error: BaseException) -> int:
     """The exit code of an exception."""
     if isinstance(error, CommandError):
         return error.code
-    # These live in and beside torch; their names are enough, so that no command imports torch to fail.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if "KernelError" in names:
+    # gfkernels.KernelError, which would import torch: the backend, dtype or shape that was asked for is not to be had.
+    if isinstance(error, NotImplementedError) and type(error) is not NotImplementedError:
         return USAGE
+    # This one lives in torch; its name is enough, so that no command imports torch to fail.
+    names = {kind.__name__ for kind in type(error).__mro__}
     if "OutOfMemoryError" in names or _CPU_ALLOCATOR in str(error):
         return MEMORY_DEVICE_DISK
     for kind, code in _CODES:
