@@ -3,8 +3,8 @@
  * Notation: C channels, H heads, D head dim, F width of the channel mix, R width of compressed_k, N keys. Batch is 1.
  * Weights and stored rows are float32 or bfloat16 (ROW); everything between them is float32 and never rounded to ROW.
  *
- * One parallel region serves a whole call. Matrix rows are shared out among the threads; whatever is cheap (norms, mixes
- * of one row) every thread computes for itself, so that threads wait for each other after products only.
+ * One parallel region serves a whole call. Matrix rows are shared out among the threads; whatever is cheap (norms,
+ * mixes of one row) every thread computes for itself, so that threads wait for each other after products only.
  */
 #include <stdlib.h>
 

@@ -4,8 +4,8 @@ static void FN(keep)(int C, const float *x, ROW *out) {
     for (int c = 0; c < C; c++) out[c] = STORE(x[c]);
 }
 
-/* out[from .. to) = rows of w (N, K) times x. Reads w once and is bound by memory: one row after the other, as they lie,
- * each line asked for AHEAD_BYTES before it is met. */
+/* out[from .. to) = rows of w (N, K) times x. Reads w once and is bound by memory: one row after the other, as they
+ * lie, each line asked for AHEAD_BYTES before it is met. */
 static void FN(rows)(int from, int to, int K, const ROW *w, const float *x, float *out) {
     for (int n = from; n < to; n++) {
         const ROW *row = w + (int64_t)n * K;
@@ -118,8 +118,8 @@ static inline size_t FN(finch_mine)(const dims_t *d) { return 5 * (size_t)d->C; 
 static void FN(finch_layer)(const dims_t *d, const finch_layer_t *layer, const layer_state_t *state, float *x,
                             float *shared, float *mine, int thread, int threads) {
     int C = d->C, M = d->mix_rank;
-    float *mixed = shared, *r = mixed + 5 * C, *k = r + C, *v = k + C, *extra = v + C, *w_low = extra + C, *y = w_low + C;
-    float *out = y + C, *z = out + C, *decay_low = z + 5 * M, *value2_low = decay_low + d->decay_rank;
+    float *mixed = shared, *r = mixed + 5 * C, *k = r + C, *v = k + C, *extra = v + C, *w_low = extra + C;
+    float *y = w_low + C, *out = y + C, *z = out + C, *decay_low = z + 5 * M, *value2_low = decay_low + d->decay_rank;
     float *ffn = value2_low + d->value2_rank;
     float *h = mine, *row = mine + C, *rest = mine + 2 * C;
     norm_row(C, x, layer->ln1, h);
@@ -210,7 +210,8 @@ int FN(finch_step)(const dims_t *d, const finch_layer_t *layer, const layer_stat
  * e, c: normed embedding (C) and compressed key (R) of the row; e_before, c_before: of the one before it, or NULL.
  * token_cat (C, C + R); cosine, sine (D / 2) of the row's position, or NULL; out (layers, 2, C). */
 int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_cat, const ROW *e, const ROW *c,
-                 const ROW *e_before, const ROW *c_before, const float *cosine, const float *sine, ROW *out, int wanted) {
+                 const ROW *e_before, const ROW *c_before, const float *cosine, const float *sine, ROW *out,
+                 int wanted) {
     int C = d->C, R = d->R, M = d->mix_rank, L = d->layers, whole = e_before != 0;
     size_t shared = 2 * (size_t)C + (size_t)L * (2 * M + 2 * d->rank + 4 * (size_t)C), mine = 5 * (size_t)C + R;
     float *memory = malloc(sizeof(float) * (shared + mine * wanted));
@@ -250,7 +251,8 @@ int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_ca
                 const float *mix = side ? layer[l].mix_v : layer[l].mix_k;
                 float *mixed = ab + (2 * l + side) * C;
                 PART(C, LANES);
-                FN(up)(from, to, M, C, (const ROW *)layer[l].kv_up + (int64_t)side * M * C, z + (2 * l + side) * M, mixed);
+                const ROW *kv_up = (const ROW *)layer[l].kv_up + (int64_t)side * M * C;
+                FN(up)(from, to, M, C, kv_up, z + (2 * l + side) * M, mixed);
                 for (int i = from; i < to; i++) mixed[i] = base[i] + shift[i] * (mix[i] + mixed[i]);
             }
         BARRIER
@@ -266,7 +268,8 @@ int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_ca
             for (int side = 0; side < 2; side++) {
                 int i = 2 * l + side;
                 PART(C, LANES);
-                FN(up)(from, to, d->rank, C, side ? layer[l].value_up : layer[l].key_up, low + i * d->rank, sums + i * C);
+                const ROW *w = side ? layer[l].value_up : layer[l].key_up;
+                FN(up)(from, to, d->rank, C, w, low + i * d->rank, sums + i * C);
                 for (int c = from; c < to; c++) sums[i * C + c] += ab[i * C + c];
             }
         BARRIER
@@ -282,8 +285,9 @@ int FN(gold_row)(const dims_t *d, const gold_layer_t *layer, const ROW *token_ca
 }
 
 /* The query's part `seen` over `n` <= KEYS keys, one head: k and v start at the head's channels, rows C apart. */
-static inline __attribute__((always_inline)) void FN(meet_keys)(int n, int C, int D, const float *q, const ROW *k,
-                                                                const ROW *v, float *largest, float *total, float *sum) {
+static inline __attribute__((always_inline))
+void FN(meet_keys)(int n, int C, int D, const float *q, const ROW *k, const ROW *v, float *largest, float *total,
+                   float *sum) {
     vec dots[KEYS] = {{0}}, y[MAX_D / LANES];
     float score[KEYS], weight[KEYS];
     for (int i = 0; i < n; i++)
@@ -310,7 +314,8 @@ static inline __attribute__((always_inline)) void FN(meet_keys)(int n, int C, in
 }
 
 /* One query q (C), already scaled, over keys [first, last) of the document and the rows since, counted through. */
-static void FN(attend)(int C, int D, const float *q, const gold_rows_t *rows, int64_t first, int64_t last, partial_t seen) {
+static void FN(attend)(int C, int D, const float *q, const gold_rows_t *rows, int64_t first, int64_t last,
+                       partial_t seen) {
     for (int h = 0; h < C / D; h++) seen.largest[h] = -__builtin_inff(), seen.total[h] = 0.0f;
     memset(seen.sum, 0, sizeof(float) * (size_t)C);
     while (first < last) {
@@ -339,9 +344,9 @@ static void FN(attend)(int C, int D, const float *q, const gold_rows_t *rows, in
 }
 
 /* One GOLD layer on x (C), which all threads share; `parts` has a partial for each thread. */
-static void FN(gold_layer)(const dims_t *d, const gold_layer_t *layer, const layer_state_t *state, const gold_rows_t *rows,
-                           const float *cosine, const float *sine, float *x, float *shared, float *mine, partial_t *parts,
-                           int thread, int threads) {
+static void FN(gold_layer)(const dims_t *d, const gold_layer_t *layer, const layer_state_t *state,
+                           const gold_rows_t *rows, const float *cosine, const float *sine, float *x, float *shared,
+                           float *mine, partial_t *parts, int thread, int threads) {
     int C = d->C, D = d->D, M = d->mix_rank;
     float *z = shared, *mixed = z + M, *raw = mixed + C, *out = raw + C, *ffn = out + C;
     float *h = mine, *row = mine + C, *rest = mine + 2 * C;

@@ -1,5 +1,5 @@
-/* Includes BODY twice, for float32 and for bfloat16 rows: ROW is the type of a number, LOAD makes it a float, STORE a float
- * it, and FN(name) is f32_name or bf16_name. It undefines all of them. */
+/* Includes BODY twice, for float32 and for bfloat16 rows: ROW is the type of a number, LOAD makes a float of it, STORE
+ * makes it from a float, and FN(name) is f32_name or bf16_name. All of them are undefined again. */
 #define ROW float
 #define LOAD load_f32
 #define STORE store_f32

@@ -1,7 +1,7 @@
 /* The memory-bound rest of a Finch-C2 layer, and WKV6, on the CPU: compiled on first use by build.py.
  *
- * Notation: B batch (1 where it is not named), T tokens, C channels, H heads, D head dim, K key channel, V value channel.
- * Every function exists for float32 and bfloat16 rows; arithmetic and states are float32. Parameter vectors
+ * Notation: B batch (1 where it is not named), T tokens, C channels, H heads, D head dim, K key channel, V value
+ * channel. Every function exists for float32 and bfloat16 rows; arithmetic and states are float32. Parameter vectors
  * are float32. Written in plain C with GCC/Clang vector extensions; no intrinsics, so any CPU will do.
  */
 #include "common.h"

@@ -1,5 +1,5 @@
-/* Norms of one row of C numbers; included with IN and GET (how the row is stored), ROW and STORE (how the result is), and
- * NAME defined. It undefines IN, GET and NAME. */
+/* Norms of one row of C numbers; included with IN and GET (how the row is stored), ROW and STORE (how the result is),
+ * and NAME defined. IN, GET and NAME are undefined again. */
 
 /* out = layer norm of x. */
 static inline void NAME(norm)(int C, const IN *x, const float *weight, const float *bias, float eps, ROW *out) {

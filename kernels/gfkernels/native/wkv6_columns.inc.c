@@ -1,9 +1,9 @@
-/* WKV6 of one head over NV vectors of value channels; included by kernels.c with NV defined, which it undefines.
+/* WKV6 of one head over NV vectors of value channels; included by kernels.c with NV defined, which is undefined again.
  *
- * ROWS key channels of the state at a time stay in registers while all tokens pass: y (added to from one group of rows to
- * the next) is then the only memory that every step touches. */
-static void JOIN(wkv_columns_, NV)(int T, int D, const float *r, const float *w, const float *k, const float *v, float *y,
-                                   int ys, float *S) {
+ * ROWS key channels of the state at a time stay in registers while all tokens pass: y (added to from one group of rows
+ * to the next) is then the only memory that every step touches. */
+static void JOIN(wkv_columns_, NV)(int T, int D, const float *r, const float *w, const float *k, const float *v,
+                                   float *y, int ys, float *S) {
     for (int first = 0; first < D; first += ROWS) {
         vec s[ROWS][NV];
         #pragma GCC unroll 8

@@ -1,4 +1,4 @@
-/* Gradients of a few value channels; included by wkv6_gradients.c with NV defined, which it undefines.
+/* Gradients of a few value channels; included by wkv6_gradients.c with NV defined, which is undefined again.
  *
  * ROWS value channels from `row` and NV vectors of key channels from `at`; unrolled, so that s and g stay in registers.
  * S: the state before the sequence, read. G: gradient of the state after it, becomes that of the state before it; both

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,12 @@ def test_the_compiled_file_is_kept_and_private(tmp_path: Path, monkeypatch: pyte
         assert made[0].stat().st_mtime_ns == before
     finally:
         native.library.cache_clear()
+
+
+def test_every_source_is_part_of_the_name_and_of_the_wheel() -> None:
+    """A body that is included and not named would leave an old binary in use."""
+    files = {path.name for path in native.FOLDER.iterdir() if path.suffix in (".c", ".h")}
+    assert files == {*native.SOURCES, *native.INCLUDED}
+    packaging = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = packaging["package-data"]["gfkernels"]
+    assert all(any(fnmatch(f"native/{name}", pattern) for pattern in patterns) for name in files)
