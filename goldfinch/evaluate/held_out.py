@@ -80,3 +80,23 @@ def training_texts(directory: Path) -> Iterator[str]:
     for record in read_records(directory / "train_docqa.jsonl.zst"):
         if not is_held_out_document(record["title"]):
             yield record["doc"]
+
+
+# Every task, and the corpora that it reads.
+CORPORA_OF = {
+    "facts": ENCYCLOPEDIA,
+    "questions": QUESTIONS,
+    "articles": QUESTIONS,
+    "samples": (),
+    "passkey": ENCYCLOPEDIA,
+    "pairs": ENCYCLOPEDIA,
+    "tables": ENCYCLOPEDIA,
+    "definitions": ENCYCLOPEDIA,
+    "needles": ENCYCLOPEDIA,
+    "perplexity": (*ENCYCLOPEDIA, *BOOKS),
+    "positions": (*ENCYCLOPEDIA, *BOOKS),
+    "overlap": (*ENCYCLOPEDIA, *BOOKS, *QUESTIONS, *DOCUMENTS),
+}
+
+
+TASKS = tuple(CORPORA_OF)

@@ -19,9 +19,8 @@ from .documents import evaluate_articles, evaluate_samples, sample_files
 from .facts import evaluate_definitions, evaluate_facts
 from .held_out import (
     BOOKS,
-    DOCUMENTS,
-    ENCYCLOPEDIA,
-    QUESTIONS,
+    CORPORA_OF,
+    TASKS,
     held_out_novels,
     held_out_passages,
     held_out_texts,
@@ -106,24 +105,6 @@ class Evaluation:
             "samples": [path.read_text(encoding="utf-8") for path in samples],
         }
         return evaluate_overlap(held_out, training_texts(self.directory))
-
-
-# Every task, and the corpora that it reads.
-CORPORA_OF = {
-    "facts": ENCYCLOPEDIA,
-    "questions": QUESTIONS,
-    "articles": QUESTIONS,
-    "samples": (),
-    "passkey": ENCYCLOPEDIA,
-    "pairs": ENCYCLOPEDIA,
-    "tables": ENCYCLOPEDIA,
-    "definitions": ENCYCLOPEDIA,
-    "needles": ENCYCLOPEDIA,
-    "perplexity": (*ENCYCLOPEDIA, *BOOKS),
-    "positions": (*ENCYCLOPEDIA, *BOOKS),
-    "overlap": (*ENCYCLOPEDIA, *BOOKS, *QUESTIONS, *DOCUMENTS),
-}
-TASKS = tuple(CORPORA_OF)
 
 
 def evaluate(

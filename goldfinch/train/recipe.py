@@ -18,7 +18,7 @@ from typing import Any
 from goldfinch.models.config import ModelConfig, presets
 
 from ..errors import ConfigError
-from ..evaluate.tasks import TASKS
+from ..evaluate.held_out import TASKS
 
 # What decides the batches, and what does not decide the weights.
 OF_DATA = (
