@@ -11,57 +11,10 @@ from typing import Annotated
 
 import typer
 
-from gfcli.commands.append import append
-from gfcli.commands.ask import ask
-from gfcli.commands.bench import bench_app
-from gfcli.commands.cache import cache_app
-from gfcli.commands.completion import completion
-from gfcli.commands.config import config_app
-from gfcli.commands.diff import diff
-from gfcli.commands.doctor import doctor
-from gfcli.commands.eval import evaluate
-from gfcli.commands.flatten import flatten
-from gfcli.commands.inspect import inspect
-from gfcli.commands.model import model_app
-from gfcli.commands.plan import plan
-from gfcli.commands.prefill import prefill
-from gfcli.commands.refresh import refresh
-from gfcli.commands.status import status
-from gfcli.commands.train import train
-from gfcli.commands.truncate import truncate
-from gfcli.commands.verify import verify
-from gfcli.support.console import console
-
-from .commands import cache_transfer as transfer  # noqa: F401  transfer adds to gf cache
+from . import registry
+from .parser import Group, click, complaint
 from .support import exits, settings
-
-app = typer.Typer(
-    name="gf",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(prefill)
-app.command()(ask)
-app.command()(plan)
-app.command()(inspect)
-app.command()(verify)
-app.command()(diff)
-app.command()(append)
-app.command()(truncate)
-app.command()(flatten)
-app.command()(status)
-app.command()(refresh)
-app.add_typer(cache_app, name="cache")
-app.add_typer(model_app, name="model")
-app.add_typer(config_app, name="config")
-app.command()(train)
-app.command("eval")(evaluate)
-app.command()(doctor)
-app.command()(completion)
-app.add_typer(bench_app, name="bench")
+from .support.console import console
 
 
 class Terminated(BaseException):
@@ -76,15 +29,24 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def gf(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Pre-fill documents with GoldFinch, keep the compressed cache in a file, answer questions from it."""
+    """Pre-fill documents with a GoldFinch model, keep the compressed cache in a file, answer questions from it."""
     console.debug = debug
+
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(gf)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -104,10 +66,10 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort, EOFError):
-        print(_ended("interrupted", arguments), file=sys.stderr)
+        print(_ended("Interrupted", arguments), file=sys.stderr)
         return exits.INTERRUPTED
     except Terminated:
-        print(_ended("terminated", arguments), file=sys.stderr)
+        print(_ended("Terminated", arguments), file=sys.stderr)
         return exits.TERMINATED
     except BrokenPipeError:
         return _reader_has_gone()
@@ -115,14 +77,17 @@ def run(arguments: list[str]) -> int:
         if isinstance(error.__context__, BrokenPipeError):
             return _reader_has_gone()
         raise
-    except Exception as error:
-        return console.error(_usage_error(error, arguments) or error)
+    except click.ClickException as error:
+        return console.error(complaint(error, arguments))
+    except Exception as error:  # whatever it is, the user sees a sentence and an exit code
+        return console.error(error)
 
 
 def _ended(how: str, arguments: list[str]) -> str:
     """What to say of a run that was ended."""
-    goes_on = arguments[:1] in (["prefill"], ["refresh"], ["train"]) or "--questions" in arguments
-    return f"{how}: the same command goes on where it was" if goes_on else how
+    command = registry.named(arguments)
+    resumes = (command is not None and command.resumes) or "--questions" in arguments
+    return f"{how}. Run the same command again to resume." if resumes else how.lower()
 
 
 def _reader_has_gone() -> int:
@@ -139,7 +104,7 @@ def _run(arguments: list[str]) -> int:
             raise
         values = settings.defaults()
     with settings.folders_in_environment(values):
-        defaults = settings.default_map(values)
+        defaults = settings.default_map(values, {c.name: c.settings for c in registry.COMMANDS})
         result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=defaults, obj=values)
         sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK
@@ -149,40 +114,6 @@ def _needs_no_settings(arguments: list[str]) -> bool:
     """Whether a command line only asks how to go on, which a broken settings file must not prevent."""
     asks = {"-h", "--help", "--version"} & set(arguments) or arguments[:1] in ([], ["completion"])
     return bool(asks) or "_GF_COMPLETE" in os.environ
-
-
-def _usage_error(error: Exception, arguments: list[str]) -> exits.CommandError | None:
-    """A complaint of the command-line parser as one of ours; None for any other exception.
-
-    Told by its shape: some versions of typer use the click package, others carry their own copy of it.
-    """
-    if not hasattr(error, "format_message"):
-        return None
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(error.format_message(), file=sys.stderr)
-        return exits.CommandError("no command given", hint="gf COMMAND --help shows one command")
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "gf"
-    message, hint = str(error.format_message()), f"see {command} --help"
-    value = _value_of(getattr(error, "param", None), arguments)
-    if value is not None and value not in message:
-        message = f"{message.removesuffix(_UNPARSED)}, not {value!r}"
-    if command == "gf ask" and "unexpected extra argument" in message:
-        hint = 'quote the question: gf ask doc.txt "Who wrote it?"'
-    return exits.CommandError(message, hint=hint)
-
-
-# The end of a complaint about a value that is no number.
-_UNPARSED = ", unable to parse string as an integer"
-
-
-def _value_of(option: object, arguments: list[str]) -> str | None:
-    """The value that a command line gives an option."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = argument.partition("=")
-        if name in getattr(option, "opts", ()):
-            return value if equals else following
-    return None
 
 
 def _prepare_streams() -> None:

@@ -5,49 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 
+from . import registry
 from .app import run
 from .support import exits
 
-COMMANDS = (
-    (),
-    ("prefill",),
-    ("ask",),
-    ("plan",),
-    ("inspect",),
-    ("verify",),
-    ("diff",),
-    ("append",),
-    ("truncate",),
-    ("flatten",),
-    ("status",),
-    ("refresh",),
-    ("cache",),
-    ("cache", "ls"),
-    ("cache", "rm"),
-    ("cache", "prune"),
-    ("cache", "pin"),
-    ("cache", "tag"),
-    ("cache", "du"),
-    ("cache", "export"),
-    ("cache", "import"),
-    ("model",),
-    ("model", "list"),
-    ("model", "show"),
-    ("model", "import"),
-    ("model", "verify"),
-    ("model", "init"),
-    ("config",),
-    ("config", "show"),
-    ("train",),
-    ("eval",),
-    ("doctor",),
-    ("completion",),
-    ("bench",),
-    ("bench", "prefill"),
-    ("bench", "ask"),
-    ("bench", "load"),
-    ("bench", "kernels"),
-)
 CODES = (
     (exits.OK, "done"),
     (exits.BUG_OR_OTHER, "a bug, or something not foreseen"),
@@ -80,8 +41,8 @@ CODES = (
 def reference() -> str:
     """The whole page."""
     parts = ["# Commands\n\nGenerated from the help texts by `make docs`; do not edit.\n"]
-    for command in COMMANDS:
-        parts.append(f"## {' '.join(('gf', *command))}\n\n```text\n{help_text(command)}\n```\n")
+    for name in ("", *(command.name for command in registry.COMMANDS)):
+        parts.append(f"## {f'gf {name}'.strip()}\n\n```text\n{help_text(name)}\n```\n")
     parts.append(
         "## Exit codes\n\nCodes once released do not change. Errors are one line on stderr, `error: ...`, with a "
         "`hint:` where there is a next step; with `--json` or `--jsonl` one JSON object with `code` and `message`.\n"
@@ -90,11 +51,11 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def help_text(command: tuple[str, ...]) -> str:
-    """What `gf COMMAND --help` prints on a terminal of 80 columns."""
+def help_text(name: str) -> str:
+    """What `gf NAME --help` prints on a terminal of 80 columns."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        run([*command, "--help"])
+        run([*name.split(), "--help"])
     return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 

@@ -25,7 +25,7 @@ ALLOWED_OURS = {
 # matplotlib draws, where it is installed
 # matplotlib draws, where it is installed
 ALLOWED_OTHERS = {
-    "gfcli": {"typer", "rich", "torch"},
+    "gfcli": {"typer", "click", "rich", "torch"},
     "goldfinch": {"torch", "numpy", "pathspec", "safetensors", "tokenizers", "zstandard", "matplotlib"},
     "gfkernels": {"torch", "triton"},
     "gfcache": {"numpy", "zstandard", "safetensors"},

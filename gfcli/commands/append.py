@@ -27,7 +27,7 @@ OutputOption = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="Another file; by default the cache is replaced.",
+        help="Write to another file; by default, the cache is replaced.",
         callback=checked_output,
     ),
 ]
@@ -35,7 +35,7 @@ OutputOption = Annotated[
 
 def append(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
-    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Text to put behind it, or - for stdin.")],
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Text to append, or - for stdin.")],
     output: OutputOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -43,17 +43,14 @@ def append(
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Put text behind a cached document; only what follows the last usable checkpoint is computed.
+    """Append text to a cached document.
 
-    The tokens are those of the whole text, and the result is that of a cold run. The cache is replaced in one step,
-    and goes on to continue its base if it has one.
+    Only the part after the last usable checkpoint is recomputed. The tokens are those of the whole text, and the
+    result is that of a cold run. The cache is replaced in one step; if it has a base, it keeps it.
 
     Examples:
-
       gf append log.gfc today.txt
-
       tail -n 20 log.txt | gf append log.gfc -
-
       gf append book.gfc chapter2.txt -o both.gfc
     """
     from goldfinch.library.changes import appended, changed_source

@@ -16,16 +16,9 @@ from gfcli.support.documents import STDIN, clean_text, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.explain import warn_if_stale
 from gfcli.support.freshness import source_state
-from gfcli.support.options import (
-    MOST_SEED,
-    DeviceOption,
-    DtypeOption,
-    ModelOption,
-    QuietOption,
-    VerboseOption,
-    parse_bytes,
-)
+from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
 from gfcli.support.outputs import checked_output
+from gfcli.support.values import MOST_SEED, parse_bytes
 
 if TYPE_CHECKING:
     from goldfinch.engine.session import Session
@@ -36,14 +29,16 @@ CACHE_SUFFIX = ".gfc"
 
 def ask(
     first: Annotated[
-        str | None, typer.Argument(metavar="DOCUMENT", help="Text file, - for stdin, or a .gfc; not with --cache.")
+        str | None, typer.Argument(metavar="DOCUMENT", help="Text file, - for stdin, or a .gfc file; not with --cache.")
     ] = None,
-    second: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; stdin when absent.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; by default, stdin.")] = None,
     cache: Annotated[
-        list[str] | None, typer.Option("--cache", metavar="FILE", help="Cache file written by gf prefill; see above.")
+        list[str] | None,
+        typer.Option("--cache", metavar="FILE", help="Cache file to ask instead of a document; may be repeated."),
     ] = None,
     questions: Annotated[
-        str | None, typer.Option("--questions", metavar="FILE|-", help="Many questions, a JSON object or text a line.")
+        str | None,
+        typer.Option("--questions", metavar="FILE|-", help="File of questions, one per line, as text or JSON."),
     ] = None,
     output: Annotated[
         str | None,
@@ -51,67 +46,76 @@ def ask(
             "-o",
             "--output",
             metavar="FILE",
-            help="With --questions: answers here, resumable.",
+            help="With --questions: file for the answers; a later run resumes it.",
             callback=checked_output,
         ),
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
-    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Most tokens of the answer.")] = 128,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Sample from the likeliest tokens up to this share.")] = 1.0,
-    top_k: Annotated[int, typer.Option("--top-k", help="Sample from the K likeliest tokens; 0 for all.")] = 0,
+    max_tokens: Annotated[
+        int, typer.Option("-n", "--max-tokens", metavar="N", help="Maximum number of tokens in the answer.")
+    ] = 128,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="X", help="Sampling temperature; 0 takes the likeliest token.")
+    ] = 0.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", metavar="X", help="Sample from the likeliest tokens up to this share.")
+    ] = 1.0,
+    top_k: Annotated[
+        int, typer.Option("--top-k", metavar="N", help="Sample from the N likeliest tokens; 0 for all.")
+    ] = 0,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the sampling.")
+        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed for sampling.")
     ] = None,
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="Text that ends the answer; may be repeated.")
+        list[str] | None, typer.Option("--stop", metavar="TEXT", help="Text that ends the answer; may be repeated.")
     ] = None,
     memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="Keys and values up to this size are held expanded.")
+        str,
+        typer.Option(
+            "--memory", metavar="SIZE", help="Memory for expanded keys and values; above it they are rebuilt (slower)."
+        ),
     ] = "4g",
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer only when it is complete.")] = False,
     strict: Annotated[
         bool,
         typer.Option(
             "--strict", help="Refuse a cache computed with other numerics: device kind, precision, backend or threads."
         ),
     ] = False,
-    cite: Annotated[bool, typer.Option("--cite", help="Also the lines that the answer rests on.")] = False,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Also print the lines the model read most (not proof of the answer).")
+    ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what the answer rests on: tokens, fingerprints, source; on stderr.")
+        bool, typer.Option("--explain", help="Say on stderr what the answer rests on: tokens, fingerprints, source.")
     ] = False,
     require_cached: Annotated[
-        bool, typer.Option("--require-cached", help="Exit 10 when the document, as it is now, is not cached.")
+        bool, typer.Option("--require-cached", help="Exit with code 10 unless the document, as it is now, is cached.")
     ] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="No question template: continue the text.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: one JSON object per answer.")] = False,
-    usage: Annotated[bool, typer.Option("-u", "--usage", help="Counts and timings on stderr.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the question template.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: print one JSON object per answer.")] = False,
+    usage: Annotated[bool, typer.Option("-u", "--usage", help="Print counts and timings on stderr.")] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Answer a question about a document; what was read once is not read again.
+    """Answer a question about a document.
 
-    A document goes through the library: pre-filled at the first question, taken from its cache afterwards, brought up
-    to date when the file has changed. --cache names a cache file instead; it is never changed, and its model is found
-    by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a prompt opens
-    that keeps the model loaded.
+    The first question reads the document and keeps its cache in the library; later questions use the cache, which is
+    brought up to date when the file has changed. --cache names a cache file instead: it is never changed, and its
+    model is found by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a
+    prompt opens that keeps the model loaded.
 
-    --questions asks many: a line is a question, or an object with "question" and, if wanted, "id" and "documents"
-    (names of those to ask; all by default). --cache may be repeated and may be a quoted pattern. Each document is
-    loaded once, answers come document by document in the order given; with -o a run that was cut goes on, and one
-    failure does not stop the rest (exit 3).
+    --questions asks many: each line is a question, or an object with "question" and optionally "id" and "documents"
+    (names of those to ask; by default, all). --cache may be repeated, or be a quoted pattern. Each document is loaded
+    once, and answers come document by document in the order given. With -o, an interrupted run resumes. A failure does
+    not stop the rest (exit code 3).
 
     Examples:
-
       gf ask doc.txt "Who signed the treaty?"
-
       gf ask --cache doc.gfc --cite "Who signed the treaty?"
-
       echo "When was it signed?" | gf ask doc.txt --json
-
       gf ask --cache 'kb/*.gfc' --questions q.jsonl --jsonl -o answers.jsonl
     """
     console.quiet, console.verbose = quiet, verbose

@@ -22,8 +22,9 @@ from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
 from gfcli.support.exits import NOT_FOUND, SOME_FAILED, CommandError
 from gfcli.support.explain import read_header, require_cached, warn_if_stale
-from gfcli.support.options import SHORT_DTYPES, numerics
+from gfcli.support.options import numerics
 from gfcli.support.question_file import Question, read_questions
+from gfcli.support.values import SHORT_DTYPES
 from goldfinch.text.documents import Document
 
 if TYPE_CHECKING:

@@ -1,33 +1,30 @@
-"""gf bench: how fast this machine is at what gf does."""
+"""gf bench: how fast this machine is at what gf does. Medians of repeats, after a check that it computes rightly."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
 from gfcli.support.outputs import checked_output
+from gfcli.support.values import parse_lengths
 
-bench_app = typer.Typer(
-    help="Measure prefill, ask, start-up and kernels here; medians of repeats, after a correctness check.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Repeats per figure.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The record as one JSON object on stdout.")]
+RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Repeats per figure.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")]
 OutputOption = Annotated[
     Path | None,
     typer.Option("-o", "--output", metavar="FILE", help="Write the record to a file.", callback=checked_output),
 ]
 LengthsOption = Annotated[str, typer.Option("--lengths", metavar="N,N,...", help="Document lengths in tokens.")]
+# Takes a function that gets each row as it is done; gives the record.
+_Measure = Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]
 
 
-@bench_app.command("prefill")
-def bench_prefill(
+def prefill(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -36,25 +33,23 @@ def bench_prefill(
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Prefill tok/s by document length, and the share of what the matrix products alone would reach.
+    """Measure prefill speed by document length.
+
+    Shows tokens per second, and their share of what the matrix products alone would reach.
 
     Examples:
-
-      gf bench prefill
-
+      gf bench prefill --lengths 256 --repeats 1
       gf bench prefill --dtype bfloat16 --lengths 4096,65536
-
       gf bench prefill -m my-model --json -o prefill.json
     """
     from goldfinch.measure.speed import measure_prefill
 
-    wanted = _parse_lengths(lengths)
-    record = measure_prefill(load(model, device, dtype), wanted, repeats, _shower(as_json, _prefill_row))
-    _finish(record, as_json, output)
+    wanted = parse_lengths(lengths, "--lengths")
+    loaded = load(model, device, dtype)
+    _measured(lambda report: measure_prefill(loaded, wanted, repeats, report), _prefill_row, as_json, output)
 
 
-@bench_app.command("ask")
-def bench_ask(
+def ask(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -63,45 +58,40 @@ def bench_ask(
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Time to the first token from a file with the model loaded (open, check, rebuild, question), and decode tok/s.
+    """Measure the first token and decoding.
+
+    With the model loaded: time from opening the file to the first token (check, rebuild, question), then tokens per
+    second.
 
     Examples:
-
-      gf bench ask
-
-      gf bench ask --lengths 8192,65536 --repeats 3
-
+      gf bench ask --lengths 256 --repeats 1
       gf bench ask --dtype bfloat16 --json
     """
     from goldfinch.measure.speed import measure_ask
 
-    wanted = _parse_lengths(lengths)
-    record = measure_ask(load(model, device, dtype), wanted, repeats, report=_shower(as_json, _ask_row))
-    _finish(record, as_json, output)
+    wanted = parse_lengths(lengths, "--lengths")
+    loaded = load(model, device, dtype)
+    _measured(lambda report: measure_ask(loaded, wanted, repeats, report=report), _ask_row, as_json, output)
 
 
-@bench_app.command("load")
-def bench_load(
+def load_(
     model: ModelOption = None, repeats: RepeatsOption = 5, as_json: JsonOption = False, output: OutputOption = None
 ) -> None:
-    """Seconds from process start to torch, to a loaded model, and to the help text.
+    """Measure start-up.
+
+    Shows the seconds from the start of the process to torch, to a loaded model, and to the help text.
 
     Examples:
-
-      gf bench load
-
-      gf bench load -m my-model
-
-      gf bench load --repeats 10 --json
+      gf bench load --repeats 1
+      gf bench load -m my-model --json
     """
     from goldfinch.measure.speed import measure_load
 
-    record = measure_load(load(model, "cpu", None), repeats, _shower(as_json, _load_row))
-    _finish(record, as_json, output)
+    loaded = load(model, "cpu", None)
+    _measured(lambda report: measure_load(loaded, repeats, report), _load_row, as_json, output)
 
 
-@bench_app.command("kernels")
-def bench_kernels(
+def kernels(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -109,31 +99,32 @@ def bench_kernels(
     as_json: JsonOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Microseconds per token of the recurrent layers and of WKV6, with each backend that runs here.
+    """Measure each kernel backend.
+
+    Shows microseconds per token of the recurrent layers and of WKV6, with each backend that runs here.
 
     Examples:
-
-      gf bench kernels
-
-      gf bench kernels --dtype bfloat16
-
-      gf bench kernels -m my-model --json
+      gf bench kernels --repeats 1
+      gf bench kernels --dtype bfloat16 --json
     """
     from goldfinch.measure.speed import measure_kernels
 
-    record = measure_kernels(load(model, device, dtype), repeats, _shower(as_json, _kernel_row))
-    _finish(record, as_json, output)
+    loaded = load(model, device, dtype)
+    _measured(lambda report: measure_kernels(loaded, repeats, report), _kernel_row, as_json, output)
 
 
-def _parse_lengths(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise CommandError(f"--lengths is {text!r}, expected numbers of tokens like 512,2048")
-    return [int(part) for part in parts]
+def _measured(measure: _Measure, words: Callable[[dict[str, Any]], str], as_json: bool, output: Path | None) -> None:
+    """Measure, print each row as it is done, or the record at the end, and write the record where asked."""
 
+    def report(row: dict[str, Any]) -> None:
+        if not as_json:
+            print(words(row), flush=True)
 
-def _shower(as_json: bool, words: Any) -> Any:
-    return (lambda row: None) if as_json else (lambda row: print(words(row), flush=True))
+    record = measure(report)
+    if as_json:
+        print(json.dumps(record), flush=True)
+    if output is not None:
+        output.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _span(values: dict[str, float], digits: int = 0) -> str:
@@ -159,10 +150,3 @@ def _load_row(row: dict[str, Any]) -> str:
 
 def _kernel_row(row: dict[str, Any]) -> str:
     return f"{row['name']:<15} {row['backend']:<7} {_span(row['us_per_token_layer'], 2)} us per token and layer"
-
-
-def _finish(record: dict[str, Any], as_json: bool, output: Path | None) -> None:
-    if as_json:
-        print(json.dumps(record), flush=True)
-    if output is not None:
-        output.write_text(json.dumps(record, indent=2) + "\n")

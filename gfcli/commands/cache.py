@@ -13,25 +13,22 @@ import typer
 from gfcache import Entry, Removal, Store
 
 from gfcli.support.console import console, printable
-from gfcli.support.exits import CommandError
-from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order, parse_age
-from gfcli.support.options import QuietOption, parse_bytes, show_bytes
+from gfcli.support.exits import SCHEMA_VERSION, CommandError
+from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order
+from gfcli.support.options import QuietOption
 from gfcli.support.store import open_store, say_index
-
-SCHEMA_VERSION = 1
-cache_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The library: ls, rm, prune, pin, tag, du, export, import."
-)
+from gfcli.support.values import counted, parse_age, parse_bytes, show_age, show_bytes
 
 Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="TARGET...", help="Ids, documents, or cache files of the library.")
+    list[str] | None, typer.Argument(metavar="TARGET...", help="IDs, documents, or cache files of the library.")
 ]
 Filters = Annotated[
-    list[str] | None, typer.Option("-f", "--filter", metavar="CONDITION", help=f"As {FILTER_HELP}; may be repeated.")
+    list[str] | None,
+    typer.Option("-f", "--filter", metavar="CONDITION", help=f"Choose by a condition: {FILTER_HELP}. May be repeated."),
 ]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only show what would be removed.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Remove without asking.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be removed, and remove nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def entries_of(store: Store) -> list[Entry]:
@@ -41,22 +38,20 @@ def entries_of(store: Store) -> list[Entry]:
     return entries
 
 
-@cache_app.command("ls")
 def ls(
     filters: Filters = None,
-    sort: Annotated[str, typer.Option("--sort", metavar="KEY[:asc|:desc]", help=", ".join(SORT_KEYS) + ".")] = "used",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N rows.", min=1)] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="KEY[:asc|:desc]", help=f"Sort by {', '.join(SORT_KEYS)}.")
+    ] = "used",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Show at most N caches.", min=1)] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Ids only, one a line.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print IDs only, one per line.")] = False,
 ) -> None:
     """List the caches of the library.
 
     Examples:
-
       gf cache ls
-
       gf cache ls --filter "size>1m" --filter "used>7d" --sort size
-
       gf cache ls -q --filter tag=kb | xargs gf cache rm -y
     """
     console.quiet = quiet
@@ -72,7 +67,10 @@ def ls(
             for line in table(rows):
                 print(line)
             total = show_bytes(sum(e.bytes for e in rows))
-            console.say(f"{len(rows)} of {len(entries)} caches, {total}, in {store.folder}")
+            of_all = "" if len(rows) == len(entries) else f" of {len(entries):,}"
+            console.say(
+                f"{len(rows):,}{of_all} {'cache' if len(entries) == 1 else 'caches'}, {total}, in {store.folder}"
+            )
 
 
 def entry_json(store: Store, entry: Entry) -> dict[str, Any]:
@@ -101,34 +99,23 @@ def table(rows: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def show_age(seconds: float) -> str:
-    """An age for people: 5s, 12m, 3h, 9d."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{max(0, int(seconds))}s"
-
-
-@cache_app.command("rm")
 def rm(
     targets: Targets = None,
     filters: Filters = None,
-    force: Annotated[bool, typer.Option("--force", help="Pinned ones too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Remove pinned caches, too.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove caches from the library; documents are never touched.
+    """Remove caches from the library.
 
-    Shows the list and asks first; without a terminal, -y is needed. Pinned caches, those that another process writes
-    now and those that others continue (gf prefill --base) are skipped and counted.
+    Documents are never touched. The command lists the caches and asks first; without a terminal it needs -y. It skips
+    and counts pinned caches, caches that another process is writing, and caches that others continue (gf prefill
+    --base).
 
     Examples:
-
-      gf cache rm doc.txt
-
+      gf cache rm doc.txt -y
       gf cache rm 3fa2b1c09d77 --dry-run
-
       gf cache rm --filter "used>30d" -y
     """
     console.quiet = quiet
@@ -139,30 +126,32 @@ def rm(
             report(store.remove(wanted, pinned_too=force))
 
 
-@cache_app.command("prune")
 def prune(
     max_size: Annotated[
         str | None,
-        typer.Option("--max-size", metavar="SIZE", help="Remove the longest unused until it fits; default: the cap."),
+        typer.Option(
+            "--max-size",
+            metavar="SIZE",
+            help="Remove the least recently used until the rest fits; by default, the cap.",
+        ),
     ] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="Remove what was not used for so long, as 30d.")
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Remove what has not been used for this long, such as 30d."),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove what runs cut short have left, damaged files, what is over the cap, and, where asked, what is old.
+    """Remove damaged, old or excess caches.
 
-    Shows the list and asks first; without a terminal, -y is needed. Pinned, locked and continued caches are skipped
-    and counted.
+    Removes damaged files, leftovers of interrupted runs, the least recently used caches above the cap and, with
+    --older-than, old ones. The command lists them and asks first; without a terminal it needs -y. Pinned, locked and
+    continued caches are skipped and counted.
 
     Examples:
-
-      gf cache prune
-
+      gf cache prune -y
       gf cache prune --older-than 30d --dry-run
-
       gf cache prune --max-size 2g -y
     """
     console.quiet = quiet
@@ -187,9 +176,9 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
     for name in plan.remnants:
         print(f"unfinished: {name}", file=sys.stderr)
     for entry, why in plan.skipped:
-        print(f"stays ({why}): {entry.id} {printable(entry.source_path or entry.source_name or '')}", file=sys.stderr)
+        print(f"skipped ({why}): {entry.id} {printable(entry.source_path or entry.source_name or '')}", file=sys.stderr)
     count = len(plan.removed) + len(plan.remnants)
-    console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}; {len(plan.skipped)} skipped")
+    console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}{_skipped(plan)}")
     if dry_run or not count:
         return False
     if yes:
@@ -208,49 +197,64 @@ def report(done: Removal) -> None:
     for entry in done.removed:
         print(entry.id)
     for entry, why in done.skipped:
-        console.warn(f"{entry.id} stays: {why}")
+        console.warn(f"{entry.id} skipped: {why}")
     count = len(done.removed) + len(done.remnants)
-    console.say(f"{count} removed, {show_bytes(done.freed_bytes)} free; {len(done.skipped)} skipped")
+    console.say(f"{count} removed, {show_bytes(done.freed_bytes)} freed{_skipped(done)}")
 
 
-@cache_app.command("pin")
+def _skipped(removal: Removal) -> str:
+    return f"; {len(removal.skipped)} skipped" if removal.skipped else ""
+
+
 def pin(
     targets: Targets = None,
     filters: Filters = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Unpin.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin; the same as gf cache unpin.")] = False,
 ) -> None:
-    """Keep caches whatever room is needed; --remove lets them go again.
+    """Protect caches from eviction.
+
+    A pinned cache stays when the library needs room under its cap, and gf cache rm skips it.
 
     Examples:
-
-      gf cache pin handbook.txt
-
+      gf cache pin doc.txt
       gf cache pin --filter tag=kb
-
-      gf cache pin --remove handbook.txt
     """
+    _pin(targets, filters, not remove)
+
+
+def unpin(targets: Targets = None, filters: Filters = None) -> None:
+    """Let pinned caches be evicted again.
+
+    Examples:
+      gf cache unpin doc.txt
+      gf cache unpin --filter pinned=yes
+    """
+    _pin(targets, filters, False)
+
+
+def _pin(targets: list[str] | None, filters: list[str] | None, pinned: bool) -> None:
     with open_store() as store:
         found = chosen(store, entries_of(store), targets or [], filters or [])
-        store.pin(found, not remove)
-        console.say(f"{len(found)} {'unpinned' if remove else 'pinned'}")
+        store.pin(found, pinned)
+        console.say(f"{len(found)} {'pinned' if pinned else 'unpinned'}")
 
 
-@cache_app.command("tag")
 def tag(
     targets: Targets = None,
     filters: Filters = None,
-    add: Annotated[list[str] | None, typer.Option("--add", metavar="NAME", help="May be repeated.")] = None,
-    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="NAME", help="May be repeated.")] = None,
+    add: Annotated[list[str] | None, typer.Option("--add", metavar="NAME", help="Tag to add; may be repeated.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="NAME", help="Tag to remove; may be repeated.")
+    ] = None,
 ) -> None:
-    """Add and remove tags, to choose caches by with --filter tag=NAME.
+    """Add or remove tags.
+
+    Commands of gf cache choose caches by their tags with --filter tag=NAME.
 
     Examples:
-
-      gf cache tag --add kb handbook.txt
-
+      gf cache tag --add kb doc.txt
       gf cache tag --add old --filter "used>90d"
-
-      gf cache tag --remove kb handbook.txt
+      gf cache tag --remove kb doc.txt
     """
     if not add and not remove:
         raise CommandError("no tag named", hint="--add NAME or --remove NAME")
@@ -263,17 +267,12 @@ def tag(
         console.say(f"{len(found)} changed")
 
 
-@cache_app.command("du")
 def du(as_json: AsJson = False) -> None:
-    """Show what the library takes, in all and by model.
+    """Show how much space the library takes.
 
     Examples:
-
       gf cache du
-
-      gf cache du --json
-
-      GF_CACHE_DIR=/mnt/caches gf cache du
+      GF_CACHE_DIR=/mnt/caches gf cache du --json
     """
     with open_store() as store:
         entries = entries_of(store)
@@ -300,11 +299,14 @@ def du(as_json: AsJson = False) -> None:
 def _du_lines(values: dict[str, Any]) -> list[str]:
     cap = "no cap" if values["max_bytes"] is None else f"cap {show_bytes(values['max_bytes'])}"
     rows = [
-        ("library", f"{show_bytes(values['bytes'])} in {values['caches']:,} caches ({cap})"),
+        ("library", f"{show_bytes(values['bytes'])} in {counted(values['caches'], 'cache')} ({cap})"),
         ("pinned", show_bytes(values["pinned_bytes"])),
         ("unfinished", show_bytes(values["unfinished_bytes"])),
         ("kernels", f"{show_bytes(values['kernels_bytes'])} (compiled, not under the cap)"),
     ]
-    rows += [(printable(n), f"{show_bytes(m['bytes'])} in {m['caches']:,} caches") for n, m in values["models"].items()]
+    rows += [
+        (printable(n), f"{show_bytes(m['bytes'])} in {counted(m['caches'], 'cache')}")
+        for n, m in values["models"].items()
+    ]
     width = max(len(name) for name, _ in rows)
     return [*(f"{name:<{width}}  {text}" for name, text in rows), f"in {Path(values['folder'])}"]

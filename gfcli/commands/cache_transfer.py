@@ -12,47 +12,47 @@ from gfcache import Entry, Store
 
 from gfcli.support.console import console, printable
 from gfcli.support.exits import SOME_FAILED, CommandError, describe
-from gfcli.support.options import QuietOption, show_bytes
+from gfcli.support.filters import chosen
+from gfcli.support.options import QuietOption
 from gfcli.support.outputs import check_folder, check_may_replace
 from gfcli.support.store import open_store, say_removed
+from gfcli.support.values import show_bytes
 from goldfinch.jobs.outputs import is_folder
 
-from .cache import Filters, Targets, cache_app, entries_of
+from .cache import Filters, Targets, entries_of
 
 
-@cache_app.command("export")
 def export(
     targets: Targets = None,
     filters: Filters = None,
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Where to; a folder for several.")
+        str, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Where to write; a folder for several caches.")
     ] = "./",
     safetensors: Annotated[
-        bool, typer.Option("--safetensors", help="Plain tensors for other programs; cannot be imported.")
+        bool, typer.Option("--safetensors", help="Write plain tensors for other programs; gf cannot import them.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Copy caches out of the library, as .gfc files that stand alone or as safetensors.
+    """Copy caches out of the library.
 
-    A .gfc is accepted by gf cache import, and by gf ask --cache, on any machine with the same model. It holds the
-    document's tokens in clear.
+    Writes self-contained .gfc files, or safetensors. gf cache import and gf ask --cache take a .gfc on any machine
+    that has the same model. It holds the document's tokens in clear.
 
     Examples:
-
-      gf cache export doc.txt -o doc.gfc
-
+      gf cache export doc.txt -o copy.gfc
       gf cache export --filter tag=kb -o kb/
-
       gf cache export doc.txt --safetensors -o doc.safetensors
     """
     console.quiet = quiet
     suffix = ".safetensors" if safetensors else ".gfc"
     with open_store() as store:
-        found = chosen_readable(store, targets, filters)
+        found = chosen(store, entries_of(store), targets or [], filters or [])  # the reader refuses damaged ones
         into_folder = is_folder(output)
         if len(found) > 1 and not into_folder:
-            raise CommandError(f"{len(found)} caches into one file {output}", hint=f"name a folder: -o {output}/")
+            raise CommandError(
+                f"{len(found)} caches do not go into one file {output}", hint=f"name a folder: -o {output}/"
+            )
         if into_folder:
             Path(output).mkdir(parents=True, exist_ok=True)
         else:
@@ -69,13 +69,6 @@ def export(
             print(path)
 
 
-def chosen_readable(store: Store, targets: list[str] | None, filters: list[str] | None) -> list[Entry]:
-    """The chosen entries; a damaged one is refused by the reader, with its own words."""
-    from gfcli.support.filters import chosen
-
-    return chosen(store, entries_of(store), targets or [], filters or [])
-
-
 def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:
     """`doc.gfc`, or `doc-ID.gfc` when another cache of this call has that name."""
     stem = Path(printable(entry.source_name or entry.id)).stem or entry.id
@@ -83,22 +76,19 @@ def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Pat
     return folder / f"{stem}-{entry.id}{suffix}" if path in taken else path
 
 
-@cache_app.command("import")
 def import_(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files (.gfc).")],
     quiet: QuietOption = False,
 ) -> None:
-    """Take cache files into the library; gf ask finds them by the text of the document, wherever that lies.
+    """Copy cache files into the library.
 
-    Every checksum is verified first. A file that continues a base cache is joined with it; it is then the cache of
-    both texts together, which gf ask finds by no document: gf cache export gives it to gf ask --cache.
+    gf ask then finds them by the text of the document, wherever that file is. Every checksum is verified first. A file
+    that continues a base cache is merged with it; the result covers both texts and belongs to no document, so ask it
+    through gf cache export and gf ask --cache.
 
     Examples:
-
       gf cache import doc.gfc
-
       gf cache import kb/*.gfc
-
       scp other:kb/doc.gfc . && gf cache import doc.gfc && gf ask doc.txt "Who signed?"
     """
     console.quiet = quiet

@@ -11,15 +11,12 @@ from gfcli.support.exits import CommandError
 SHELLS = ("bash", "zsh", "fish")
 
 
-def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")]) -> None:
-    """Print the completion script of a shell.
+def completion(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
+    """Print a shell completion script.
 
     Examples:
-
       gf completion bash > ~/.local/share/bash-completion/completions/gf
-
       gf completion zsh > ~/.zfunc/_gf
-
       gf completion fish > ~/.config/fish/completions/gf.fish
     """
     if shell not in SHELLS:

@@ -8,28 +8,21 @@ from typing import Annotated
 import typer
 
 from gfcli.support import settings
-
-SCHEMA_VERSION = 1
-config_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Settings: show.")
+from gfcli.support.exits import SCHEMA_VERSION
 
 
-@config_app.command("show")
 def show(
     context: typer.Context,
-    origin: Annotated[bool, typer.Option("--origin", help="Also where each value comes from.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Also show where each value comes from.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the settings that hold in this folder.
+    """Show the effective settings for this folder.
 
-    A flag wins over a variable (GF_MODEL, ...), that over gf.toml of the project (the nearest at or above the current
-    folder), that over gf/config.toml in the user's XDG config folder, and that over the default.
+    An option wins over a variable (GF_MODEL, ...), then come gf.toml of the project (the nearest at or above the
+    current folder), gf/config.toml in the user's XDG config folder, and the default.
 
     Examples:
-
-      gf config show
-
       gf config show --origin
-
       GF_CACHE_MAX_SIZE=2g gf config show --json
     """
     values: dict[str, settings.Value] = context.obj  # resolved once: the folders of files are in the environment by now

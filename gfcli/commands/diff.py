@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gfcli.support.console import printable
-from gfcli.support.exits import CONDITION_NOT_MET
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from gfcache import CacheFile
@@ -24,19 +24,17 @@ IDENTITY = (
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="Cache file.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Cache file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show where two cache files differ: identity, first divergent token, sections. Equal: exit 0, else 10.
+    """Show where two cache files differ.
 
-    Both are verified first, bases included (damaged: exit 6). Time stamps and provenance do not count.
+    Compares identity, tokens (and names the first that differs) and sections; time stamps and provenance do not count.
+    Both files are verified first, bases included. Exit code 0 when they are equal, 10 when they differ, 6 when one is
+    damaged.
 
     Examples:
-
       gf diff a.gfc b.gfc
-
       gf diff --json old.gfc new.gfc
-
-      gf diff a.gfc b.gfc && echo same
     """
     import gfcache
 
@@ -69,7 +67,7 @@ def compare(a: CacheFile, b: CacheFile) -> dict[str, Any]:
         sections.append("compressed_k of the base")
     first = _first_divergent_token(a, b)
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "equal": not (identity or sections) and first is None,
         "tokens": [a.header.tokens, b.header.tokens],
         "first_divergent_token": first,

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gfcli.support.exits import CONDITION_NOT_MET
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
 
-SCHEMA_VERSION = 1
 PACKAGES = ("goldfinch-gf", "torch", "triton", "numpy", "zstandard", "safetensors", "tokenizers", "typer", "rich")
 
 
@@ -22,20 +21,16 @@ def doctor(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show versions, device and kernel backends, and check here that files answer like memory and damage is refused.
+    """Check this installation.
 
-    The checks pre-fill a thousand random tokens with the model, ask from the file and from memory, and try damaged
-    copies of the file, all in a temporary folder. One that fails: exit 10.
+    Shows versions, device and kernel backends. Then it pre-fills a thousand random tokens in a temporary folder and
+    checks that the file answers like memory and that damaged copies are refused. Exit code 10 when a check fails.
 
     Examples:
-
       gf doctor
-
-      gf doctor --json
-
-      gf doctor -m mymodel --device cuda
+      gf doctor -m mymodel --device cuda --json
     """
     loaded = load(model, device, dtype)
     from goldfinch.measure.conditions import kernel_backends

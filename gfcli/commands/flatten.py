@@ -20,22 +20,18 @@ def flatten(
             "-o",
             "--output",
             metavar="FILE",
-            help="Another file; by default it is replaced.",
+            help="Write to another file; by default the cache is replaced.",
             callback=checked_output,
         ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Make a cache that continues a base cache stand alone. No model is loaded.
+    """Merge a cache with its base into one file.
 
-    It then is the cache of both texts together, and of no file: gf status calls it detached.
+    No model is loaded. The result covers both texts together and belongs to no document: gf status calls it detached.
 
     Examples:
-
-      gf flatten chapter1.gfc
-
       gf flatten chapter1.gfc -o whole.gfc
-
       gf flatten chapter1.gfc && rm handbook.gfc
     """
     path = Path(output or cache)

@@ -9,22 +9,20 @@ import typer
 
 from gfcli.support.console import console, printable
 from gfcli.support.exits import SOME_FAILED, failed_json
-from gfcli.support.options import show_bytes
+from gfcli.support.values import show_bytes
 
 
 def inspect(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
 ) -> None:
-    """Show what a cache file holds: tokens, sizes per token and fixed, model, sections.
+    """Show what a cache file holds.
+
+    Shows tokens, bytes per token and in all, the model and the sections, from the header alone.
 
     Examples:
-
       gf inspect doc.gfc
-
-      gf inspect --json doc.gfc
-
-      gf inspect caches/*.gfc
+      gf inspect --json caches/*.gfc
     """
     import gfcache
 

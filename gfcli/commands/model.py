@@ -9,27 +9,22 @@ from typing import Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import DAMAGED, CommandError
-from gfcli.support.options import MOST_SEED, show_bytes
+from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError
+from gfcli.support.values import MOST_SEED, show_bytes
 
-SCHEMA_VERSION = 1
-model_app = typer.Typer(no_args_is_help=True, help="Models: list, show, import, verify, init.", rich_markup_mode=None)
 Name = Annotated[
-    str | None, typer.Argument(metavar="DIR|NAME", help="Model directory or name; the default model when absent.")
+    str | None, typer.Argument(metavar="DIR|NAME", help="Model folder or name; by default, the model of the settings.")
 ]
 
 
-@model_app.command("list")
-def list_command(as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False) -> None:
-    """List the models that have a name here: those under GF_MODELS_DIR, then the embedded ones.
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """List the models that have a name here.
+
+    Lists the folders under GF_MODELS_DIR, then the models that come with gf.
 
     Examples:
-
       gf model list
-
-      gf model list --json
-
-      GF_MODELS_DIR=~/models gf model list
+      GF_MODELS_DIR=~/models gf model list --json
     """
     from goldfinch import list_models
 
@@ -53,19 +48,16 @@ def _row(card: Any) -> dict[str, Any]:
     }
 
 
-@model_app.command()
 def show(
     name: Name = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show a model's configuration, template and fingerprints.
+    """Show a model's configuration.
+
+    Shows template and fingerprints, too.
 
     Examples:
-
-      gf model show
-
       gf model show gf-mini
-
       gf model show ./my-model --json
     """
     from goldfinch.weights.directory import find_model, weights_bytes_of
@@ -84,29 +76,29 @@ def show(
     print(card.to_json(), end="")
 
 
-@model_app.command("import")
-def import_command(
+def import_(
     weights: Annotated[
         Path,
         typer.Argument(metavar="FILE", help="Published weights: .safetensors, its .index.json, or .pth."),
     ],
-    config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="The configuration of the weights.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="Configuration of the weights.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model folder to write.")],
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", metavar="FILE", help="tokenizer.json, or the RWKV World vocabulary (.txt)."),
+        typer.Option(
+            "--tokenizer",
+            metavar="FILE",
+            help="Tokenizer to copy into the model folder: tokenizer.json, or the RWKV World vocabulary (.txt).",
+        ),
     ] = None,
 ) -> None:
-    """Make a model directory from published weights. No code in the file is ever run.
+    """Make a model folder from published weights.
+
+    No code in the file is ever run.
 
     Examples:
-
       gf model import model.safetensors --config config.json -o my-model
-
-      gf model import model.safetensors.index.json --config config.json -o my-model
-
       gf model import RWKV.pth --config config.json --tokenizer rwkv_vocab_v20230424.txt -o my-model
-
       gf model import model.pth --config config.json -o ~/.local/share/goldfinch/models/my-model
     """
     from goldfinch.weights.writing import import_model
@@ -117,16 +109,13 @@ def import_command(
     print(output)
 
 
-@model_app.command()
 def verify(name: Name = None) -> None:
-    """Check that weights and tokenizer are those that the directory's fingerprints name (exit 6 if not).
+    """Check a model's weights and tokenizer.
+
+    They must match the fingerprints in the model folder. Exit code 6 when they do not.
 
     Examples:
-
-      gf model verify
-
       gf model verify gf-mini
-
       gf model verify ./my-model
     """
     from goldfinch.weights.directory import find_model
@@ -139,26 +128,25 @@ def verify(name: Name = None) -> None:
     print(f"{card.name}: weights and tokenizer match their fingerprints")
 
 
-@model_app.command()
 def init(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model directory to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model folder to write.")],
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="Shape, e.g. goldfinch-12x768.")
+        str, typer.Option("--preset", metavar="NAME", help="Shape, such as goldfinch-12x768.")
     ] = "goldfinch-tiny",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the random weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed for the weights.")
+    ] = 0,
     tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer to put beside.")
+        Path | None, typer.Option("--tokenizer", metavar="FILE", help="Tokenizer file to copy into the model folder.")
     ] = None,
 ) -> None:
-    """Make a model with random weights, for benchmarks and tests.
+    """Make a model with random weights.
+
+    For benchmarks and tests: it answers nothing.
 
     Examples:
-
-      gf model init --preset goldfinch-12x768 --seed 1 -o /tmp/random
-
-      gf model init --preset llama-6x512 -o /tmp/llama
-
-      gf model init --preset goldfinch-tiny -o /tmp/tiny
+      gf model init --preset goldfinch-tiny -o tiny
+      gf model init --preset goldfinch-12x768 --seed 1 -o random
     """
     from goldfinch.weights.writing import init_model
 

@@ -13,16 +13,9 @@ import typer
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options, read_document
 from gfcli.support.exits import SOME_FAILED, CommandError, describe, exit_code
-from gfcli.support.options import (
-    CheckpointsOption,
-    DeviceOption,
-    DtypeOption,
-    ModelOption,
-    QuietOption,
-    load,
-    show_bytes,
-)
+from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load
 from gfcli.support.store import open_store
+from gfcli.support.values import show_bytes
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
@@ -35,35 +28,34 @@ SCHEMA_VERSION = 1
 
 def plan(
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="As for gf prefill; folders with -r.")
+        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="Text files, as for gf prefill; with -r, folders.")
     ] = None,
-    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Text files in folders, too.")] = False,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Read text files in folders, too.")] = False,
     files_from: Annotated[
-        str | None, typer.Option("--files-from", metavar="FILE|-", help="A list of documents, one a line.")
+        str | None, typer.Option("--files-from", metavar="FILE|-", help="File that lists documents, one per line.")
     ] = None,
     null: Annotated[bool, typer.Option("-0", "--null", help="Names in that list end in NUL.")] = False,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Whose free disk counts.")] = ".",
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="DIR", help="Folder whose free disk space to check.")
+    ] = ".",
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     checkpoints: CheckpointsOption = "auto",
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show tokens, cache bytes and prefill time of documents without computing them.
+    """Estimate the size and time of a prefill.
 
-    Bytes follow from the format and the compressed size of the token ids. Time comes from this machine's profile,
-    measured once per model and precision (seconds) and stored beside the library. The sum is held against the cap of
-    the library and the free disk.
+    Shows tokens, cache bytes and seconds of each document without computing them. Bytes follow from the format and the
+    compressed size of the token ids. Time comes from this machine's profile, which is measured once per model and
+    precision (in seconds) and stored beside the library. The total is compared with the cap of the library and with
+    the free disk space.
 
     Examples:
-
       gf plan docs/*.txt
-
-      gf plan -r docs/ --dtype bfloat16
-
-      gf plan -r docs/ --json
+      gf plan -r docs/ --dtype bfloat16 --json
     """
     console.quiet = quiet
     check_list_options(files_from, null)

@@ -26,17 +26,20 @@ from goldfinch.jobs.sources import find_sources
 def prefill(
     documents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DOCUMENT...", help="Text files, patterns, - for stdin; folders with -r."),
+        typer.Argument(metavar="DOCUMENT...", help="Text files, quoted patterns, - for stdin; with -r, folders."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE|DIR/", help="Cache file, or a folder for caches.")
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE|DIR/", help="Cache file to write, or a folder for several."),
     ] = None,
-    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Text files in folders, too.")] = False,
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Read text files in folders, too.")] = False,
     files_from: Annotated[
-        str | None, typer.Option("--files-from", metavar="FILE|-", help="A list of documents, one a line.")
+        str | None, typer.Option("--files-from", metavar="FILE|-", help="File that lists documents, one per line.")
     ] = None,
     null: Annotated[bool, typer.Option("-0", "--null", help="Names in that list end in NUL.")] = False,
-    library: Annotated[bool, typer.Option("--library", help="Into the library, where gf ask DOCUMENT looks.")] = False,
+    library: Annotated[
+        bool, typer.Option("--library", help="Write into the library, where gf ask DOCUMENT looks.")
+    ] = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -45,8 +48,8 @@ def prefill(
         typer.Option(
             "--checkpoints",
             metavar="none|auto|N",
-            help="Positions to go on from when the document changes: none, every N tokens, or as many as a quarter "
-            "of the tokens' own bytes pays for, densest near the end.",
+            help="Where to keep checkpoints, from which a changed document is resumed: none, every N tokens, or auto: "
+            "densest near the end, for at most a quarter of the bytes of the tokens.",
             callback=checked_checkpoints,
         ),
     ] = "auto",
@@ -55,7 +58,7 @@ def prefill(
         typer.Option(
             "--base",
             metavar="CACHE",
-            help="A cache that every document continues: each file stores its own part and a reference to it.",
+            help="Cache of a beginning that all documents share: each file stores its own part and a reference to it.",
         ),
     ] = None,
     batch_tokens: Annotated[
@@ -68,33 +71,26 @@ def prefill(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Compute again, and replace a cache made from something else.")
+        bool, typer.Option("--force", help="Recompute everything, and replace a cache of something else.")
     ] = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One JSON object per document on stdout, as each ends.")
-    ] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per document, as each ends.")] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Read documents once, in linear time, and write a small cache file for each.
+    """Read documents once and write their caches.
 
-    doc.txt gives doc.gfc beside it, or in the folder of -o, where the folders below those of -r are mirrored. A
-    document whose cache is fresh is skipped; one that changed since is computed from the last checkpoint before the
-    change, and a run that was interrupted goes on where it stopped, both with the result of a cold run; --force
-    computes everything again. -r takes text files, neither hidden nor ignored by git. The paths of the caches go to
-    stdout. One document that fails does not stop the others (exit 3).
+    doc.txt gives doc.gfc beside it, or in the folder of -o, which mirrors the folders below those of -r. A document
+    whose cache is fresh is skipped. If it has changed, only the part after the last checkpoint before the change is
+    recomputed, and an interrupted run resumes where it stopped; the result is that of a cold run either way. --force
+    recomputes everything. -r reads text files that are neither hidden nor ignored by git. The paths of the caches go
+    to stdout. A document that fails does not stop the others (exit code 3).
 
     Examples:
-
       gf prefill doc.txt
-
       gf prefill -r docs/ -o caches/
-
-      find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
-
-      pdftotext report.pdf - | gf prefill - -o report.gfc
-
       gf prefill --base handbook.gfc chapter*.txt
+      pdftotext report.pdf - | gf prefill - -o report.gfc
+      find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
     """
     console.quiet, console.verbose = quiet, verbose
     check_list_options(files_from, null)

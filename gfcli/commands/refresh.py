@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 def refresh(
     caches: Annotated[
-        list[str] | None, typer.Argument(metavar="CACHE|DIR...", help="Default: the current folder.")
+        list[str] | None,
+        typer.Argument(metavar="CACHE|DIR...", help="Cache files or folders; by default, the current folder."),
     ] = None,
     device: DeviceOption = "auto",
     checkpoints: Annotated[
@@ -46,27 +47,24 @@ def refresh(
         typer.Option(
             "--checkpoints",
             metavar="none|auto|N",
-            help="As in gf prefill; by default as they are in each cache.",
+            help="Where to keep checkpoints, as in gf prefill; by default, as in each cache.",
             callback=checked_checkpoints,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object per refreshed cache on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per refreshed cache.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Pre-fill the sources of stale, broken and damaged caches again, each by the model that made it.
+    """Bring stale caches up to date.
 
-    Only what follows the last checkpoint before the first change is computed; the result is that of a cold run. A base
-    comes before the caches that continue it; one that is gone must be made again first, and one without checkpoints
-    cannot be continued. Fresh and detached caches are left alone. A cache whose source is gone, or that does not even
-    tell it, cannot be refreshed (exit 3 at the end).
+    Pre-fills the sources of stale, broken and damaged caches again, each with the model that made it. Only the part
+    after the last checkpoint before the first change is recomputed; the result is that of a cold run. A base is
+    refreshed before the caches that continue it; one that is missing must be made first, and one without checkpoints
+    cannot be continued. Fresh and detached caches are left alone. A cache whose source is gone or unknown cannot be
+    refreshed (exit code 3).
 
     Examples:
-
-      gf refresh doc.gfc
-
       gf refresh caches/
-
       gf refresh --dry-run caches/
     """
     console.quiet = quiet

@@ -24,25 +24,24 @@ SCHEMA_VERSION = 1
 
 def status(
     caches: Annotated[
-        list[str] | None, typer.Argument(metavar="CACHE|DIR...", help="Default: the current folder.")
+        list[str] | None,
+        typer.Argument(metavar="CACHE|DIR...", help="Cache files or folders; by default, the current folder."),
     ] = None,
     fail_stale: Annotated[
-        bool, typer.Option("--fail-stale", help="Exit 10 unless every cache is fresh or has no source.")
+        bool, typer.Option("--fail-stale", help="Exit with code 10 unless every cache is fresh or detached.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show which caches still belong to their source files: fresh, stale, orphaned, detached, broken, damaged.
+    """Show which caches are up to date.
 
-    Sources are compared by their bytes, so a file that was only touched stays fresh; caches are read whole, so that
-    their checksums hold. No model is loaded.
+    A cache is fresh; stale, if its source has changed; orphaned, if its source is gone; detached, if it has no source
+    file; broken, if its base is missing or has changed; or damaged. Sources are compared by content, so a file that was
+    only touched stays fresh. Every checksum is verified. No model is loaded.
 
     Examples:
-
       gf status
-
       gf status caches/ --json
-
       gf status --fail-stale doc.gfc && gf ask --cache doc.gfc "Who signed?"
     """
     console.quiet = quiet

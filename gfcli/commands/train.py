@@ -12,7 +12,8 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
-from gfcli.support.options import DeviceOption, choose_device, show_bytes
+from gfcli.support.options import DeviceOption, choose_device
+from gfcli.support.values import show_bytes
 from goldfinch.errors import GoldFinchError
 from goldfinch.train.curve import draw_loss_curve
 
@@ -21,56 +22,49 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Recipe of the training.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there goes on.")
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Run folder; a run found there is resumed.")
     ],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="DIR", help="Training corpora (GF_DATA_DIR by default).")
+        str | None, typer.Option("--data", metavar="DIR", help="Training corpora; by default, GF_DATA_DIR.")
     ] = None,
     shards: Annotated[
         Path | None,
         typer.Option("--shards", metavar="DIR", help="Train on batches made beforehand, without the corpora."),
     ] = None,
     write_shards: Annotated[
-        bool, typer.Option("--write-shards", help="Make the batches and write them into the folder of -o; no training.")
+        bool, typer.Option("--write-shards", help="Write the batches into the folder of -o, and do not train.")
     ] = False,
     only: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Train one run of a recipe that has several.")
     ] = None,
     device: DeviceOption = "auto",
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that make batches ahead; worth it beside a GPU.")
+        int,
+        typer.Option("--workers", min=0, metavar="N", help="Processes that make batches ahead; worth it beside a GPU."),
     ] = 0,
     no_compile: Annotated[bool, typer.Option("--no-compile", help="Do not compile the step.")] = False,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Save and leave after this many steps in all.")
+        int | None, typer.Option("--steps", min=1, metavar="N", help="Save and stop after N steps in total.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No log on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no log on stderr.")] = False,
 ) -> None:
-    """Train a model, or go on from the last save of a run. The log goes to log.jsonl; stderr shows a bar, or its lines.
+    """Train a model from a recipe.
 
-    The run folder holds the model directory as of the last save and, at the end, loss.png where matplotlib is
-    installed and evaluation.json where the recipe names tasks. The runs of a recipe that has several are trained in
-    order, each in a folder of its own name; finished runs are skipped.
+    A run that was interrupted resumes from its last save. The log goes to log.jsonl in the run folder; stderr shows a
+    bar, or the lines of the log. The run folder holds the model folder as of the last save and, at the end, loss.png
+    where matplotlib is installed and evaluation.json where the recipe names tasks. The runs of a recipe that has
+    several are trained in order, each in a folder of its own name; finished runs are skipped.
 
-    --write-shards makes the pre-tokenised batches of a whole recipe, in files below 16 MB each; --shards trains on
-    them on a machine that has no corpora. Where a file is missing, the run saves and leaves.
+    --write-shards writes the tokenised batches of a whole recipe in files below 16 MB each; --shards trains on them on
+    a machine without the corpora. When the shards at hand end, the run saves and stops.
 
     Examples:
-
-      gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini
-
-      gf train recipe.toml --data ~/corpora -o runs/mine
-
-      gf train recipe.toml -o runs/trial --steps 20 --no-compile
-
+      gf train recipe.toml -o runs/trial --steps 2 --no-compile
       gf train goldfinch/train/recipes/gf-mini.toml -o runs/gf-mini --run first --steps 100
-
-      gf train recipe.toml -o runs/large --device cuda --workers 12
-
+      gf train recipe.toml --data ~/corpora -o runs/large --device cuda --workers 12
       gf train recipe.toml -o shards/ --write-shards --workers 2
-
       gf train recipe.toml -o runs/large --shards shards/ --device cuda
     """
     console.quiet = quiet
@@ -81,7 +75,7 @@ def train(
     if not recipe.is_file():
         raise FileNotFoundError(2, "recipe does not exist", str(recipe))
     if write_shards and (shards is not None or steps is not None):
-        raise CommandError("--write-shards writes all batches of a recipe: neither --shards nor --steps goes with it")
+        raise CommandError("--write-shards writes all batches of a recipe and takes neither --shards nor --steps")
     runs = read_runs(recipe)
     wanted = chosen_runs(runs, only)
     if steps is not None and len(wanted) > 1:

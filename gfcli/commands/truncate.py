@@ -20,7 +20,7 @@ def truncate(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
     to_token: Annotated[
         int | None,
-        typer.Option("--to-token", metavar="N", help="Keep the first N tokens, those of the template not counted."),
+        typer.Option("--to-token", metavar="N", help="Keep the first N tokens, not counting the template."),
     ] = None,
     to_line: Annotated[int | None, typer.Option("--to-line", metavar="N", help="Keep the first N lines.")] = None,
     output: OutputOption = None,
@@ -30,15 +30,13 @@ def truncate(
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Keep the beginning of a cached document; computed from the last checkpoint inside it.
+    """Keep only the beginning of a document.
+
+    The cache is recomputed from the last checkpoint inside that part.
 
     Examples:
-
-      gf truncate doc.gfc --to-line 100
-
+      gf truncate doc.gfc --to-line 10
       gf truncate doc.gfc --to-token 4096 -o beginning.gfc
-
-      gf truncate doc.gfc --to-token 512 --checkpoints none
     """
     from goldfinch.library.changes import changed_source, truncated_to_line, truncated_to_token
 

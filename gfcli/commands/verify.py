@@ -3,49 +3,45 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import CONDITION_NOT_MET, SOME_FAILED, CommandError, describe, failed_json
-from gfcli.support.options import MOST_SEED, DeviceOption, ModelOption
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, SOME_FAILED, CommandError, describe, failed_json
+from gfcli.support.options import DeviceOption, ModelOption
+from gfcli.support.values import MOST_SEED, parse_share
 
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
-
-SCHEMA_VERSION = 1
 
 
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
     replay: Annotated[
-        str | None, typer.Option("--replay", metavar="100%|P%", help="Compute again and compare, all of it or a share.")
+        str | None, typer.Option("--replay", metavar="P%", help="Recompute this share of the tokens and compare.")
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Of the choice of windows for P%.")
+        int | None,
+        typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed for the choice of windows."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
 ) -> None:
-    """Check every checksum and rule of cache files; with --replay, that the model computes the stored values.
+    """Check that cache files are intact.
 
-    --replay runs the stored tokens through the model again, in windows between checkpoints (from the start where
-    there are none), and compares states, tails and compressed keys. 100% finds any altered token, vector or weight, in
-    a cache of other numerics any that changes a value by more than rounding; P% chooses windows at random that hold at
-    least that share of the tokens. Differences: exit 10.
+    Checks every checksum and every rule of the format. --replay also runs stored tokens through the model again, in
+    windows between checkpoints (from the start where there are none), and compares states, tails and compressed keys.
+    100% finds any altered token, vector or weight; in a cache computed with other numerics, any that changes a value
+    by more than rounding. A smaller share is chosen at random. Exit code 10 when a value differs.
 
     Examples:
-
       gf verify doc.gfc
-
       gf verify --replay 100% doc.gfc
-
       gf verify --json caches/*.gfc
     """
-    share = None if replay is None else parse_share(replay)
+    share = None if replay is None else parse_share(replay, "--replay")
     failures = 0
     models: dict[tuple[str, ...], LanguageModel] = {}
     for path in files:
@@ -64,19 +60,6 @@ def verify(
         print(json.dumps(result) if as_json else _text(result))
     if failures:
         raise typer.Exit(SOME_FAILED)
-
-
-def parse_share(text: str) -> float:
-    """0 < share <= 1 from "100%" or "12.5%".
-
-    Raises:
-        CommandError: anything else.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text.strip())
-    share = float(match.group(1)) / 100 if match else 0.0
-    if not 0 < share <= 1:
-        raise CommandError(f"--replay is {text!r}, allowed: a share above 0% up to 100%")
-    return share
 
 
 def _verify_one(

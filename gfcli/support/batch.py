@@ -23,11 +23,12 @@ from .answers import open_cache_with_model
 from .console import console
 from .documents import read_document
 from .exits import MEMORY_DEVICE_DISK, CommandError
-from .options import FILE_DTYPES, load, numerics
+from .options import load, numerics
 from .outputs import check_folder
 from .progress import BatchProgress
 from .read_ahead import Task, in_packs, in_turn
 from .tally import Tally
+from .values import FILE_DTYPES
 from .writing import (
     Computed,
     Job,

@@ -45,7 +45,7 @@ class Console:
         else:
             self._print(f"error: {message}")
             if hint:
-                print(f"\nhint: {hint}", file=sys.stderr)
+                self._print(f"hint: {hint}")
         return code
 
     def warn(self, message: str) -> None:

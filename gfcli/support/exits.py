@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from typing import Any
-
-import gfcache
 
 from goldfinch import errors as library
 
 from .hints import hint_of
+
+# The version of every JSON object that a command prints.
+SCHEMA_VERSION = 1
 
 OK = 0
 BUG_OR_OTHER = 1
@@ -39,32 +42,43 @@ class CommandError(Exception):
         self.code, self.hint = code, hint
 
 
-# First match wins: special cases before their roots.
-_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (library.EmptyInput, USAGE),
-    (library.ModelNotFound, NOT_FOUND),
-    (library.CorpusMissing, NOT_FOUND),
-    (library.CacheMismatch, DOES_NOT_BELONG),
-    (library.ModelDamaged, DAMAGED),
-    (library.DeviceError, MEMORY_DEVICE_DISK),
-    (library.MadeRoom, MEMORY_DEVICE_DISK),
-    (library.SourceGone, NOT_FOUND),
-    (library.SourceUnknown, DAMAGED),
-    (library.GoldFinchError, USAGE),
-    (gfcache.UnsupportedVersion, UNSUPPORTED),
-    (gfcache.UnsupportedSection, UNSUPPORTED),
-    (gfcache.CacheLocked, LOCKED),
-    (gfcache.ParentMissing, NOT_FOUND),
-    (gfcache.ParentChanged, DOES_NOT_BELONG),
-    (gfcache.UnwritableCache, USAGE),
-    (gfcache.NoRoom, MEMORY_DEVICE_DISK),
-    (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
-    (gfcache.CacheFormatError, DAMAGED),
-    (FileNotFoundError, NOT_FOUND),
-    (MemoryError, MEMORY_DEVICE_DISK),
-    (OSError, MEMORY_DEVICE_DISK),
+@functools.cache
+def _codes() -> tuple[tuple[type[BaseException], int], ...]:
+    """Kinds of errors and their codes. First match wins: special cases before their roots."""
+    import gfcache  # and numpy: most commands end without an error
+
+    return (
+        (library.EmptyInput, USAGE),
+        (library.ModelNotFound, NOT_FOUND),
+        (library.CorpusMissing, NOT_FOUND),
+        (library.CacheMismatch, DOES_NOT_BELONG),
+        (library.ModelDamaged, DAMAGED),
+        (library.DeviceError, MEMORY_DEVICE_DISK),
+        (library.MadeRoom, MEMORY_DEVICE_DISK),
+        (library.SourceGone, NOT_FOUND),
+        (library.SourceUnknown, DAMAGED),
+        (library.GoldFinchError, USAGE),
+        (gfcache.UnsupportedVersion, UNSUPPORTED),
+        (gfcache.UnsupportedSection, UNSUPPORTED),
+        (gfcache.CacheLocked, LOCKED),
+        (gfcache.ParentMissing, NOT_FOUND),
+        (gfcache.ParentChanged, DOES_NOT_BELONG),
+        (gfcache.UnwritableCache, USAGE),
+        (gfcache.NoRoom, MEMORY_DEVICE_DISK),
+        (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
+        (gfcache.CacheFormatError, DAMAGED),
+        (FileNotFoundError, NOT_FOUND),
+        (MemoryError, MEMORY_DEVICE_DISK),
+        (OSError, MEMORY_DEVICE_DISK),
+    )
+
+
+# Errors of packages that only a command which computes has loaded: looked up there, never imported to fail.
+_CODES_WHERE_LOADED = (
+    ("gfkernels.errors", "KernelError", USAGE),
+    ("torch", "OutOfMemoryError", MEMORY_DEVICE_DISK),
 )
-# How torch says that a processor lacks memory: no type of its own.
+# How torch says that a CPU lacks memory: a plain RuntimeError.
 _CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
@@ -72,23 +86,18 @@ def exit_code(error: BaseException) -> int:
     """The exit code of an exception."""
     if isinstance(error, CommandError):
         return error.code
-    # gfkernels.KernelError, which would import torch: the backend, dtype or shape that was asked for is not to be had.
-    if isinstance(error, NotImplementedError) and type(error) is not NotImplementedError:
-        return USAGE
-    # This one lives in torch; its name is enough, so that no command imports torch to fail.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if "OutOfMemoryError" in names or _CPU_ALLOCATOR in str(error):
-        return MEMORY_DEVICE_DISK
-    for kind, code in _CODES:
-        if isinstance(error, kind):
+    for module, name, code in _CODES_WHERE_LOADED:
+        if isinstance(error, getattr(sys.modules.get(module), name, ())):
             return code
-    return BUG_OR_OTHER
+    if isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error):
+        return MEMORY_DEVICE_DISK
+    return next((code for kind, code in _codes() if isinstance(error, kind)), BUG_OR_OTHER)
 
 
 def failed_json(path: str, error: BaseException) -> dict[str, Any]:
     """The object of a file that failed, on stdout among those of the others."""
     failure = {"code": exit_code(error), "message": describe(error)[0]}
-    return {"schema_version": 1, "path": path, "status": "failed", "error": failure}
+    return {"schema_version": SCHEMA_VERSION, "path": path, "status": "failed", "error": failure}
 
 
 def describe(error: BaseException) -> tuple[str, str | None]:

@@ -15,10 +15,9 @@ from gfcache import Entry, Store
 from goldfinch.text.documents import storable_name
 
 from .exits import NOT_FOUND, CommandError
-from .options import parse_bytes
+from .values import parse_age, parse_bytes
 
 LEAST_ID_DIGITS = 4
-_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, ">": operator.gt, "<": operator.lt, "=": operator.eq,
 }  # fmt: skip
@@ -32,21 +31,6 @@ SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
     "name": (lambda e: e.source_name or "", False),
 }
 FILTER_HELP = "size>1g, tokens<=500, hits=0, used>7d, created<2h, name=*.md, model=gf-mini, tag=kb, pinned=yes"
-
-
-def parse_age(text: str, what: str) -> float:
-    """Seconds of an age such as 30m, 12h, 7d, 2w.
-
-    Args:
-        what: it is, for the error: an option.
-
-    Raises:
-        CommandError: not an age.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
-    if match is None:
-        raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d or w, like 7d")
-    return float(match.group(1)) * _AGES[match.group(2)]
 
 
 def parse_filter(text: str) -> Callable[[Entry], bool]:

@@ -9,7 +9,7 @@ from typing import Any
 from goldfinch.jobs.sources import STDIN, Source, Sources
 
 from .console import console
-from .options import show_bytes
+from .values import show_bytes
 
 
 class BatchProgress:

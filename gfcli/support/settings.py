@@ -6,80 +6,15 @@ import contextlib
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import values as allowed
 from .exits import CommandError
 
 PROJECT_FILE, USER_FILE = "gf.toml", "gf/config.toml"
-# Commands whose options take their default from a setting of the same name.
-WITH_DEFAULTS = (
-    "prefill",
-    "ask",
-    "plan",
-    "append",
-    "truncate",
-    "refresh",
-    "verify",
-    "bench",
-    "doctor",
-    "eval",
-    "train",
-)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a text")
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("a number of 1 or more")
-    return value
-
-
-def _choice(*allowed: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if value not in allowed:
-            raise ValueError(", ".join(allowed))
-        return str(value)
-
-    return check
-
-
-def _size(value: object) -> str:
-    from .options import parse_bytes
-
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str):
-        raise ValueError("a size such as 4g")
-    try:
-        parse_bytes(text)
-    except CommandError as error:
-        raise ValueError("a size such as 4g") from error
-    return text
-
-
-def _checkpoints(value: object) -> str:
-    from .options import checked_checkpoints
-
-    try:
-        return checked_checkpoints(str(value))
-    except CommandError as error:
-        raise ValueError("none, auto or a number of tokens") from error
-
-
-def _device(value: object) -> str:
-    text = str(value)
-    if text not in ("auto", "cpu", "cuda") and not (text.startswith("cuda:") and text[5:].isdecimal()):
-        raise ValueError("auto, cpu, cuda, cuda:N")
-    return text
 
 
 @dataclass(frozen=True)
@@ -94,17 +29,15 @@ class Setting:
 
 
 SETTINGS = {
-    "model": Setting("GF_MODEL", "gf-mini", _text, "model of documents; caches name their own"),
-    "device": Setting("GF_DEVICE", "auto", _device, "where to compute"),
-    "dtype": Setting(
-        "GF_DTYPE", None, _choice("float32", "bfloat16", "float64"), "precision of documents; caches name their own"
-    ),
-    "checkpoints": Setting("GF_CHECKPOINTS", "auto", _checkpoints, "positions to go on from"),
-    "memory": Setting("GF_MEMORY", "4g", _size, "keys and values held expanded up to this size"),
-    "max_tokens": Setting("GF_MAX_TOKENS", 128, _count, "most tokens of an answer"),
-    "models_dir": Setting("GF_MODELS_DIR", None, _text, "where models are found by name", is_path=True),
-    "cache.dir": Setting("GF_CACHE_DIR", None, _text, "the library and the compiled kernels", is_path=True),
-    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, _size, "cap of the library; nothing for none"),
+    "model": Setting("GF_MODEL", "gf-mini", allowed.text, "model of documents; caches name their own"),
+    "device": Setting("GF_DEVICE", "auto", allowed.device, "where to compute"),
+    "dtype": Setting("GF_DTYPE", None, allowed.dtype, "precision of documents; caches name their own"),
+    "checkpoints": Setting("GF_CHECKPOINTS", "auto", allowed.checkpoints, "positions to go on from"),
+    "memory": Setting("GF_MEMORY", "4g", allowed.size, "keys and values held expanded up to this size"),
+    "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "most tokens of an answer"),
+    "models_dir": Setting("GF_MODELS_DIR", None, allowed.text, "where models are found by name", is_path=True),
+    "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library and the compiled kernels", is_path=True),
+    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library; nothing for none"),
 }
 
 
@@ -202,14 +135,19 @@ def _checked(name: str, value: object, place: str, folder: Path) -> Any:
     return checked
 
 
-def default_map(values: dict[str, Value]) -> dict[str, Any]:
-    """Defaults of the commands' options, for the command-line parser."""
-    given = {name: v.value for name, v in values.items() if v.origin != "default" and "." not in name}
-    options = {name: given[name] for name in ("device", "checkpoints", "memory", "max_tokens") if name in given}
-    defaults: dict[str, Any] = {command: options for command in WITH_DEFAULTS}
-    defaults["refresh"] = {name: options[name] for name in options if name != "checkpoints"}  # as they are in the file
-    defaults["bench"] = {command: options for command in ("prefill", "ask", "load", "kernels")}
-    return defaults
+def default_map(values: Mapping[str, Value], commands: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Defaults of the commands' options, for the command-line parser.
+
+    Args:
+        commands: settings that each command's options of the same names default to.
+    """
+    found: dict[str, Any] = {}
+    for command, names in commands.items():
+        place = found
+        for word in command.split():
+            place = place.setdefault(word, {})
+        place |= {name: values[name].value for name in names if values[name].origin != "default"}
+    return found
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from .answers import check_numerics, say_path
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
 from .freshness import FRESH
-from .options import FILE_DTYPES, load, numerics, parse_bytes, show_bytes
+from .options import load, numerics
+from .values import FILE_DTYPES, parse_bytes, show_bytes
 from .writing import journal_seconds, warn_of_length
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from goldfinch.text.documents import Document
 
 from .console import console
 from .exits import CommandError
-from .options import show_bytes
+from .values import show_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

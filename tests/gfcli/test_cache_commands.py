@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gfcli.app import run
 from tests.gfcli.library_place import TEXT, ask, listed
+from tests.gfcli.start_up import start_up_ratio
 
 
 def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
@@ -34,7 +35,7 @@ def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
     assert run(["cache", "ls"]) == 0
     out, err = capsys.readouterr()
     assert "a.txt" in out
-    assert "2 of 2 caches" in err
+    assert "2 caches, " in err
     assert run(["cache", "ls", "-q"]) == 0
     assert all(len(line) == 12 for line in capsys.readouterr().out.split())
 
@@ -161,11 +162,4 @@ def test_cache_ls_starts_fast_and_without_torch(place: Path, capsys) -> None:
     )
     for arguments in (["cache", "ls"], ["cache", "du"], ["cache", "prune", "-y"], ["config", "show"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
-    times = []
-    for _ in range(20):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "gfcli", "cache", "ls"], check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
-        if times[-1] < 0.3:  # other work on the machine only ever makes it slower
-            break
-    assert min(times) < 0.3, times
+    assert start_up_ratio("cache", "ls") < 3

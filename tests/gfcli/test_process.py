@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import gfcache
 
 from tests.gfcli.conftest import TEXT
+from tests.gfcli.start_up import start_up_ratio
 
 
 def gf(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -73,13 +73,9 @@ def test_light_commands_import_no_torch(cache: Path) -> None:
 
 
 def test_light_commands_start_fast(cache: Path) -> None:
+    """They take little more than Python, numpy and the parser do; torch alone would take five times as long."""
     for arguments in (["--help"], ["--version"], ["inspect", str(cache)]):
-        times = [1.0]
-        while min(times) >= 0.3 and len(times) <= 20:  # other work on the machine only adds
-            started = time.perf_counter()
-            assert gf(*arguments).returncode == 0
-            times.append(time.perf_counter() - started)
-        assert min(times) < 0.3, (arguments, times)
+        assert start_up_ratio(*arguments) < 3, arguments
 
 
 def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
@@ -96,7 +92,7 @@ def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode == code, err
         assert "Traceback" not in err
-        assert f"{'interrupted' if code == 130 else 'terminated'}: the same command goes on where it was" in err
+        assert f"{'Interrupted' if code == 130 else 'Terminated'}. Run the same command again to resume." in err
         assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["long.txt"]
 
 

@@ -1,0 +1,168 @@
+"""Values of options and settings: what is allowed, and how sizes are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from .exits import CommandError
+
+T = TypeVar("T")
+DTYPES = ("float32", "bfloat16", "float64")
+# As cache files write them, and back.
+SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
+FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
+MOST_SEED = 2**63 - 1
+
+
+# The checks of options and settings: each gives the value back, or raises ValueError with what is allowed.
+def text(value: object) -> str:
+    """Any text but an empty one."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def count(value: object) -> int:
+    """A whole number of 1 or more."""
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a number of 1 or more")
+    return value
+
+
+def size(value: object) -> str:
+    """A number of bytes as `parse_bytes` reads it."""
+    try:
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            parse_bytes(str(value))
+            return str(value)
+    except CommandError:
+        pass
+    raise ValueError("a size such as 4g")
+
+
+def device(value: object) -> str:
+    """auto, cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+        raise ValueError("auto, cpu, cuda, cuda:N")
+    return str(value)
+
+
+def dtype(value: object) -> str:
+    """A precision, by its long or its short name."""
+    if value not in (*DTYPES, *SHORT_DTYPES):
+        raise ValueError(", ".join(DTYPES))
+    return str(value)
+
+
+def checkpoints(value: object) -> str:
+    """none, auto or a number of tokens."""
+    if value not in ("none", "auto") and not (re.fullmatch(r"[0-9]+", str(value)) and int(str(value)) > 0):
+        raise ValueError("none, auto or a number of tokens")
+    return str(value)
+
+
+def checked(option: str, check: Callable[[object], object]) -> Callable[[T], T]:
+    """A check as the callback of an option: a wrong value is refused before anything is read, loaded or computed."""
+
+    def callback(value: T) -> T:
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            raise CommandError(f"{option} is {value!r}, allowed: {error}") from error
+        return value
+
+    return callback
+
+
+def parse_share(text: str, what: str) -> float:
+    """0 < share <= 1 from "100%" or "12.5%".
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text.strip())
+    share = float(match.group(1)) / 100 if match else 0.0
+    if not 0 < share <= 1:
+        raise CommandError(f"{what} is {text!r}, allowed: a share above 0% up to 100%")
+    return share
+
+
+def parse_lengths(text: str, what: str) -> list[int]:
+    """Numbers of tokens from "512,2048".
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: anything else.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise CommandError(f"{what} is {text!r}, expected numbers of tokens like 512,2048")
+    return [int(part) for part in parts]
+
+
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def parse_age(text: str, what: str) -> float:
+    """Seconds of an age such as 30m, 12h, 7d, 2w.
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: not an age.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
+    if match is None:
+        raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d or w, like 7d")
+    return float(match.group(1)) * _AGES[match.group(2)]
+
+
+def show_age(seconds: float) -> str:
+    """An age for people: 5s, 12m, 3h, 9d."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _AGES[unit]:
+            return f"{int(seconds // _AGES[unit])}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def parse_bytes(text: str, what: str = "a size") -> int:
+    """A size such as 4g, 512m, 1.5G, 100000.
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: not a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise CommandError(f"{what} is {text!r}, expected a number with k, m or g, like 512m")
+    amount = float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " ")
+    if amount >= 1 << 63:
+        raise CommandError(f"{what} is {text[:40]!r}, allowed: less than 2^63 bytes")
+    return int(amount)
+
+
+def show_bytes(count: float) -> str:
+    """A size for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its word: "1 document", "2 documents"."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -1,0 +1,151 @@
+"""Every command: named once, loaded when it is called, with a help page that is whole and an example that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gfcli import registry
+from gfcli.app import run
+from gfcli.parser import build
+from gfcli.registry import COMMANDS, GROUPS
+
+LEAVES = [command for command in COMMANDS if command.function]
+NAMES = [command.name for command in LEAVES]
+
+
+def page(capsys: pytest.CaptureFixture[str], name: str, flag: str = "--help") -> str:
+    capsys.readouterr()
+    assert run([*name.split(), flag]) == 0
+    return capsys.readouterr().out
+
+
+def test_names_are_unique_and_every_group_is_shown() -> None:
+    words = [(c.parent, word) for c in COMMANDS for word in (c.word, *c.aliases)]
+    assert len(set(words)) == len(words)
+    for command in COMMANDS:
+        assert len(command.summary) < 45, command.name
+        assert command.summary.endswith("."), command.name
+        assert (command.heading in GROUPS) == (command.parent == ""), command.name
+        assert not command.parent or registry.find("", command.parent) is not None
+
+
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_summaries_are_never_cut(columns: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for group in ("", "cache", "model", "bench", "config"):
+        text = page(capsys, group)
+        assert "..." not in text
+        assert all(len(line) <= int(columns) for line in text.splitlines())
+        for command in registry.below(group):
+            assert command.summary in " ".join(text.split())
+    assert [line for line in page(capsys, "").splitlines() if line.endswith(":")] == [
+        f"{g}:" for g in (*GROUPS, "Options")
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_are_whole(name: str, capsys) -> None:
+    """They begin with the summary; every value has a name of ours; an example at least ends the description."""
+    text = page(capsys, name)
+    assert page(capsys, name, "-h") == text
+    command = registry.named(name.split())
+    assert command is not None
+    lines = text.splitlines()
+    assert lines[0].startswith(f"Usage: gf {name} [OPTIONS]")
+    assert lines[2].strip() == command.summary
+    assert "{" not in lines[0]
+    assert "Examples:\n  " in text
+    for param in build(command).params:
+        assert param.metavar or getattr(param, "is_flag", False), f"{name} {param.name}"
+        assert param.help, f"{name} {param.name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_those_of_the_options(name: str) -> None:
+    command = registry.named(name.split())
+    assert command is not None
+    options = {param.name for param in build(command).params}
+    # gf refresh keeps the checkpoints that each cache has.
+    unset = {"checkpoints"} if name == "refresh" else set()
+    assert set(command.settings) == (options & {"device", "checkpoints", "memory", "max_tokens"}) - unset
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("prefil", "gf prefill"), ("cache lss", "gf cache ls"), ("ls", "gf cache ls or gf model list"), ("pin", "gf cache pin"),
+        ("model lst", "gf model list"), ("ask --jsn", "--json or --jsonl"), ("inspect --jason x", "--json"),
+    ],
+)  # fmt: skip
+def test_the_nearest_is_suggested(line: str, hint: str, capsys) -> None:
+    assert run(line.split()) == 2
+    assert capsys.readouterr().err.endswith(f"hint: did you mean {hint}?\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nothing", "no such command: gf nothing"), ("inspect", "missing argument FILE..."), ("ask -n", "-n"),
+        ("diff a b c", "unexpected extra argument (c)"), ("model init", "missing option --output"),
+        ("ask d --top-k x", "--top-k: 'x' is"), ("verify x --seed -1", "--seed: -1 is"),
+    ],
+)  # fmt: skip
+def test_complaints_begin_in_lower_case_and_lead_to_help(line: str, words: str, capsys) -> None:
+    assert run(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("error: ")
+    assert "\nhint: see gf" in err
+
+
+def test_aliases(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for long, short in (("model list", "model ls"), ("cache ls", "cache list")):
+        outputs = []
+        for name in (long, short):
+            assert run([*name.split(), "--json"]) == 0
+            outputs.append(capsys.readouterr().out)
+        assert outputs[0] == outputs[1]
+
+
+def test_one_letter_means_one_thing(capsys) -> None:
+    """-n is --max-tokens; for --dry-run it works, and only the long name is documented."""
+    pages = {name: page(capsys, name) for name in NAMES}
+    assert [name for name, text in pages.items() if "  -n, " in text] == ["ask"]
+    assert [name for name, text in pages.items() if " --dry-run" in text] == ["refresh", "cache rm", "cache prune"]
+    assert run(["cache", "prune", "-n"]) == 0
+
+
+def test_only_the_command_that_is_called_is_imported() -> None:
+    code = (
+        "import sys; from gfcli.app import run; run(sys.argv[1:]);"
+        "print(*sorted(m for m in sys.modules if m.startswith(('gfcli.commands.', 'gfcache', 'numpy.', 'torch.'))))"
+    )
+    for arguments, modules in ((["--help"], ""), (["completion", "x"], "gfcli.commands.completion")):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1].strip() == modules
+
+
+def test_torch_is_loaded_by_the_commands_that_say_so(tmp_path: Path, cache: Path, tiny_model: Path) -> None:
+    lines = {
+        "cache import": [str(cache)], "status": [str(cache)], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
+        "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],
+        "cache pin": ["--filter", "hits>9"], "cache unpin": ["--filter", "hits>9"], "cache du": [],
+        "cache tag": ["--add", "x", "--filter", "hits>9"], "cache export": ["--filter", "hits>9"],
+        "model list": [], "model show": [str(tiny_model)], "config show": [],
+        "completion": ["bash"],
+    }  # fmt: skip
+    assert sorted(lines) == sorted(command.name for command in LEAVES if not command.loads_torch)
+    code = "import json, sys; from gfcli.app import run\nfor line in json.loads(sys.argv[1]): assert run(line) in (0, 6), line\nassert 'torch' not in sys.modules"
+    given = json.dumps([[*name.split(), *rest] for name, rest in lines.items()])
+    done = subprocess.run(
+        [sys.executable, "-c", code, given], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
