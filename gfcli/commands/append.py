@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import gfcache
 import typer
 
-from gfcli.support.answers import open_cache_with_model
 from gfcli.support.console import console
 from gfcli.support.documents import read_document
 from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
 from gfcli.support.outputs import check_may_replace, checked_output
+from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.writing import Job, referable_tokens, write
 from goldfinch.jobs.outputs import check_not_base, real
 
@@ -59,7 +59,7 @@ def append(
     more = read_document(document)
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
-        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
+        loaded, old = open_cache_file(cache, model, Models(device))
         token_ids, span, text = appended(loaded, old, more.text)
         source = changed_source(old, text, f"and {more.source['name']}")
         write_changed(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))

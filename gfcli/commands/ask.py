@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from gfcli.support.answers import How, answer_question, find_model_of, open_cache_with_model, prompt, say_path
+from gfcli.support.answers import How, answer_question, prompt
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, clean_text, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
-from gfcli.support.explain import warn_if_stale
-from gfcli.support.freshness import source_state
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
 from gfcli.support.outputs import checked_output
+from gfcli.support.sessions import Models, Options, cache_session, library_session
 from gfcli.support.values import MOST_SEED, parse_bytes
-
-if TYPE_CHECKING:
-    from goldfinch.engine.session import Session
-    from goldfinch.models.language_model import LanguageModel
 
 CACHE_SUFFIX = ".gfc"
 
@@ -124,7 +118,7 @@ def ask(
         "stop": tuple(stop or ()),
     }  # fmt: skip
     how = How(sampling, raw, as_json, no_stream, usage, cite)
-    options = Options(model, device, dtype, parse_bytes(memory, "--memory"), strict, explain, require_cached)
+    options = Options(model, Models(device, dtype), parse_bytes(memory, "--memory"), strict, explain, require_cached)
     if questions is not None:
         from .ask_questions import ask_many
 
@@ -134,20 +128,6 @@ def ask(
         raise CommandError("-o and --jsonl belong to --questions", hint="one answer: --json, or a shell's > FILE")
     place, question = _place_and_question(first, second, cache or [])
     _ask_one(place, question, bool(cache) or place.endswith(CACHE_SUFFIX), how, options)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the options say of model, memory and conditions; `loaded` holds the models that were loaded."""
-
-    model: str | None
-    device: str
-    dtype: str | None
-    memory_bytes: int
-    strict: bool
-    explain: bool
-    require_cached: bool
-    loaded: dict[tuple[str, ...], LanguageModel] = field(default_factory=dict)
 
 
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
@@ -180,42 +160,10 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
         if not (question.strip() or how.raw):
             raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
     started = time.perf_counter()
-    if is_cache:
-        session = _cache_session(place, how, options)
-    else:
-        from gfcli.support.store import library_session
-
-        session = library_session(read_document(place), how, options)
+    session = cache_session(place, how, options) if is_cache else library_session(read_document(place), how, options)
     how.load_s = time.perf_counter() - started
     if interactive:
         prompt(session, how)
         return
     assert question is not None
     answer_question(session, question, how)
-
-
-def _cache_session(cache: str, how: How, options: Options) -> Session:
-    """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
-    if options.explain or options.require_cached:
-        from gfcli.support import explain as explaining
-        from goldfinch.weights.directory import find_model
-
-        header = explaining.read_header(cache)
-        if options.explain and not how.as_json:
-            explaining.show_identity(header, find_model(options.model or find_model_of(header)))
-        if options.require_cached:
-            explaining.require_cached(cache, header)
-    else:
-        warn_if_stale(cache)
-    loaded, opened = open_cache_with_model(
-        cache, options.model, options.device, options.dtype, options.strict, checkpoints=False
-    )
-    from goldfinch import Session
-
-    session = Session(loaded, opened, memory_bytes=options.memory_bytes)
-    say_path(session)
-    if options.explain:
-        how.explanation = explaining.explain(session, header, *source_state(header, Path(cache)))
-        if not how.as_json:
-            explaining.show(how.explanation)
-    return session

@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gfcli.support import settings
-from gfcli.support.answers import How, answer_json, find_model_of, open_cache_with_model, say_path
+from gfcli.support.answers import How, answer_json, citations
 from gfcli.support.answers_file import Answers, Task
-from gfcli.support.citing import citations
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
 from gfcli.support.exits import NOT_FOUND, SOME_FAILED, CommandError
-from gfcli.support.explain import read_header, require_cached, warn_if_stale
+from gfcli.support.explain import read_header
 from gfcli.support.options import numerics
 from gfcli.support.question_file import Question, read_questions
+from gfcli.support.sessions import Options, cache_session, library_session
 from gfcli.support.values import SHORT_DTYPES
+from goldfinch.library.opening import find_model_of
 from goldfinch.text.documents import Document
 
 if TYPE_CHECKING:
     from goldfinch.engine.session import Answer, Session
-
-    from .ask import Options
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,8 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
     from goldfinch.errors import GoldFinchError
     from goldfinch.weights.directory import find_model
 
-    names, basis = _names(name), [SHORT_DTYPES.get(options.dtype or "", options.dtype or "")]  # else the cache's own
+    dtype = options.models.dtype or ""  # else the cache's own
+    names, basis = _names(name), [SHORT_DTYPES.get(dtype, dtype)]
     with contextlib.suppress(OSError, gfcache.CacheFormatError, GoldFinchError):
         with open(name, "rb") as stream:
             basis.append(hashlib.file_digest(stream, "sha256").hexdigest())
@@ -139,7 +139,7 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
         names |= {str(header.source[n]) for n in ("name", "path") if header.source and header.source.get(n)}
         key = options.model or header.model["prefill_fingerprint"] + header.model["model_fingerprint"]
         if key not in cards:
-            cards[key] = find_model(options.model or find_model_of(header)).to_json()
+            cards[key] = (find_model(options.model) if options.model else find_model_of(header)).to_json()
         basis.append(cards[key])
     return Asked(name, frozenset(names), tuple(basis))
 
@@ -153,7 +153,7 @@ def _asked_text(name: str, options: Options) -> Asked:
         document = read_document(name)
     except Exception as error:
         return Asked(name, _names(name), obstacle=error)
-    basis = (numerics(options.device, options.dtype)[1], document.source["sha256"], card.to_json())
+    basis = (numerics(options.models.device, options.models.dtype)[1], document.source["sha256"], card.to_json())
     return Asked(name, _names(name), basis, document)
 
 
@@ -212,18 +212,5 @@ def _session(document: Asked, how: How, options: Options) -> Session:
     if document.obstacle is not None:
         raise document.obstacle
     if document.document is not None:
-        from gfcli.support.store import library_session
-
         return library_session(document.document, how, options)
-    if options.require_cached:
-        require_cached(document.name, read_header(document.name))
-    else:
-        warn_if_stale(document.name)
-    model, cache = open_cache_with_model(
-        document.name, options.model, options.device, options.dtype, options.strict, options.loaded, checkpoints=False
-    )
-    from goldfinch import Session
-
-    session = Session(model, cache, memory_bytes=options.memory_bytes)
-    say_path(session)
-    return session
+    return cache_session(document.name, how, options)

@@ -12,24 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import gfcache
 import typer
 
-from gfcli.support.answers import find_model_of
+from gfcli.support.cache_files import find_caches
 from gfcli.support.console import console
 from gfcli.support.documents import read_document
 from gfcli.support.exits import DAMAGED as DAMAGED_FILE
 from gfcli.support.exits import NOT_FOUND, SOME_FAILED, CommandError, describe, exit_code
-from gfcli.support.freshness import (
-    BROKEN,
-    DAMAGED,
-    DETACHED,
-    FRESH,
-    ORPHANED,
-    STALE,
-    cache_state,
-    find_caches,
-    source_state,
-)
 from gfcli.support.options import DeviceOption, QuietOption, checked_checkpoints
 from goldfinch.jobs.outputs import real
+from goldfinch.library.freshness import BROKEN, DAMAGED, DETACHED, FRESH, ORPHANED, STALE, cache_state, source_state
+from goldfinch.library.opening import find_model_of
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
@@ -154,7 +145,7 @@ def _model_of(
 
     key = (header.model["model_fingerprint"], header.compute_dtype)
     if key not in models:
-        models[key] = load(find_model_of(header, exact=True), device, None, key[1])
+        models[key] = load(str(find_model_of(header, exact=True).path), device, None, key[1])
     return models[key]
 
 

@@ -8,16 +8,11 @@ from typing import Annotated
 
 import typer
 
+from gfcli.support.cache_files import find_caches
 from gfcli.support.console import console, printable
 from gfcli.support.exits import CONDITION_NOT_MET
-from gfcli.support.freshness import (
-    DETACHED,
-    FRESH,
-    STATES,
-    cache_state,
-    find_caches,
-)
 from gfcli.support.options import QuietOption
+from goldfinch.library.freshness import DETACHED, FRESH, STATES, cache_state
 
 SCHEMA_VERSION = 1
 

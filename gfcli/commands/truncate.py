@@ -7,10 +7,10 @@ from typing import Annotated
 import gfcache
 import typer
 
-from gfcli.support.answers import open_cache_with_model
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
+from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.writing import Job
 
 from .append import OutputOption, output_of, write_changed
@@ -45,7 +45,7 @@ def truncate(
         raise CommandError("name one of --to-token and --to-line")
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
-        loaded, old = open_cache_with_model(cache, model, device, None, strict=False)
+        loaded, old = open_cache_file(cache, model, Models(device))
         if to_token is not None:
             token_ids, span, text = truncated_to_token(loaded, old, to_token)
             note = f"first {to_token} tokens"

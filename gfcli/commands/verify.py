@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, SOME_FAILED, CommandError, describe, failed_json
 from gfcli.support.options import DeviceOption, ModelOption
+from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.values import MOST_SEED, parse_share
-
-if TYPE_CHECKING:
-    from goldfinch.models.language_model import LanguageModel
 
 
 def verify(
@@ -43,10 +41,10 @@ def verify(
     """
     share = None if replay is None else parse_share(replay, "--replay")
     failures = 0
-    models: dict[tuple[str, ...], LanguageModel] = {}
+    models = Models(device)
     for path in files:
         try:
-            result = _verify_one(path, share, model, device, seed, models)
+            result = _verify_one(path, share, model, models, seed)
         except Exception as error:
             if as_json:
                 print(json.dumps(failed_json(path, error)))
@@ -66,9 +64,8 @@ def _verify_one(
     path: str,
     share: float | None,
     model: str | None,
-    device: str,
+    models: Models,
     seed: int | None,
-    models: dict[tuple[str, ...], LanguageModel],
 ) -> dict[str, Any]:
     import gfcache
 
@@ -83,9 +80,8 @@ def _verify_one(
     }
     if share is None:
         return result
-    from gfcli.support.answers import open_cache_with_model
 
-    loaded, cache = open_cache_with_model(path, model, device, None, strict=False, loaded=models)
+    loaded, cache = open_cache_file(path, model, models)
     from goldfinch.engine.replay import replay_cache
 
     report = replay_cache(loaded, cache, share=share, seed=seed)

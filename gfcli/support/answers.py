@@ -1,4 +1,4 @@
-"""Sessions on caches and answers from them: what gf ask and the batches of questions share."""
+"""Answers on stdout, with what they took and the lines that they rest on."""
 
 from __future__ import annotations
 
@@ -7,104 +7,18 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import gfcache
-
-from . import citing
 from .console import console, printable
 from .documents import clean_text
 from .explain import counted
-from .options import load
 
 if TYPE_CHECKING:
-    from goldfinch.caching.document_cache import DocumentCache
+    from goldfinch.engine.session import Session
+
+
+if TYPE_CHECKING:
     from goldfinch.engine.session import Session, Usage
-    from goldfinch.models.language_model import LanguageModel
 
 SCHEMA_VERSION = 1
-
-
-def open_cache_with_model(
-    cache: str,
-    model: str | None,
-    device: str,
-    dtype: str | None,
-    strict: bool,
-    loaded: dict[tuple[str, ...], LanguageModel] | None = None,
-    checkpoints: bool = True,
-) -> tuple[LanguageModel, DocumentCache]:
-    """Check the file, find and load its model, and read it.
-
-    Args:
-        cache: the file.
-        model, device, dtype: as the options say.
-        strict: refuse other numerics instead of reporting them.
-        loaded: models that were loaded before, and where this one is noted.
-        checkpoints: read them, too: not needed for questions.
-
-    Raises:
-        FileNotFoundError, gfcache.CacheFormatError, CacheMismatch, ModelNotFound, ...: see exits.py.
-    """
-    with gfcache.read_cache(cache) as file:  # refuses a foreign or damaged file before torch is even imported
-        header = file.header
-    place, cache_dtype = model or find_model_of(header), header.compute_dtype
-    models = {} if loaded is None else loaded
-    key = (place, device, dtype or str(cache_dtype))
-    if key not in models:
-        models[key] = load(place, device, dtype, cache_dtype)
-    return models[key], _opened(cache, header, models[key], strict, checkpoints)
-
-
-def _opened(
-    cache: str, header: gfcache.Header, loaded: LanguageModel, strict: bool, checkpoints: bool
-) -> DocumentCache:
-    from goldfinch import open_cache
-
-    opened = open_cache(cache, loaded, checkpoints=checkpoints)
-    if header.model["model_fingerprint"] != loaded.card.model_fingerprint:
-        console.warn("this model shares only the prefill layers with the one that wrote the cache")
-    check_numerics(opened, loaded, strict)
-    return opened
-
-
-def check_numerics(cache: DocumentCache, model: LanguageModel, strict: bool) -> None:
-    """Say that a cache was computed with other numerics than the model's.
-
-    Raises:
-        CacheMismatch: `strict`, which is to refuse it.
-    """
-    from goldfinch.caching.numerics import numerics_difference
-    from goldfinch.errors import CacheMismatch
-
-    difference = numerics_difference(cache.numerics, model, packing=False)
-    if difference is not None:
-        field, found, expected = difference
-        if strict:
-            raise CacheMismatch(f"numerics.{field}", found, expected, hint="leave out --strict to accept rounding")
-        console.warn(
-            f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly"
-        )
-
-
-def find_model_of(header: gfcache.Header, *, exact: bool = False) -> str:
-    """The directory of the model that wrote a cache.
-
-    Args:
-        exact: not one that shares only the layers of prefill with it, which may answer but not renew the cache.
-
-    Raises:
-        ModelNotFound: none here has its fingerprint.
-    """
-    from goldfinch.errors import ModelNotFound
-    from goldfinch.weights.directory import find_model_by_fingerprint
-
-    card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
-    if card is None or (exact and card.model_fingerprint != header.model["model_fingerprint"]):
-        raise ModelNotFound(
-            f"no model here made this cache: it was written by {header.model.get('name')!r} "
-            f"({header.model['model_fingerprint' if exact else 'prefill_fingerprint'][:16]})",
-            hint="put its directory under GF_MODELS_DIR" + ("" if exact else ", or name it with -m"),
-        )
-    return str(card.path)
 
 
 @dataclass
@@ -139,13 +53,13 @@ def answer_question(session: Session, question: str, how: How) -> None:
     if how.as_json or how.no_stream or how.cite:
         answer = session.ask(question, raw=how.raw, **how.sampling)
         ids = answer.token_ids
-        cited = _cited(session, question, ids, how) if how.cite else None
+        cited = citations(session, question, ids, how.raw) if how.cite else None
         if how.as_json:
             print(json.dumps(_json(answer.text, session.last_usage, how, cited)), flush=True)
         else:
             print(answer.text, flush=True)
             for row in cited or []:
-                print(f"  [{citing.shown_lines(row)}] {printable(row['text'])}", flush=True)
+                print(f"  [{shown_lines(row)}] {printable(row['text'])}", flush=True)
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
             print(piece, end="", flush=True)
@@ -153,10 +67,6 @@ def answer_question(session: Session, question: str, how: How) -> None:
     if how.usage:
         _show_usage(session.last_usage, how)
     how.computed = 0  # the next question finds all of it cached
-
-
-def _cited(session: Session, question: str, ids: list[int], how: How) -> list[dict[str, Any]]:
-    return citing.citations(session, question, ids, how.raw)
 
 
 def _json(text: str, usage: Usage, how: How, cited: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -229,6 +139,27 @@ def prompt(session: Session, how: How) -> None:
             console.error(error)
 
 
-def say_path(session: Session) -> None:
-    """With -v: how the document is attended to, and what runs the layers."""
-    console.detail(f"{session.chosen_path}; layers run on {session.model.layer_backend()}")
+# Characters of a cited line that are shown.
+MOST_CHARACTERS = 160
+
+
+def citations(session: Session, question: str, answer_ids: list[int], raw: bool) -> list[dict[str, Any]]:
+    """The lines that the GOLD layers read most for an answer, as `gf ask --json` gives them.
+
+    Returns:
+        rows of first_line and last_line (from 1), share of the attention, text.
+    """
+    from goldfinch.engine.cite import cite
+
+    rows = []
+    for found in cite(session, question, answer_ids, raw=raw):
+        text = found.text if len(found.text) <= MOST_CHARACTERS else found.text[: MOST_CHARACTERS - 3] + "..."
+        place = {"first_line": found.first_line, "last_line": found.last_line}
+        rows.append(place | {"share": round(found.share, 4), "text": text})
+    return rows
+
+
+def shown_lines(row: dict[str, Any]) -> str:
+    """The place of a citation for people."""
+    first, last = row["first_line"], row["last_line"]
+    return f"line {first}" if first == last else f"lines {first}-{last}"

@@ -19,7 +19,6 @@ from goldfinch.library.library import HIT
 from goldfinch.text.documents import Document
 
 from . import settings
-from .answers import open_cache_with_model
 from .console import console
 from .documents import read_document
 from .exits import MEMORY_DEVICE_DISK, CommandError
@@ -27,6 +26,7 @@ from .options import load, numerics
 from .outputs import check_folder
 from .progress import BatchProgress
 from .read_ahead import Task, in_packs, in_turn
+from .sessions import Models, open_cache_file
 from .tally import Tally
 from .values import FILE_DTYPES
 from .writing import (
@@ -124,9 +124,7 @@ class Batch:
         self._evicted: deque[tuple[Source, Exception]] = deque()
         self._stack = ExitStack()
         if plan.base is not None:
-            self._loaded, self._parent = open_cache_with_model(
-                plan.base, plan.model, plan.device, plan.dtype, strict=False
-            )
+            self._loaded, self._parent = open_cache_file(plan.base, plan.model, Models(plan.device, plan.dtype))
             self._card: ModelCard = self._loaded.card
             self._dtype = plan.dtype or ""
         else:

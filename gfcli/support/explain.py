@@ -9,25 +9,15 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
+from goldfinch.library.freshness import STALE, STATES, compare_identity, first_divergent_token, source_state
+
 from .console import console, printable
+from .documents import read_document
 from .exits import CONDITION_NOT_MET, CommandError
-from .freshness import STALE, STATES, source_state
 
 if TYPE_CHECKING:
     from goldfinch.engine.session import Session
     from goldfinch.weights.directory import ModelCard
-
-
-def compare_identity(header: Header, card: ModelCard) -> list[dict[str, Any]]:
-    """Each fingerprint of the cache beside the model's: name, cache, model, same."""
-    template = card.template.prefix_fingerprint()
-    pairs = (
-        ("prefill_fingerprint", header.model["prefill_fingerprint"], card.prefill_fingerprint),
-        ("model_fingerprint", header.model["model_fingerprint"], card.model_fingerprint),
-        ("tokenizer_fingerprint", header.tokenizer.get("fingerprint"), card.tokenizer_fingerprint),
-        ("template_prefix_fingerprint", header.template["prefix_fingerprint"], template),
-    )
-    return [{"name": name, "cache": a, "model": b, "same": a == b} for name, a, b in pairs]
 
 
 def show_identity(header: Header, card: ModelCard) -> None:
@@ -66,18 +56,9 @@ def counted(found: dict[str, Any], computed: int) -> dict[str, Any]:
 
 
 def _first_divergent_token(session: Session, header: Header, source: str | None) -> int | None:
-    """Position of the first token at which the source, as it is now, differs from the cache."""
-    from goldfinch import document_token_ids
-    from goldfinch.engine.prefill import first_difference
-
-    from .documents import read_document
-
     if source is None or header.parent is not None:  # the source is only the last part of the document
         return None
-    ids, _ = document_token_ids(session.model, read_document(source).text)
-    cached = session.cache.token_ids.cpu()
-    differs = first_difference(cached, ids)
-    return min(ids.shape[1], cached.shape[1]) if differs is None else differs
+    return first_divergent_token(session.model, session.cache, read_document(source).text)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -95,9 +76,8 @@ def show(found: dict[str, Any]) -> None:
     print(printable("\n".join(lines), "\n"), file=sys.stderr)
 
 
-def warn_if_stale(cache: str) -> None:
+def warn_if_stale(cache: str, header: Header) -> None:
     """Say that a cache file holds another text than its source does by now."""
-    header = read_header(cache)
     state, source = source_state(header, Path(cache))
     if state == STALE:
         changed = f"{source} has changed since it was cached"

@@ -139,12 +139,16 @@ def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = Tr
         FileNotFoundError, PermissionError: as the system says.
     """
     with gfcache.read_cache(path) as file:
-        header = file.header
-        check_belongs(header, model)
-        try:
-            return _load(file, model, checkpoints)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(f"not enough memory on {model.device} for the cache {path}") from error
+        return cache_in(file, model, checkpoints=checkpoints)
+
+
+def cache_in(file: gfcache.CacheFile, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
+    """The cache in an open file; arguments and errors as of `open_cache`."""
+    check_belongs(file.header, model)
+    try:
+        return _load(file, model, checkpoints)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(f"not enough memory on {model.device} for the cache {file.path}") from error
 
 
 def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> DocumentCache:

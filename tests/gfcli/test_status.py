@@ -13,7 +13,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
-from gfcli.support.freshness import source_state
+from goldfinch.library.freshness import source_state
 from tests.gfcli.conftest import schema
 from tests.gfcli.three_caches import TEXT
 

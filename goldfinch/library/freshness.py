@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gfcache
 from gfcache import Header
 
-from .exits import CommandError
+if TYPE_CHECKING:
+    from goldfinch.caching.document_cache import DocumentCache
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.weights.directory import ModelCard
+
 
 FRESH, STALE, ORPHANED, DETACHED, BROKEN, DAMAGED = "fresh", "stale", "orphaned", "detached", "broken", "damaged"
 STATES = {
@@ -23,27 +27,6 @@ STATES = {
     BROKEN: "the base cache is gone, was replaced or is damaged",
     DAMAGED: "not a readable cache, or one whose checksums do not hold",
 }
-
-
-def find_caches(names: Sequence[str]) -> list[Path]:
-    """Cache files: those named, and all `*.gfc` below the folders named, sorted.
-
-    Raises:
-        FileNotFoundError: a name that does not exist.
-        CommandError: nothing found.
-    """
-    found: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*.gfc") if p.is_file())
-        elif path.exists():
-            found.append(path)
-        else:
-            raise FileNotFoundError(2, "no such file or folder", name)
-    if not found:
-        raise CommandError(f"no cache files in {', '.join(names)}", hint="gf prefill doc.txt makes one")
-    return list(dict.fromkeys(found))
 
 
 def source_state(header: Header, cache: Path) -> tuple[str, str | None]:
@@ -116,3 +99,25 @@ def _verified(path: Path) -> bool:
             raise
         return False
     return True
+
+
+def compare_identity(header: Header, card: ModelCard) -> list[dict[str, Any]]:
+    """Each fingerprint of the cache beside the model's: name, cache, model, same."""
+    template = card.template.prefix_fingerprint()
+    pairs = (
+        ("prefill_fingerprint", header.model["prefill_fingerprint"], card.prefill_fingerprint),
+        ("model_fingerprint", header.model["model_fingerprint"], card.model_fingerprint),
+        ("tokenizer_fingerprint", header.tokenizer.get("fingerprint"), card.tokenizer_fingerprint),
+        ("template_prefix_fingerprint", header.template["prefix_fingerprint"], template),
+    )
+    return [{"name": name, "cache": a, "model": b, "same": a == b} for name, a, b in pairs]
+
+
+def first_divergent_token(model: LanguageModel, cache: DocumentCache, text: str) -> int | None:
+    """Position of the first token at which a text, as a document, departs from a cached one; its end at the latest."""
+    from goldfinch.engine.prefill import document_token_ids, first_difference
+
+    ids, _ = document_token_ids(model, text)
+    cached = cache.token_ids.cpu()
+    differs = first_difference(cached, ids)
+    return min(ids.shape[1], cached.shape[1]) if differs is None else differs

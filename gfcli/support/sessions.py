@@ -1,0 +1,156 @@
+"""Sessions as the options of gf ask say: on a cache file, or on a document through the library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gfcache
+
+from goldfinch.library.freshness import FRESH, source_state
+from goldfinch.library.library import HIT, STALE, Library
+from goldfinch.library.opening import check_numerics, find_model_of, open_session, open_with_model, session_on
+from goldfinch.weights.directory import find_model
+
+from . import explain as explaining
+from . import settings
+from .console import console
+from .exits import CONDITION_NOT_MET, CommandError
+from .options import load, numerics
+from .store import open_store, say_index, say_removed
+from .values import FILE_DTYPES
+from .writing import journal_seconds, warn_of_length
+
+if TYPE_CHECKING:
+    from goldfinch.caching.document_cache import DocumentCache
+    from goldfinch.engine.session import Session
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.text.documents import Document
+
+    from .answers import How
+
+
+@dataclass(frozen=True)
+class Models:
+    """Models as the options say, each loaded once."""
+
+    device: str = "auto"
+    dtype: str | None = None
+    loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+
+    def __call__(self, place: str, cache_dtype: str | None) -> LanguageModel:
+        key = (place, self.dtype or str(cache_dtype))
+        if key not in self.loaded:
+            self.loaded[key] = load(place, self.device, self.dtype, cache_dtype)
+        return self.loaded[key]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the options say of model, memory and conditions."""
+
+    model: str | None
+    models: Models
+    memory_bytes: int
+    strict: bool
+    explain: bool
+    require_cached: bool
+
+
+def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[LanguageModel, DocumentCache]:
+    """A cache and its model; what is odd about them goes to stderr.
+
+    Raises:
+        FileNotFoundError, and the errors of `open_with_model`.
+    """
+    with gfcache.read_cache(cache) as file:
+        return open_with_model(file, models, model=model, remark=console.warn)
+
+
+def cache_session(cache: str, how: How, options: Options) -> Session:
+    """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
+    with gfcache.read_cache(cache) as file:
+        header = file.header
+        if options.explain and not how.as_json:
+            card = find_model(options.model) if options.model else find_model_of(header)
+            explaining.show_identity(header, card)
+        if options.require_cached:
+            explaining.require_cached(cache, header)
+        elif not options.explain:
+            explaining.warn_if_stale(cache, header)
+        session = open_session(
+            file, options.models, model=options.model, strict=options.strict, memory_bytes=options.memory_bytes,
+            remark=console.warn,
+        )  # fmt: skip
+    say_path(session)
+    if options.explain:
+        _explain(session, header, how, *source_state(header, Path(cache)))
+    return session
+
+
+def library_session(document: Document, how: How, options: Options) -> Session:
+    """A session on a document of the library.
+
+    Raises:
+        CommandError: exit 10 when --require-cached is not met; the errors of computing.
+        CacheMismatch: --strict, and a cache of other numerics.
+    """
+    from goldfinch.engine.prefill import document_token_ids
+
+    device, dtype = numerics(options.models.device, options.models.dtype)
+    card = find_model(options.model or settings.value("model"))
+    store = open_store(keep_cap=not options.require_cached)
+    with Library(store, journal_s=journal_seconds()) as library:
+        found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)
+        console.detail(f"library: {found.state}, {found.path}")
+        if options.require_cached and found.state != HIT:
+            why = "has changed since it was cached" if found.state == STALE else "is not cached"
+            raise CommandError(
+                f"{document.label} {why}",
+                code=CONDITION_NOT_MET,
+                hint=f'gf ask {document.path or "-"} "QUESTION" computes it',
+            )
+        model = load(str(card.path), device, dtype)
+        tokens = None
+        if found.state != HIT:
+            tokens = document_token_ids(model, document.text)
+            warn_of_length(document.label, tokens[0].shape[1], model)
+        with console.progress(document.label) as progress:
+            kept = library.get(
+                model, document, progress=progress, tokens=tokens,
+                waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
+            )  # fmt: skip
+        say_index(library.store)
+        for removal in kept.removals:
+            say_removed(library.store, removal)
+        if found.state == HIT and kept.state != HIT:
+            console.warn(f"the cache of {document.label} is damaged or has gone: it is pre-filled again")
+        if kept.path is None:
+            console.warn(f"{document.label} is answered but not kept: {kept.obstacle}")
+        elif kept.state != HIT:
+            verb = "brought up to date" if kept.state == STALE else "pre-filled"
+            console.detail(f"library: {verb}, {kept.tokens_computed:,} of {kept.cache.length:,} tokens computed")
+    check_numerics(kept.cache, model, strict=options.strict, remark=console.warn)
+    how.computed = kept.tokens_computed
+    how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
+    session = session_on(model, kept.cache, memory_bytes=options.memory_bytes)
+    say_path(session)
+    if options.explain and kept.path is not None:
+        header = explaining.read_header(str(kept.path))
+        if not how.as_json:
+            explaining.show_identity(header, card)
+        # The library keeps the text that was just read, whatever has become of the file that the cache was made from.
+        _explain(session, header, how, FRESH, None)
+    return session
+
+
+def _explain(session: Session, header: gfcache.Header, how: How, state: str, source: str | None) -> None:
+    how.explanation = explaining.explain(session, header, state, source)
+    if not how.as_json:
+        explaining.show(explaining.counted(how.explanation, how.computed))
+
+
+def say_path(session: Session) -> None:
+    """With -v: how the document is attended to, and what runs the layers."""
+    console.detail(f"{session.chosen_path}; layers run on {session.model.layer_backend()}")

@@ -1,0 +1,130 @@
+"""Opening: which model a cache asks for, and a session on it.
+
+A file is refused as foreign or damaged, and its model looked for, before torch is imported.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gfcache
+
+from goldfinch.errors import CacheMismatch, ModelNotFound
+from goldfinch.weights.directory import ModelCard, find_model_by_fingerprint
+
+if TYPE_CHECKING:
+    from goldfinch.caching.document_cache import DocumentCache
+    from goldfinch.engine.session import Session
+    from goldfinch.models.language_model import LanguageModel
+
+# From the directory or name of a model and the dtype that a cache was computed in ("f32", ...; None where the file does
+# not tell) to the model.
+Load = Callable[[str, str | None], "LanguageModel"]
+# Takes what a reader of messages should know.
+Remark = Callable[[str], object]
+
+
+def load_as_computed(place: str, dtype: str | None) -> LanguageModel:
+    """The model on the CPU, in the dtype of the cache; f32 where the file does not tell. A `Load`."""
+    import torch
+
+    from goldfinch.weights.loading import load_model
+
+    dtypes = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
+    return load_model(place, dtype=None if dtype is None else dtypes[dtype])
+
+
+def find_model_of(header: gfcache.Header, *, exact: bool = False) -> ModelCard:
+    """The model that wrote a cache.
+
+    Args:
+        exact: not one that shares only the layers of prefill with it, which may answer but not renew the cache.
+
+    Raises:
+        ModelNotFound: none here has its fingerprint.
+    """
+    card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
+    if card is None or (exact and card.model_fingerprint != header.model["model_fingerprint"]):
+        raise ModelNotFound(
+            f"no model here made this cache: it was written by {header.model.get('name')!r} "
+            f"({header.model['model_fingerprint' if exact else 'prefill_fingerprint'][:16]})",
+            hint="put its directory under GF_MODELS_DIR" + ("" if exact else ", or name it with -m"),
+        )
+    return card
+
+
+def open_with_model(
+    file: gfcache.CacheFile,
+    load: Load = load_as_computed,
+    *,
+    model: str | None = None,
+    strict: bool = False,
+    checkpoints: bool = True,
+    remark: Remark = warnings.warn,
+) -> tuple[LanguageModel, DocumentCache]:
+    """Find and load the model of an open file, and read the cache in it.
+
+    Args:
+        load: gives the model.
+        model: directory or name; by default the model that wrote the cache.
+        strict: refuse other numerics instead of remarking on them.
+        checkpoints: read them, too: not needed for questions.
+
+    Raises:
+        ModelNotFound, ModelDamaged, DeviceError: no model.
+        CacheMismatch: the cache belongs to another model, or, when `strict`, has other numerics.
+        gfcache.CacheFormatError: damaged.
+    """
+    header = file.header
+    loaded = load(model or str(find_model_of(header).path), header.compute_dtype)
+    from goldfinch.caching.document_cache import cache_in
+
+    cache = cache_in(file, loaded, checkpoints=checkpoints)
+    if loaded.card is not None and header.model["model_fingerprint"] != loaded.card.model_fingerprint:
+        remark("this model shares only the prefill layers with the one that wrote the cache")
+    check_numerics(cache, loaded, strict=strict, remark=remark)
+    return loaded, cache
+
+
+def check_numerics(cache: DocumentCache, model: LanguageModel, *, strict: bool, remark: Remark = warnings.warn) -> None:
+    """Remark on a cache that was computed with other numerics than the model's.
+
+    Raises:
+        CacheMismatch: `strict`, which is to refuse it.
+    """
+    from goldfinch.caching.numerics import numerics_difference
+
+    difference = numerics_difference(cache.numerics, model, packing=False)
+    if difference is not None:
+        field, found, expected = difference
+        if strict:
+            raise CacheMismatch(f"numerics.{field}", found, expected, hint="leave out --strict to accept rounding")
+        remark(f"the cache was computed with {field} {found}, this run uses {expected}: answers may differ slightly")
+
+
+def open_session(
+    cache: gfcache.CacheFile | Path | str,
+    load: Load = load_as_computed,
+    *,
+    model: str | None = None,
+    strict: bool = False,
+    memory_bytes: int | None = None,
+    remark: Remark = warnings.warn,
+) -> Session:
+    """A session on a cache file; arguments and errors as of `open_with_model` and `Session`."""
+    with ExitStack() as stack:
+        if not isinstance(cache, gfcache.CacheFile):
+            cache = stack.enter_context(gfcache.read_cache(cache))
+        loaded, opened = open_with_model(cache, load, model=model, strict=strict, checkpoints=False, remark=remark)
+        return session_on(loaded, opened, memory_bytes=memory_bytes)
+
+
+def session_on(model: LanguageModel, cache: DocumentCache, *, memory_bytes: int | None = None) -> Session:
+    """A session; see `Session` for the memory, whose default is its own."""
+    from goldfinch.engine.session import DEFAULT_MEMORY_BYTES, Session
+
+    return Session(model, cache, memory_bytes=DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes)
