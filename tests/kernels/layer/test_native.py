@@ -10,7 +10,7 @@ from gfkernels.layer import native
 from gfkernels.native.build import unavailable
 from torch import Tensor
 
-from tests.kernels.given import relative
+from tests.kernels.given import relative, rows
 from tests.poison import poison_outputs
 
 LENGTHS = [1, 3, 15, 31, 32, 33, 63, 64, 65, 200]
@@ -28,10 +28,6 @@ def close(found: Tensor, expected: Tensor) -> None:
     limit = 2**-8 if found.dtype == torch.bfloat16 else 2e-6
     assert torch.isfinite(found).all()
     assert relative(found, expected) <= limit
-
-
-def rows(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

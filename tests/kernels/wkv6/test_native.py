@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from gfkernels import KernelInputError, wkv6, wkv6_recurrent
@@ -12,21 +10,16 @@ from gfkernels.wkv6 import native
 from torch import Tensor
 
 from tests import tolerances
-from tests.kernels.given import relative
+from tests.kernels.given import gradients, relative, rows, square_inputs
 from tests.poison import poison_outputs
 
 LENGTHS = [1, 3, 15, 31, 32, 33, 63, 64, 65, 200]
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
-Form = Callable[..., tuple[Tensor, Tensor]]
 
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     poison_outputs(monkeypatch, native)
-
-
-def rows(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 @pytest.mark.parametrize("w_high", [-3.0, 0.0, 3.0, 20.0, 1000.0])
@@ -72,25 +65,6 @@ def test_denormal_states_are_flushed_and_cost_nothing() -> None:
     assert torch.equal(end, torch.zeros_like(end))
 
 
-def inputs(B: int, T: int, H: int, D: int, w_high: float) -> list[Tensor]:
-    """r, k, v, w_raw in -6 .. w_high, u, state."""
-    g = torch.Generator().manual_seed(T + D)
-    shapes = [(B, T, H, D)] * 4 + [(H, D), (B, H, D, D)]
-    tensors = [torch.randn(*shape, generator=g) for shape in shapes]
-    tensors[3] = torch.rand(B, T, H, D, generator=g) * (w_high + 6) - 6
-    return tensors
-
-
-def gradients(form: Form, given: list[Tensor | None], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """y, end and the gradients of a sum with random weights over both."""
-    leaves = [None if x is None else x.to(dtype).requires_grad_() for x in given]
-    y, end = form(*leaves)
-    g = torch.Generator().manual_seed(1)
-    weights = [torch.randn(x.shape, generator=g, dtype=torch.float64).to(x) for x in (y, end)]
-    loss = (y * weights[0]).sum() + (end * weights[1]).sum()
-    return y.detach(), end.detach(), *torch.autograd.grad(loss, [x for x in leaves if x is not None])
-
-
 def check(given: list[Tensor | None]) -> None:
     expected = gradients(wkv6_recurrent, given, torch.float64)
     found = gradients(native.wkv6_differentiable, given, torch.float32)
@@ -102,27 +76,27 @@ def check(given: list[Tensor | None]) -> None:
 @pytest.mark.parametrize("D", [16, 48, 64, 112, 128])
 @pytest.mark.parametrize("T", [1, 4, 31, 32, 33, 64, 65, 150])
 def test_equal_autograd_of_the_twin(T: int, D: int) -> None:
-    check(list(inputs(2, T, 3, D, 1.0)))
+    check(list(square_inputs(2, T, 3, D, 1.0)))
 
 
 @pytest.mark.parametrize("w_high", [-5.0, 0.0, 4.0, 20.0])
 def test_every_decay(w_high: float) -> None:
-    check(list(inputs(1, 70, 2, 32, w_high)))
+    check(list(square_inputs(1, 70, 2, 32, w_high)))
 
 
 def test_decays_beyond_every_number_leave_finite_gradients() -> None:
     """exp(-exp(1000)): the twin's own chain rule multiplies 0 by infinity there."""
-    given = inputs(1, 40, 2, 32, 1000.0)
+    given = square_inputs(1, 40, 2, 32, 1000.0)
     for gradient in gradients(native.wkv6_differentiable, list(given), torch.float32):
         assert torch.isfinite(gradient).all()
 
 
 def test_without_bonus_and_state() -> None:
-    check([*inputs(2, 50, 2, 32, 0.0)[:4], None, None])
+    check([*square_inputs(2, 50, 2, 32, 0.0)[:4], None, None])
 
 
 def test_rows_that_do_not_lie_in_a_row() -> None:
-    given = inputs(2, 20, 3, 16, 0.0)
+    given = square_inputs(2, 20, 3, 16, 0.0)
     strided = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.dim() == 4 else x for x in given]
     form = native.wkv6_differentiable
     for a, b in zip(
@@ -132,7 +106,7 @@ def test_rows_that_do_not_lie_in_a_row() -> None:
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
-    given = list(inputs(3, 70, 3, 32, 0.0))
+    given = list(square_inputs(3, 70, 3, 32, 0.0))
     threads = torch.get_num_threads()
     found = []
     try:
@@ -146,7 +120,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 
 
 def test_low_precision_rows_are_computed_in_float32() -> None:
-    r, k, v, w_raw, u, state = inputs(1, 40, 2, 16, 0.0)
+    r, k, v, w_raw, u, state = square_inputs(1, 40, 2, 16, 0.0)
     low = [x.to(torch.bfloat16) for x in (r, k, v)]
     y, end = native.wkv6_differentiable(*low, w_raw, u, state)
     expected, expected_end = wkv6_recurrent(*(x.double() for x in low), w_raw.double(), u.double(), state.double())
@@ -156,19 +130,19 @@ def test_low_precision_rows_are_computed_in_float32() -> None:
 
 
 def test_the_compiler_takes_it_as_it_is() -> None:
-    given = list(inputs(2, 40, 2, 16, 0.0))
+    given = list(square_inputs(2, 40, 2, 16, 0.0))
     whole = torch.compile(lambda *x: wkv6(*x), fullgraph=True, dynamic=False)
     for a, b in zip(gradients(wkv6, given, torch.float32), gradients(whole, given, torch.float32), strict=True):
         assert torch.equal(a, b)
 
 
 def test_operators_keep_the_rules_of_torch() -> None:
-    r, k, v, w_raw, u, state = (x.requires_grad_() for x in inputs(1, 5, 2, 16, 0.0))
+    r, k, v, w_raw, u, state = (x.requires_grad_() for x in square_inputs(1, 5, 2, 16, 0.0))
     torch.library.opcheck(native._operator, (r, k, v, w_raw, u, state))
     torch.library.opcheck(native._operator, (r, k, v, w_raw, None, None))
 
 
 def test_wrong_shapes_are_named() -> None:
-    r, k, v, w_raw, u, state = inputs(1, 5, 2, 16, 0.0)
+    r, k, v, w_raw, u, state = square_inputs(1, 5, 2, 16, 0.0)
     with pytest.raises(KernelInputError, match="w_raw"):
         native.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)

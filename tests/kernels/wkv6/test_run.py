@@ -9,9 +9,7 @@ from gfkernels.native.build import unavailable
 from gfkernels.wkv6 import native
 
 from tests import tolerances
-from tests.kernels.given import inputs, relative
-from tests.kernels.wkv6 import test_native
-from tests.kernels.wkv6.test_native import gradients, rows
+from tests.kernels.given import gradients, inputs, relative, rows, square_inputs
 
 needs_native = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -44,7 +42,7 @@ def test_native_runs_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 @needs_native
 def test_gradients_are_native_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients come from C on the CPU by themselves, from torch where it is asked for or C cannot."""
-    given = list(test_native.inputs(1, 40, 2, 16, 0.0))
+    given = list(square_inputs(1, 40, 2, 16, 0.0))
     native_ones = gradients(native.wkv6_differentiable, given, torch.float32)
     chunked = gradients(wkv6_chunked, given, torch.float32)
     assert not torch.equal(native_ones[0], chunked[0])  # so that the comparisons below can fail
