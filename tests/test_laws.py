@@ -28,7 +28,7 @@ ALLOWED_OTHERS = {
     "gfcli": {"typer", "click", "rich", "torch"},
     "goldfinch": {"torch", "numpy", "pathspec", "safetensors", "tokenizers", "zstandard", "matplotlib"},
     "gfkernels": {"torch", "triton"},
-    "gfcache": {"numpy", "zstandard", "safetensors"},
+    "gfcache": {"numpy", "platformdirs", "zstandard", "safetensors"},
 }
 FILES = [(package, path) for package, folder in HOMES.items() for path in sorted(folder.rglob("*.py"))]
 IDS = [str(path.relative_to(ROOT)) for _, path in FILES]

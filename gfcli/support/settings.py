@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gfcache.files.places import user_folder
+
 from . import values as allowed
 from .exits import CommandError
 
-PROJECT_FILE, USER_FILE = "gf.toml", "gf/config.toml"
+PROJECT_FILE, USER_FILE = "gf.toml", "config.toml"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def value(name: str) -> Any:
 
 def user_file() -> Path:
     """The user's settings."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / USER_FILE
+    return user_folder("config", "gf") / USER_FILE
 
 
 def project_file() -> Path | None:

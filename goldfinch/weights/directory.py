@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gfcache.files.places import folder_of, user_folder
+
 from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.template import PromptTemplate
@@ -88,12 +90,8 @@ def read_card(path: Path) -> ModelCard:
 
 
 def models_folder() -> Path:
-    """GF_MODELS_DIR, or goldfinch/models under the XDG data folder."""
-    given = os.environ.get("GF_MODELS_DIR")
-    if given:
-        return Path(given).expanduser()
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "goldfinch" / "models"
+    """GF_MODELS_DIR, or goldfinch/models in the user's data folder (XDG_DATA_HOME, ~/.local/share)."""
+    return folder_of("GF_MODELS_DIR") or user_folder("data", "goldfinch") / "models"
 
 
 def list_models() -> Iterator[ModelCard]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gfcache.errors import CacheLocked, CacheWriteError
 from gfcache.files.locks import acquire, output_lock
+from gfcache.files.places import folder_of, user_folder
 
 SUFFIX = ".gfc"
 TAG_FILE = "CACHEDIR.TAG"
@@ -23,11 +24,8 @@ REMNANT_AGE_S = 3600.0
 
 
 def default_root() -> Path:
-    """GF_CACHE_DIR, or gf under the XDG cache folder."""
-    given = os.environ.get("GF_CACHE_DIR")
-    if given:
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gf"
+    """GF_CACHE_DIR, or gf in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    return folder_of("GF_CACHE_DIR") or user_folder("cache", "gf")
 
 
 class StoreFolder:
