@@ -30,12 +30,13 @@ from .errors import (
 
 if TYPE_CHECKING:
     from gfcache.store.index import Entry, header_identity, identity_key
-    from gfcache.store.store import Removal, Store
+    from gfcache.store.removal import Removal
+    from gfcache.store.store import Store
 
 # Of the store, imported when first used: most commands need no database.
 _STORE = {
     "Entry": "store.index",
-    "Removal": "store.store",
+    "Removal": "store.removal",
     "Store": "store.store",
     "header_identity": "store.index",
     "identity_key": "store.index",

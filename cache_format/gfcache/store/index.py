@@ -13,13 +13,14 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from gfcache.errors import CacheLocked
 from gfcache.format.header import Header
 
-SCHEMA_VERSION = 1
+# Of the tables.
+INDEX_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 
 
@@ -100,22 +101,39 @@ def header_identity(header: Header) -> str:
 
 
 # Everything of an Entry but its tags is a column, in this order: its type, and whether it may be absent.
-_TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
-_KINDS = {f.name: (_TYPES[str(f.type).split()[0]], "None" in str(f.type)) for f in fields(Entry)[:-1]}
+_KINDS: dict[str, tuple[type, bool]] = {
+    "name": (str, False),
+    "bytes": (int, False),
+    "modified_ns": (int, False),
+    "digest": (str, False),
+    "identity": (str, False),
+    "source_path": (str, True),
+    "source_name": (str, True),
+    "source_sha256": (str, True),
+    "model": (str, True),
+    "compute_dtype": (str, True),
+    "tokens": (int, True),
+    "created_at": (float, False),
+    "parent_digest": (str, True),
+    "error": (str, True),
+    "last_used": (float, False),
+    "hits": (int, False),
+    "pinned": (bool, False),
+}
+_SQL_TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER"}
 _COLUMNS = tuple(_KINDS)
+# What a file says of itself; the columns after these change without it.
+_FACTS = _COLUMNS[1 : _COLUMNS.index("last_used")]
+_SQL_COLUMNS = ", ".join(
+    f"{name} {_SQL_TYPES[kind]}{'' if optional else ' NOT NULL'}" for name, (kind, optional) in _KINDS.items()
+)
 _CREATE = f"""
-CREATE TABLE entries (
-    name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL, digest TEXT NOT NULL,
-    identity TEXT NOT NULL, source_path TEXT, source_name TEXT, source_sha256 TEXT, model TEXT, compute_dtype TEXT,
-    tokens INTEGER, created_at REAL NOT NULL, parent_digest TEXT, error TEXT,
-    last_used REAL NOT NULL, hits INTEGER NOT NULL, pinned INTEGER NOT NULL
-);
+CREATE TABLE entries ({_SQL_COLUMNS}, PRIMARY KEY (name));
 CREATE INDEX by_content ON entries (source_sha256, identity);
 CREATE TABLE tags (name TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (name, tag));
-PRAGMA user_version = {SCHEMA_VERSION};
+PRAGMA user_version = {INDEX_VERSION};
 """
 _TABLES = {"entries": _COLUMNS, "tags": ("name", "tag")}
-_FACTS = _COLUMNS[1:14]
 _PUT = (
     f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
     f"ON CONFLICT (name) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _FACTS)}"
@@ -166,8 +184,8 @@ class Index:
                     os.chmod(name, 0o600)
             elif tables != _TABLES:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if version > SCHEMA_VERSION:
-                    raise sqlite3.NotSupportedError(f"version {version}, this gf knows up to {SCHEMA_VERSION}")
+                if version > INDEX_VERSION:
+                    raise sqlite3.NotSupportedError(f"version {version}, this gf knows up to {INDEX_VERSION}")
                 raise sqlite3.DatabaseError(f"tables {tables}")
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":

@@ -15,7 +15,6 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,33 +22,14 @@ from gfcache.errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
 from gfcache.format.header import Header
 from gfcache.format.reader import CacheFile
 
-from .folder import StoreFolder, is_cache
+from .folder import REMNANT_AGE_S, StoreFolder, is_cache
 from .index import Entry, Index, IndexDamaged, header_identity
-
-PINNED, LOCKED, PARENT = "pinned", "locked", "in use as a base"
-PERHAPS_PINNED = "perhaps pinned, the index cannot be used"
+from .removal import LOCKED, PARENT, PERHAPS_PINNED, PINNED, Removal
 
 T = TypeVar("T")
 
 
-@dataclass
-class Removal:
-    """What a removal did, or would do.
-
-    Attributes:
-        removed: entries, in the order of removal.
-        remnants: files of runs that were cut short, relative names.
-        freed_bytes: of both.
-        skipped: (entry, why) pairs: pinned or perhaps so, locked, in use as a base.
-    """
-
-    removed: list[Entry] = field(default_factory=list)
-    remnants: list[str] = field(default_factory=list)
-    freed_bytes: int = 0
-    skipped: list[tuple[Entry, str]] = field(default_factory=list)
-
-
-class Store(StoreFolder):
+class Store:
     """A store of caches.
 
     Args:
@@ -57,14 +37,25 @@ class Store(StoreFolder):
         max_bytes: the cap on cache files, unfinished ones included; None for none.
 
     Attributes:
+        max_bytes: that cap.
         rebuilt: the index was lost or damaged and made again from the files.
     """
 
     def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
-        super().__init__(root)
+        self._files = StoreFolder(root)
         self.max_bytes = max_bytes
         self._index: Index | None = None
         self.rebuilt = False
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self._files.root
+
+    @property
+    def folder(self) -> Path:
+        """Where the caches are: ROOT/library."""
+        return self._files.folder
 
     @property
     def obstacle(self) -> str | None:
@@ -87,6 +78,22 @@ class Store(StoreFolder):
         """The file of an entry."""
         return self.folder / entry.name
 
+    def path_of(self, *key: str) -> Path:
+        """The file of a key (any texts that name the cache)."""
+        return self._files.path_of(*key)
+
+    def make_folders(self, path: Path) -> None:
+        """Make the folders that a file needs; CacheWriteError where they cannot be made."""
+        self._files.make_folders(path)
+
+    def used_bytes(self) -> int:
+        """Bytes of all cache files, unfinished ones included; the index is not counted."""
+        return self._files.used_bytes()
+
+    def remnants(self, older_than_s: float = REMNANT_AGE_S) -> list[tuple[str, int]]:
+        """(name, bytes) of files that runs cut short have left, oldest first: journals and temporary files."""
+        return self._files.remnants(older_than_s)
+
     def _with_index(self, action: Callable[[Index], T]) -> T:
         if self._index is None or (self._index.homeless and self.folder.exists()):
             self.close()
@@ -104,7 +111,7 @@ class Store(StoreFolder):
         return self._with_index(self._scan)
 
     def _scan(self, index: Index) -> list[Entry]:
-        files = {name: stat for name, stat in self.files() if is_cache(name)}
+        files = {name: stat for name, stat in self._files.files() if is_cache(name)}
         known = {entry.name: entry for entry in index.rows()}
         self.rebuilt = self.rebuilt or bool(files and not known and not index.in_memory)
         index.made = False
@@ -149,11 +156,11 @@ class Store(StoreFolder):
     def used(self, path: Path, *, hit: bool) -> None:
         """Note that a cache was used; a store that cannot be written to is no obstacle."""
         with contextlib.suppress(OSError, CacheFormatError):
-            self._with_index(lambda index: index.use(self.name(path), time.time(), hit))
+            self._with_index(lambda index: index.use(self._files.name(path), time.time(), hit))
 
     def added(self, path: Path) -> Entry:
         """Note a file that was written; an index that cannot be written now learns of it later, from the file."""
-        entry = self._read(self.name(path), os.stat(path))
+        entry = self._read(self._files.name(path), os.stat(path))
         with contextlib.suppress(OSError, CacheFormatError):
             self._with_index(lambda index: index.put([entry]))
             self._with_index(lambda index: index.use(entry.name, time.time(), False))
@@ -176,7 +183,7 @@ class Store(StoreFolder):
         Raises:
             NoRoom: even without everything that may be removed.
         """
-        with self.locked():
+        with self._files.locked():
             self.make_folders(path)
             with contextlib.suppress(OSError, CacheFormatError):  # made after its first file it would seem lost
                 self._with_index(lambda index: None)
@@ -189,7 +196,7 @@ class Store(StoreFolder):
         """Remove what is over the cap: that of an earlier call may have been higher."""
         if self.max_bytes is None or self.used_bytes() <= self.max_bytes:
             return Removal()
-        with self.locked():
+        with self._files.locked():
             return self._make_room(0)
 
     def _make_room(self, wanted_bytes: int, keep: Path | None = None) -> Removal:
@@ -200,39 +207,39 @@ class Store(StoreFolder):
             return Removal()
         done = Removal()
         for name, size in self.remnants(older_than_s=0):
-            output = self.output_of(name)
-            if done.freed_bytes < excess and output != keep and self.unlink(output, [name]):
+            output = self._files.output_of(name)
+            if done.freed_bytes < excess and output != keep and self._files.unlink(output, [name]):
                 done.remnants.append(name)
                 done.freed_bytes += size
         if done.freed_bytes < excess:
-            kept = None if keep is None else self.name(keep)
+            kept = None if keep is None else self._files.name(keep)
             candidates = [e for e in sorted(self.entries(), key=lambda e: e.last_used) if e.name != kept]
-            _add(done, self._remove(candidates, excess - done.freed_bytes, dry_run=False))
+            done.add(self._remove(candidates, excess - done.freed_bytes, dry_run=False))
         return done
 
     def remove(self, entries: Sequence[Entry], *, dry_run: bool = False, pinned_too: bool = False) -> Removal:
         """Remove entries, but not pinned or locked ones or bases of entries that stay."""
         if dry_run:
             return self._remove(entries, None, dry_run=True, pinned_too=pinned_too)
-        with self.locked():
+        with self._files.locked():
             return self._remove(entries, None, dry_run=False, pinned_too=pinned_too)
 
     def prune(self, wanted: Sequence[Entry], max_bytes: int | None, *, dry_run: bool) -> Removal:
         """Remove remnants, damaged files, the entries `wanted`, then the longest unused ones down to `max_bytes`."""
-        with contextlib.nullcontext() if dry_run else self.locked():
+        with contextlib.nullcontext() if dry_run else self._files.locked():
             done, entries = Removal(), self.entries()
             for name, size in self.remnants():
-                if dry_run or self.unlink(self.output_of(name), [name]):
+                if dry_run or self._files.unlink(self._files.output_of(name), [name]):
                     done.remnants.append(name)
                     done.freed_bytes += size
             unwanted = [e for e in entries if e in wanted or (e.error is not None and _is_damaged(self.path(e)))]
-            _add(done, self._remove(unwanted, None, dry_run=dry_run))
+            done.add(self._remove(unwanted, None, dry_run=dry_run))
             excess = 0 if max_bytes is None else self.used_bytes() - max_bytes
             excess -= done.freed_bytes if dry_run else 0
             if excess > 0:
                 seen = {e.name for e in done.removed} | {e.name for e, _ in done.skipped}
                 rest = sorted((e for e in entries if e.name not in seen), key=lambda e: e.last_used)
-                _add(done, self._remove(rest, excess, dry_run=dry_run, gone=done.removed))
+                done.add(self._remove(rest, excess, dry_run=dry_run, gone=done.removed))
             return done
 
     def _remove(
@@ -260,7 +267,7 @@ class Store(StoreFolder):
                     reason = PINNED if entry.pinned else PERHAPS_PINNED if self.obstacle else None
                 if reason is None and entry.digest and entry.digest in staying.values():
                     reason = PARENT
-                if reason is None and not dry_run and not self.unlink(self.path(entry), self._all_files(entry)):
+                if reason is None and not dry_run and not self._files.unlink(self.path(entry), self._all_files(entry)):
                     reason = LOCKED
                 if reason is not None:
                     skipped[entry.name] = (entry, reason)
@@ -315,9 +322,3 @@ def _is_damaged(path: Path) -> bool:
     except (OSError, CacheFormatError):
         pass
     return False
-
-
-def _add(done: Removal, more: Removal) -> None:
-    done.removed += more.removed
-    done.skipped += more.skipped
-    done.freed_bytes += more.freed_bytes

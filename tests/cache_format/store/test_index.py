@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sqlite3
 from random import Random
@@ -10,6 +11,7 @@ from random import Random
 import gfcache
 import pytest
 from gfcache import Store
+from gfcache.store import index as store_index
 
 from tests.cache_format.small_store import put
 
@@ -149,3 +151,13 @@ def test_a_folder_that_takes_no_file_can_be_listed(store: Store, monkeypatch: py
     again = Store(store.root)
     assert [e.source_name for e in again.entries()] == ["a.txt"]
     assert not again.obstacle
+
+
+def test_every_field_of_an_entry_but_its_tags_is_a_column() -> None:
+    """In order: rows are written from tuples of fields."""
+    fields = dataclasses.fields(gfcache.Entry)
+    assert fields[-1].name == "tags"
+    assert [field.name for field in fields[:-1]] == list(store_index._KINDS)
+    for field in fields[:-1]:
+        kind, optional = store_index._KINDS[field.name]
+        assert field.type == kind.__name__ + (" | None" if optional else "")
