@@ -1,53 +1,86 @@
-"""The .gfc cache file: contract in SPEC.md, reader and writer here. numpy and zstandard only, never torch."""
+"""The .gfc cache file: contract in SPEC.md, reader and writer here. numpy and zstandard only, never torch.
+
+Names load on first use, so that a command which opens no cache pays for none of it.
+"""
+
+from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
-
-from gfcache.files.atomic import temporary_beside
-from gfcache.files.locks import lent_lock, output_lock
-from gfcache.format.export import copy_cache, export_safetensors
-from gfcache.format.header import Header, Section
-from gfcache.format.parents import ancestors, flatten_cache, open_parent, parent_reference, verify_cache, whole_array
-from gfcache.format.reader import CacheFile, read_cache
-from gfcache.format.rules import expected_shape
-from gfcache.format.summary import inspect_cache
-from gfcache.format.writer import SectionData, write_cache
-from gfcache.store.folder import default_root
-
-from .errors import (
-    CacheFormatError,
-    CacheLocked,
-    CacheWriteError,
-    DamagedCache,
-    NoRoom,
-    NotACacheFile,
-    ParentChanged,
-    ParentMissing,
-    UnsupportedSection,
-    UnsupportedVersion,
-    UnwritableCache,
-)
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gfcache.errors import (
+        CacheFormatError,
+        CacheLocked,
+        CacheWriteError,
+        DamagedCache,
+        NoRoom,
+        NotACacheFile,
+        ParentChanged,
+        ParentMissing,
+        UnsupportedSection,
+        UnsupportedVersion,
+        UnwritableCache,
+    )
+    from gfcache.files.atomic import temporary_beside
+    from gfcache.files.locks import lent_lock, output_lock
+    from gfcache.format.export import copy_cache, export_safetensors
+    from gfcache.format.header import Header, Section
+    from gfcache.format.parents import (
+        ancestors,
+        flatten_cache,
+        open_parent,
+        parent_reference,
+        verify_cache,
+        whole_array,
+    )
+    from gfcache.format.reader import CacheFile, read_cache
+    from gfcache.format.rules import expected_shape
+    from gfcache.format.summary import inspect_cache
+    from gfcache.format.writer import SectionData, write_cache
+    from gfcache.store.folder import default_root
     from gfcache.store.index import Entry, header_identity, identity_key
     from gfcache.store.removal import Removal
     from gfcache.store.store import Store
 
-# Of the store, imported when first used: most commands need no database.
-_STORE = {
-    "Entry": "store.index",
-    "Removal": "store.removal",
-    "Store": "store.store",
-    "header_identity": "store.index",
-    "identity_key": "store.index",
+_HOMES = {
+    "CacheFile": ".format.reader",
+    "CacheFormatError": ".errors",
+    "CacheLocked": ".errors",
+    "CacheWriteError": ".errors",
+    "DamagedCache": ".errors",
+    "Entry": ".store.index",
+    "Header": ".format.header",
+    "NoRoom": ".errors",
+    "NotACacheFile": ".errors",
+    "ParentChanged": ".errors",
+    "ParentMissing": ".errors",
+    "Removal": ".store.removal",
+    "Section": ".format.header",
+    "SectionData": ".format.writer",
+    "Store": ".store.store",
+    "UnsupportedSection": ".errors",
+    "UnsupportedVersion": ".errors",
+    "UnwritableCache": ".errors",
+    "ancestors": ".format.parents",
+    "copy_cache": ".format.export",
+    "default_root": ".store.folder",
+    "expected_shape": ".format.rules",
+    "export_safetensors": ".format.export",
+    "flatten_cache": ".format.parents",
+    "header_identity": ".store.index",
+    "identity_key": ".store.index",
+    "inspect_cache": ".format.summary",
+    "lent_lock": ".files.locks",
+    "open_parent": ".format.parents",
+    "output_lock": ".files.locks",
+    "parent_reference": ".format.parents",
+    "read_cache": ".format.reader",
+    "temporary_beside": ".files.atomic",
+    "verify_cache": ".format.parents",
+    "whole_array": ".format.parents",
+    "write_cache": ".format.writer",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _STORE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_STORE[name]}", __name__), name)
-
 
 __all__ = [
     "CacheFile",
@@ -87,3 +120,14 @@ __all__ = [
     "whole_array",
     "write_cache",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "layout":  # importing it makes it an attribute
+        return importlib.import_module(".layout", __name__)
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home, __name__), name)
+    globals()[name] = value
+    return value
