@@ -23,8 +23,9 @@ from goldfinch.train.recipe import Recipe
 from goldfinch.train.shards import ShardReader, shard_ranges
 from goldfinch.train.trainer import TEMPLATE, make_shards, train
 from tests.conftest import SAMPLES
-from tests.train.records import write_records
-from tests.train.test_command import RECIPE
+
+from .records import write_records
+from .test_command import RECIPE
 
 # Of the toy recipe: one of its steps fills a shard.
 SMALL = 3 * 2 * 150

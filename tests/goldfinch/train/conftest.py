@@ -10,7 +10,8 @@ import pytest
 from goldfinch.models.config import presets
 from goldfinch.train.recipe import Recipe, Stage
 from tests.conftest import SAMPLES
-from tests.train.records import write_records
+
+from .records import write_records
 
 
 @pytest.fixture(scope="module")

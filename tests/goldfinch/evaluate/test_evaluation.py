@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import pytest
-import torch
 
-import goldfinch
 from gfcli.app import run
 from goldfinch.datasets.articles import Passage
 from goldfinch.datasets.facts import NOT_STATED, FactMaker
 from goldfinch.datasets.tables import table
 from goldfinch.evaluate import asking, documents, facts, questions, retrieval
 from goldfinch.evaluate.asking import Reader
-from goldfinch.evaluate.overlap import evaluate_overlap, word_runs
-from goldfinch.evaluate.perplexity import evaluate_perplexity, evaluate_positions
 from goldfinch.evaluate.prose import insert_at, prose_of
-
-SAMPLE = Path(__file__).parents[2] / "docs" / "samples"
-PROSE = "The river ran past the mill. Nobody lived there any more. In spring the water rose to the door. " * 60
-
-
-@pytest.fixture(scope="module")
-def mini():
-    return goldfinch.load_model("gf-mini")
+from tests.conftest import SAMPLES
+from tests.goldfinch.evaluate.conftest import PROSE
 
 
 def test_statements_stand_at_their_depth() -> None:
@@ -54,39 +42,6 @@ def test_the_baseline_copies_the_closest_sentence() -> None:
     assert questions.copied_sentence(context, "On which day is the market held?") == "Its market is held on Mondays."
 
 
-def test_perplexity_of_a_model_that_knows_nothing() -> None:
-    model = goldfinch.load_model("gf-mini")
-    with torch.no_grad():
-        model.head.weight.zero_()
-    row = evaluate_perplexity(model, [PROSE], tokens=300, window=64)
-    assert row["perplexity"] == pytest.approx(model.config.vocab_size, rel=1e-4)
-    assert row["loss"] == pytest.approx(math.log(model.config.vocab_size), rel=1e-5)
-
-
-def test_perplexity_is_that_of_the_logits(mini) -> None:
-    ids = mini.tokenizer.encode(PROSE)[:65]
-    logits, _ = mini(torch.tensor([[mini.card.template.bos_token_id, *ids]]))
-    expected = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids))
-    row = evaluate_perplexity(mini, [mini.tokenizer.decode(ids)], tokens=1000, window=65)
-    assert row["tokens"] == 65
-    assert row["loss"] == pytest.approx(float(expected), rel=1e-5)
-    size = len(mini.tokenizer.decode(ids).encode())
-    assert row["bits_per_byte"] == pytest.approx(65 * float(expected) / math.log(2) / size, rel=1e-5)
-
-
-def test_loss_by_place_is_that_of_the_logits(mini) -> None:
-    """Pieces of 1,024 tokens with the state carried over, cut at the edges of the ranges."""
-    long, short = PROSE * 12, PROSE
-    ids = [mini.card.template.bos_token_id, *mini.tokenizer.encode(long)][:1501]
-    with torch.no_grad():
-        logits, _ = mini(torch.tensor([ids]))
-    losses = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(ids[1:]), reduction="none")
-    rows = evaluate_positions(mini, [short, long], edges=(100, 1100, 1500), documents=1)
-    assert [(row["until"], row["tokens"]) for row in rows] == [(100, 100), (1100, 1000), (1500, 400)]
-    for row, part in zip(rows, losses.split([100, 1000, 400]), strict=True):
-        assert row["loss"] == pytest.approx(float(part.mean()), rel=1e-4)
-
-
 def test_questions_about_whole_documents(mini, tmp_path: Path) -> None:
     (tmp_path / "house.txt").write_text("The colour of the house is blue. The code of the gate is 48213.")
     rows = [("What is the code of the gate?", ["48213"]), ("Who built the ship?", ["Nobody did"])]
@@ -95,22 +50,6 @@ def test_questions_about_whole_documents(mini, tmp_path: Path) -> None:
     (row,) = documents.evaluate_samples(Reader(mini), tmp_path)
     assert (row["document"], row["questions"], row["exact"]) == ("house.txt", 2, 0.5)
     assert 10 < row["tokens"] < 40
-
-
-def test_overlap_counts_runs_of_words() -> None:
-    words = [f"w{i}" for i in range(40)]
-    text = " ".join(words)
-    assert len(word_runs(text, 13)) == 28
-    assert np.array_equal(word_runs(text.upper() + "!", 13), word_runs(text, 13))
-    sets = {"whole": [text], "first": [" ".join(words[:26])], "none": [" ".join(reversed(words)), "too short"]}
-    found = evaluate_overlap(sets, [" ".join(words[:26])])
-    half = found["whole"]
-    assert half["shared_runs"] == pytest.approx(14 / 28)
-    assert half["touched_documents"] == 1.0
-    assert half["copied_documents"] == 0.0
-    assert found["first"]["shared_runs"] == found["first"]["copied_documents"] == 1.0
-    assert found["none"]["shared_runs"] == 0.0
-    assert found["none"]["documents"] == 1
 
 
 class Scripted(Reader):
@@ -215,7 +154,7 @@ def test_articles_are_cut_at_paragraphs_and_asked_about_what_is_left(mini, monke
 
 def test_answers_through_the_file_are_compared(mini, monkeypatch) -> None:
     reader = Reader(mini, through_file=True)
-    text = (SAMPLE / "lighthouse-handbook.txt").read_text()
+    text = (SAMPLES / "lighthouse-handbook.txt").read_text()
     reader.answers_to(text[:3000], ["What is the pass key?", "Who lived there?"], max_tokens=8)
     assert (reader.answers, reader.differences) == (2, 0)
     real = asking._ask
@@ -243,9 +182,3 @@ def test_missing_corpora_are_named_and_described(tmp_path: Path, tiny_model: Pat
         assert out == ""
         assert "--data or GF_DATA_DIR" in err
         assert "train_qa" in err
-
-
-def test_the_records_of_the_embedded_model_are_whole() -> None:
-    record = json.loads((Path(__file__).parents[2] / "bench" / "results" / "eval-gf-mini.json").read_text())
-    assert record["conditions"]["model"] == "gf-mini"
-    assert record["questions"]["questions"] >= 500

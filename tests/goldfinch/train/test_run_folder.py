@@ -13,56 +13,9 @@ from gfcache import CacheLocked, output_lock
 from gfcache.files.replace import restore_folder
 
 from goldfinch import load_model
-from goldfinch.errors import CheckpointError, ConfigError, DeviceError
-from goldfinch.train.recipe import Recipe, read_recipe
+from goldfinch.errors import CheckpointError, DeviceError
+from goldfinch.train.recipe import Recipe
 from goldfinch.train.trainer import train
-
-VALID = 'name = "x"\ntokenizer = ""\n'
-STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "/tmp", "a/b", "../x"])
-def test_a_model_is_written_into_the_run_folder_only(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(f'name = "{name}"\ntokenizer = ""\n{STAGE}')
-    with pytest.raises(ConfigError, match="name is"):
-        read_recipe(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("seed = -1", "seed is"), ("seed = 9223372036854775808", "seed is"), ('warmup_steps = "many"', "warmup_steps is"),
-        ("learning_rate = nan", "learning_rate is"), ("clip_norm = true", "clip_norm is"), ("wrapped = 2", "wrapped is"),
-        ("betas = [1]", "betas is"), ("betas = [0.9, 1.0]", "betas is"), ('packed = "no"', "packed is"),
-        ("corpora = [1]", "corpora is"), ("corpora = 1", "corpora is"), ("model = 3", "as a table"),
-        ("[model]\npreset = [1]", "preset"), ("[model]\ncontext_length = 0", "context_length is"),
-    ],
-)  # fmt: skip
-def test_values_that_no_run_could_use(text: str, named: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(VALID + STAGE)
-    read_recipe(path)
-    path.write_text(f"{VALID}{text}\n{STAGE}")
-    with pytest.raises(ConfigError, match=named):
-        read_recipe(path)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "named"),
-    [
-        ("tokens = 1", "tokens = 1.5", "tokens of"), ("batch = 1", "batch = 0", "batch of"),
-        ("sequence = 1", 'sequence = "x"', "sequence of"), ("{ text = 1.0 }", "{}", "mixture of"),
-        ("text = 1.0", "text = -1.0", "mixture of"), ("text = 1.0", "text = 0", "mixture of"),
-        ("batch = 1", "batch = 1\nfacts = [3]", "facts of"), ("batch = 1", "batch = 1\nfacts = [3, 2]", "facts of"),
-        ("batch = 1", "batch = 1\nfacts = 3", "facts is"), ("batch = 1", "", "bad .*stage"), (STAGE, "stage = [3]", "as tables"),
-    ],
-)  # fmt: skip
-def test_stages_that_no_run_could_use(before: str, after: str, named: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(VALID + STAGE.replace(before, after))
-    with pytest.raises(ConfigError, match=named):
-        read_recipe(path)
 
 
 def test_a_folder_that_is_no_model_is_not_replaced(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
@@ -83,7 +36,7 @@ def test_a_folder_that_is_no_model_is_not_replaced(recipe: Recipe, corpora: Path
     for name in ("file", "link"):
         path = tmp_path / name
         path.write_text("text") if name == "file" else path.symlink_to("nowhere")
-        with pytest.raises(CheckpointError, match="no folder"):
+        with pytest.raises(CheckpointError, match="not a folder"):
             train(replace(recipe, name=name), corpora, tmp_path, compile_model=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from goldfinch.datasets.corpora import is_held_out_document
 from goldfinch.evaluate import held_out
-from tests.train.records import write_records
+from tests.goldfinch.train.records import write_records
 
 
 def names(prefix: str, kept: bool, count: int) -> list[str]:

@@ -1,0 +1,102 @@
+"""Recipes: those that are shipped, and those that no run could use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from goldfinch.errors import ConfigError
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.train.recipe import read_recipe, read_runs
+
+ROOT = Path(__file__).parents[3]
+RECIPES = ROOT / "goldfinch" / "train" / "recipes"
+COMPARE = ROOT / "bench" / "compare.toml"
+
+
+def test_the_shipped_recipe_reads() -> None:
+    paths = sorted(RECIPES.glob("*.toml"))
+    assert [path.name for path in paths] == ["gf-mini.toml", "gf-small-gpu.toml"]
+    for path in (*paths, COMPARE):
+        model = LanguageModel(read_runs(path)[-1].recipe.model)
+        assert 2 * sum(p.numel() for p in model.parameters()) < 24e6  # bytes in bf16: what may be shipped
+    runs = read_runs(RECIPES / "gf-mini.toml")
+    assert [run.after for run in runs][-4:] == [
+        ("articles", "documents", "settled"), ("mean",), ("tables",), ("mean", "tables", "balanced")
+    ]  # fmt: skip
+    for recipe in (run.recipe for run in runs if run.recipe.stages):
+        assert recipe.model.model_type == "goldfinch"
+        rates = [recipe.learning_rate_at(step) for step in range(recipe.total_steps)]
+        assert rates[0] < max(rates)
+        assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-2)
+        assert rates[-1] < rates[-100]
+        if recipe.decay_share <= 0.9:  # else the fall begins before the warm-up ends
+            assert rates[recipe.warmup_steps] == recipe.learning_rate
+
+
+@pytest.mark.parametrize(
+    "text", ["name = ", 'name = "x"', 'colour = "red"\n[[stage]]\ntokens = 1', '[model]\npreset = "none"']
+)
+def test_bad_recipes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("most", ['"16 MB"', "0", "1.5", "true"])
+def test_the_size_of_weight_files_is_checked_before_training(most: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "x"\ntokenizer = ""\nstart = "y"\nmax_shard_bytes = {most}\n')
+    with pytest.raises(ConfigError, match="max_shard_bytes is"):
+        read_recipe(path)
+
+
+VALID = 'name = "x"\ntokenizer = ""\n'
+
+
+STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/tmp", "a/b", "../x"])
+def test_a_model_is_written_into_the_run_folder_only(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "{name}"\ntokenizer = ""\n{STAGE}')
+    with pytest.raises(ConfigError, match="name is"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("seed = -1", "seed is"), ("seed = 9223372036854775808", "seed is"), ('warmup_steps = "many"', "warmup_steps is"),
+        ("learning_rate = nan", "learning_rate is"), ("clip_norm = true", "clip_norm is"), ("wrapped = 2", "wrapped is"),
+        ("betas = [1]", "betas is"), ("betas = [0.9, 1.0]", "betas is"), ('packed = "no"', "packed is"),
+        ("corpora = [1]", "corpora is"), ("corpora = 1", "corpora is"), ("model = 3", "as a table"),
+        ("[model]\npreset = [1]", "preset"), ("[model]\ncontext_length = 0", "context_length is"),
+    ],
+)  # fmt: skip
+def test_values_that_no_run_could_use(text: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(VALID + STAGE)
+    read_recipe(path)
+    path.write_text(f"{VALID}{text}\n{STAGE}")
+    with pytest.raises(ConfigError, match=named):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("tokens = 1", "tokens = 1.5", "tokens of"), ("batch = 1", "batch = 0", "batch of"),
+        ("sequence = 1", 'sequence = "x"', "sequence of"), ("{ text = 1.0 }", "{}", "mixture of"),
+        ("text = 1.0", "text = -1.0", "mixture of"), ("text = 1.0", "text = 0", "mixture of"),
+        ("batch = 1", "batch = 1\nfacts = [3]", "facts of"), ("batch = 1", "batch = 1\nfacts = [3, 2]", "facts of"),
+        ("batch = 1", "batch = 1\nfacts = 3", "facts is"), ("batch = 1", "", "bad .*stage"), (STAGE, "stage = [3]", "as tables"),
+    ],
+)  # fmt: skip
+def test_stages_that_no_run_could_use(before: str, after: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(VALID + STAGE.replace(before, after))
+    with pytest.raises(ConfigError, match=named):
+        read_recipe(path)
