@@ -17,6 +17,7 @@ from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session, decode_one_token
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState
+from goldfinch.models.torch_executor import TorchExecutor
 
 from .sweep import DEVICE, Sweep, free, kernel_seconds, product_flops, seconds, synchronize, tokens_of
 
@@ -221,18 +222,19 @@ def measure_travel(sweep: Sweep) -> None:
     shape = next(reversed(sweep.sizes["prefill"]))
     on_device = sweep.model("goldfinch", shape)
     ids = tokens_of(on_device, sweep.sizes["travel"])
-    models = {"device": on_device, "cpu": deepcopy(on_device).to("cpu")}
+    models = {"device": on_device, "cpu": deepcopy(on_device)}
+    models["cpu"].choose_executor(TorchExecutor)
+    models["cpu"].to("cpu")
+    os.environ["GF_KERNELS"] = "torch"  # what the ops on the CPU ask for
     with tempfile.TemporaryDirectory(prefix="gf-bench-") as folder:
         vectors, logits = {}, {}
         for name, model in models.items():
-            os.environ["GF_KERNELS"] = "triton" if name == "device" else "torch"
             cache = prefill(model, ids.to(model.device))
             cache.save(Path(folder) / f"{name}.gfc")
             assert cache.compressed_k is not None
             vectors[name] = cache.compressed_k.float().cpu()
         for writer in models:
             for reader, model in models.items():
-                os.environ["GF_KERNELS"] = "triton" if reader == "device" else "torch"
                 opened = open_cache(Path(folder) / f"{writer}.gfc", model)
                 logits[writer, reader] = Session(model, opened).start(QUESTION)[0].float().cpu()
     os.environ["GF_KERNELS"] = "triton"
@@ -256,8 +258,6 @@ def _without_zstandard() -> None:
 
 def measure_decode(sweep: Sweep) -> None:
     """Decode at depth, keys and values kept or rebuilt at every step; through decode_one_token, and as a graph."""
-    from goldfinch.backends.triton.graph import StaticDecoder
-
     T, n = sweep.sizes["decode"], sweep.sizes["answer"]
     for shape in sweep.sizes["prefill"]:
         model = sweep.model("goldfinch", shape)
@@ -273,9 +273,9 @@ def measure_decode(sweep: Sweep) -> None:
                     token = int(logits.argmax())
 
             values = {"tok_s": n / seconds(plain, 5, 1, 10.0)}
-            decoder = StaticDecoder(model, state, 8 * n)
+            decoder = model.executor.decoder(state, 8 * n)
 
-            def steps(decoder: StaticDecoder = decoder) -> None:
+            def steps(decoder: Any = decoder) -> None:
                 token = 1
                 for _ in range(n):
                     token = int(decoder.step(token).argmax())

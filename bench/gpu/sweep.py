@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 os.environ["GF_KERNELS"] = "triton"
 
+from goldfinch.backends.choose import choose_executor
 from goldfinch.measure.conditions import git_commit
 from goldfinch.models.config import ModelConfig, RopeConfig
 from goldfinch.models.language_model import LanguageModel
@@ -202,6 +203,8 @@ def random_model(config: ModelConfig, dtype: torch.dtype) -> LanguageModel:
             else:
                 p.normal_(0.0, 0.5 / p.shape[-1] ** 0.5)
     model.eval().requires_grad_(False)
+    if config.n_finch == config.n_prefill:
+        model.choose_executor(choose_executor)
     # Fingerprints of random weights would take longer than the measurement.
     model.card = SimpleNamespace(
         name="random", path=None, template=PromptTemplate(), prefill_fingerprint="0" * 64, model_fingerprint="0" * 64

@@ -93,11 +93,11 @@ def _row(model: LanguageModel, document: Document, checkpoints: str, profile: Ma
     from goldfinch.caching.identity import identity_of
     from goldfinch.caching.numerics import numerics_of
     from goldfinch.caching.sizes import planned_bytes
-    from goldfinch.engine.prefill import block_tokens_of, plan_checkpoints
+    from goldfinch.engine.prefill import plan_checkpoints
 
     ids, _ = document_token_ids(model, document.text)
     tokens = ids.shape[1]
-    element_bytes, block = model.emb.weight.element_size(), block_tokens_of(model)
+    element_bytes, block = model.emb.weight.element_size(), model.executor.block_tokens
     positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
     size = planned_bytes(identity_of(model), numerics_of(model), document.source, ids[0].numpy(), positions)
     return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}

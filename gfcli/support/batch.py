@@ -164,9 +164,7 @@ class Batch:
 
     def can_pack(self) -> bool:
         """Whether documents can be computed together here; says so when they cannot."""
-        from goldfinch.engine.packed_prefill import packing_obstacle
-
-        obstacle = packing_obstacle(self.model)
+        obstacle = self.model.executor.packing_obstacle
         if obstacle is not None:
             console.say(f"--batch-tokens has no effect here: {obstacle}")
         return obstacle is None

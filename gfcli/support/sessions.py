@@ -153,4 +153,4 @@ def _explain(session: Session, header: gfcache.Header, how: How, state: str, sou
 
 def say_path(session: Session) -> None:
     """With -v: how the document is attended to, and what runs the layers."""
-    console.detail(f"{session.chosen_path}; layers run on {session.model.layer_backend()}")
+    console.detail(f"{session.chosen_path}; layers run on {session.model.executor.name}")

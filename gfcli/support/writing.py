@@ -194,20 +194,18 @@ def write(path: Path, model: LanguageModel, job: Job) -> dict[str, Any]:
 
 def referable_tokens(base: DocumentCache, token_ids: Tensor, model: LanguageModel) -> int:
     """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
-    from goldfinch.engine.prefill import block_tokens_of, reusable_tokens
+    from goldfinch.engine.prefill import reusable_tokens
 
-    return reusable_tokens(base, token_ids[:, :-1], block_tokens_of(model))
+    return reusable_tokens(base, token_ids[:, :-1], model.executor.block_tokens)
 
 
 def _parent(job: Job, model: LanguageModel) -> tuple[DocumentCache, int] | None:
     """(base cache, tokens of it) that the file will refer to."""
-    from goldfinch.engine.prefill import block_tokens_of
-
     base = job.parent
     if base is None:
         return None
     assert base.path is not None
-    shared, block = referable_tokens(base, job.token_ids, model), block_tokens_of(model)
+    shared, block = referable_tokens(base, job.token_ids, model), model.executor.block_tokens
     if shared == 0 and base.length < block:
         raise CommandError(
             f"{base.path} has {base.length} tokens, a base needs {block} or more",

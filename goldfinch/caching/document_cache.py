@@ -35,7 +35,7 @@ class DocumentCache:
     Attributes:
         token_ids: (1, T) int64, everything the layers saw: prompt prefix and document.
         compressed_k: (1, T, R) in the compute dtype, None for models without GOLD layers.
-        state: layer states after token T (its GOLD memory is left empty; `compressed_k` stands for it).
+        state: layer states after token T (without a GOLD memory; `compressed_k` stands for it).
         tail_hidden: (1, min(K, T), C), residual stream after the prefill layers at the last K tokens.
         document_range: (start, end) of the document's own tokens.
         identity: fingerprints of model, tokenizer and template.

@@ -77,7 +77,7 @@ def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:
     return Numerics(
         device,
         file_dtype(model.dtype),
-        model.layer_backend(),
+        model.executor.name,
         torch.get_num_threads() if device == "cpu" else None,
         f"torch {torch.__version__}",
         packed,

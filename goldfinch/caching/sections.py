@@ -14,7 +14,6 @@ from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.gold import GoldMemory
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import GrowingBuffer, LayerState, ModelState
 
@@ -147,12 +146,11 @@ class SectionReader:
         return converted(joined, self._model, dtype or joined.dtype, file, kind)
 
     def checkpoint(self) -> Checkpoint:
-        """The state and the tail at the position; what belongs to GOLD layers is left empty."""
+        """The state and the tail at the position; what belongs to GOLD layers is empty."""
         tail_hidden = self.tensor(layout.TAIL_HIDDEN, self._model.dtype)[None]
         states = self._finch_states() + self._attention_states()
         states += [LayerState() for _ in range(self._model.config.n_gold)]
-        gold = GoldMemory(self._model) if self._model.config.n_gold else None
-        return Checkpoint(self._position, ModelState(tuple(states), self._position, gold), tail_hidden)
+        return Checkpoint(self._position, ModelState(tuple(states), self._position), tail_hidden)
 
     def _finch_states(self) -> list[LayerState]:
         if not self._n_finch:

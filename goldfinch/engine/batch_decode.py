@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from gfkernels import attend_block, attend_expanded, merge_partials
+from gfkernels import merge_partials
 from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
-from goldfinch.backends.triton import gold as gold_triton
 from goldfinch.devices import synchronize
-from goldfinch.models.gold import GoldDocument, GoldMemory, GoldTimeMix, rebuild_keys_values, rebuilt_blocks
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.layers import split_heads
+from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import LayerState, ModelState
 
 from .sampling import Sampling, choose_token
@@ -32,9 +32,6 @@ from .session import Answer, Session, StreamedText, Usage
 
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
-# Where one token of one answer goes through all layers in C, fewer rows than this are slower together
-# (bench.speed.questions).
-FEWEST_ROWS_NATIVE = 4
 
 
 def can_batch(model: LanguageModel) -> bool:
@@ -56,8 +53,7 @@ def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, *
         one Answer per question, in their order; the times of a batch are shared out evenly over its rows.
     """
     chosen = Sampling(**sampling)
-    fewest = FEWEST_ROWS_NATIVE if session.model.layer_backend() == "native" else 2
-    if len(questions) < fewest or not can_batch(session.model):
+    if len(questions) < session.model.executor.fewest_batch_rows or not can_batch(session.model):
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
@@ -135,8 +131,8 @@ class _Batch:
 
     @classmethod
     def of(cls, model: LanguageModel, states: Sequence[ModelState]) -> _Batch:
-        layers = tuple(_stacked([state.layers[i] for state in states]) for i in range(model.config.n_layer))
-        memories = [state.gold for state in states if isinstance(state.gold, GoldMemory)]
+        layers = tuple(LayerState.stack([state.layers[i] for state in states]) for i in range(model.config.n_layer))
+        memories = [state.memory for state in states if isinstance(state.memory, GoldMemory)]
         memory = _BatchMemory.of(memories) if model.config.n_gold else None
         return cls(model, ModelState(layers, states[0].position), memory)
 
@@ -147,37 +143,16 @@ class _Batch:
         memory = self.memory
         if memory is not None:
             memory = memory.append(token_ids, model.compress_keys(x))
-            x, state = model.run_gold_layers(x, replace(state, gold=memory))
-            state = replace(state, gold=None)
+            x, state = model.run_gold_layers(x, replace(state, memory=memory))
+            state = replace(state, memory=None)
         return model.logits(x)[:, -1], replace(self, state=state, memory=memory)
 
     def keep(self, rows: Sequence[int]) -> _Batch:
         """The batch of some of its rows."""
         index = torch.tensor(rows, device=self.model.device)
-        layers = tuple(_selected(layer, index) for layer in self.state.layers)
+        layers = tuple(layer.select(index) for layer in self.state.layers)
         memory = None if self.memory is None else self.memory.keep(rows, index)
         return replace(self, state=replace(self.state, layers=layers), memory=memory)
-
-
-_STATES = ("wkv_state", "time_shift_state", "channel_shift_state")
-
-
-def _stacked(states: Sequence[LayerState]) -> LayerState:
-    found: dict[str, Any] = {}
-    for name in _STATES:
-        values = [getattr(state, name) for state in states]
-        if values[0] is not None:
-            found[name] = torch.cat(values)
-    return LayerState(**found)
-
-
-def _selected(state: LayerState, index: Tensor) -> LayerState:
-    found: dict[str, Any] = {}
-    for name in _STATES:
-        value = getattr(state, name)
-        if value is not None:
-            found[name] = value[index]
-    return LayerState(**found)
 
 
 @dataclass(frozen=True)
@@ -227,7 +202,7 @@ class _BatchMemory:
     def append(self, token_ids: Tensor, compressed_k: Tensor) -> _BatchMemory:
         """The memory with one more row each: token_ids (B, 1), compressed_k (B, 1, R)."""
         previous = (self.last_id, self.last_compressed_k)
-        pairs = _rebuilt_rows(self.base.model, token_ids, compressed_k, previous)
+        pairs = self.base.executor.rebuild(token_ids, compressed_k, previous, 1)  # their positions play no part
         n, rows = max(self.counts) + 1, torch.arange(len(self.lengths), device=token_ids.device)
         expanded = []
         for (old_k, old_v), (k, v) in zip(self.expanded, pairs, strict=True):
@@ -247,44 +222,18 @@ class _BatchMemory:
         counts = tuple(self.counts[row] for row in rows)
         return _BatchMemory(self.base, counts, self.lengths[index], *last, expanded)
 
-    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Tensor:
+    def attend(self, index: int, q: Tensor) -> Tensor:
         """Attention of q (B, H, 1, D) over document and own rows."""
         document = self.base.document
         assert document is not None
-        partials = self._document(document, layer, index, q)
-        return merge_partials([*partials, self._own(layer, index, q)])[0].to(q.dtype)
+        partials = self.base.executor.attend_document(index, q, document.length - 1, document)
+        return merge_partials([*partials, self._own(index, q)])[0].to(q.dtype)
 
-    def _document(
-        self, document: GoldDocument, layer: GoldTimeMix, index: int, q: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Partial outputs (B, H, 1, D) and log-sum-exps (B, H, 1) over the document."""
-        model, last = self.base.model, document.length - 1
-        if model.layer_backend() == "triton":
-            if document.expanded is None:
-                return list(gold_triton.attend_rebuilt(model, document, index, q, last))
-            k, v = (layer.heads(x) for x in document.expanded[index])
-            return [gold_triton.attend(q, k, v, last, 0)]
-        shared = q.permute(2, 1, 0, 3)  # (1, H, B, D): B queries of one document
-        if document.expanded is not None:
-            k, v = (layer.heads(x) for x in document.expanded[index])
-            partials = list(attend_expanded(shared, k, v, last))
-        else:
-            blocks = rebuilt_blocks(model, document, index)
-            partials = [attend_block(shared, layer.heads(k), layer.heads(v), last, start) for start, (k, v) in blocks]
-        return [(out.permute(2, 1, 0, 3), lse.permute(2, 1, 0)) for out, lse in partials]
-
-    def _own(self, layer: GoldTimeMix, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
+    def _own(self, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B, H, 1, D) and log-sum-exp (B, H, 1) over the own rows, those of padding left out."""
-        k, v = (layer.heads(x) for x in self.expanded[index])
+        k, v = (split_heads(x, q.shape[-1]).transpose(1, 2) for x in self.expanded[index])
         acc = accumulation_dtype(q.dtype)
         scores = (q @ k.transpose(-1, -2)).to(acc) / math.sqrt(q.shape[-1])  # (B, H, 1, n)
         padding = torch.arange(k.shape[2], device=q.device) >= self.lengths[:, None]
         scores = scores.masked_fill(padding[:, None, None], -torch.inf)
         return (scores.softmax(-1).to(v.dtype) @ v).to(acc), scores.logsumexp(-1)
-
-
-def _rebuilt_rows(
-    model: LanguageModel, token_ids: Tensor, compressed_k: Tensor, previous: tuple[Tensor, Tensor]
-) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values (B, 1, C) of one row of each sequence, per GOLD layer; their positions play no part."""
-    return rebuild_keys_values(model, token_ids, compressed_k, previous, 1)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from goldfinch.errors import TokenizerError
-from goldfinch.models.gold import GoldMemory, GoldTimeMix, rebuilt_blocks
+from goldfinch.models.layers import split_heads
+from goldfinch.models.memory import GoldMemory
 
 from .session import Session
 
@@ -88,9 +89,9 @@ def attention_to_document(session: Session, question_ids: Sequence[int], answer_
     if ids.shape[1]:  # else one token behind the bare document, which the tail predicts
         x, state = model.run_prefill_layers(ids, state)
         state = model.remember(state, ids, model.compress_keys(x))
-    assert isinstance(state.gold, GoldMemory)
-    recorder = _Recorder(state.gold, len(answer_ids))
-    model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), replace(state, gold=recorder))
+    assert isinstance(state.memory, GoldMemory)
+    recorder = _Recorder(state.memory, len(answer_ids))
+    model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), replace(state, memory=recorder))
     return recorder.weights
 
 
@@ -111,25 +112,31 @@ class _Recorder:
     def length(self) -> int:
         return self._memory.length
 
-    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: int) -> Tensor:
-        document_scores, own_scores = self._scores(layer, index, q[0, :, -self._rows :].float())
-        both = torch.cat([document_scores, own_scores], dim=-1).softmax(-1)  # (H, N, T + own rows)
-        self.weights += both[..., : document_scores.shape[-1]].sum((0, 1))
-        return self._memory.attend(layer, index, q, q_start)
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        document = self._memory.document
+        assert document is not None
+        document_scores, own_scores = self._scores(index, q[0, :, -self._rows :].float())
+        both = torch.cat([document_scores, own_scores], dim=-1).softmax(-1)  # (H, N, held rows + own rows)
+        self.weights[document.positions()] += both[..., : document_scores.shape[-1]].sum((0, 1))
+        return self._memory.attend(index, q)
 
-    def _scores(self, layer: GoldTimeMix, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
+    def _scores(self, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (H, N, T) against the document and (H, N, n) against the rows after it, -inf where not yet there."""
+
+        def scores(k: Tensor) -> Tensor:
+            return q @ split_heads(k, q.shape[-1]).transpose(1, 2)[0].float().transpose(-1, -2)
+
         memory, document = self._memory, self._memory.document
         assert document is not None
         scale = 1 / math.sqrt(q.shape[-1])
         if document.expanded is not None:
             blocks: list[Any] = [document.expanded[index][0]]
         else:
-            blocks = [k for _, (k, _) in rebuilt_blocks(memory.model, document, index)]
-        parts = [q @ layer.heads(k)[0].float().transpose(-1, -2) for k in blocks]
+            blocks = [k for _, (k, _) in memory.executor.rebuilt(document, index)]
+        parts = [scores(k) for k in blocks]
         own = q.new_zeros(*q.shape[:-1], 0)  # a single token behind the bare document
         if memory.expanded:
-            own = q @ layer.heads(memory.expanded[index][0].rows)[0].float().transpose(-1, -2)
+            own = scores(memory.expanded[index][0].rows)
         n = own.shape[-1]
         later = torch.ones(self._rows, n, dtype=torch.bool, device=q.device).triu(n - self._rows + 1)
         return torch.cat(parts, dim=-1) * scale, (own * scale).masked_fill(later, -torch.inf)

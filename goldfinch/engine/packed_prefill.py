@@ -1,7 +1,7 @@
 """Prefill of several short documents in one pass: rows behind each other, no padding, a state for each.
 
 A GPU is far from busy with a document of some hundred tokens; the matrix products of many together fill it. Only the
-Triton kernels take rows of several documents (`finch_triton.run_packed`). On the CPU nothing is gained.
+Triton kernels take rows of several documents (`Executor.lower_layers`). On the CPU nothing is gained.
 """
 
 from __future__ import annotations
@@ -13,15 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfinch.backends.triton import layers as finch_triton
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import numerics_of
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import LayerState
-
-from .prefill import block_tokens_by
 
 
 @dataclass(frozen=True)
@@ -33,22 +29,16 @@ class Unpacked:
     source: dict[str, Any] | None = None
 
 
-def packing_obstacle(model: LanguageModel) -> str | None:
-    """None when documents can be packed with this model here, else the reason why not."""
-    backend = model.layer_backend()
-    return None if backend == "triton" else f"the {backend} backend on {model.device.type} takes one document at a time"
-
-
 def most_packed_tokens(model: LanguageModel) -> int:
     """A longer document has blocks, checkpoints and work enough of its own."""
-    return block_tokens_by(numerics_of(model))
+    return model.executor.block_tokens
 
 
 def prefill_packed(model: LanguageModel, documents: Sequence[Unpacked]) -> list[DocumentCache]:
     """Pre-fill several documents in one pass.
 
     Args:
-        model: one that `packing_obstacle` allows.
+        model: one whose executor has no `packing_obstacle`.
         documents: each of 1 to `most_packed_tokens` tokens; what fits in memory together is for the caller to know.
 
     Returns:
@@ -59,7 +49,7 @@ def prefill_packed(model: LanguageModel, documents: Sequence[Unpacked]) -> list[
         DeviceError: not enough memory on the device.
         ValueError: a longer document, or a model that cannot.
     """
-    obstacle = packing_obstacle(model)
+    obstacle = model.executor.packing_obstacle
     if obstacle is not None:
         raise ValueError(f"documents cannot be packed: {obstacle}")
     lengths, most = [document.token_ids.shape[1] for document in documents], most_packed_tokens(model)
@@ -79,14 +69,14 @@ def prefill_packed(model: LanguageModel, documents: Sequence[Unpacked]) -> list[
 def _prefill(model: LanguageModel, documents: Sequence[Unpacked], lengths: list[int]) -> list[DocumentCache]:
     empty, kept = model.empty_state(), model.config.tail_length
     row = torch.cat([document.token_ids for document in documents], dim=1).to(model.device)
-    x, states = finch_triton.run_packed(model, row, lengths, list(empty.layers))
+    x, states = model.executor.lower_layers(row, empty.layers, lengths)
     compressed_k = model.compress_keys(x) if model.config.n_gold else None
     identity = identity_of(model)
     numerics = numerics_of(model, packed=True)
     caches, start = [], 0
     for n, (document, length) in enumerate(zip(documents, lengths, strict=True)):
         end = start + length
-        layers = tuple(_one(state, n) for state in states)
+        layers = tuple(state.select(slice(n, n + 1)).map(Tensor.clone) for state in states)
         caches.append(
             DocumentCache(
                 token_ids=row[:, start:end].clone(),  # a slice would keep the rows of all documents alive
@@ -101,17 +91,3 @@ def _prefill(model: LanguageModel, documents: Sequence[Unpacked], lengths: list[
         )
         start = end
     return caches
-
-
-def _one(state: LayerState, n: int) -> LayerState:
-    """The memory of the n-th document alone."""
-
-    def row(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[n : n + 1].clone()
-
-    return replace(
-        state,
-        wkv_state=row(state.wkv_state),
-        time_shift_state=row(state.time_shift_state),
-        channel_shift_state=row(state.channel_shift_state),
-    )

@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from goldfinch.backends.triton import layers as finch_triton
 from goldfinch.caching.checkpoint import Checkpoint
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import Numerics, numerics_difference, numerics_of
 from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.models.config import ModelConfig
+from goldfinch.models.executor import BLOCK_TOKENS, block_tokens_of
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.template import PromptTemplate
 
 if TYPE_CHECKING:
     from goldfinch.caching.journal import Journal
 
-# Tokens per block: large enough for the matrix products, small enough for the caches of the processor.
-BLOCK_TOKENS = 512
 # Automatic checkpoints take at most this share of what token ids and compressed keys take.
 AUTO_SHARE = 0.25
 # More would not fit the header of a file, whose limit is 16 MiB: one takes about 1.2 kB there.
@@ -39,15 +37,9 @@ LIBRARY_BLOCKS = 8
 Progress = Callable[[int, int], None]
 
 
-def block_tokens_of(model: LanguageModel) -> int:
-    """Tokens per block on the model's device: BLOCK_TOKENS, more for the Triton kernels on a GPU."""
-    return block_tokens_by(numerics_of(model))
-
-
 def block_tokens_by(numerics: Numerics) -> int:
     """Tokens per block of the prefill that left these numerics, for instance in a file's header."""
-    on_gpu = numerics.device == "cuda" and numerics.backend == "triton"
-    return finch_triton.BLOCK_TOKENS if on_gpu else BLOCK_TOKENS
+    return block_tokens_of(numerics.backend, numerics.device)
 
 
 def prefill(
@@ -69,7 +61,7 @@ def prefill(
         model: any model type; attention baselines keep their full keys and values.
         token_ids: (1, T) int64, T >= 1, every id below vocab_size.
         progress: called with (tokens done, T) after each block.
-        block_tokens: tokens per block, `block_tokens_of(model)` by default; the result is the same up to rounding.
+        block_tokens: tokens per block, those of the model's executor by default; the result is the same up to rounding.
         document_range: (start, end) of the document's own tokens; all of them by default.
         source: provenance for the file.
         checkpoints: positions, multiples of block_tokens below T, to keep a checkpoint at.
@@ -88,7 +80,7 @@ def prefill(
     """
     if token_ids.dim() != 2 or token_ids.shape[0] != 1:
         raise ValueError(f"token_ids of shape {tuple(token_ids.shape)}, expected (1, T)")
-    block_tokens = block_tokens or block_tokens_of(model)
+    block_tokens = block_tokens or model.executor.block_tokens
     T = token_ids.shape[1]
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")

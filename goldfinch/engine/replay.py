@@ -19,8 +19,6 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
 
-from .prefill import block_tokens_of
-
 # Largest difference, relative to the largest value of the tensor, that other numerics may explain.
 ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.1}
 
@@ -88,7 +86,7 @@ def _replay_window(
 ) -> str | None:
     state = start.state if start else model.empty_state()
     tail = start.tail_hidden if start else None
-    block_tokens = block_tokens_of(model)
+    block_tokens = model.executor.block_tokens
     for at in range(state.position, end.position, block_tokens):
         block = cache.token_ids[:, at : min(at + block_tokens, end.position)]
         x, state = model.run_prefill_layers(block, state)

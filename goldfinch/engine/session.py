@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfinch.backends.triton import graph as decode_graph
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.devices import synchronize
 from goldfinch.errors import DeviceError, TokenizerError
-from goldfinch.models.gold import GoldDocument, GoldMemory, expand_document, expanded_bytes
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import ModelState
+from goldfinch.models.memory import GoldMemory, expanded_bytes
+from goldfinch.models.state import GoldDocument, ModelState
 from goldfinch.text.template import PromptTemplate
 
 from .sampling import Sampling, choose_token
@@ -98,12 +97,12 @@ class Session:
         if self.expands:
             try:
                 with torch.no_grad():
-                    document = expand_document(self.model, document)
+                    document = self.model.executor.expand(document)
             except torch.OutOfMemoryError as error:
                 raise DeviceError(
                     "not enough memory to expand the keys and values", hint="give a smaller --memory"
                 ) from error
-        return replace(self.cache.state, gold=GoldMemory(self.model, document))
+        return replace(self.cache.state, memory=GoldMemory(self.model.executor, document))
 
     @property
     def document_state(self) -> ModelState:
@@ -164,17 +163,11 @@ class Session:
             if usage.generated_tokens >= sampling.max_tokens:
                 return
             if usage.generated_tokens == EAGER_TOKENS:
-                decoder = self.static_decoder(state, sampling.max_tokens - EAGER_TOKENS)
+                decoder = model.executor.decoder(state, sampling.max_tokens - EAGER_TOKENS)
             if decoder is not None:
                 logits = decoder.step(token)
             else:
                 logits, state = decode_one_token(model, token, state)
-
-    def static_decoder(self, state: ModelState, max_tokens: int) -> decode_graph.StaticDecoder | None:
-        """A CUDA graph of one step, for `max_tokens` tokens from `state`; None where the model is not on a GPU."""
-        if self.model.device.type != "cuda" or decode_graph.supports(self.model):
-            return None
-        return decode_graph.StaticDecoder(self.model, state, max_tokens)
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""

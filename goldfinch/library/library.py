@@ -231,13 +231,13 @@ class Library:
         known: tuple[Tensor, tuple[int, int]] | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
-        from goldfinch.engine.prefill import block_tokens_of, document_token_ids, library_checkpoints, plan_checkpoints
+        from goldfinch.engine.prefill import document_token_ids, library_checkpoints, plan_checkpoints
 
         from .making import Made, make_cache
 
         token_ids, span = known or document_token_ids(model, document.text)
         tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
-        block = block_tokens_of(model)
+        block = model.executor.block_tokens
         if checkpoints is None:
             positions = library_checkpoints(model.config, tokens, element_bytes, block)
         else:

@@ -13,7 +13,6 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import Journal, reusable
 from goldfinch.engine.prefill import (
     Progress,
-    block_tokens_of,
     first_difference,
     plan_checkpoints,
     prefill,
@@ -69,7 +68,7 @@ def make_cache(
         old = reusable(path, model) if path.exists() else None
         begun = journal.read(model) if journal is not None and journal.path.exists() else None
         candidates += [base for base in (old, begun) if base is not None]
-    block, T = block_tokens_of(model), token_ids.shape[1]
+    block, T = model.executor.block_tokens, token_ids.shape[1]
     exact = checkpoints != "auto" if exact is None else exact
     if isinstance(checkpoints, str):
         checkpoints = plan_checkpoints(model.config, T, checkpoints, model.emb.weight.element_size(), block)

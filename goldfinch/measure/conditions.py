@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from gfkernels import dispatch
 
-from goldfinch.backends.native import layers as finch_native
-from goldfinch.backends.triton import layers as finch_triton
+from goldfinch.backends.native.executor import NativeExecutor
+from goldfinch.backends.triton.executor import TritonExecutor
 from goldfinch.caching.numerics import numerics_of
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.version import __version__
@@ -74,11 +74,11 @@ def _cpuinfo() -> dict[str, str]:
 def kernel_backends(model: LanguageModel) -> dict[str, str]:
     """Which backend runs the model's layers here, and why."""
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
-    obstacle = finch_native.supports(model)
+    obstacle = NativeExecutor.obstacle(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
-    obstacles = {"native": obstacle, "triton": finch_triton.supports(model)}
+    obstacles = {"native": obstacle, "triton": TritonExecutor.obstacle(model)}
     return {
-        "layers": f"{model.layer_backend()} ({reason})",
+        "layers": f"{model.executor.name} ({reason})",
         "available": ", ".join(name for name in dispatch.BACKENDS if obstacles.get(name) is None),
         "triton": obstacles["triton"] or "runs here",
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from goldfinch.caching.numerics import numerics_of
 from goldfinch.devices import synchronize
-from goldfinch.engine.prefill import block_tokens_of, prefill
+from goldfinch.engine.prefill import prefill
 from goldfinch.models.language_model import LanguageModel
 
 from .conditions import processor
@@ -71,7 +71,7 @@ def machine_profile(model: LanguageModel, *, measure: bool = False) -> tuple[Mac
 def measured(model: LanguageModel) -> MachineProfile:
     """The speed now: a long and a short document, the best of REPEATS each, after one for warm-up."""
     # Whole blocks: within one, a GPU takes as long for a few tokens as for many.
-    length = LONG_BLOCKS * block_tokens_of(model)
+    length = LONG_BLOCKS * model.executor.block_tokens
     ids = torch.arange(length)[None] * 7919 % model.config.vocab_size
     _seconds(model, ids)
     long_s = min(_seconds(model, ids) for _ in range(REPEATS))

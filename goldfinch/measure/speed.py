@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.document_cache import open_cache
-from goldfinch.engine.prefill import block_tokens_of, prefill
+from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session, decode_one_token
 from goldfinch.models.language_model import LanguageModel
 
@@ -67,7 +67,7 @@ def measure_prefill(
     tokens = random_tokens(model, max(lengths))
     seconds: dict[int, list[float]] = {length: [] for length in lengths}
     products: list[float] = []
-    prefill(model, tokens[:, : 4 * block_tokens_of(model)])
+    prefill(model, tokens[:, : 4 * model.executor.block_tokens])
     for _ in range(repeats):
         products.append(1 / _product_seconds_per_token(model))
         for length in lengths:
@@ -88,7 +88,7 @@ def measure_prefill(
 
 def _product_seconds_per_token(model: LanguageModel) -> float:
     """Seconds per token that the matrix products of the prefill layers take, with nothing between them."""
-    layers, rows = model.blocks[: model.config.n_prefill], block_tokens_of(model)
+    layers, rows = model.blocks[: model.config.n_prefill], model.executor.block_tokens
     pairs: dict[tuple[int, ...], Tensor] = {}
     weights = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n.endswith("weight")]
     low_rank = [p for block in layers for n, p in block.named_parameters() if p.dim() == 2 and n[-2:] in ("w1", "w2")]
@@ -146,7 +146,7 @@ def measure_ask(
                 logits, state = session.start(question)
                 token = int(logits.argmax())
                 first.append(1e3 * (time.perf_counter() - begun))
-                decoder = session.static_decoder(state, answer_tokens)
+                decoder = model.executor.decoder(state, answer_tokens)
                 synchronize(model.device)
                 begun = time.perf_counter()
                 for _ in range(answer_tokens):
@@ -204,42 +204,36 @@ def measure_load(model: LanguageModel, repeats: int, report: Report = lambda row
 
 def measure_kernels(model: LanguageModel, repeats: int, report: Report = lambda row: None) -> dict[str, Any]:
     """Microseconds per token of the recurrent layers and of WKV6 with each backend, backends interleaved."""
-    import os
+    from gfkernels import wkv6
 
-    from gfkernels import dispatch, wkv6
+    from goldfinch.backends.choose import choose_executor
 
     gate(model)
-    config, T = model.config, block_tokens_of(model)
+    config, T = model.config, model.executor.block_tokens
     tokens, H, D = random_tokens(model, T), config.n_head, config.head_dim
     generator = torch.Generator().manual_seed(0)
     r, k, v, w_raw = (torch.randn(1, T, H, D, generator=generator).to(model.device, model.dtype) for _ in range(4))
     state = torch.zeros(1, H, D, D, device=model.device)
-    backends = list(dict.fromkeys([model.layer_backend(), "torch"]))
+    backends = list(dict.fromkeys([model.executor.name, "torch"]))
+    executors = {backend: choose_executor(model, backend) for backend in backends}
 
     def layers(backend: str) -> None:
-        os.environ[dispatch.ENVIRONMENT_VARIABLE] = backend
-        model.run_prefill_layers(tokens, model.empty_state())
+        executors[backend].lower_layers(tokens, model.empty_state().layers)
 
     ops: dict[str, tuple[Callable[[str], object], int]] = {
         "prefill layers": (layers, T * config.n_prefill),
         "wkv6": (lambda backend: wkv6(r, k, v, w_raw, None, state, backend=backend), T),
     }
     found: dict[tuple[str, str], list[float]] = {}
-    before = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
-    try:
-        with torch.no_grad():
-            for _ in range(repeats + 2):
-                for name, (run, count) in ops.items():
-                    for backend in backends:
-                        synchronize(model.device)
-                        started = time.perf_counter()
-                        run(backend)
-                        synchronize(model.device)
-                        found.setdefault((name, backend), []).append(1e6 * (time.perf_counter() - started) / count)
-    finally:
-        os.environ.pop(dispatch.ENVIRONMENT_VARIABLE, None)
-        if before is not None:
-            os.environ[dispatch.ENVIRONMENT_VARIABLE] = before
+    with torch.no_grad():
+        for _ in range(repeats + 2):
+            for name, (run, count) in ops.items():
+                for backend in backends:
+                    synchronize(model.device)
+                    started = time.perf_counter()
+                    run(backend)
+                    synchronize(model.device)
+                    found.setdefault((name, backend), []).append(1e6 * (time.perf_counter() - started) / count)
     rows = [{"name": n, "backend": b, "us_per_token_layer": spread(v[2:])} for (n, b), v in found.items()]
     for row in rows:
         report(row)

@@ -13,9 +13,13 @@ from gfkernels.precision import accumulation_dtype
 from torch import Tensor, nn
 
 from .config import ModelConfig, RopeConfig
-from .state import LayerState
 
 SHIFT_LORA_RANK = 32
+
+
+def gold_lora_rank(config: ModelConfig) -> int:
+    """Rank of the low-rank parts of keys and values in GOLD layers."""
+    return max(config.d_model // 16, 64)
 
 
 def token_shift(h: Tensor, previous: Tensor | None) -> Tensor:
@@ -139,8 +143,3 @@ class LlamaChannelMix(nn.Module):
 
 
 CHANNEL_MIXES = {"finch": FinchChannelMix, "llama": LlamaChannelMix}
-
-
-def last_row(h: Tensor, state: LayerState, field: str) -> Tensor | None:
-    """The shift state after h (B, T, C): its last row, or the old one when T is 0."""
-    return h[:, -1] if h.shape[1] else getattr(state, field)

@@ -8,7 +8,9 @@ keep one and go on from it several times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -59,6 +61,14 @@ class _Storage:
     used: int
 
 
+# A value, so one serves all.
+EMPTY = GrowingBuffer()
+
+
+# What has constant size in the memory of a layer.
+STATE_FIELDS = ("wkv_state", "time_shift_state", "channel_shift_state")
+
+
 @dataclass(frozen=True)
 class LayerState:
     """Memory of one layer; fields a layer kind does not use stay None.
@@ -73,8 +83,48 @@ class LayerState:
     wkv_state: Tensor | None = None
     time_shift_state: Tensor | None = None
     channel_shift_state: Tensor | None = None
-    keys: GrowingBuffer = field(default_factory=GrowingBuffer)
-    values: GrowingBuffer = field(default_factory=GrowingBuffer)
+    keys: GrowingBuffer = EMPTY
+    values: GrowingBuffer = EMPTY
+
+    def tensors(self) -> list[Tensor]:
+        """Those of the states of constant size that are there, in the order of STATE_FIELDS."""
+        return [value for value in (getattr(self, name) for name in STATE_FIELDS) if value is not None]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> LayerState:
+        """The state with `change` made to each tensor of constant size; keys and values stay."""
+        present = {name: getattr(self, name) for name in STATE_FIELDS}
+        changed: dict[str, Any] = {name: change(value) for name, value in present.items() if value is not None}
+        return replace(self, **changed)
+
+    def select(self, rows: Tensor | slice) -> LayerState:
+        """The state of some of the sequences of a batch."""
+        return self.map(lambda value: value[rows])
+
+    @classmethod
+    def stack(cls, states: Sequence[LayerState]) -> LayerState:
+        """Sequences side by side along the batch axis; for layers that keep no keys and values."""
+        columns = {name: [getattr(state, name) for state in states] for name in STATE_FIELDS}
+        stacked: dict[str, Any] = {n: torch.cat(values) for n, values in columns.items() if values[0] is not None}
+        return cls(**stacked)
+
+
+class Memory(Protocol):
+    """What the GOLD layers attend to: keys and values of a sequence, or of as much of it as is read."""
+
+    @property
+    def length(self) -> int | Tensor:
+        """Positions of the sequence, those that are not held included; (1,) int64 where a graph is to read it."""
+
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        """Attention of the last Tq positions over what is held.
+
+        Args:
+            index: 0-based number of the layer among the GOLD layers.
+            q: (B, H, Tq, D), rotated where the model rotates.
+
+        Returns:
+            (B, H, Tq, D) in the dtype of q.
+        """
 
 
 @dataclass(frozen=True)
@@ -84,9 +134,66 @@ class ModelState:
     Attributes:
         layers: one LayerState per layer.
         position: tokens processed so far.
-        gold: what all GOLD layers share (`gold.GoldMemory`), None for models without them.
+        memory: what all GOLD layers attend to; None before the first token, and in models without them.
     """
 
     layers: tuple[LayerState, ...]
     position: int = 0
-    gold: object | None = None
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GoldDocument:
+    """The part of a GOLD memory that came from a cache file: shared, never changed.
+
+    Attributes:
+        token_ids: (1, T) int64.
+        compressed_k: (1, T, R) in the compute dtype.
+        expanded: per GOLD layer (K, V), each (1, n, C), or None: then both are rebuilt block by block at
+            every use and nothing is kept.
+        rows: the (start, end) of the rows that `expanded` holds, ascending and apart; None for all of them.
+            Queries see no others: this is how a reading policy reads less of a document.
+    """
+
+    token_ids: Tensor
+    compressed_k: Tensor
+    expanded: tuple[tuple[Tensor, Tensor], ...] | None = None
+    rows: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def length(self) -> int:
+        """T, whatever is held."""
+        return self.token_ids.shape[1]
+
+    def row_before(self, position: int) -> tuple[Tensor, Tensor] | None:
+        """(token id (1, 1), compressed_k (1, 1, R)) of the row before a position, None at the beginning."""
+        if position == 0:
+            return None
+        return self.token_ids[:, position - 1 : position], self.compressed_k[:, position - 1 : position]
+
+    def pieces(self, q_start: int) -> Iterator[tuple[slice, int]]:
+        """The rows of `expanded` as attention takes them, for queries from position `q_start` on.
+
+        Yields:
+            rows of `expanded`, and the position that the first of them counts as: theirs, or, in a piece that
+            all queries see whole, any that they see.
+        """
+        if self.rows is None:
+            yield slice(None), 0
+            return
+        held = seen = 0
+        later = []
+        for start, end in self.rows:
+            middle = min(max(q_start + 1, start), end)  # all queries see the rows before it
+            seen += middle - start
+            if middle < end:
+                later.append((slice(held + middle - start, held + end - start), middle))
+            held += end - start
+        if seen:
+            yield slice(0, seen), 0
+        yield from later
+
+    def positions(self) -> Tensor:
+        """(n,) the positions of the rows that are held, or would be."""
+        ranges = ((0, self.length),) if self.rows is None else self.rows
+        return torch.cat([torch.arange(start, end, device=self.token_ids.device) for start, end in ranges])

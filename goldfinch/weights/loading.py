@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from goldfinch.backends.choose import choose_executor
 from goldfinch.devices import available_device, make_current
 from goldfinch.errors import DeviceError, ModelDamaged
 from goldfinch.models.config import ModelConfig
@@ -24,6 +26,7 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    backend: str | None = None,
 ) -> LanguageModel:
     """Load a model for inference.
 
@@ -31,12 +34,15 @@ def load_model(
         path_or_name: a model directory, or the name of a model (see `list_models`); None for the default.
         device: "cpu", "cuda", "cuda:N".
         dtype: of weights and arithmetic; float32 by default, also bfloat16 and float64.
+        backend: who runs the layers: "native", "triton", "torch" or "reference"; by default GF_KERNELS, and without
+            it what suits the device.
 
     Returns:
         the model in evaluation mode, with `.config`, `.tokenizer` (None when the directory has none) and `.card`.
 
     Raises:
         ModelNotFound, ModelDamaged, CheckpointError, TokenizerError, DeviceError.
+        gfkernels.BackendUnavailable: the backend asked for cannot run this model here.
     """
     card = find_model(path_or_name)
     device = available_device(device)
@@ -49,6 +55,7 @@ def load_model(
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
+    model.choose_executor(partial(choose_executor, requested=backend))
     model.card = card
     if card.tokenizer_file is not None:
         model.tokenizer = read_tokenizer(card.path / card.tokenizer_file)

@@ -11,10 +11,12 @@ from gfkernels import BackendUnavailable
 from gfkernels.native import build as native
 
 import goldfinch
-from goldfinch.backends.native import layers as finch_native
+from goldfinch.backends.native.executor import NativeExecutor
 from goldfinch.caching.numerics import numerics_difference, numerics_of
+from goldfinch.models.state import GoldDocument
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.executors import run_with
 from tests.goldfinch.states import assert_states_equal
 
 RECURRENT = ["goldfinch_ratio2", "finch_gold", "finchc2"]
@@ -24,7 +26,7 @@ T = 150
 
 
 def prefill_with(backend: str, model, monkeypatch, pieces: tuple[int, ...] = (T,)):
-    monkeypatch.setenv("GF_KERNELS", backend)
+    run_with(backend, model, monkeypatch)
     ids = torch.randint(0, model.config.vocab_size, (1, T), generator=torch.Generator().manual_seed(0))
     state, out, at = model.empty_state(), [], 0
     with torch.no_grad():
@@ -92,27 +94,28 @@ def test_the_backend_is_part_of_the_numerics(imported: Callable[[str], Path], mo
     ids = torch.zeros(1, 5, dtype=torch.int64)
     cache = goldfinch.prefill(model, ids)
     assert cache.numerics.backend == "native"
-    monkeypatch.setenv("GF_KERNELS", "torch")
+    run_with("torch", model, monkeypatch)
     assert numerics_of(model).backend == "torch"
     assert numerics_difference(cache.numerics, model) == ("backend", "native", "torch")
 
 
 def test_where_the_kernels_do_not_fit(imported: Callable[[str], Path], monkeypatch) -> None:
     model = goldfinch.load_model(imported("goldfinch_ratio2"), dtype=torch.float64)
-    assert "float64" in str(finch_native.supports(model))
-    assert model.layer_backend() == "torch"
+    assert "float64" in str(NativeExecutor.obstacle(model))
+    assert model.executor.name == "torch"
     llama = goldfinch.load_model(imported("llama_rope"))
-    assert "recurrent" in str(finch_native.supports(llama))
+    assert "recurrent" in str(NativeExecutor.obstacle(llama))
     monkeypatch.setenv("GF_KERNELS", "native")
     with pytest.raises(BackendUnavailable, match="float64"):
-        goldfinch.prefill(model, torch.zeros(1, 5, dtype=torch.int64))
+        goldfinch.load_model(imported("goldfinch_ratio2"), dtype=torch.float64)
+    with pytest.raises(BackendUnavailable, match="float64"):
+        goldfinch.load_model(imported("goldfinch_ratio2")).double()
 
 
 @pytest.mark.parametrize("name", [n for n in EVERY if "gold" in n])
 @pytest.mark.parametrize("pieces", [(T,), (1, 63, 86), (2, 148)])
 def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callable[[str], Path], monkeypatch) -> None:
     """Whole and in pieces with the row before them; float64 as the judge."""
-    from goldfinch.models.gold import rebuild_keys_values
 
     def rebuilt(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
         monkeypatch.setenv("GF_KERNELS", backend)
@@ -124,7 +127,7 @@ def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callabl
         with torch.no_grad():
             for n in pieces:
                 previous = (ids[:, at - 1 : at], c[:, at - 1 : at]) if at else None
-                parts.append(rebuild_keys_values(model, ids[:, at : at + n], c[:, at : at + n], previous, at))
+                parts.append(model.executor.rebuild(ids[:, at : at + n], c[:, at : at + n], previous, at))
                 at += n
         return [torch.cat([part[i][j] for part in parts], 1) for i in range(model.config.n_gold) for j in (0, 1)]
 
@@ -140,8 +143,8 @@ def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callabl
 @pytest.mark.parametrize("block", [7, 64, 2048])
 def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, imported, monkeypatch) -> None:
     """A document of few distinct pairs: the short way, block borders and the first row included."""
+    from goldfinch.backends.native import executor as native_executor
     from goldfinch.backends.native import gold as gold_native
-    from goldfinch.models import gold
 
     model = goldfinch.load_model(imported(name))
     ids = torch.randint(0, 5, (1, T), generator=torch.Generator().manual_seed(0))
@@ -150,12 +153,12 @@ def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, import
     assert distinct.pay_off
     assert len(distinct.now) <= 26
     assert not gold_native.DistinctPairs.of(torch.arange(T)).pay_off
-    document = gold.GoldDocument(ids, c)
-    monkeypatch.setattr(gold, "REBUILD_BLOCK", block)
+    document = GoldDocument(ids, c)
+    monkeypatch.setattr(native_executor, "REBUILD_BLOCK", block)
     with torch.no_grad():
-        found = gold.expand_document(model, document).expanded
+        found = model.executor.expand(document).expanded
         monkeypatch.setattr(gold_native, "PAIRS_SHARE", 0.0)
-        expected = gold.expand_document(model, document).expanded
+        expected = model.executor.expand(document).expanded
     assert found is not None
     assert expected is not None
     for one, other in zip(found, expected, strict=True):

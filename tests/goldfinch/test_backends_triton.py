@@ -14,17 +14,20 @@ from gfkernels import BackendUnavailable
 from safetensors.torch import load_file
 
 import goldfinch
+from goldfinch.backends.choose import choose_executor
 from goldfinch.backends.triton import gold as gold_triton
-from goldfinch.backends.triton import graph as decode_graph
-from goldfinch.backends.triton import layers as finch_triton
+from goldfinch.backends.triton.executor import TritonExecutor
+from goldfinch.backends.triton.graph import StaticDecoder
 from goldfinch.caching.numerics import numerics_of
 from goldfinch.engine import batch_decode as batching
 from goldfinch.engine.session import decode_one_token
 from goldfinch.measure.conditions import kernel_backends
 from goldfinch.models.config import RopeConfig
-from goldfinch.models.gold import GoldDocument, GoldMemory, expand_document
+from goldfinch.models.memory import GoldMemory
+from goldfinch.models.state import GoldDocument
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.executors import run_with
 
 pytest.importorskip("triton")
 from gfkernels.wkv6 import triton as wkv6_triton
@@ -44,7 +47,7 @@ def triton_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_golden_parity(name: str, imported: Callable[[str], Path]) -> None:
     """Prompt and single steps against the float64 logits, and the states after the prompt."""
     vectors = load_file(golden_folders()[name] / "vectors.safetensors")
-    model = goldfinch.load_model(imported(name)).to(DEVICE)
+    model = goldfinch.load_model(imported(name), device=DEVICE)
     with torch.no_grad():
         tokens, steps = vectors["tokens"][:1].to(DEVICE), vectors["decode_tokens"][:1].to(DEVICE)
         logits, state = model(tokens)
@@ -62,18 +65,18 @@ def test_golden_parity(name: str, imported: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_packed_documents_equal_single_ones(name: str, imported: Callable[[str], Path]) -> None:
     """From the beginning, and on from their states."""
-    model = goldfinch.load_model(imported(name)).to(DEVICE)
+    model = goldfinch.load_model(imported(name), device=DEVICE)
     lengths = [3, 20, 1]
     ids = torch.randint(0, model.config.vocab_size, (1, 24), generator=torch.Generator().manual_seed(0)).to(DEVICE)
     empty = list(model.empty_state().layers)
     with torch.no_grad():
-        x, states = finch_triton.run_packed(model, ids, lengths, empty)
-        again, ends = finch_triton.run_packed(model, ids, lengths, states)
+        x, states = model.executor.lower_layers(ids, empty, lengths)
+        again, ends = model.executor.lower_layers(ids, states, lengths)
         at = 0
         for n, length in enumerate(lengths):
             part = ids[:, at : at + length]
-            alone, state = finch_triton.run_layers(model, part, empty)
-            alone_again, end = finch_triton.run_layers(model, part, state)
+            alone, state = model.executor.lower_layers(part, empty)
+            alone_again, end = model.executor.lower_layers(part, state)
             for one, other in ((x, alone), (again, alone_again)):
                 assert float((one[:, at : at + length] - other).abs().max()) <= tolerances.SPLIT_FP32 * float(
                     x.abs().max()
@@ -95,7 +98,7 @@ def test_attention_over_a_document(name: str, expanded: bool, imported: Callable
 
     def attended(backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
         monkeypatch.setenv("GF_KERNELS", backend)
-        model = goldfinch.load_model(imported(name), dtype=dtype).to(DEVICE)
+        model = goldfinch.load_model(imported(name), dtype=dtype, device=DEVICE)
         config = model.config
         generator.manual_seed(0)
         ids = torch.randint(0, config.vocab_size, (1, T), generator=generator)
@@ -104,9 +107,9 @@ def test_attention_over_a_document(name: str, expanded: bool, imported: Callable
         document = GoldDocument(ids.to(DEVICE), c.to(DEVICE))
         with torch.no_grad():
             if expanded:
-                document = expand_document(model, document)
-            memory = GoldMemory(model, document)
-            return [memory.attend(layer, i, q.to(DEVICE), T - Tq).cpu() for i, layer in enumerate(model.gold_layers)]
+                document = model.executor.expand(document)
+            memory = GoldMemory(model.executor, document)
+            return [memory.attend(i, q.to(DEVICE)).cpu() for i in range(config.n_gold)]
 
     exact = attended("torch", torch.float64)
     for found, expected in zip(attended("triton", torch.float32), exact, strict=True):
@@ -116,14 +119,14 @@ def test_attention_over_a_document(name: str, expanded: bool, imported: Callable
 @pytest.mark.usefixtures("triton_backend")
 def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From document to answer, keys kept or rebuilt: the tokens that torch gives."""
-    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    model = goldfinch.load_model(tiny_model, device=DEVICE)
     ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
     cache = goldfinch.prefill(model, ids)
     assert cache.numerics.backend == "triton"
     question, n = [5, 6, 7], 3 if DEVICE == "cpu" else 12  # long enough for a graph
     kept = goldfinch.Session(model, cache).generate(question, max_tokens=n)
     rebuilt = goldfinch.Session(model, cache, memory_bytes=0).generate(question, max_tokens=n)
-    monkeypatch.setenv("GF_KERNELS", "torch")
+    run_with("torch", model, monkeypatch)
     expected = goldfinch.Session(model, goldfinch.prefill(model, ids)).generate(question, max_tokens=n)
     assert kept == rebuilt == expected
 
@@ -131,17 +134,17 @@ def test_prefill_and_ask(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("memory_bytes", [1 << 30, 0])
 def test_answers_decoded_together(memory_bytes: int, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part of a step that serves several answers runs in the kernels, and gives what one by one gives."""
-    model = goldfinch.load_model(tiny_model).to(DEVICE)
+    model = goldfinch.load_model(tiny_model, device=DEVICE)
     ids = torch.randint(0, model.config.vocab_size, (1, 70), generator=torch.Generator().manual_seed(0))
     questions, tokens = [[5, 6, 7], [8], [9, 10]], torch.tensor([[11], [12], [13]], device=DEVICE)
-    monkeypatch.setenv("GF_KERNELS", "torch")
+    run_with("torch", model, monkeypatch)
     session = goldfinch.Session(model, goldfinch.prefill(model, ids))
     with torch.no_grad():
         expected = []
         for question, token in zip(questions, tokens, strict=True):
             _, state = session.start(question)
             expected.append(model(token[None], state)[0][0, -1])
-    monkeypatch.setenv("GF_KERNELS", "triton")
+    run_with("triton", model, monkeypatch)
     session = goldfinch.Session(model, goldfinch.prefill(model, ids), memory_bytes=memory_bytes)
     with torch.no_grad():
         batch = batching._Batch.of(model, [session.start(question)[1] for question in questions])
@@ -160,15 +163,16 @@ def test_answers_decoded_together(memory_bytes: int, tiny_model: Path, monkeypat
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
 def test_decoding_in_static_buffers(memory_bytes: int, rope: RopeConfig | None, tiny_model: Path) -> None:
     """Step by step what decode_one_token gives; on a GPU as a graph, and its capture leaves no trace."""
-    weights = goldfinch.load_model(tiny_model)
+    weights = goldfinch.load_model(tiny_model, device=DEVICE)
     model = goldfinch.LanguageModel(replace(weights.config, rope=rope))
     model.load_state_dict(weights.state_dict())
     model = model.to(DEVICE).requires_grad_(False)
-    assert decode_graph.supports(model) is None
+    model.choose_executor(choose_executor)
+    assert isinstance(model.executor, TritonExecutor)
     ids = torch.randint(0, model.config.vocab_size, (1, 40), generator=torch.Generator().manual_seed(0))
     session = goldfinch.Session(model, goldfinch.prefill(model, ids), memory_bytes=memory_bytes)
     _, state = session.start([5, 6, 7])
-    decoder = decode_graph.StaticDecoder(model, state, 4)
+    decoder = StaticDecoder(model, model.executor, state, 4)
     for token in (3, 1, 4, 1):
         expected, state = decode_one_token(model, token, state)
         found = decoder.step(token)
@@ -181,32 +185,33 @@ def test_what_is_reported_and_refused(tiny_model: Path, monkeypatch: pytest.Monk
     model = goldfinch.load_model(tiny_model)
     assert "triton" not in kernel_backends(model)["available"]  # a CPU runs it only when it is asked to interpret
     monkeypatch.setenv("TRITON_INTERPRET", "0")
-    assert model.layer_backend() in ("native", "torch")
+    model.choose_executor(choose_executor)
+    assert model.executor.name in ("native", "torch")
     assert "needs a GPU" in kernel_backends(model)["triton"]
     monkeypatch.setenv("GF_KERNELS", "triton")
     with pytest.raises(BackendUnavailable, match="needs a GPU"):
-        numerics_of(model)
+        goldfinch.load_model(tiny_model)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     model = model.to(DEVICE)
     assert numerics_of(model).backend == "triton"
     assert "triton" in kernel_backends(model)["available"]
     assert kernel_backends(model)["triton"] == "runs here"
     with pytest.raises(BackendUnavailable, match="float64"):
-        numerics_of(model.double())
+        model.double()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_no_less_exact_than_torch(name: str, imported: Callable[[str], Path], monkeypatch) -> None:
-    model = goldfinch.load_model(imported(name), dtype=torch.bfloat16).to(DEVICE)
+    model = goldfinch.load_model(imported(name), dtype=torch.bfloat16, device=DEVICE)
     exact_model = goldfinch.load_model(imported(name), dtype=torch.bfloat16).double()
     ids = torch.randint(0, model.config.vocab_size, (1, 150), generator=torch.Generator().manual_seed(0))
     outputs = {}
     with torch.no_grad():
-        monkeypatch.setenv("GF_KERNELS", "torch")
+        run_with("torch", exact_model, monkeypatch)
         exact, _ = exact_model.run_prefill_layers(ids, exact_model.empty_state())
         for backend in ("torch", "triton"):
-            monkeypatch.setenv("GF_KERNELS", backend)
+            run_with(backend, model, monkeypatch)
             x, _ = model.run_prefill_layers(ids.to(DEVICE), model.empty_state())
             outputs[backend] = float((x.cpu().double() - exact).pow(2).mean().sqrt())
     assert outputs["triton"] <= 1.2 * outputs["torch"]

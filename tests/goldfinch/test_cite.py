@@ -62,14 +62,11 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
     heads, rows = model.config.n_head, 2
     assert 0 < float(found[0].sum()) <= heads * rows * model.config.n_gold + 1e-6
     # A single fresh pass over document, question and answer must give the same rows.
-    from goldfinch.models.gold import GoldTimeMix
-
     kept: list[torch.Tensor] = []
-    real = GoldTimeMix.heads
     one = session(model, text)
     ids = torch.cat([one.cache.token_ids, torch.tensor([[5, 6, 7, 8]])], dim=1)
     with torch.no_grad():
-        from goldfinch.models import gold as gold_module
+        from goldfinch.models import memory as memory_module
 
         def judge(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
@@ -78,13 +75,12 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
             kept.append(weights[0, :, -2:, : one.cache.length].sum((0, 1)))
             return weights @ v
 
-        before = gold_module.causal_attention
-        gold_module.causal_attention = judge
+        before = memory_module.causal_attention
+        memory_module.causal_attention = judge
         try:
             model(ids)
         finally:
-            gold_module.causal_attention = before
-    assert real is GoldTimeMix.heads
+            memory_module.causal_attention = before
     assert torch.allclose(found[0].double(), sum(kept), rtol=1e-4, atol=1e-6)
 
 

@@ -13,12 +13,14 @@ from torch import Tensor
 
 import goldfinch
 from goldfinch import Session
+from goldfinch.backends.choose import choose_executor
 from goldfinch.engine.session import decode_one_token
 from goldfinch.models.config import ModelConfig, RopeConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.conftest import golden_folders
+from tests.executors import run_with
 from tests.goldfinch.states import assert_states_equal
 from tests.poison import poison_outputs
 
@@ -40,6 +42,7 @@ def random_model(shape: dict) -> LanguageModel:
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape) * (0.3 if p.dim() > 1 else 0.5))
+    model.choose_executor(choose_executor)
     return model
 
 
@@ -72,9 +75,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def both(model: LanguageModel, start: Callable[[], ModelState], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GF_KERNELS", "torch")
+    run_with("torch", model, monkeypatch)
     expected = decoded(model, start())
-    monkeypatch.setenv("GF_KERNELS", "native")
+    run_with("native", model, monkeypatch)
     assert_alike(decoded(model, start()), expected)
 
 
@@ -137,7 +140,7 @@ def test_bfloat16_is_no_less_exact_than_torch(shape: dict, monkeypatch) -> None:
     model = model.to(torch.bfloat16)
     errors = {}
     for backend in ("torch", "native"):
-        monkeypatch.setenv("GF_KERNELS", backend)
+        run_with(backend, model, monkeypatch)
         difference = decoded(model, model.empty_state())[0].double() - exact
         errors[backend] = float(difference.pow(2).mean().sqrt() / exact.pow(2).mean().sqrt())
     assert errors["native"] <= 1.1 * errors["torch"]

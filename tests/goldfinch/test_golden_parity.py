@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from goldfinch import load_model
-from goldfinch.models.gold import k_cache_rows
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
 from tests import tolerances
@@ -81,9 +80,9 @@ def named_tensors(model: LanguageModel, tokens: Tensor, x: Tensor, state: ModelS
         out |= {
             "x_after_last_finch": x,
             "compressed_k": compressed_k,
-            "k_cache": k_cache_rows(model, model.embed(tokens), compressed_k),
+            "k_cache": model.k_cache_rows(model.embed(tokens), compressed_k),
         }
-        assert torch.equal(state.gold.compressed_k.rows, compressed_k)
+        assert torch.equal(state.memory.compressed_k.rows, compressed_k)
     for i, layer in enumerate(state.layers):
         if layer.wkv_state is not None:
             out[f"blocks.{i}.wkv_state"] = layer.wkv_state

@@ -110,7 +110,7 @@ def test_long_answers_go_on_in_a_static_decoder(tiny_model: Path, monkeypatch: p
     """After a few tokens, for as many as may follow; on the CPU there is none."""
     model = goldfinch.load_model(tiny_model)
     session = goldfinch.Session(model, goldfinch.prefill(model, document_token_ids(model, "A cat sat. " * 30)[0]))
-    assert session.static_decoder(session.document_state, 4) is None
+    assert model.executor.decoder(session.document_state, 4) is None
     ids = session.question_token_ids("Who sat?")
     expected = session.generate(ids, max_tokens=20)
     assert len(expected) == 20
@@ -127,7 +127,7 @@ def test_long_answers_go_on_in_a_static_decoder(tiny_model: Path, monkeypatch: p
             logits, self.state = decode_one_token(model, token, self.state)
             return logits
 
-    monkeypatch.setattr(session, "static_decoder", Decoder)
+    monkeypatch.setattr(model.executor, "decoder", Decoder)
     assert session.generate(ids, max_tokens=EAGER_TOKENS) == expected[:EAGER_TOKENS]
     assert made == []
     assert session.generate(ids, max_tokens=20) == expected

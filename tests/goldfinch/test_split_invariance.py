@@ -81,7 +81,7 @@ def test_prefill_blocks(name: str, block_tokens: int, imported: Callable[[str], 
     _, state = model(tokens)
     cache = prefill(model, tokens, block_tokens=block_tokens)
     if model.config.n_gold:
-        assert relative(cache.compressed_k, state.gold.compressed_k.rows) <= tolerances.SPLIT_FP64
+        assert relative(cache.compressed_k, state.memory.compressed_k.rows) <= tolerances.SPLIT_FP64
         # No GOLD layer has run.
         assert all(layer.time_shift_state is None for layer in cache.state.layers[model.config.n_prefill :])
     assert cache.tail_hidden.shape[1] == model.config.tail_length

@@ -7,9 +7,9 @@ twins. Between the weights everything is float32 here; only what is kept (states
 from __future__ import annotations
 
 import ctypes
-import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from gfkernels import KernelInputError
@@ -17,23 +17,20 @@ from gfkernels.decode import native as native_decode
 from gfkernels.decode.native import ChannelMix, Dims, FinchLayer, GoldLayer, GoldRows, Norm, State, address
 from torch import Tensor, nn
 
+from goldfinch.backends.prepared import f32, mix_order
+from goldfinch.models.block import Block
 from goldfinch.models.finch import DECAY_LORA_RANK, VALUE2_LORA_RANK, FinchC2TimeMix, FinchTimeMix
-from goldfinch.models.layers import SHIFT_LORA_RANK, FinchChannelMix
+from goldfinch.models.gold import GoldTimeMix
+from goldfinch.models.layers import SHIFT_LORA_RANK, FinchChannelMix, gold_lora_rank
+from goldfinch.models.memory import GoldMemory
+from goldfinch.models.stack import Stack
 from goldfinch.models.state import LayerState
-
-if TYPE_CHECKING:
-    from goldfinch.models.gold import GoldMemory, GoldTimeMix
-    from goldfinch.models.language_model import Block, LanguageModel
-
-_VERSION = operator.attrgetter("_version")
 
 
 @dataclass
-class _Plan:
-    """Where the weights of a model lie; made once, and again when they have been replaced."""
+class Plan:
+    """Where the weights of a model lie."""
 
-    key: tuple[tuple[int, ...], ...]
-    parameters: list[nn.Parameter]
     finch_dims: Dims
     finch: ctypes.Array[FinchLayer]
     gold_dims: Dims
@@ -41,37 +38,25 @@ class _Plan:
     tensors: list[Tensor]  # what the addresses point to
 
 
-def _plan(model: LanguageModel) -> _Plan:
-    kept: _Plan | None = model.__dict__.get("_decode_plan")
-    if kept is not None and kept.key == _key(kept.parameters):
-        return kept
+def plan(model: Stack) -> Plan:
+    """The weights of a model as the C calls read them."""
     tensors: list[Tensor] = []
     finch = [_finch_layer(block, tensors) for block in _blocks(model)[: model.config.n_finch]]
     gold = [_gold_layer(block, tensors) for block in _blocks(model)[model.config.n_prefill :]]
-    parameters = list(model.parameters())
-    plan = _Plan(
-        key=_key(parameters),
-        parameters=parameters,
+    return Plan(
         finch_dims=_dims(model, len(finch)),
         finch=(FinchLayer * len(finch))(*finch),
         gold_dims=_dims(model, len(gold)),
         gold=(GoldLayer * len(gold))(*gold),
         tensors=tensors,
     )
-    model.__dict__["_decode_plan"] = plan
-    return plan
 
 
-def _key(parameters: list[nn.Parameter]) -> tuple[tuple[int, ...], ...]:
-    # Without a loop in Python: this runs for every token.
-    return tuple(map(Tensor.data_ptr, parameters)), tuple(map(_VERSION, parameters))
-
-
-def _blocks(model: LanguageModel) -> list[Block]:
+def _blocks(model: Stack) -> list[Block]:
     return cast("list[Block]", list(model.blocks))
 
 
-def _dims(model: LanguageModel, layers: int) -> Dims:
+def _dims(model: Stack, layers: int) -> Dims:
     config = model.config
     return Dims(
         layers=layers,
@@ -82,7 +67,7 @@ def _dims(model: LanguageModel, layers: int) -> Dims:
         mix_rank=SHIFT_LORA_RANK,
         decay_rank=DECAY_LORA_RANK,
         value2_rank=VALUE2_LORA_RANK,
-        rank=max(config.d_model // 16, 64),
+        rank=gold_lora_rank(config),
     )
 
 
@@ -104,7 +89,7 @@ class _Addresses:
 
     def vector(self, parameter: Tensor) -> int | None:
         """A parameter vector in float32."""
-        return self.of(parameter.detach().to(torch.float32).reshape(-1))
+        return self.of(f32(parameter))
 
     def norm(self, norm: nn.LayerNorm | nn.GroupNorm) -> Norm:
         return Norm(self.vector(norm.weight), self.vector(norm.bias), norm.eps)
@@ -118,7 +103,7 @@ class _Addresses:
 def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
     mix, at = block.att, _Addresses(tensors)
     assert isinstance(mix, FinchC2TimeMix | FinchTimeMix)
-    order = ("r", "k", "v", "v2", "w") if isinstance(mix, FinchC2TimeMix) else ("r", "k", "v", "g", "w")
+    order = mix_order(mix)
     places = [mix.groups.index(group) for group in order]
     C = mix.time_maa_w1.shape[0]
     layer = FinchLayer(
@@ -180,11 +165,10 @@ def _gold_layer(block: Block, tensors: list[Tensor]) -> GoldLayer:
 
 
 def run_finch_layers(
-    model: LanguageModel, token_ids: Tensor, states: list[LayerState]
+    model: Stack, plan: Plan, token_ids: Tensor, states: Sequence[LayerState]
 ) -> tuple[Tensor, list[LayerState]]:
-    """One token, token_ids (1, 1), through the lower layers; as `finch_native.run_layers`."""
-    config, plan = model.config, _plan(model)
-    before = states[: config.n_finch]
+    """One token, token_ids (1, 1), through the lower layers; as `layers.run_layers`."""
+    config, before = model.config, states[: model.config.n_finch]
     wkv = torch.empty(config.n_finch, 1, config.n_head, config.head_dim, config.head_dim)
     after = _shift_states(before, model.embed(token_ids)[0, 0].contiguous(), wkv)
     x = native_decode.finch_step(plan.finch_dims, plan.finch, after.structures, after.x)
@@ -192,13 +176,13 @@ def run_finch_layers(
         replace(state, wkv_state=wkv[i], time_shift_state=after.time[i], channel_shift_state=after.channel[i])
         for i, state in enumerate(before)
     ]
-    return x[None, None], new + states[config.n_finch :]
+    return x[None, None], [*new, *states[config.n_finch :]]
 
 
 def rebuild_row(
-    model: LanguageModel, token_ids: Tensor, compressed_k: Tensor, start: int
+    model: Stack, plan: Plan, token_ids: Tensor, compressed_k: Tensor, start: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of one new row; as `gold.rebuild_keys_values`.
+    """Keys and values of one new row; as `gold.keys_values`.
 
     Args:
         token_ids: (1, 2), the row before and the row; (1, 1) at the beginning. compressed_k likewise (1, ., R).
@@ -207,7 +191,7 @@ def rebuild_row(
     Returns:
         (K, V), each (1, 1, C), per GOLD layer.
     """
-    plan, e = _plan(model), model.embed(token_ids)[0].contiguous()
+    e = model.embed(token_ids)[0].contiguous()
     rows = [(e[i], compressed_k[0, i].contiguous()) for i in range(e.shape[0])]
     before = rows[0] if len(rows) == 2 else None
     weight = model.w_kv_cache_b.weight.detach()
@@ -216,7 +200,7 @@ def rebuild_row(
 
 
 def run_gold_layers(
-    model: LanguageModel, x: Tensor, states: list[LayerState], memory: GoldMemory
+    model: Stack, plan: Plan, x: Tensor, states: Sequence[LayerState], memory: GoldMemory
 ) -> tuple[Tensor, list[LayerState]]:
     """One row x (1, 1, C) through the GOLD layers; `memory` holds its keys and values and, expanded, the document's.
 
@@ -226,7 +210,7 @@ def run_gold_layers(
     Returns:
         x (1, 1, C) and the states after it.
     """
-    plan, document = _plan(model), memory.document
+    document = memory.document
     after = _shift_states(states, x[0, 0].contiguous(), None)
     rows = []
     for i, (recent_k, recent_v) in enumerate(memory.expanded):
@@ -235,7 +219,7 @@ def run_gold_layers(
         if document is not None:
             assert document.expanded is not None
             structure.document_k, structure.document_v = (address(part) for part in document.expanded[i])
-            structure.document_rows = document.length
+            structure.document_rows = document.expanded[i][0].shape[1]
         rows.append(structure)
     rotation = _rotation(model, memory.length - 1)
     x = native_decode.gold_step(plan.gold_dims, plan.gold, after.structures, rows, rotation, after.x)
@@ -257,7 +241,7 @@ class _Shifts:
     kept: list[Tensor | None]
 
 
-def _shift_states(states: list[LayerState], x: Tensor, wkv: Tensor | None) -> _Shifts:
+def _shift_states(states: Sequence[LayerState], x: Tensor, wkv: Tensor | None) -> _Shifts:
     """`wkv` (layers, 1, H, D, D) takes the recurrent states of layers that have one."""
     shifts = _Shifts(x, x.new_empty(len(states), 1, len(x)), x.new_empty(len(states), 1, len(x)), [], [])
     for i, state in enumerate(states):
@@ -285,7 +269,7 @@ def _like(tensor: Tensor | None, dtype: torch.dtype, shape: torch.Size) -> Tenso
     return tensor.to(dtype).contiguous()
 
 
-def _rotation(model: LanguageModel, position: int) -> tuple[Tensor, Tensor] | None:
+def _rotation(model: Stack, position: int) -> tuple[Tensor, Tensor] | None:
     """Cosine and sine (D / 2,) float32 of a position, None without rotary positions."""
     rope = model.gold_layers[0].rope
     if rope is None:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from gfkernels.layer import native
 from torch import Tensor
 
+from goldfinch.backends.prepared import f32
+from goldfinch.models.gold import GoldTimeMix
 from goldfinch.models.layers import SHIFT_LORA_RANK
-
-if TYPE_CHECKING:
-    from goldfinch.models.gold import GoldTimeMix
-    from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.stack import Stack
 
 Place = tuple[Tensor | None, Tensor | None]
 # With fewer pairs than this share of the tokens each is computed once and copied; above it copying costs what it saves.
@@ -41,7 +39,7 @@ class _Rows:
 
 
 def keys_values(
-    model: LanguageModel,
+    model: Stack,
     layers: Sequence[GoldTimeMix],
     token_ids: Tensor,
     compressed_k: Tensor,
@@ -49,7 +47,7 @@ def keys_values(
     start: int,
     out: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of consecutive rows, as `gold.rebuild_keys_values` gives them.
+    """Keys and values of consecutive rows, as `TorchExecutor.rebuild` gives them.
 
     Args:
         token_ids: (1, T) or, with a previous row in front, (1, T + 1); compressed_k likewise (1, ., R).
@@ -75,7 +73,7 @@ def _rows(x: Tensor, has_previous: bool) -> _Rows:
     return _Rows(x[1:], x[0]) if has_previous else _Rows(x)
 
 
-def _token_cat(model: LanguageModel) -> tuple[Tensor, Tensor]:
+def _token_cat(model: Stack) -> tuple[Tensor, Tensor]:
     """W_KU as the parts for e (C, C) and for c (C, R): [e, c] W_KU in two products, nothing copied together."""
     weight = model.w_kv_cache_b.weight
     return weight[:, : weight.shape[0]], weight[:, weight.shape[0] :]
@@ -83,11 +81,11 @@ def _token_cat(model: LanguageModel) -> tuple[Tensor, Tensor]:
 
 def _mix_codes(layer: GoldTimeMix, e_bar: _Rows) -> Tensor:
     """tanh of the low-rank code of both dynamic mixes, (T, 2 * 32): depends on a token and the one before it alone."""
-    return native.tanh(e_bar.lerp(_f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
+    return native.tanh(e_bar.lerp(f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
 
 
 def _keys(layer: GoldTimeMix, kappa: _Rows, z: Tensor, start: int, out: Tensor | None) -> Tensor:
-    mixed = kappa.ddlerp(_f32(layer.time_maa_k), z[:, :SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[0])
+    mixed = kappa.ddlerp(f32(layer.time_maa_k), z[:, :SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[0])
     low_rank = native.tanh(mixed @ layer.time_key_w1) @ layer.time_key_w2
     k = _normed(mixed, low_rank, layer.ln_k, out)
     if layer.rope is None:
@@ -97,14 +95,14 @@ def _keys(layer: GoldTimeMix, kappa: _Rows, z: Tensor, start: int, out: Tensor |
 
 
 def _values(layer: GoldTimeMix, e_bar: _Rows, z: Tensor, out: Tensor | None) -> Tensor:
-    mixed = e_bar.ddlerp(_f32(layer.time_maa_v), z[:, SHIFT_LORA_RANK:] @ layer.time_maa_kv_w2[1])
+    mixed = e_bar.ddlerp(f32(layer.time_maa_v), z[:, SHIFT_LORA_RANK:] @ layer.time_maa_kv_w2[1])
     low_rank = native.tanh(mixed @ layer.time_value_w1) @ layer.time_value_w2
     return _normed(mixed, low_rank, layer.ln_v, out)
 
 
 def _normed(mixed: Tensor, low_rank: Tensor, norm: torch.nn.LayerNorm, out: Tensor | None) -> Tensor:
     place = None if out is None else out[0]
-    return native.add_norm(mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, place)[None]
+    return native.add_norm(mixed, low_rank, f32(norm.weight), f32(norm.bias), norm.eps, place)[None]
 
 
 @dataclass
@@ -139,7 +137,7 @@ class DistinctPairs:
 
 @torch.no_grad()
 def expand_by_pairs(
-    model: LanguageModel,
+    model: Stack,
     pairs: DistinctPairs,
     compressed_k: Tensor,
     out: Sequence[tuple[Tensor, Tensor]],
@@ -179,7 +177,3 @@ def expand_by_pairs(
         kappa = _rows(native.rms_scale(torch.addmm(wide_part, c, narrow.t())), start > 0)
         for layer, z, (k, _) in zip(model.gold_layers, codes, out, strict=True):
             _keys(layer, kappa, z[pairs.pair_of[start : start + block]], start, k[:, start : start + block])
-
-
-def _f32(parameter: Tensor) -> Tensor:
-    return parameter.detach().to(torch.float32).reshape(-1)

@@ -8,19 +8,21 @@ compressed_k: into memory once, or thrown away after each use, so that beyond th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from goldfinch.backends.prepared import f32
+from goldfinch.models.executor import KeysValues, Ranges
+from goldfinch.models.gold import GoldTimeMix
 from goldfinch.models.layers import rms_scale
-
-if TYPE_CHECKING:
-    from goldfinch.models.gold import GoldDocument, GoldTimeMix
-    from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.stack import Stack
+from goldfinch.models.state import GoldDocument
+from goldfinch.models.torch_executor import blocks_of
 
 # Tokens rebuilt at a time: long products, and few enough rows to stay near the processor.
 REBUILD_BLOCK = 8192
@@ -29,7 +31,7 @@ TABLE_BLOCK = 8192
 
 
 @dataclass
-class _Tables:
+class Tables:
     """What depends on token ids alone."""
 
     rows: Tensor  # (T,) row of every token
@@ -38,27 +40,25 @@ class _Tables:
     mixes: list[tuple[Tensor, Tensor]]  # per GOLD layer (now, before), (U, 64) float32
 
 
-def expand(model: LanguageModel, document: GoldDocument, pairs: tuple[tuple[Tensor, Tensor], ...]) -> None:
-    """Fill pairs of (K, V), each (1, T, C), one pair per GOLD layer."""
-    tables = _tables_of(model, document)
-    for start in range(0, document.length, REBUILD_BLOCK):
-        end = min(start + REBUILD_BLOCK, document.length)
+def fill(model: Stack, tables: Tables, document: GoldDocument, ranges: Ranges, pairs: Sequence[KeysValues]) -> None:
+    """Fill pairs of (K, V), each (1, n, C), one pair per GOLD layer, with the rows of some ranges."""
+    for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
         block = _block(model, document, tables, start, end)
         for index, (layer, (k, v)) in enumerate(zip(model.gold_layers, pairs, strict=True)):
-            _keys_values(layer, tables, index, block, start, (k[0, start:end], v[0, start:end]))
+            rows = slice(at, at + end - start)
+            _keys_values(layer, tables, index, block, start, (k[0, rows], v[0, rows]))
 
 
 def attend_rebuilt(
-    model: LanguageModel, document: GoldDocument, index: int, q: Tensor, q_start: int
+    model: Stack, tables: Tables, document: GoldDocument, index: int, q: Tensor, q_start: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Partial results of q (B, H, Tq, D) over a document whose keys and values are not kept, block by block.
 
     Yields:
         out (B, H, Tq, D) and lse (B, H, Tq), as `gfkernels.attend_block` gives them.
     """
-    layer, tables = model.gold_layers[index], _tables_of(model, document)
-    for start in range(0, document.length, REBUILD_BLOCK):
-        end = min(start + REBUILD_BLOCK, document.length)
+    layer = model.gold_layers[index]
+    for start, end, _ in blocks_of(((0, document.length),), REBUILD_BLOCK):
         k, v = _keys_values(layer, tables, index, _block(model, document, tables, start, end), start, (None, None))
         yield attend(q, layer.heads(k[None]), layer.heads(v[None]), q_start, start)
 
@@ -78,11 +78,8 @@ def _kernels() -> Any:
     return rebuild_triton
 
 
-def _tables_of(model: LanguageModel, document: GoldDocument) -> _Tables:
-    """The tables of a document, made once and kept beside it."""
-    kept: _Tables | None = document.__dict__.get("_tables")
-    if kept is not None:
-        return kept
+def tables_of(model: Stack, document: GoldDocument) -> Tables:
+    """The tables of a document."""
     ids, rows = torch.unique(document.token_ids[0], return_inverse=True)
     e = model.embed(ids[None])[0]
     e_bar = rms_scale(e)
@@ -95,9 +92,7 @@ def _tables_of(model: LanguageModel, document: GoldDocument) -> _Tables:
         now, before = torch.cat(parts).chunk(2, dim=1)
         mixes.append((now.contiguous(), before.contiguous()))
     k_cache = F.linear(e, model.w_kv_cache_b.weight[:, :C])
-    tables = _Tables(rows.contiguous(), e_bar.contiguous(), k_cache.contiguous(), mixes)
-    document.__dict__["_tables"] = tables
-    return tables
+    return Tables(rows.contiguous(), e_bar.contiguous(), k_cache.contiguous(), mixes)
 
 
 @dataclass
@@ -110,7 +105,7 @@ class _Block:
     first: int
 
 
-def _block(model: LanguageModel, document: GoldDocument, tables: _Tables, start: int, end: int) -> _Block:
+def _block(model: Stack, document: GoldDocument, tables: Tables, start: int, end: int) -> _Block:
     first = min(start, 1)
     ids = tables.rows[start - first : end]
     c = document.compressed_k[0, start - first : end].contiguous()
@@ -120,7 +115,7 @@ def _block(model: LanguageModel, document: GoldDocument, tables: _Tables, start:
 
 
 def _keys_values(
-    layer: GoldTimeMix, tables: _Tables, index: int, block: _Block, start: int, out: tuple[Tensor | None, Tensor | None]
+    layer: GoldTimeMix, tables: Tables, index: int, block: _Block, start: int, out: tuple[Tensor | None, Tensor | None]
 ) -> tuple[Tensor, Tensor]:
     """K (rotated) and V, each (n, C), of a block that begins at position `start`."""
     from gfkernels.layer import triton as layer_triton
@@ -133,11 +128,11 @@ def _keys_values(
         )
     ):
         w2 = layer.time_maa_kv_w2[group]
-        mixed = ops.mixed_rows(source, scales, block.ids, tables.mixes[index], group, w2, _f32(mix), block.first)
+        mixed = ops.mixed_rows(source, scales, block.ids, tables.mixes[index], group, w2, f32(mix), block.first)
         low_rank = ops.tanh(mixed @ down) @ up
         made.append(
             layer_triton.add_norm(
-                mixed, low_rank, _f32(norm.weight), _f32(norm.bias), norm.eps, store_sum=False, out=out[group]
+                mixed, low_rank, f32(norm.weight), f32(norm.bias), norm.eps, store_sum=False, out=out[group]
             )
         )
     k, v = made
@@ -145,7 +140,3 @@ def _keys_values(
         rotated = layer.rope(layer.heads(k[None]), start).transpose(1, 2).flatten(-2)[0]
         k = rotated if out[0] is None else k.copy_(rotated)
     return k, v
-
-
-def _f32(parameter: Tensor) -> Tensor:
-    return parameter.detach().to(torch.float32).reshape(-1).contiguous()

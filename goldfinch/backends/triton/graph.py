@@ -9,40 +9,30 @@ and their count. `session.decode_one_token` is the twin.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from gfkernels import merge_partials
 from torch import Tensor
 
-from goldfinch.models.gold import GoldMemory, GoldTimeMix, rebuild_keys_values
+from goldfinch.models.executor import Executor
+from goldfinch.models.layers import split_heads
+from goldfinch.models.memory import GoldMemory
+from goldfinch.models.stack import Stack
 from goldfinch.models.state import LayerState, ModelState
 
 from . import gold as gold_triton
-from . import layers as finch_triton
-
-if TYPE_CHECKING:
-    from goldfinch.models.language_model import LanguageModel
 
 WARM_UP_STEPS = 2
 # Where queries stand as far as masks go: behind all keys, whose number only the device knows.
 BEHIND_ALL = 1 << 30
 
 
-def supports(model: LanguageModel) -> str | None:
-    """None when this model can decode here in static buffers, else the reason why not."""
-    if model.layer_backend() != "triton":
-        return f"the layers run on {model.layer_backend()}"
-    return None if model.config.n_finch == model.config.n_prefill else "the lower layers are not all recurrent"
-
-
 class _StaticMemory:
-    """What GoldTimeMix asks of a memory, over a fixed document and buffers that fill up."""
+    """A `state.Memory` over a fixed document and buffers that fill up."""
 
-    def __init__(self, model: LanguageModel, memory: GoldMemory, capacity: int) -> None:
-        self.model, self.document = model, memory.document
+    def __init__(self, model: Stack, executor: Executor, memory: GoldMemory, capacity: int) -> None:
+        self.executor, self.document = executor, memory.document
         self.start, device = memory.document_length, model.device
         past = memory.token_ids.length
         shape = (1, past + capacity, model.config.d_model)
@@ -66,7 +56,7 @@ class _StaticMemory:
     def append(self, token: Tensor, compressed_k: Tensor) -> None:
         """Put one row behind the others: token (1, 1), compressed_k (1, 1, R)."""
         previous = (self.previous_id, self.previous_c)
-        rows = rebuild_keys_values(self.model, token, compressed_k, previous, self.length)
+        rows = self.executor.rebuild(token, compressed_k, previous, self.length)
         for (all_k, all_v), (k, v) in zip(self.pairs, rows, strict=True):
             all_k.index_copy_(1, self.count, k)
             all_v.index_copy_(1, self.count, v)
@@ -75,17 +65,14 @@ class _StaticMemory:
         self.count += 1
         self.length += 1
 
-    def attend(self, layer: GoldTimeMix, index: int, q: Tensor, q_start: Tensor) -> Tensor:
+    def attend(self, index: int, q: Tensor) -> Tensor:
         """Attention of q (1, H, 1, D) over document and rows."""
-        return merge_partials(self._partials(layer, index, q))[0].to(q.dtype)
+        return merge_partials(self._partials(index, q))[0].to(q.dtype)
 
-    def _partials(self, layer: GoldTimeMix, index: int, q: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.document is not None and self.document.expanded is not None:
-            k, v = (layer.heads(x) for x in self.document.expanded[index])
-            yield gold_triton.attend(q, k, v, BEHIND_ALL, 0)
-        elif self.document is not None:
-            yield from gold_triton.attend_rebuilt(self.model, self.document, index, q, BEHIND_ALL)
-        k, v = (layer.heads(x) for x in self.pairs[index])
+    def _partials(self, index: int, q: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.document is not None:
+            yield from self.executor.attend_document(index, q, BEHIND_ALL, self.document)
+        k, v = (split_heads(x, q.shape[-1]).transpose(1, 2) for x in self.pairs[index])
         yield gold_triton.attend(q, k, v, BEHIND_ALL, self.start, self.count)
 
 
@@ -93,18 +80,21 @@ class StaticDecoder:
     """Decodes one sequence token by token, up to `capacity` tokens.
 
     Args:
-        model: one that `supports` accepts, whose weights stay where they are.
+        model: whose weights stay where they are.
+        executor: runs its layers.
         state: the state to go on from; it is copied, not changed.
         capacity: most tokens that will be decoded.
         graph: replay a CUDA graph; by default where the model is on a GPU.
     """
 
-    def __init__(self, model: LanguageModel, state: ModelState, capacity: int, *, graph: bool | None = None) -> None:
-        self.model, self.left = model, capacity
-        self._layers = [_copied(layer) for layer in state.layers]
+    def __init__(
+        self, model: Stack, executor: Executor, state: ModelState, capacity: int, *, graph: bool | None = None
+    ) -> None:
+        self.model, self.executor, self.left = model, executor, capacity
+        self._layers = [layer.map(Tensor.clone) for layer in state.layers]
         self._memory = None
-        if isinstance(state.gold, GoldMemory):
-            self._memory = _StaticMemory(model, state.gold, capacity)
+        if isinstance(state.memory, GoldMemory):
+            self._memory = _StaticMemory(model, executor, state.memory, capacity)
         self._token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
         self._logits = torch.empty(model.config.vocab_size, dtype=model.dtype, device=model.device)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -130,21 +120,18 @@ class StaticDecoder:
 
     def _compute(self) -> None:
         model, memory = self.model, self._memory
-        n = model.config.n_prefill
-        x, layers = finch_triton.run_layers(model, self._token, self._layers)
-        for i in range(n):
-            _put(self._layers[i], layers[i])
+        x, layers = self.executor.lower_layers(self._token, self._layers)
         if memory is not None:
             memory.append(self._token, model.compress_keys(x))
-            for i in range(n, model.config.n_layer):
-                x, after = model.blocks[i](x, self._layers[i], memory, i - n)
-                _put(self._layers[i], after)
+            x, layers = self.executor.upper_layers(x, layers, memory)
+        for before, after in zip(self._layers, layers, strict=True):
+            _put(before, after)
         self._logits.copy_(model.logits(x)[0, -1])
 
     @torch.no_grad()
     def _capture(self) -> None:
         """Record one step; what the warm-up changed is put back."""
-        changing = [x for layer in self._layers for x in _tensors(layer)]
+        changing = [x for layer in self._layers for x in layer.tensors()]
         changing += self._memory.tensors() if self._memory is not None else []
         kept = [x.clone() for x in changing]
 
@@ -171,16 +158,6 @@ def _capture_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _tensors(layer: LayerState) -> list[Tensor]:
-    values = (getattr(layer, f.name) for f in fields(layer))
-    return [x for x in values if isinstance(x, Tensor)]
-
-
-def _copied(layer: LayerState) -> LayerState:
-    names = [f.name for f in fields(layer) if isinstance(getattr(layer, f.name), Tensor)]
-    return replace(layer, **{name: getattr(layer, name).clone() for name in names})
-
-
 def _put(target: LayerState, source: LayerState) -> None:
-    for to, x in zip(_tensors(target), _tensors(source), strict=True):
+    for to, x in zip(target.tensors(), source.tensors(), strict=True):
         to.copy_(x)

@@ -9,61 +9,31 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gfkernels import dispatch
 from torch import Tensor
 
-from goldfinch.backends.native.layers import block_vectors
+from goldfinch.backends.prepared import BlockVectors, Prepared
+from goldfinch.models.block import Block
 from goldfinch.models.finch import FinchC2TimeMix, FinchTimeMix
 from goldfinch.models.layers import FinchChannelMix
+from goldfinch.models.stack import Stack
 from goldfinch.models.state import LayerState
 
-if TYPE_CHECKING:
-    from goldfinch.models.language_model import Block, LanguageModel
 
-# Tokens of one pass through the layers: a GPU needs long products, and the intermediate rows must stay small.
-BLOCK_TOKENS = 8192
-
-
-def supports(model: LanguageModel) -> str | None:
-    """None when this model's lower layers can run here, else the reason why not."""
-    config = model.config
-    reason = dispatch.triton_obstacle(model.device, model.dtype)
-    if reason:
-        return reason
-    if config.n_finch != config.n_prefill:
-        return "the lower layers are not all recurrent"
-    if config.head_dim > 128 or config.head_dim % 16:
-        return f"no kernels for heads of {config.head_dim}"
-    if any(not isinstance(block.ffn, FinchChannelMix) for block in model.blocks[: config.n_prefill]):
-        return "no kernels for this channel mix"
-    return None
-
-
-def run_layers(model: LanguageModel, token_ids: Tensor, states: list[LayerState]) -> tuple[Tensor, list[LayerState]]:
-    """The lower layers over new tokens of B documents, as many of each.
-
-    Args:
-        token_ids: (B, T).
-        states: one per layer of the model; those of the lower layers are replaced in the list that is returned.
-
-    Returns:
-        the residual stream (B, T, C) and the states.
-    """
-    B, T = token_ids.shape
-    x, states = run_packed(model, token_ids.reshape(1, B * T), (T,) * B, states)
-    return x.view(B, T, -1), states
-
-
-def run_packed(
-    model: LanguageModel, token_ids: Tensor, lengths: Sequence[int], states: list[LayerState]
+def run_layers(
+    model: Stack,
+    vectors: Sequence[Prepared[BlockVectors]],
+    token_ids: Tensor,
+    lengths: Sequence[int],
+    states: Sequence[LayerState],
 ) -> tuple[Tensor, list[LayerState]]:
     """The lower layers over N documents behind each other in one row, without padding.
 
     Args:
+        vectors: of each lower layer.
         token_ids: (1, sum(lengths)).
         lengths: tokens of each document, each at least 1.
         states: one per layer with the N documents along the batch axis, or empty ones.
@@ -77,7 +47,7 @@ def run_packed(
     gate: Tensor | None = None
     for i in range(model.config.n_prefill):
         block: Block = model.blocks[i]  # type: ignore[assignment]
-        add, gate, states[i] = _run_block(block, x, add, gate, states[i], packing)
+        add, gate, states[i] = _run_block(block, vectors[i].get(), x, add, gate, states[i], packing)
     if add is not None and gate is not None:
         _kernels().gate_add(x, gate, add)
     return x[None], states
@@ -115,10 +85,16 @@ def _kernels() -> Any:
 
 
 def _run_block(
-    block: Block, x: Tensor, add: Tensor | None, gate: Tensor | None, state: LayerState, packing: _Packing
+    block: Block,
+    vectors: BlockVectors,
+    x: Tensor,
+    add: Tensor | None,
+    gate: Tensor | None,
+    state: LayerState,
+    packing: _Packing,
 ) -> tuple[Tensor, Tensor, LayerState]:
     """One layer; what it adds at its end, sigmoid(gate) * add, is left to the next layer's norm."""
-    ops, vectors = _kernels(), block_vectors(block)
+    ops = _kernels()
     mix, ffn = block.att, block.ffn
     assert isinstance(mix, FinchC2TimeMix | FinchTimeMix)
     assert isinstance(ffn, FinchChannelMix)
@@ -144,7 +120,7 @@ def _before(shift_state: Tensor | None, h: Tensor) -> Tensor | None:
 
 
 def _time_mix(
-    mix: FinchC2TimeMix | FinchTimeMix, vectors: Any, h: Tensor, state: LayerState, packing: _Packing
+    mix: FinchC2TimeMix | FinchTimeMix, vectors: BlockVectors, h: Tensor, state: LayerState, packing: _Packing
 ) -> tuple[Tensor, Tensor]:
     """h (T, C) -> the time mix's output (T, C) and the next wkv_state (N, H, V, K)."""
     ops = _kernels()
@@ -164,6 +140,8 @@ def _time_mix(
     if isinstance(mix, FinchC2TimeMix):
         low = None
         if v2 is not None:
+            assert vectors.value2_w1 is not None
+            assert vectors.value2_w2 is not None
             low = F.linear(torch.tanh(F.linear(mixed[3], vectors.value2_w1)), vectors.value2_w2)
         y = ops.add_norm(y, v2, *vectors.norms[2], mix.ln_x.eps, more=low, store_sum=False)
     else:
@@ -173,7 +151,7 @@ def _time_mix(
 
 def _wkv6(
     mix: FinchC2TimeMix | FinchTimeMix,
-    vectors: Any,
+    vectors: BlockVectors,
     rows: tuple[Tensor, Tensor, Tensor, Tensor],
     wkv_state: Tensor | None,
     packing: _Packing,

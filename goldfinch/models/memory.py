@@ -1,0 +1,86 @@
+"""GoldMemory: a document from a cache, and the rows since.
+
+Notation: B batch, n rows after the document, C d_model, R = C / compression_ratio, H heads, D head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gfkernels import causal_attention, merge_partials
+from torch import Tensor
+
+from .config import ModelConfig
+from .executor import Executor, Partial
+from .layers import split_heads
+from .state import EMPTY, GoldDocument, GrowingBuffer
+
+
+@dataclass(frozen=True)
+class GoldMemory:
+    """What all GOLD layers of one sequence share; a `state.Memory` that grows.
+
+    Attributes:
+        executor: rebuilds keys and values and attends to them.
+        document: rows that came from a cache file, or None.
+        token_ids: (B, n) rows after the document.
+        compressed_k: (B, n, R).
+        expanded: per GOLD layer buffers of K and V (B, n, C) of the rows after the document.
+    """
+
+    executor: Executor
+    document: GoldDocument | None = None
+    token_ids: GrowingBuffer = EMPTY
+    compressed_k: GrowingBuffer = EMPTY
+    expanded: tuple[tuple[GrowingBuffer, GrowingBuffer], ...] = ()
+
+    @property
+    def document_length(self) -> int:
+        return 0 if self.document is None else self.document.length
+
+    @property
+    def length(self) -> int:
+        return self.document_length + self.token_ids.length
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether keys and values of every row that is read are held."""
+        return self.document is None or self.document.expanded is not None
+
+    def previous_row(self) -> tuple[Tensor, Tensor] | None:
+        """(token id (B, 1), compressed_k (B, 1, R)) of the last row, None when empty."""
+        if self.token_ids.length:
+            return self.token_ids.rows[:, -1:], self.compressed_k.rows[:, -1:]
+        return None if self.document is None else self.document.row_before(self.document.length)
+
+    def append(self, token_ids: Tensor, compressed_k: Tensor) -> GoldMemory:
+        """The memory with new rows: token_ids (B, n) and compressed_k (B, n, R)."""
+        pairs = self.executor.rebuild(token_ids, compressed_k, self.previous_row(), self.length)
+        old = self.expanded or ((EMPTY, EMPTY),) * len(pairs)
+        expanded = tuple((k.append(new_k), v.append(new_v)) for (k, v), (new_k, new_v) in zip(old, pairs, strict=True))
+        return replace(
+            self,
+            token_ids=self.token_ids.append(token_ids),
+            compressed_k=self.compressed_k.append(compressed_k),
+            expanded=expanded,
+        )
+
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        """Attention of q (B, H, Tq, D), the last Tq positions, over what is held."""
+        if self.document is None and q.shape[2] == self.token_ids.length:
+            k, v = (split_heads(x.rows, q.shape[-1]).transpose(1, 2) for x in self.expanded[index])
+            return causal_attention(q, k, v)
+        return merge_partials(self._partials(index, q, self.length - q.shape[2]))[0].to(q.dtype)
+
+    def _partials(self, index: int, q: Tensor, q_start: int) -> Iterator[Partial]:
+        if self.document is not None:
+            yield from self.executor.attend_document(index, q, q_start, self.document)
+        if self.token_ids.length:
+            k, v = (x.rows for x in self.expanded[index])
+            yield from self.executor.attend(q, k, v, q_start, self.document_length)
+
+
+def expanded_bytes(config: ModelConfig, tokens: int, element_bytes: int) -> int:
+    """Bytes that the expanded keys and values of `tokens` document tokens take."""
+    return 2 * config.n_gold * tokens * config.d_model * element_bytes
