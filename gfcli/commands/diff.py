@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gfcli.support.console import printable
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from gfcache import CacheFile
-
-IDENTITY = (
-    ("model", "prefill_fingerprint"),
-    ("model", "model_fingerprint"),
-    ("tokenizer", "fingerprint"),
-    ("template", "prefix_fingerprint"),
-)
 
 
 def diff(
@@ -37,70 +27,15 @@ def diff(
       gf diff --json old.gfc new.gfc
     """
     import gfcache
+    from gfcache.format.compare import compare_caches
 
     for path in (a, b):
         gfcache.verify_cache(path)
     with gfcache.read_cache(a) as one, gfcache.read_cache(b) as other:
-        result = compare(one, other)
-    print(json.dumps(result) if as_json else printable(_text(result), "\n"))
+        result = compare_caches(one, other)
+    print(json.dumps({"schema_version": SCHEMA_VERSION} | result) if as_json else printable(_text(result), "\n"))
     if not result["equal"]:
         raise typer.Exit(CONDITION_NOT_MET)
-
-
-def compare(a: CacheFile, b: CacheFile) -> dict[str, Any]:
-    """What differs, in the words of docs/schemas/diff.json."""
-    identity = [f"{part}.{name}" for part, name in IDENTITY if _value(a, part, name) != _value(b, part, name)]
-    numerics = sorted(
-        name
-        for name in {*a.header.numerics, *b.header.numerics}
-        if a.header.numerics.get(name) != b.header.numerics.get(name)
-    )
-    mine, theirs = ({s.name: s for s in file.header.sections} for file in (a, b))
-    sections = sorted(set(mine) ^ set(theirs))
-    for name in sorted(set(mine) & set(theirs)):
-        one, other = mine[name], theirs[name]
-        same_stored = one.sha256 == other.sha256 and one.codec == other.codec
-        if (one.dtype, one.shape) != (other.dtype, other.shape) or not same_stored:
-            sections.append(name)
-    bases = [(file.header.parent or {}).get("digest") for file in (a, b)]
-    if None not in bases and bases[0] != bases[1] and not _same_compressed_k(a, b):
-        sections.append("compressed_k of the base")
-    first = _first_divergent_token(a, b)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "equal": not (identity or sections) and first is None,
-        "tokens": [a.header.tokens, b.header.tokens],
-        "first_divergent_token": first,
-        "identity": identity,
-        "numerics": numerics,
-        "sections": sections,
-    }
-
-
-def _value(file: CacheFile, part: str, name: str) -> Any:
-    return getattr(file.header, part).get(name)
-
-
-def _same_compressed_k(a: CacheFile, b: CacheFile) -> bool:
-    """Whether two caches with a base each hold the same compressed keys, the bases' part included."""
-    import gfcache
-
-    if not (a.header.of_kind("compressed_k") and b.header.of_kind("compressed_k")):
-        return True  # the table says whether one of them has some
-    (one, one_dtype), (other, other_dtype) = (gfcache.whole_array(file, "compressed_k") for file in (a, b))
-    return one_dtype == other_dtype and one.tobytes() == other.tobytes()
-
-
-def _first_divergent_token(a: CacheFile, b: CacheFile) -> int | None:
-    """Position of the first token that differs or that only one has; None when the tokens are equal."""
-    import gfcache
-
-    one, other = (gfcache.whole_array(file, "token_ids")[0] for file in (a, b))
-    n = min(len(one), len(other))
-    differs = (one[:n] != other[:n]).nonzero()[0]
-    if len(differs):
-        return int(differs[0])
-    return None if len(one) == len(other) else n
 
 
 def _text(result: dict[str, Any]) -> str:

@@ -18,7 +18,16 @@ def sections_of(path: Path) -> tuple[gfcache.Header, list[SectionData]]:
     with gfcache.read_cache(path) as file:
         rows = [
             SectionData(
-                s.name, s.kind, s.dtype, file.array(s), s.depends_on, s.required, s.position, s.token_start, s.layer
+                s.name,
+                s.kind,
+                s.dtype,
+                file.array(s),
+                s.depends_on,
+                s.required,
+                s.position,
+                s.token_start,
+                s.layer,
+                try_zstd=s.codec == "zstd",
             )
             for s in file.header.sections
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import goldfinch
+from tests.cache_format.craft import sections_of
 
 HERE = Path(__file__).parents[2] / "golden" / "v1"
 SPEC = Path(__file__).parents[3] / "cache_format" / "SPEC.md"
@@ -45,6 +47,15 @@ def test_frozen_files_answer_as_they_did(name: str, imported: Callable[[str], Pa
         assert len(session.generate(expected["question"], max_tokens=6)) == 6
         return
     assert session.generate(expected["question"], max_tokens=6) == expected["generated"]
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_frozen_files_are_written_as_they_were(name: str, tmp_path: Path) -> None:
+    """Read and written again, by the same zstandard or one that packs the same, a file has the same bytes."""
+    header, rows = sections_of(HERE / name)
+    written = gfcache.write_cache(tmp_path / name, dataclasses.replace(header, sections=()), rows)
+    assert written.digest == EXPECTED[name]["digest"]
+    assert (tmp_path / name).read_bytes() == (HERE / name).read_bytes()
 
 
 def test_the_worked_example_of_the_specification_is_a_file() -> None:

@@ -1,0 +1,78 @@
+"""Where two cache files differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gfcache import layout
+
+from .header import Header
+from .parents import whole_array
+from .reader import CacheFile
+
+# The fingerprints that a cache belongs to: part of the header, field.
+IDENTITY = (
+    ("model", "prefill_fingerprint"),
+    ("model", "model_fingerprint"),
+    ("tokenizer", "fingerprint"),
+    ("template", "prefix_fingerprint"),
+)
+
+
+def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
+    """What differs between two files, their bases included; time stamps and provenance do not count.
+
+    Returns:
+        equal: nothing but numerics differs; tokens: of each; first_divergent_token: or None; identity, numerics,
+        sections: names of what differs.
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache: see `whole_array`.
+    """
+    identity = [f"{part}.{name}" for part, name in IDENTITY if _value(a, part, name) != _value(b, part, name)]
+    noted = {*a.header.numerics, *b.header.numerics}
+    numerics = sorted(name for name in noted if a.header.numerics.get(name) != b.header.numerics.get(name))
+    sections = _different_sections(a.header, b.header)
+    bases = [(file.header.parent or {}).get("digest") for file in (a, b)]
+    if None not in bases and bases[0] != bases[1] and not _same_compressed_k(a, b):
+        sections.append(f"{layout.COMPRESSED_K} of the base")
+    first = first_divergent_token(*(whole_array(file, layout.TOKEN_IDS)[0] for file in (a, b)))
+    return {
+        "equal": not (identity or sections) and first is None,
+        "tokens": [a.header.tokens, b.header.tokens],
+        "first_divergent_token": first,
+        "identity": identity,
+        "numerics": numerics,
+        "sections": sections,
+    }
+
+
+def _value(file: CacheFile, part: str, name: str) -> Any:
+    return getattr(file.header, part).get(name)
+
+
+def _different_sections(a: Header, b: Header) -> list[str]:
+    """Names of the sections that only one has, then of those whose bytes differ."""
+    mine, theirs = ({s.name: (s.dtype, s.shape, s.codec, s.sha256) for s in header.sections} for header in (a, b))
+    both = sorted(set(mine) & set(theirs))
+    return sorted(set(mine) ^ set(theirs)) + [name for name in both if mine[name] != theirs[name]]
+
+
+def _same_compressed_k(a: CacheFile, b: CacheFile) -> bool:
+    """Whether two caches with a base each hold the same compressed keys, the bases' part included."""
+    kind = layout.COMPRESSED_K
+    if not (a.header.of_kind(kind) and b.header.of_kind(kind)):
+        return True  # the table says whether one of them has some
+    (one, one_dtype), (other, other_dtype) = (whole_array(file, kind) for file in (a, b))
+    return one_dtype == other_dtype and one.tobytes() == other.tobytes()
+
+
+def first_divergent_token(a: np.ndarray, b: np.ndarray) -> int | None:
+    """Position of the first token that differs between (T,) and (U,) ids, or that only one has; None when equal."""
+    n = min(len(a), len(b))
+    differs = (a[:n] != b[:n]).nonzero()[0]
+    if len(differs):
+        return int(differs[0])
+    return None if len(a) == len(b) else n
