@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+# How cache files are called.
+SUFFIX = ".gfc"
+
 # Prefix (SPEC 2.1). The magic is shaped after PNG's: a transfer that drops the high bit, rewrites line ends or
 # stops at control-Z damages it visibly.
 MAGIC = b"\x89GFC\r\n\x1a\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from gfcache import layout
 
 from gfcli.support.answers import How, answer_question, prompt
 from gfcli.support.console import console
@@ -17,8 +18,6 @@ from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietO
 from gfcli.support.outputs import checked_output
 from gfcli.support.sessions import Models, Options, cache_session, library_session
 from gfcli.support.values import MOST_SEED, parse_bytes
-
-CACHE_SUFFIX = ".gfc"
 
 
 def ask(
@@ -127,7 +126,7 @@ def ask(
     if output is not None or jsonl:
         raise CommandError("-o and --jsonl belong to --questions", hint="one answer: --json, or a shell's > FILE")
     place, question = _place_and_question(first, second, cache or [])
-    _ask_one(place, question, bool(cache) or place.endswith(CACHE_SUFFIX), how, options)
+    _ask_one(place, question, bool(cache) or place.endswith(layout.SUFFIX), how, options)
 
 
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:

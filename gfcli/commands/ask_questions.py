@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from gfcache import layout
 
 from gfcli.support import settings
 from gfcli.support.answers import How, answer_json, citations
@@ -83,7 +84,7 @@ def ask_many(
     if output is not None and os.path.realpath(output) == os.path.realpath(questions):
         raise CommandError(f"-o {output} is the file of questions", hint="choose another file with -o")
     asked = read_questions(questions)
-    if caches or names[0].endswith(".gfc"):
+    if caches or names[0].endswith(layout.SUFFIX):
         cards: dict[str, str] = {}
         documents = [_asked_cache(name, options, cards) for name in names]
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import gfcache
 import typer
-from gfcache import Entry, Store
+from gfcache import Entry, Store, layout
 
 from gfcli.support.console import console, printable
 from gfcli.support.exits import SOME_FAILED, CommandError, describe
@@ -45,7 +45,7 @@ def export(
       gf cache export doc.txt --safetensors -o doc.safetensors
     """
     console.quiet = quiet
-    suffix = ".safetensors" if safetensors else ".gfc"
+    suffix = ".safetensors" if safetensors else layout.SUFFIX
     with open_store() as store:
         found = chosen(store, entries_of(store), targets or [], filters or [])  # the reader refuses damaged ones
         into_folder = is_folder(output)

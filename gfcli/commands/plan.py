@@ -12,7 +12,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options, read_document
-from gfcli.support.exits import SOME_FAILED, CommandError, describe, exit_code
+from gfcli.support.exits import SCHEMA_VERSION, SOME_FAILED, CommandError, describe, exit_code
 from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load
 from gfcli.support.store import open_store
 from gfcli.support.values import show_bytes
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from goldfinch.measure.profile import MachineProfile
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.text.documents import Document
-
-SCHEMA_VERSION = 1
 
 
 def plan(

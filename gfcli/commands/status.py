@@ -10,11 +10,9 @@ import typer
 
 from gfcli.support.cache_files import find_caches
 from gfcli.support.console import console, printable
-from gfcli.support.exits import CONDITION_NOT_MET
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import QuietOption
 from goldfinch.library.freshness import DETACHED, FRESH, STATES, cache_state
-
-SCHEMA_VERSION = 1
 
 
 def status(

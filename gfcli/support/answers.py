@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .console import console, printable
 from .documents import clean_text
+from .exits import SCHEMA_VERSION
 from .explain import counted
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from goldfinch.engine.session import Session, Usage
-
-SCHEMA_VERSION = 1
 
 
 @dataclass

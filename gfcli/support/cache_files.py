@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gfcache import layout
+
 from .exits import CommandError
 
 
@@ -19,7 +21,7 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*.gfc") if p.is_file())
+            found += sorted(p for p in path.rglob(f"*{layout.SUFFIX}") if p.is_file())
         elif path.exists():
             found.append(path)
         else:

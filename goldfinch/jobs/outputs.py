@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+from gfcache import layout
 
 from goldfinch.errors import NoSuchFolder, NotACache, NotReplaced, OutputError, OutputNeeded, OutputTaken
 from goldfinch.text.documents import Document
 
-from .sources import CACHE_SUFFIX, relative_folder
+from .sources import relative_folder
 
 
 def is_folder(output: str) -> bool:
@@ -43,7 +44,7 @@ def output_path(document: Document, output: str | None, taken: set[Path], mirror
         folder = Path(output) / place if output is not None else document.path.parent
         if place != ".":
             folder.mkdir(parents=True, exist_ok=True)
-        short, long = (folder / (name + CACHE_SUFFIX) for name in (document.path.stem, document.path.name))
+        short, long = (folder / (name + layout.SUFFIX) for name in (document.path.stem, document.path.name))
         if real(short) not in taken and not is_of_another(short, document.source):
             return short
         if real(long) not in taken:

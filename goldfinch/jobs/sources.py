@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from gfcache import layout
+
 from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, SourceError
 from goldfinch.text.documents import (
     MARKS,
@@ -24,7 +26,6 @@ from goldfinch.text.documents import (
 from . import gitignore
 
 STDIN = "-"
-CACHE_SUFFIX = ".gfc"
 _PATTERN_CHARACTERS = frozenset("*?[")
 
 
@@ -158,7 +159,7 @@ def _walk(root: Path, found: Sources) -> None:
         for entry in entries:
             path = folder / entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
-            hidden = entry.name.startswith(".") or entry.name.endswith(CACHE_SUFFIX)
+            hidden = entry.name.startswith(".") or entry.name.endswith(layout.SUFFIX)
             if hidden or gitignore.is_ignored(path.absolute(), is_folder, patterns):
                 found.left_out += 1
                 continue

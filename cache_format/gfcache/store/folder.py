@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gfcache import layout
 from gfcache.errors import CacheLocked, CacheWriteError
 from gfcache.files.locks import acquire, output_lock
 from gfcache.files.places import folder_of, user_folder
 
-SUFFIX = ".gfc"
 TAG_FILE = "CACHEDIR.TAG"
 TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -45,7 +45,7 @@ class StoreFolder:
     def path_of(self, *key: str) -> Path:
         """The file of a key (any texts that name the cache)."""
         name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:40]
-        return self.folder / name[:2] / f"{name}{SUFFIX}"
+        return self.folder / name[:2] / f"{name}{layout.SUFFIX}"
 
     def name(self, path: Path) -> str:
         """The name of a file of this store."""
@@ -130,10 +130,10 @@ class StoreFolder:
     def output_of(self, remnant: str) -> Path:
         """The cache file that a journal or temporary file belongs to."""
         folder, _, base = remnant.rpartition("/")
-        return self.folder / folder / (base.lstrip(".").split(SUFFIX)[0] + SUFFIX)
+        return self.folder / folder / (base.lstrip(".").split(layout.SUFFIX)[0] + layout.SUFFIX)
 
 
 def is_cache(name: str) -> bool:
     """Whether a file of a store is a finished cache."""
     base = name.rpartition("/")[2]
-    return base.endswith(SUFFIX) and not base.startswith(".")
+    return base.endswith(layout.SUFFIX) and not base.startswith(".")
