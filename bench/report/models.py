@@ -31,9 +31,11 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         "| | exact match | F1 |",
         "|---|---|---|",
         f"| gf-mini | {percent(q['exact'])} | {100 * q['f1']:.1f} |",
-        f"| copying the sentence that shares most words | {percent(q['exact_copying'])} | {100 * q['f1_copying']:.1f} |",
+        f"| copying the sentence that shares most words | {percent(q['exact_copying'])} | "
+        f"{100 * q['f1_copying']:.1f} |",
         "",
-        f'"Not stated." was said to {percent(q["false_absent"])} of the answerable and {percent(q["absent_recall"])} of the',
+        f'"Not stated." was said to {percent(q["false_absent"])} of the answerable and '
+        f"{percent(q['absent_recall'])} of the",
         f"unanswerable questions; where it was said it was right in {said} of cases.",
         "",
         "The first pages of whole articles kept from training, and questions from all of their paragraphs:",
@@ -51,13 +53,15 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         "| document | tokens | questions | answered exactly | F1 |",
         "|---|---|---|---|---|",
         *(
-            f"| {r['document']} | {r['tokens']:,} | {r['questions']} | {round(r['exact'] * r['questions'])} | {100 * r['f1']:.1f} |"
+            f"| {r['document']} | {r['tokens']:,} | {r['questions']} | "
+            f"{round(r['exact'] * r['questions'])} | {100 * r['f1']:.1f} |"
             for r in quality["samples"]
         ),
         "",
         "## Embedded model: retrieval",
         "",
-        "A passkey in held-out prose, in the words that training also used for passkeys; exact match over ten depths (four for",
+        "A passkey in held-out prose, in the words that training also used for passkeys; exact match "
+        "over ten depths (four for",
         "64 digits):",
         "",
     ]
@@ -97,7 +101,8 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
     placed = quality["positions"]
     lines += [
         "",
-        "Loss by place in the four longest held-out documents (no rotary positions; trained on at most 4,096 tokens at a time):",
+        "Loss by place in the four longest held-out documents (no rotary positions; trained on at "
+        "most 4,096 tokens at a time):",
         "",
     ]
     lines += [
@@ -107,7 +112,8 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
     lines += ["| nats per token | " + " | ".join(f"{row['loss']:.2f}" for row in placed) + " |"]
     lines += [
         "",
-        "What the evaluation reads against all that training read (texts, passages, documents with questions), by runs of 13 words;",
+        "What the evaluation reads against all that training read (texts, passages, documents with "
+        "questions), by runs of 13 words;",
         "an article with questions that is also one of the training texts is not asked about:",
         "",
         "| held out | documents | runs that training holds too | documents with one | documents with more than half |",
@@ -118,7 +124,8 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
             for name, row in quality["overlap"].items()
         ),
         "",
-        f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers {through['differences']} differed.",
+        f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers "
+        f"{through['differences']} differed.",
         "",
     ]
     return lines
@@ -156,10 +163,14 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     """Architectures, optimisers and rotary positions on the same training tokens."""
     lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
     lines += [
-        "`python -m bench.quality.compare_models`: one recipe, one tokenizer, the same batches for all. Means over the seeds, each seed in",
-        "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the paper's table 4 is GoldFinch <",
-        "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts are in 250 to 1,000 tokens, within",
-        "the trained lengths. An eighth of the training tokens is padding, alike for all. Looking facts up is learned suddenly, at a",
+        "`python -m bench.quality.compare_models`: one recipe, one tokenizer, the same batches for "
+        "all. Means over the seeds, each seed in",
+        "brackets, sorted by the loss on held-out encyclopedia text; the order of losses in the "
+        "paper's table 4 is GoldFinch <",
+        "GPTAlpha < Finch-C2 < Llama < Finch. Answers are about passages of unseen articles, facts "
+        "are in 250 to 1,000 tokens, within",
+        "the trained lengths. An eighth of the training tokens is padding, alike for all. Looking "
+        "facts up is learned suddenly, at a",
         "moment that differs between seeds: a seed at 0 % had not reached it within these tokens.",
         "The runs of a few million tokens compare losses only: they are asked fewer questions.",
     ]

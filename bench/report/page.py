@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.places import RESULTS, ROOT
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 
+WIDTH = 116
 MARKS = re.compile(r"(<!-- (figures|training|size) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -26,10 +28,12 @@ def benchmarks_page() -> str:
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
     lines += [
-        '"Value first": the value stands before its subject or attribute ("48213 is the code of Harwick"); a GOLD key is made from',
+        '"Value first": the value stands before its subject or attribute ("48213 is the code of '
+        'Harwick"); a GOLD key is made from',
         "what came before it, so nothing at the value can say what it is the value of.",
         "",
-        "| document tokens | 5-digit values | values of 2 to 7 digits, some with letters | 5-digit values in lines of 80 characters "
+        "| document tokens | 5-digit values | values of 2 to 7 digits, some with letters | 5-digit "
+        "values in lines of 80 characters "
         "| 5-digit values, value first |",
         "|---|---|---|---|---|",
     ]
@@ -49,14 +53,27 @@ def benchmarks_page() -> str:
     lines += ["", *targets_section()]
     lines += library_sections()
     lines += peers_section()
-    return "\n".join(lines) + "\n"
+    return "\n".join(filled(lines))
+
+
+def filled(lines: Iterable[str]) -> Iterator[str]:
+    """Paragraphs in lines of at most WIDTH characters; headings, tables and pictures stay as they are."""
+    paragraph: list[str] = []
+    for line in (*lines, ""):
+        if line and line[0] not in "|#!":
+            paragraph.append(line)
+            continue
+        yield from textwrap.wrap(" ".join(paragraph), WIDTH, break_long_words=False, break_on_hyphens=False)
+        paragraph = []
+        yield line
 
 
 def flatness_lines(flat: dict[str, Any]) -> list[str]:
     """One record of prefill speed and memory against length."""
     lines = [conditions_line(flat["conditions"]) + ".", ""]
     lines += [
-        f"Medians of {flat['repeats']} repeats (minimum to maximum), lengths interleaved; memory in a process of its own.",
+        f"Medians of {flat['repeats']} repeats (minimum to maximum), lengths interleaved; memory in a "
+        "process of its own.",
         "",
         "| tokens | tok/s | peak memory grew by | token ids and compressed keys in memory |",
         "|---|---|---|---|",
@@ -73,7 +90,8 @@ def ask_section() -> list[str]:
     """The first token, with keys and values kept or rebuilt."""
     lines = ["## First token from a file: keys and values kept, or rebuilt and thrown away", ""]
     lines += [
-        "`gf bench ask`: open, check, rebuild, a question of 32 tokens; medians (minimum to maximum), interleaved. This is one pass over",
+        "`gf bench ask`: open, check, rebuild, a question of 32 tokens; medians (minimum to maximum), "
+        "interleaved. This is one pass over",
         "the document, in which keeping has the least to offer; every further question or token reads what is kept.",
         "",
         "| model | tokens | kept, ms | rebuilt, ms | rebuilt / kept |",
@@ -97,7 +115,7 @@ def _milliseconds(values: dict[str, float]) -> str:
     return f"{values['median']:,.1f} ({values['min']:,.1f} to {values['max']:,.1f})"
 
 
-# What the project set out to reach on two cores at 12x768: (figure, gf's row, tokens, the peers whose best counts, goal).
+# The goals on two cores at 12x768: (figure, gf's row, tokens, the peers of which the best counts, goal).
 BF16 = ("transformers Llama bfloat16", "llama.cpp Llama bf16", "llama.cpp Llama bf16, no flash attention")
 TARGETS: tuple[tuple[str, str, int, tuple[str, ...], float], ...] = (
     *(("prefill_tok_s", "gf bfloat16", n, BF16, r) for n, r in ((512, 1.2), (2048, 2.2), (8192, 4.5), (32768, 12.0))),
@@ -121,7 +139,8 @@ def targets_section() -> list[str]:
     rows = [row for name in ("peers", "peers-long") for row in record(name)["rows"]]
     lines = ["## Goals, reached and missed", ""]
     lines += [
-        "12 layers x 768, vocabulary 65,536, two cores. Ratios of medians of one run (32,768 tokens: a run of its own); above 1 gf is better.",
+        "12 layers x 768, vocabulary 65,536, two cores. Ratios of medians of one run (32,768 tokens: "
+        "a run of its own); above 1 gf is better.",
         "",
     ]
     lines += ["| figure | tokens | precision | against | goal | measured | |", "|---|---|---|---|---|---|---|"]
@@ -157,10 +176,12 @@ def library_sections() -> list[str]:
     cited, batch = record("cite-gf-mini"), record("batch")
     lines = ["", "## Lines cited for planted facts", "", conditions_line(cited["conditions"]), ""]
     lines += [
-        f"Held-out encyclopedia text in lines of at most {cited['line_characters']} characters, five facts per document; the line with the fact is",
+        f"Held-out encyclopedia text in lines of at most {cited['line_characters']} characters, five "
+        "facts per document; the line with the fact is",
         "among the places that `gf ask --cite` names, or among the three single lines that were read most.",
         "",
-        "| document tokens | questions | first place | first three places | three single lines | first three, when answered exactly |",
+        "| document tokens | questions | first place | first three places | three single lines | "
+        "first three, when answered exactly |",
         "|---|---|---|---|---|---|",
     ]
     for row in cited["rows"]:
@@ -185,7 +206,8 @@ def library_sections() -> list[str]:
     asked = record("questions")
     lines += ["", "## Questions decoded together", "", conditions_line(asked["conditions"]), ""]
     lines += [
-        f"One document of {asked['document_tokens']:,} tokens; `gf ask --questions` against the same questions one by one.",
+        f"One document of {asked['document_tokens']:,} tokens; `gf ask --questions` against the same "
+        "questions one by one.",
         "",
     ]
     lines += ["| questions | tokens generated | equal answers | times as fast |", "|---|---|---|---|"]
@@ -207,13 +229,16 @@ def peers_section() -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version != "absent")
         lines += [
             "",
-            f"## Beside other programs, {found['shape']}, vocabulary {found.get('vocabulary', 65_536):,}, random weights",
+            f"## Beside other programs, {found['shape']}, vocabulary "
+            f"{found.get('vocabulary', 65_536):,}, random weights",
             "",
         ]
         lines += [conditions_line(found["conditions"]) + "; " + versions + ".", ""]
         lines += [
-            "Same layers and width, 2 threads, programs interleaved, medians (minimum to maximum); freed memory goes back to the",
-            "system between measurements, as for a process that reads one document. First token: read the file, run a question",
+            "Same layers and width, 2 threads, programs interleaved, medians (minimum to maximum); "
+            "freed memory goes back to the",
+            "system between measurements, as for a process that reads one document. First token: read "
+            "the file, run a question",
             "of 32 tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
             "",
             "| tokens | program | repeats | prefill tok/s | gf is faster by | file | first token ms | decode tok/s |",
@@ -297,7 +322,8 @@ def size_line() -> str:
     files = {r["peer"]: r["file_bytes"]["median"] for r in record("peers")["rows"] if r["tokens"] == tokens}
     ratio = min(files[name] for name in names if name in files) / files[ours]
     return (
-        f"A file of {tokens:,} tokens is {ratio:.0f} times smaller than what llama.cpp saves for a Llama of the same shape\n"
+        f"A file of {tokens:,} tokens is {ratio:.0f} times smaller than what llama.cpp saves for a "
+        "Llama of the same shape\n"
         "(12 x 768, bf16); the longer the document, the larger the ratio."
     )
 

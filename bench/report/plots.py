@@ -1,4 +1,4 @@
-"""Draw docs/plots/*.png from the records: python -m bench.report.plots (needs matplotlib: pip install -e '.[bench]')."""
+"""Draw docs/plots/*.png from the records: python -m bench.report.plots (matplotlib: pip install -e '.[bench]')."""
 
 from __future__ import annotations
 
