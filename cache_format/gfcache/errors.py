@@ -9,7 +9,8 @@ CacheFormatError
 ├── ParentMissing         the base cache that this one continues is not there
 ├── ParentChanged         the base cache is another file than the one that this one continues
 ├── UnwritableCache       what is to be written breaks a rule that readers check; nothing was written
-└── CacheWriteError       the file could not be written; nothing was left behind
+├── CacheWriteError       the file could not be written; nothing was left behind
+└── NoRoom                the cap of a store leaves no room for a file
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class CacheFormatError(Exception):
 
     Attributes:
         path: the file.
-        hint: what to do next, or None.
+        hint: what to do next, or None; that of a program which knows its own options says more.
     """
 
     hint: str | None = None
@@ -33,9 +34,11 @@ class CacheFormatError(Exception):
 
 
 class NotACacheFile(CacheFormatError):
-    """The file is something else."""
+    """The file is something else.
 
-    hint = "gf prefill makes a cache from a text document"
+    Attributes:
+        found: how it begins; empty for what is no regular file.
+    """
 
     def __init__(self, path: Path | str, found: bytes) -> None:
         self.found = found
@@ -48,6 +51,7 @@ class DamagedCache(CacheFormatError):
 
     Attributes:
         rule: its number, e.g. "R7".
+        found, expected: what the file holds, and what the rule says.
     """
 
     hint = "the file was cut or altered; pre-fill the document again"
@@ -58,9 +62,11 @@ class DamagedCache(CacheFormatError):
 
 
 class UnsupportedVersion(CacheFormatError):
-    """A newer major version of the format."""
+    """A newer major version of the format.
 
-    hint = "update gf, or pre-fill the document again with this version"
+    Attributes:
+        found, supported: major versions.
+    """
 
     def __init__(self, path: Path | str, found: int, supported: int) -> None:
         self.found, self.supported = found, supported
@@ -68,9 +74,12 @@ class UnsupportedVersion(CacheFormatError):
 
 
 class UnsupportedSection(CacheFormatError):
-    """A required section that this reader does not know."""
+    """A required section that this reader does not know.
 
-    hint = "update gf, or pre-fill the document again with this version"
+    Attributes:
+        section: its name.
+        field, found, supported: "kind", "dtype" or "codec", its value, and those that are known.
+    """
 
     def __init__(self, path: Path | str, section: str, field: str, found: str, supported: tuple[str, ...]) -> None:
         self.section, self.field, self.found, self.supported = section, field, found, supported
@@ -94,8 +103,6 @@ class ParentMissing(CacheFormatError):
         digest: its digest.
     """
 
-    hint = "put the base cache back, or pre-fill the whole document without --base"
-
     def __init__(self, path: Path | str, parent: str, digest: str) -> None:
         self.parent, self.digest = parent, digest
         super().__init__(path, f"its base cache {parent} (digest {digest[:16]}) is not there")
@@ -108,8 +115,6 @@ class ParentChanged(CacheFormatError):
         parent, found, expected: its name and the digests.
     """
 
-    hint = "pre-fill this document again with --base, for the base cache was replaced"
-
     def __init__(self, path: Path | str, parent: str, found: str, expected: str) -> None:
         self.parent, self.found, self.expected = parent, found, expected
         super().__init__(path, f"its base cache {parent} has digest {found[:16]}, expected {expected[:16]}")
@@ -120,16 +125,11 @@ class UnwritableCache(CacheFormatError):
 
     Attributes:
         rule: its number, e.g. "R9".
+        found, expected: what is not allowed, and what is.
     """
 
     def __init__(self, path: Path | str, rule: str, found: object, expected: object) -> None:
         self.rule, self.found, self.expected = rule, found, expected
-        self.hint = {
-            "R4": "keep fewer checkpoints, for instance --checkpoints auto",
-            "R7": "give the document a name in UTF-8",
-            "R9": "keep fewer checkpoints, for instance --checkpoints auto",
-            "R16": "compute in another dtype (--dtype float32), or check the weights with gf model verify",
-        }.get(rule)
         super().__init__(path, f"no reader would accept this cache ({rule}): {found}, allowed: {expected}")
 
 
@@ -148,13 +148,11 @@ class CacheWriteError(CacheFormatError):
 
 
 class NoRoom(CacheFormatError):
-    """The cap leaves no room for a file.
+    """The cap of a store leaves no room for a file.
 
     Attributes:
         needed_bytes, max_bytes: what it takes, and the cap.
     """
-
-    hint = "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
 
     def __init__(self, path: Path | str, needed_bytes: int, max_bytes: int) -> None:
         self.needed_bytes, self.max_bytes = needed_bytes, max_bytes

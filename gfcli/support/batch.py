@@ -22,6 +22,7 @@ from . import settings
 from .console import console
 from .documents import read_document
 from .exits import MEMORY_DEVICE_DISK, CommandError
+from .hints import HINTS
 from .options import load, numerics
 from .outputs import check_folder
 from .progress import BatchProgress
@@ -376,5 +377,5 @@ class Batch:
             if source is not None:
                 self.tally.counts[status] -= 1
                 message = f"{source.name}: its cache was removed again, to make room for another document of this call"
-                error = CommandError(message, code=MEMORY_DEVICE_DISK, hint=gfcache.NoRoom.hint)
+                error = CommandError(message, code=MEMORY_DEVICE_DISK, hint=HINTS[gfcache.NoRoom])
                 self._evicted.append((source, error))

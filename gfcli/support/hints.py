@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from gfcache import errors as cache
+
 from goldfinch import errors
 
 # Fields of the error stand in braces.
-HINTS: dict[type[errors.GoldFinchError], str] = {
+HINTS: dict[type[Exception], str] = {
     errors.FolderNamed: "its files: gf prefill -r {path}",
     errors.NothingFound: "gf prefill doc.txt, gf prefill -r docs/, or --files-from FILE",
     errors.OutputNeeded: "add -o NAME.gfc",
@@ -19,6 +21,21 @@ HINTS: dict[type[errors.GoldFinchError], str] = {
     errors.BaseTooShort: "put both texts into one document",
     errors.BaseTooDeep: "gf flatten makes a base that stands alone",
     errors.BaseNotRecurrent: "gf model show",
+    cache.NotACacheFile: "gf prefill makes a cache from a text document",
+    cache.UnsupportedVersion: "update gf, or pre-fill the document again with this version",
+    cache.UnsupportedSection: "update gf, or pre-fill the document again with this version",
+    cache.ParentMissing: "put the base cache back, or pre-fill the whole document without --base",
+    cache.ParentChanged: "pre-fill this document again with --base, for the base cache was replaced",
+    cache.NoRoom: (
+        "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
+    ),
+}
+# By the rule of the format that a new cache would break.
+_UNWRITABLE = {
+    "R4": "keep fewer checkpoints, for instance --checkpoints auto",
+    "R7": "give the document a name in UTF-8",
+    "R9": "keep fewer checkpoints, for instance --checkpoints auto",
+    "R16": "compute in another dtype (--dtype float32), or check the weights with gf model verify",
 }
 
 
@@ -27,5 +44,7 @@ def hint_of(error: BaseException) -> str | None:
     own: str | None = getattr(error, "hint", None)
     if own is not None:
         return own
+    if isinstance(error, cache.UnwritableCache):
+        return _UNWRITABLE.get(error.rule)
     found = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return None if found is None else found.format(**vars(error))
