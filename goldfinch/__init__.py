@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from goldfinch.engine.batch_decode import ask_many
     from goldfinch.engine.cite import Citation, cite
     from goldfinch.engine.packed_prefill import Unpacked, prefill_packed
-    from goldfinch.engine.prefill import document_token_ids, prefill
+    from goldfinch.engine.prefill import prefill
     from goldfinch.engine.session import Answer, Session
     from goldfinch.library.library import Library
     from goldfinch.models.config import ModelConfig
     from goldfinch.models.language_model import LanguageModel
+    from goldfinch.text.prompt import document_token_ids
     from goldfinch.weights.directory import list_models
     from goldfinch.weights.loading import load_model
 
@@ -37,7 +38,7 @@ _HOMES = {
     "Unpacked": "engine.packed_prefill",
     "ask_many": "engine.batch_decode",
     "cite": "engine.cite",
-    "document_token_ids": "engine.prefill",
+    "document_token_ids": "text.prompt",
     "list_models": "weights.directory",
     "load_model": "weights.loading",
     "open_cache": "caching.document_cache",

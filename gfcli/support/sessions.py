@@ -96,7 +96,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
         CommandError: exit 10 when --require-cached is not met; the errors of computing.
         CacheMismatch: --strict, and a cache of other numerics.
     """
-    from goldfinch.engine.prefill import document_token_ids
+    from goldfinch.text.prompt import document_token_ids
 
     device, dtype = numerics(options.models.device, options.models.dtype)
     card = find_model(options.model or settings.value("model"))

@@ -18,11 +18,10 @@ from goldfinch.caching.checkpoint import Checkpoint
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import Numerics, numerics_difference, numerics_of
-from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.executor import BLOCK_TOKENS, block_tokens_of
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.text.template import PromptTemplate
 
 if TYPE_CHECKING:
     from goldfinch.caching.journal import Journal
@@ -248,28 +247,3 @@ def checkpoint_bytes(config: ModelConfig, element_bytes: int = 4) -> int:
     """Bytes of one checkpoint in a file, without its rows in the header."""
     wkv = config.n_finch * config.d_model * config.head_dim * max(element_bytes, 4)
     return wkv + (2 * config.n_finch + config.tail_length) * config.d_model * element_bytes
-
-
-def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[int, int]]:
-    """Tokens of a document as prefill takes them, with what the prompt template puts before it.
-
-    Returns:
-        token_ids (1, T) and the (start, end) of the document's own tokens.
-
-    Raises:
-        TokenizerError: the model directory has no tokenizer.
-        EmptyInput: the text is empty or blank.
-    """
-    if model.tokenizer is None:
-        raise TokenizerError(
-            "this model has no tokenizer, so it cannot read text",
-            hint="gf model import and gf model init take one: --tokenizer FILE",
-        )
-    if not text.strip():
-        raise EmptyInput("the document is empty: there is nothing to pre-fill")
-    template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
-    prefix = [] if template.bos_token_id is None else [template.bos_token_id]
-    if template.document_prefix:
-        prefix += model.tokenizer.encode(template.document_prefix)
-    ids = prefix + model.tokenizer.encode(text)
-    return torch.tensor([ids], dtype=torch.int64), (len(prefix), len(ids))

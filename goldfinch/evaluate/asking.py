@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 from goldfinch.caching.document_cache import open_cache
-from goldfinch.engine.prefill import document_token_ids, prefill
+from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.prompt import document_token_ids
 
 
 class Reader:

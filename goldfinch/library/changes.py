@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.engine.prefill import document_token_ids
 from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.prompt import document_token_ids
 
 # What an earlier change has put behind the name.
 _NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)

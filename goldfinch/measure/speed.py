@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gfkernels import wkv6
 from torch import Tensor
 
+from goldfinch.backends.choose import choose_executor
 from goldfinch.caching.document_cache import open_cache
+from goldfinch.devices import synchronize
 from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session, decode_one_token
+from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 
-from ..devices import synchronize
-from ..errors import GoldFinchError
 from .conditions import conditions
 from .selfcheck import run_checks
 
@@ -204,10 +206,6 @@ def measure_load(model: LanguageModel, repeats: int, report: Report = lambda row
 
 def measure_kernels(model: LanguageModel, repeats: int, report: Report = lambda row: None) -> dict[str, Any]:
     """Microseconds per token of the recurrent layers and of WKV6 with each backend, backends interleaved."""
-    from gfkernels import wkv6
-
-    from goldfinch.backends.choose import choose_executor
-
     gate(model)
     config, T = model.config, model.executor.block_tokens
     tokens, H, D = random_tokens(model, T), config.n_head, config.head_dim

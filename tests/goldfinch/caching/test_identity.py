@@ -36,7 +36,7 @@ def test_weights_of_a_model_without_a_card_are_hashed_once(monkeypatch: pytest.M
 
 def test_what_an_engine_without_torch_will_need_imports_none() -> None:
     modules = (
-        "caching.identity", "caching.numerics", "caching.sizes", "text.documents", "text.template", "text.tokenizer",
+        "caching.identity", "caching.numerics", "caching.sizes", "text.documents", "text.prompt", "text.template", "text.tokenizer",
         "weights.directory", "weights.fingerprints", "weights.published",
     )  # fmt: skip
     code = "; ".join([*(f"import goldfinch.{name}" for name in modules), "import sys; print('torch' in sys.modules)"])

@@ -1,0 +1,52 @@
+"""The prompt as token ids: what the template puts before a document, and the document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from goldfinch.errors import EmptyInput, TokenizerError
+
+from .template import PromptTemplate
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from goldfinch.models.language_model import LanguageModel
+
+
+def document_prompt(tokenizer: Tokenizer, template: PromptTemplate, text: str) -> tuple[list[int], tuple[int, int]]:
+    """Token ids of a document with what precedes it, and the (start, end) of the document's own.
+
+    Raises:
+        EmptyInput: the text is empty or blank.
+    """
+    if not text.strip():
+        raise EmptyInput("the document is empty: there is nothing to pre-fill")
+    prefix = [] if template.bos_token_id is None else [template.bos_token_id]
+    if template.document_prefix:
+        prefix += tokenizer.encode(template.document_prefix)
+    ids = prefix + tokenizer.encode(text)
+    return ids, (len(prefix), len(ids))
+
+
+def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[int, int]]:
+    """Tokens of a document as prefill takes them, with what the prompt template puts before it.
+
+    Returns:
+        token_ids (1, T) int64 and the (start, end) of the document's own tokens.
+
+    Raises:
+        TokenizerError: the model directory has no tokenizer.
+        EmptyInput: the text is empty or blank.
+    """
+    import torch
+
+    if model.tokenizer is None:
+        raise TokenizerError(
+            "this model has no tokenizer, so it cannot read text",
+            hint="gf model import and gf model init take one: --tokenizer FILE",
+        )
+    template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
+    ids, own = document_prompt(model.tokenizer, template, text)
+    return torch.tensor([ids], dtype=torch.int64), own
