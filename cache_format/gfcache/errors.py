@@ -15,6 +15,7 @@ CacheFormatError
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 
@@ -42,8 +43,13 @@ class NotACacheFile(CacheFormatError):
 
     def __init__(self, path: Path | str, found: bytes) -> None:
         self.found = found
-        what = f"begins with {found[:8]!r}" if found else "it is empty, a directory or a device"
-        super().__init__(path, f"not a .gfc cache file ({what})")
+        if not found:
+            super().__init__(path, "not a .gfc cache file (it is empty, a directory or a device)")
+        elif found.decode(errors="ignore").replace("\n", " ").isprintable():
+            super().__init__(path, "this is a text document, not a .gfc cache file")
+            self.hint = f'to ask it: gf ask {shlex.quote(self.path)} "QUESTION"'
+        else:
+            super().__init__(path, f"not a .gfc cache file (begins with {found[:8]!r})")
 
 
 class DamagedCache(CacheFormatError):

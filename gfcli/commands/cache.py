@@ -257,10 +257,10 @@ def tag(
       gf cache tag --remove kb doc.txt
     """
     if not add and not remove:
-        raise CommandError("no tag named", hint="--add NAME or --remove NAME")
+        raise CommandError("no tag named", hint="add --add NAME or --remove NAME")
     for name in add or []:
         if not name.strip() or not name.isprintable() or "," in name:
-            raise CommandError(f"tag {name!r}, allowed: printable text without commas")
+            raise CommandError(f"tag is {name!r}, allowed: printable text without commas")
     with open_store() as store:
         found = chosen(store, entries_of(store), targets or [], filters or [])
         store.tag(found, add or [], remove or [])

@@ -11,7 +11,7 @@ import typer
 from gfcache import Entry, Store, layout
 
 from gfcli.support.console import console, printable
-from gfcli.support.exits import SOME_FAILED, CommandError, describe
+from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.filters import chosen
 from gfcli.support.options import QuietOption
 from gfcli.support.outputs import check_folder, check_may_replace
@@ -101,8 +101,7 @@ def import_(
                 if len(files) == 1:
                     raise
                 failures += 1
-                message, hint = describe(error)
-                console.error(error if name in message else CommandError(f"{name}: {message}", hint=hint))
+                console.error_of(name, error)
                 continue
             print(entry.id)
             console.say(f"{name}: {entry.tokens:,} tokens, {show_bytes(entry.bytes)}")

@@ -31,9 +31,23 @@ def show(
         print(json.dumps({"schema_version": SCHEMA_VERSION, "settings": rows}))
         return
     width = max(len(name) for name in values)
-    texts = {name: "" if found.value is None else str(found.value) for name, found in values.items()}
+    texts = {name: _effective(name) if found.value is None else str(found.value) for name, found in values.items()}
     wide = max(len(text) for text in texts.values())
     for name, found in values.items():
         shown = texts[name]
         place = f"{found.origin} ({found.place})" if found.place else found.origin
         print(f"{name:<{width}}  {shown:<{wide}}  {place}".rstrip() if origin else f"{name:<{width}}  {shown}".rstrip())
+
+
+def _effective(name: str) -> str:
+    """What holds where a setting has no value."""
+    from gfcache import default_root
+
+    from goldfinch.weights.directory import models_folder
+
+    return {
+        "dtype": "float32 (bfloat16 on a GPU)",
+        "models_dir": str(models_folder()),
+        "cache.dir": str(default_root()),
+        "cache.max_size": "no cap",
+    }[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import gfcache
 import typer
 
 from gfcli.support.console import console, printable
@@ -24,8 +25,6 @@ def inspect(
       gf inspect doc.gfc
       gf inspect --json caches/*.gfc
     """
-    import gfcache
-
     failures = 0
     for i, path in enumerate(files):
         try:

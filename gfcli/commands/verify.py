@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import gfcache
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, SOME_FAILED, CommandError, describe, failed_json
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, SOME_FAILED, CommandError, failed_json
 from gfcli.support.options import DeviceOption, ModelOption
 from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.values import MOST_SEED, parse_share
+from goldfinch.errors import GoldFinchError
 
 
 def verify(
@@ -45,15 +47,14 @@ def verify(
     for path in files:
         try:
             result = _verify_one(path, share, model, models, seed)
-        except Exception as error:
+        except (CommandError, GoldFinchError, gfcache.CacheFormatError, OSError, MemoryError, RuntimeError) as error:
             if as_json:
                 print(json.dumps(failed_json(path, error)))
             if len(files) == 1:
                 raise
             failures += 1
-            message, hint = describe(error)
             if not as_json:
-                console.error(error if path in message else CommandError(f"{path}: {message}", hint=hint))
+                console.error_of(path, error)
             continue
         print(json.dumps(result) if as_json else _text(result))
     if failures:
@@ -67,8 +68,6 @@ def _verify_one(
     models: Models,
     seed: int | None,
 ) -> dict[str, Any]:
-    import gfcache
-
     header = gfcache.verify_cache(path, complete=True)
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -89,7 +88,7 @@ def _verify_one(
         raise CommandError(
             f"{path}: {report.difference}",
             code=CONDITION_NOT_MET,
-            hint="the cache does not hold what this model computes on this machine: pre-fill the document again",
+            hint="the cache does not hold what this model computes on this machine; pre-fill the document again",
         )
     return result | {"tokens_replayed": report.tokens, "windows": report.windows, "exact": report.exact}
 

@@ -1,4 +1,4 @@
-"""Where the answers of gf ask --questions go: stdout, or a file that a later run goes on from."""
+"""Where the answers of gf ask --questions go: stdout, or a file that a later run resumes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gfcache.files.replace import replacing
 from .console import console
 from .exits import CommandError, describe, exit_code
 from .question_file import Question
+from .values import counted
 
 # Document, id and text of a question.
 _Place = tuple[str, str, str]
@@ -38,7 +39,7 @@ class Task:
 
 
 class Answers:
-    """Where answers go: stdout, or a file that a later run goes on from.
+    """Where answers go: stdout, or a file that a later run resumes.
 
     The file loses no good answer: those that this command does not ask for stay, until a newer answer to the same
     question about the same document takes their place.
@@ -55,7 +56,7 @@ class Answers:
 
     def __init__(self, path: str | None, tasks: Sequence[Task], as_json: bool) -> None:
         if path is not None and not as_json:
-            raise CommandError("-o needs --jsonl", hint="or a shell's > FILE")
+            raise CommandError("-o needs --jsonl", hint="add --jsonl, or write text with > FILE")
         # An output that is a link is written where it leads.
         self._path = None if path is None else Path(os.path.realpath(path) if os.path.islink(path) else path)
         self._tasks, self._as_json = tasks, as_json
@@ -87,7 +88,7 @@ class Answers:
                 self._rewrite()
             others = len(self._others_left())
             if others:
-                console.say(f"{self._path} keeps {others} answers that this command did not ask for")
+                console.say(f"{self._path} keeps {counted(others, 'answer')} that this command did not ask for")
 
     def _others_left(self) -> list[str]:
         renewed = {task.place for task in self._tasks if task.key in self.done}
@@ -140,7 +141,7 @@ def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:
     """
     if not path.exists():
         return
-    foreign = CommandError(f"{path} exists and holds something else than answers", hint="choose another file with -o")
+    foreign = CommandError(f"{path} exists and does not hold answers", hint="choose another file with -o")
     if not path.is_file():
         raise foreign
     *lines, last = path.read_bytes().split(b"\n")

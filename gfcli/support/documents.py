@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from goldfinch.jobs.sources import STDIN, Source
-from goldfinch.text.documents import Document, decode_text
+from goldfinch.text.documents import STDIN_LABEL, Document, decode_text
 
 from .console import console
 from .exits import CommandError
@@ -24,7 +24,7 @@ def read_text(name: str) -> str:
         OSError, NotText: see `read_document`.
     """
     data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-    text, remark = decode_text(data, "stdin" if name == STDIN else name)
+    text, remark = decode_text(data, STDIN_LABEL if name == STDIN else name)
     if remark:
         console.warn(remark)
     return text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
 from typing import Any
+
+import gfcache
 
 from goldfinch import errors as library
 
@@ -42,37 +43,31 @@ class CommandError(Exception):
         self.code, self.hint = code, hint
 
 
-@functools.cache
-def _codes() -> tuple[tuple[type[BaseException], int], ...]:
-    """Kinds of errors and their codes. First match wins: special cases before their roots."""
-    import gfcache  # and numpy: most commands end without an error
-
-    return (
-        (library.EmptyInput, USAGE),
-        (library.ModelNotFound, NOT_FOUND),
-        (library.CorpusMissing, NOT_FOUND),
-        (library.CacheMismatch, DOES_NOT_BELONG),
-        (library.ModelDamaged, DAMAGED),
-        (library.DeviceError, MEMORY_DEVICE_DISK),
-        (library.MadeRoom, MEMORY_DEVICE_DISK),
-        (library.SourceGone, NOT_FOUND),
-        (library.SourceUnknown, DAMAGED),
-        (library.GoldFinchError, USAGE),
-        (gfcache.UnsupportedVersion, UNSUPPORTED),
-        (gfcache.UnsupportedSection, UNSUPPORTED),
-        (gfcache.CacheLocked, LOCKED),
-        (gfcache.ParentMissing, NOT_FOUND),
-        (gfcache.ParentChanged, DOES_NOT_BELONG),
-        (gfcache.UnwritableCache, USAGE),
-        (gfcache.NoRoom, MEMORY_DEVICE_DISK),
-        (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
-        (gfcache.CacheFormatError, DAMAGED),
-        (FileNotFoundError, NOT_FOUND),
-        (MemoryError, MEMORY_DEVICE_DISK),
-        (OSError, MEMORY_DEVICE_DISK),
-    )
-
-
+# First match wins: special cases before their roots.
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (library.EmptyInput, USAGE),
+    (library.ModelNotFound, NOT_FOUND),
+    (library.CorpusMissing, NOT_FOUND),
+    (library.CacheMismatch, DOES_NOT_BELONG),
+    (library.ModelDamaged, DAMAGED),
+    (library.DeviceError, MEMORY_DEVICE_DISK),
+    (library.MadeRoom, MEMORY_DEVICE_DISK),
+    (library.SourceGone, NOT_FOUND),
+    (library.SourceUnknown, DAMAGED),
+    (library.GoldFinchError, USAGE),
+    (gfcache.UnsupportedVersion, UNSUPPORTED),
+    (gfcache.UnsupportedSection, UNSUPPORTED),
+    (gfcache.CacheLocked, LOCKED),
+    (gfcache.ParentMissing, NOT_FOUND),
+    (gfcache.ParentChanged, DOES_NOT_BELONG),
+    (gfcache.UnwritableCache, USAGE),
+    (gfcache.NoRoom, MEMORY_DEVICE_DISK),
+    (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
+    (gfcache.CacheFormatError, DAMAGED),
+    (FileNotFoundError, NOT_FOUND),
+    (MemoryError, MEMORY_DEVICE_DISK),
+    (OSError, MEMORY_DEVICE_DISK),
+)
 # Errors of packages that only a command which computes has loaded: looked up there, never imported to fail.
 _CODES_WHERE_LOADED = (
     ("gfkernels.errors", "KernelError", USAGE),
@@ -91,7 +86,7 @@ def exit_code(error: BaseException) -> int:
             return code
     if isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error):
         return MEMORY_DEVICE_DISK
-    return next((code for kind, code in _codes() if isinstance(error, kind)), BUG_OR_OTHER)
+    return next((code for kind, code in _CODES if isinstance(error, kind)), BUG_OR_OTHER)
 
 
 def failed_json(path: str, error: BaseException) -> dict[str, Any]:

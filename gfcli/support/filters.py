@@ -41,7 +41,7 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
     """
     match = re.fullmatch(r"\s*([a-z]+)\s*(>=|<=|!=|>|<|=)\s*(.+?)\s*", text)
     if match is None:
-        raise CommandError(f"--filter is {text!r}, expected KEY OPERATOR VALUE", hint=FILTER_HELP)
+        raise CommandError(f"--filter is {text!r}, expected a condition", hint=f"for instance {FILTER_HELP}")
     key, sign, value = match.groups()
     compare, now = _COMPARE[sign], time.time()
     if key == "size":
@@ -55,7 +55,7 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
         age = parse_age(value, f"--filter {key}")
         return lambda e: compare(now - (e.last_used if key == "used" else e.created_at), age)
     if sign not in ("=", "!="):
-        raise CommandError(f"--filter is {text!r}: {key} takes = or !=", hint=FILTER_HELP)
+        raise CommandError(f"--filter is {text!r}: {key} takes = or !=", hint=f"for instance {FILTER_HELP}")
     equal = sign == "="
     if key == "pinned":
         if value not in ("yes", "no"):
@@ -65,7 +65,7 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
         return lambda e: (value in e.tags) == equal
     if key in ("name", "model"):
         return lambda e: fnmatch.fnmatchcase((e.source_name if key == "name" else e.model) or "", value) == equal
-    raise CommandError(f"--filter has an unknown key {key!r}", hint=FILTER_HELP)
+    raise CommandError(f"--filter has an unknown key {key!r}", hint=f"for instance {FILTER_HELP}")
 
 
 def filtered(entries: Sequence[Entry], filters: Sequence[str]) -> list[Entry]:
@@ -96,7 +96,9 @@ def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filte
         CommandError: nothing given, a target that names none (exit 4) or an id that names several.
     """
     if not targets and not filters:
-        raise CommandError("no cache named", hint="name ids or documents (gf cache ls), or choose with --filter")
+        raise CommandError(
+            "no cache named", hint="name IDs or documents (gf cache ls shows them), or choose with --filter"
+        )
     named: dict[str, Entry] = {}
     for target in targets:
         found = _of_target(store, entries, target)
@@ -104,7 +106,7 @@ def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filte
             raise CommandError(
                 f"{target}: no such cache in the library",
                 code=NOT_FOUND,
-                hint=f"gf cache ls shows them; of an id, {LEAST_ID_DIGITS} digits or more",
+                hint=f"gf cache ls shows them; IDs may be shortened to {LEAST_ID_DIGITS} or more characters",
             )
         named |= {entry.name: entry for entry in found}
     return filtered(list(named.values()) if targets else entries, filters)
@@ -118,5 +120,5 @@ def _of_target(store: Store, entries: Sequence[Entry], target: str) -> list[Entr
     if re.fullmatch(r"[0-9a-f]+", target) and len(target) >= LEAST_ID_DIGITS:
         found = [e for e in entries if e.name[3:].startswith(target)]
         if len(found) > 1:
-            raise CommandError(f"{target} names {len(found)} caches", hint="give more digits")
+            raise CommandError(f"{target} names {len(found)} caches", hint="give more characters of the ID")
     return found

@@ -1,4 +1,4 @@
-"""The file of gf ask --questions: a question a line, as text or as an object."""
+"""The file of gf ask --questions: one question per line, as text or as an object."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def read_questions(name: str) -> list[Question]:
     # Not splitlines(): JSON may hold other ends of lines, as they are.
     found = [_question(line.strip(), n, name) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
-        raise CommandError(f"{name} holds no question")
+        raise CommandError(f"{name} holds no questions")
     unused = sorted(set().union(*(question.unused for question in found)))
     if unused:
-        console.say(f"{name}: not used: {', '.join(unused)}; known: {', '.join(_KEYS)}")
+        console.say(f"{name}: ignored: {', '.join(unused)}; known: {', '.join(_KEYS)}")
     id_, times = Counter(question.id for question in found).most_common(1)[0]
     if times > 1:
-        raise CommandError(f"{name}: the id {id_!r} occurs twice")
+        raise CommandError(f"{name}: the ID {id_!r} occurs twice")
     return found
 
 
@@ -61,7 +61,7 @@ def _question(line: str, number: int, name: str) -> Question:
         raise CommandError(f"{name}, line {number}: not JSON: {error}") from error
     text = values.get("question")
     if not isinstance(text, str) or not text.strip():
-        raise CommandError(f'{name}, line {number}: no "question", expected a text')
+        raise CommandError(f'{name}, line {number}: no "question", expected text')
     documents = values.get("documents", values.get("document"))
     if isinstance(documents, str):
         documents = [documents]

@@ -34,12 +34,12 @@ SETTINGS = {
     "model": Setting("GF_MODEL", "gf-mini", allowed.text, "model of documents; caches name their own"),
     "device": Setting("GF_DEVICE", "auto", allowed.device, "where to compute"),
     "dtype": Setting("GF_DTYPE", None, allowed.dtype, "precision of documents; caches name their own"),
-    "checkpoints": Setting("GF_CHECKPOINTS", "auto", allowed.checkpoints, "positions to go on from"),
-    "memory": Setting("GF_MEMORY", "4g", allowed.size, "keys and values held expanded up to this size"),
-    "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "most tokens of an answer"),
+    "checkpoints": Setting("GF_CHECKPOINTS", "auto", allowed.checkpoints, "where to keep checkpoints"),
+    "memory": Setting("GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values"),
+    "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer"),
     "models_dir": Setting("GF_MODELS_DIR", None, allowed.text, "where models are found by name", is_path=True),
     "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library and the compiled kernels", is_path=True),
-    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library; nothing for none"),
+    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library"),
 }
 
 

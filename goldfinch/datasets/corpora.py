@@ -14,7 +14,7 @@ from goldfinch.errors import CorpusMissing, GoldFinchError
 
 MAX_WINDOW_BYTES = 1 << 27
 HOLDS = (
-    "its files are NAME.jsonl.zst, an object a line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
+    "its files are NAME.jsonl.zst, one object per line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
     "title and text, train_qa, train_qa_unanswerable and train_docqa with questions, and whatever else a recipe names "
     "under corpora; gf eval also asks about the documents of samples/questions.jsonl"
 )

@@ -15,6 +15,7 @@ from gfcache import layout
 from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, SourceError
 from goldfinch.text.documents import (
     MARKS,
+    STDIN_LABEL,
     Document,
     document_of_bytes,
     is_binary,
@@ -53,7 +54,7 @@ class Source:
         if self.obstacle is not None:
             raise self.obstacle
         if self.name == STDIN:
-            document = document_of_bytes(sys.stdin.buffer.read(), "stdin")
+            document = document_of_bytes(sys.stdin.buffer.read(), STDIN_LABEL)
         else:
             document = read_document(self.name)
         if not document.text.strip():
@@ -83,7 +84,7 @@ def find_sources(
 
     Args:
         names: files, patterns, and folders when `recursive`.
-        files_from: a file that lists names, one a line; "-" for stdin.
+        files_from: a file that lists names, one per line; "-" for stdin.
         null: names in that list end in NUL, as `find -print0` gives them.
 
     Raises:
@@ -126,7 +127,7 @@ def _matches(pattern: str) -> list[str]:
         if os.path.isfile(name):
             found.setdefault(os.path.realpath(name), name)
     if not found:
-        raise FileNotFoundError(2, "no such file, and nothing fits it as a pattern", pattern)
+        raise FileNotFoundError(2, "no such file, and no file matches it as a pattern", pattern)
     return sorted(found.values())
 
 

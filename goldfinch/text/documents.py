@@ -6,6 +6,7 @@ import codecs
 import datetime
 import hashlib
 import os
+import shlex
 import stat
 import time
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 from goldfinch.errors import NotText
 
 FALLBACK_ENCODING = "cp1252"
+# What stdin is called in messages and caches.
+STDIN_LABEL = "stdin"
 # Marks at the beginning of a file. Those of UTF-32 come first: one of them begins with one of UTF-16.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -111,6 +114,12 @@ def _place(path: Path) -> str:
     return place if is_same else os.path.realpath(path)
 
 
+def _convert(command: str, label: str) -> str:
+    """A command that makes text of a file, or of stdin, with the names to paste."""
+    names = ("-", "-") if label == STDIN_LABEL else (label, str(Path(label).with_suffix(".txt")))
+    return "convert it first: " + command.format(*map(shlex.quote, names))
+
+
 def decode_text(data: bytes, label: str) -> tuple[str, str | None]:
     """Characters of a text file, and a remark.
 
@@ -120,11 +129,9 @@ def decode_text(data: bytes, label: str) -> tuple[str, str | None]:
         NotText: PDF, HTML, or binary data.
     """
     if is_pdf(data):
-        raise NotText(f"{label} is a PDF, expected plain text", hint="convert it first: pdftotext FILE.pdf FILE.txt")
+        raise NotText(f"{label} is a PDF, expected plain text", hint=_convert("pdftotext {} {}", label))
     if is_html(data):
-        raise NotText(
-            f"{label} is HTML, expected plain text", hint="convert it first: pandoc -t plain FILE.html -o FILE.txt"
-        )
+        raise NotText(f"{label} is HTML, expected plain text", hint=_convert("pandoc -t plain {} -o {}", label))
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
     if encoding is not None:
         try:

@@ -121,7 +121,9 @@ def find_model(path_or_name: str | os.PathLike[str] | None = None) -> ModelCard:
     if found is not None:
         return found
     known = ", ".join(sorted({card.name for card in list_models()})) or "none"
-    raise ModelNotFound(f"no model called or at {name!r}", hint=f"known models: {known} (see gf model list)")
+    raise ModelNotFound(
+        f"no model named {name!r}, and no such folder", hint=f"known models: {known} (see gf model list)"
+    )
 
 
 def _named(name: str) -> ModelCard | None:

@@ -276,7 +276,7 @@ def test_words_of_errors(cache: Path, document: Path, tiny_model: Path, tmp_path
         (["cache", "prune", "--older-than", "x"], ["--older-than is 'x'"]),
         (["cache", "ls", "--filter", "size>x"], ["--filter size is 'x'"]),
         (["cache", "ls", "--filter", "used>x"], ["--filter used is 'x'"]),
-        (["cache", "rm", "28"], ["28", "4 digits or more"]),
+        (["cache", "rm", "28"], ["28", "4 or more characters"]),
         (["prefill", ""], ["empty name"]),
         (["prefill", "-r", str(hidden)], ["no documents", "1, is hidden"]),
         (["prefill", str(blank), "-m", str(tiny_model)], ["blank.txt is empty"]),

@@ -243,7 +243,7 @@ def test_what_a_line_may_hold_and_what_is_not_used(kb: Path, capsys) -> None:
     assert run(["ask", "--cache", "kb/a.gfc", "-n", "1", "--questions", "q.jsonl", "--jsonl"]) == 0
     out, err = capsys.readouterr()
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "0"]
-    assert "q.jsonl: not used: docs" in err
+    assert "q.jsonl: ignored: docs" in err
     for options in (["--cite"], ["-u"], ["-u", "--jsonl"]):
         assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.jsonl", *options]) == 2
         assert "--questions" in capsys.readouterr().err
