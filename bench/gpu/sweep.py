@@ -24,7 +24,6 @@ from goldfinch.measure.conditions import git_commit
 from goldfinch.models.config import ModelConfig, RopeConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.template import PromptTemplate
-from goldfinch.weights.loading import empty_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHAPES = {"12x768": (12, 768), "24x2048": (24, 2048)}
@@ -189,7 +188,7 @@ def config_of(kind: str, shape: str) -> ModelConfig:
 def random_model(config: ModelConfig, dtype: torch.dtype) -> LanguageModel:
     """Weights drawn on the device; decays as published models have them at the start of training."""
     with torch.device(DEVICE):
-        model = empty_model(LanguageModel, config).to(dtype)
+        model = LanguageModel(config, initial_values=False).to(dtype)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, p in model.named_parameters():

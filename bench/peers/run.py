@@ -22,7 +22,7 @@ from bench.places import RESULTS
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
-from goldfinch.models.config import presets
+from goldfinch.models.presets import presets
 from goldfinch.weights.loading import load_model
 from goldfinch.weights.writing import init_model
 

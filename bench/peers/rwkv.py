@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from goldfinch.models.config import presets
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 
 from .base import Peer
 from .shapes import Shape

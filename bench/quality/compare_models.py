@@ -24,8 +24,9 @@ from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import BOOKS, held_out_texts
 from goldfinch.evaluate.perplexity import evaluate_positions
 from goldfinch.evaluate.tasks import evaluate
-from goldfinch.models.config import RopeConfig, presets
+from goldfinch.models.config import RopeConfig
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 

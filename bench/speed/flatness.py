@@ -14,7 +14,7 @@ import torch
 
 from bench.places import RESULTS
 from goldfinch.measure.flatness import measure_flatness
-from goldfinch.models.config import presets
+from goldfinch.models.presets import presets
 from goldfinch.weights.directory import DEFAULT_MODEL
 from goldfinch.weights.writing import init_model
 

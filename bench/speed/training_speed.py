@@ -20,8 +20,9 @@ from torch import Tensor
 
 from bench.places import RESULTS, ROOT
 from goldfinch.measure.conditions import conditions
-from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from goldfinch.train.recipe import read_recipe
 from goldfinch.train.trainer import loss_function
 

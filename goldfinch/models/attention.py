@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from gfkernels import attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
 from .config import ModelConfig
 from .finch import data_dependent_mixes
-from .layers import SHIFT_LORA_RANK, Rope, channel_ramp, mix_vector, split_heads, token_shift
+from .layers import SHIFT_LORA_RANK, LayerNorm, PlainLinear, Rope, mix_vector, parameter, split_heads, token_shift
 from .state import LayerState
 
 
@@ -45,22 +44,17 @@ class _CachedAttention(nn.Module):
 class GPTAlphaTimeMix(_CachedAttention):
     """Attention with data-dependent token shift and layer norms on q, k, v and the output (eq. 26-29)."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         C = config.d_model
-        ramp = channel_ramp(config, layer, 1.0)
-        self.time_maa_x = mix_vector(ramp)
-        self.time_maa_r = mix_vector(channel_ramp(config, layer, 0.5))
-        self.time_maa_k = mix_vector(ramp)
-        self.time_maa_v = mix_vector(ramp + 0.3 * layer / max(config.n_layer - 1, 1))
-        self.time_maa_w1 = nn.Parameter(torch.zeros(C, 3 * SHIFT_LORA_RANK))
-        self.time_maa_w2 = nn.Parameter(torch.empty(3, SHIFT_LORA_RANK, C).uniform_(-0.01, 0.01))
-        self.query = nn.Linear(C, C, bias=False)
-        self.key = nn.Linear(C, C, bias=False)
-        self.value = nn.Linear(C, C, bias=False)
-        self.output = nn.Linear(C, C, bias=False)
-        nn.init.zeros_(self.output.weight)
-        self.ln_r, self.ln_k, self.ln_v, self.ln_x = (nn.LayerNorm(C) for _ in range(4))
+        self.time_maa_x = mix_vector(C)
+        self.time_maa_r = mix_vector(C)
+        self.time_maa_k = mix_vector(C)
+        self.time_maa_v = mix_vector(C)
+        self.time_maa_w1 = parameter(C, 3 * SHIFT_LORA_RANK)
+        self.time_maa_w2 = parameter(3, SHIFT_LORA_RANK, C)
+        self.query, self.key, self.value, self.output = (PlainLinear(C, C) for _ in range(4))
+        self.ln_r, self.ln_k, self.ln_v, self.ln_x = (LayerNorm(C) for _ in range(4))
 
     def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """h (B, T, C) -> out (B, T, C) and the layer's state after it."""
@@ -75,11 +69,10 @@ class GPTAlphaTimeMix(_CachedAttention):
 class LlamaTimeMix(_CachedAttention):
     """Plain causal attention with rotary positions, no token shift."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         C = config.d_model
-        self.wq, self.wk, self.wv, self.wo = (nn.Linear(C, C, bias=False) for _ in range(4))
-        nn.init.zeros_(self.wo.weight)
+        self.wq, self.wk, self.wv, self.wo = (PlainLinear(C, C) for _ in range(4))
 
     def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """h (B, T, C) -> out (B, T, C) and the layer's state after it."""

@@ -14,7 +14,7 @@ from .attention import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix
 from .gold import GoldTimeMix
-from .layers import CHANNEL_MIXES
+from .layers import CHANNEL_MIXES, LayerNorm
 from .state import LayerState
 
 TIME_MIXES = {
@@ -33,10 +33,10 @@ class Block(nn.Module):
         super().__init__()
         C = config.d_model
         if layer == 0:
-            self.ln0 = nn.LayerNorm(C)  # of the embedding; kept here because published checkpoints do
-        self.ln1, self.ln2 = nn.LayerNorm(C), nn.LayerNorm(C)
-        self.att = TIME_MIXES[config.layer_kind(layer)](config, layer)
-        self.ffn = CHANNEL_MIXES[config.layer_channel_mix(layer)](config, layer)
+            self.ln0 = LayerNorm(C)  # of the embedding; kept here because published checkpoints do
+        self.ln1, self.ln2 = LayerNorm(C), LayerNorm(C)
+        self.att = TIME_MIXES[config.layer_kind(layer)](config)
+        self.ffn = CHANNEL_MIXES[config.layer_channel_mix(layer)](config)
         self.shifts_channels = config.layer_channel_mix(layer) == "finch"
 
     def forward(self, x: Tensor, state: LayerState, *attention: Any) -> tuple[Tensor, LayerState]:

@@ -16,7 +16,17 @@ from gfkernels.precision import accumulation_dtype
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import SHIFT_LORA_RANK, Linear, channel_ramp, lora_pair, mix_vector, split_heads, token_shift
+from .layers import (
+    SHIFT_LORA_RANK,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    lora_pair,
+    mix_vector,
+    parameter,
+    split_heads,
+    token_shift,
+)
 from .state import LayerState
 
 DECAY_LORA_RANK = 64
@@ -42,40 +52,27 @@ def data_dependent_mixes(
     return [torch.addcmul(h, shift, maa + dynamic[i].view_as(h)) for i, maa in enumerate(maas)]
 
 
-class _RecurrentTimeMix(nn.Module):
+class RecurrentTimeMix(nn.Module):
     """What Finch and Finch-C2 share: mixes, projections, decay and the order of the mix groups."""
 
     groups: tuple[str, ...]
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        C, depth = config.d_model, layer / max(config.n_layer - 1, 1)
+        C, n = config.d_model, len(self.groups)
         self.config = config
-        self.time_maa_x = mix_vector(channel_ramp(config, layer, 1.0))
+        self.time_maa_x = mix_vector(C)
         for group in self.groups:
-            power = 0.5 if group in ("r", "g") else 1.0
-            values = channel_ramp(config, layer, power)
-            if group in ("v", "v2"):
-                values = values + 0.3 * depth
-            setattr(self, f"time_maa_{group}", mix_vector(values))
-        n = len(self.groups)
-        self.time_maa_w1 = nn.Parameter(torch.zeros(C, n * SHIFT_LORA_RANK))
-        self.time_maa_w2 = nn.Parameter(torch.empty(n, SHIFT_LORA_RANK, C).uniform_(-0.01, 0.01))
-
-        position = torch.arange(C) / max(C - 1, 1)
-        self.time_decay = mix_vector(-6.0 + 5.0 * position.pow(0.7 + 1.3 * depth))
+            setattr(self, f"time_maa_{group}", mix_vector(C))
+        self.time_maa_w1 = parameter(C, n * SHIFT_LORA_RANK)
+        self.time_maa_w2 = parameter(n, SHIFT_LORA_RANK, C)
+        self.time_decay = mix_vector(C)
         self.time_decay_w1, self.time_decay_w2 = lora_pair(C, DECAY_LORA_RANK, C)
-        zigzag = ((torch.arange(C) + 1) % 3 - 1) * 0.1
-        self.time_faaaa = nn.Parameter((depth * (1 - position) + zigzag).view(config.n_head, -1))
-
+        self.time_faaaa = parameter(config.n_head, config.head_dim)
         self.receptance = Linear(C, C)
         self.key = Linear(C, C)
         self.value = Linear(C, C)
         self.output = Linear(C, C)
-        nn.init.orthogonal_(self.receptance.weight, gain=1.0)
-        nn.init.orthogonal_(self.key.weight, gain=0.1)
-        nn.init.orthogonal_(self.value.weight, gain=1.0)
-        nn.init.zeros_(self.output.weight)
 
     def mixed(self, h: Tensor, shift: Tensor) -> list[Tensor]:
         maas = [getattr(self, f"time_maa_{g}") for g in self.groups]
@@ -91,18 +88,16 @@ class _RecurrentTimeMix(nn.Module):
         return [split_heads(x, self.config.head_dim) for x in tensors]
 
 
-class FinchTimeMix(_RecurrentTimeMix):
+class FinchTimeMix(RecurrentTimeMix):
     """RWKV-6: bonus for the current token, one group norm per head, a silu gate."""
 
     groups = ("w", "k", "v", "r", "g")
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__(config, layer)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         C = config.d_model
         self.gate = Linear(C, C)
-        nn.init.orthogonal_(self.gate.weight, gain=0.1)
-        self.ln_x = nn.GroupNorm(config.n_head, C, eps=1e-5 * config.group_norm_divisor**2)
-        nn.init.constant_(self.ln_x.weight, ((1 + layer) / config.n_layer) ** 0.7)
+        self.ln_x = GroupNorm(config.n_head, C, eps=1e-5 * config.group_norm_divisor**2)
 
     def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """h (B, T, C) -> out (B, T, C) and the layer's state after it."""
@@ -115,17 +110,16 @@ class FinchTimeMix(_RecurrentTimeMix):
         return out, replace(state, wkv_state=wkv_state, time_shift_state=h[:, -1])
 
 
-class FinchC2TimeMix(_RecurrentTimeMix):
+class FinchC2TimeMix(RecurrentTimeMix):
     """Finch-C2: k * (1 - w), a second value in place of the bonus, one layer norm, no gate (eq. 4-13)."""
 
     groups = ("r", "k", "v", "w", "v2")
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__(config, layer)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         C = config.d_model
         self.time_value2_w1, self.time_value2_w2 = lora_pair(C, VALUE2_LORA_RANK, C)
-        self.ln_x = nn.LayerNorm(C)
-        nn.init.constant_(self.ln_x.weight, ((1 + layer) / config.n_layer) ** 0.7)
+        self.ln_x = LayerNorm(C)
 
     def forward(self, h: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """h (B, T, C) -> out (B, T, C) and the layer's state after it."""

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .layers import (
     SHIFT_LORA_RANK,
+    LayerNorm,
     Linear,
     Rope,
-    channel_ramp,
     gold_lora_rank,
     lora_pair,
     mix_vector,
+    parameter,
     split_heads,
     token_shift,
 )
@@ -33,26 +34,23 @@ from .state import LayerState, Memory
 class GoldTimeMix(nn.Module):
     """One GOLD attention layer: queries from the stream, keys and values from the shared cache."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, rank = config.d_model, gold_lora_rank(config)
         self.config = config
-        ramp = channel_ramp(config, layer, 1.0)
-        self.time_maa_x = mix_vector(ramp)
-        self.time_maa_q = mix_vector(channel_ramp(config, layer, 0.5))
-        self.time_maa_k = mix_vector(ramp)
-        self.time_maa_v = mix_vector(ramp)
-        self.time_maa_v_cache = mix_vector(ramp)
+        self.time_maa_x = mix_vector(C)
+        self.time_maa_q = mix_vector(C)
+        self.time_maa_k = mix_vector(C)
+        self.time_maa_v = mix_vector(C)
+        self.time_maa_v_cache = mix_vector(C)
         self.time_maa_q_w1, self.time_maa_q_w2 = lora_pair(C, SHIFT_LORA_RANK, C)
-        self.time_maa_kv_w1 = nn.Parameter(torch.zeros(C, 2 * SHIFT_LORA_RANK))
-        self.time_maa_kv_w2 = nn.Parameter(torch.empty(2, SHIFT_LORA_RANK, C).uniform_(-0.01, 0.01))
+        self.time_maa_kv_w1 = parameter(C, 2 * SHIFT_LORA_RANK)
+        self.time_maa_kv_w2 = parameter(2, SHIFT_LORA_RANK, C)
         self.time_key_w1, self.time_key_w2 = lora_pair(C, rank, C)
         self.time_value_w1, self.time_value_w2 = lora_pair(C, rank, C)
         self.query = Linear(C, C)
         self.output = Linear(C, C)
-        nn.init.orthogonal_(self.query.weight)
-        nn.init.zeros_(self.output.weight)
-        self.ln_q, self.ln_k, self.ln_v, self.ln_x = (nn.LayerNorm(C) for _ in range(4))
+        self.ln_q, self.ln_k, self.ln_v, self.ln_x = (LayerNorm(C) for _ in range(4))
         self.rope = Rope(config.rope, config.head_dim) if config.rope else None
 
     def keys_values(

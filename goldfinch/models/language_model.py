@@ -14,14 +14,19 @@ from torch import Tensor
 
 from .config import ModelConfig
 from .executor import Executor
+from .initialise import initialise
 from .memory import GoldMemory
 from .stack import Stack
-from .state import LayerState, ModelState
+from .state import EMPTY, LayerState, ModelState
 from .torch_executor import TorchExecutor
 
 
 class LanguageModel(Stack):
     """Any model of the family, built from its configuration.
+
+    Args:
+        config: the ModelConfig.
+        initial_values: draw the values that training starts with; without them the weights hold nothing yet.
 
     Attributes:
         config: the ModelConfig.
@@ -30,8 +35,10 @@ class LanguageModel(Stack):
         card: what the model directory says of itself (`directory.ModelCard`), or None for bare weights.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, initial_values: bool = True) -> None:
         super().__init__(config)
+        if initial_values:
+            initialise(self)
         self.tokenizer: Any = None
         self.card: Any = None
         self.choose_executor(TorchExecutor)
@@ -55,7 +62,7 @@ class LanguageModel(Stack):
 
     def empty_state(self) -> ModelState:
         """The state before the first token."""
-        return ModelState(tuple(LayerState() for _ in range(self.config.n_layer)))
+        return ModelState((LayerState(keys=EMPTY, values=EMPTY),) * self.config.n_layer)
 
     def run_prefill_layers(self, token_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Run every layer below the GOLD layers over new tokens: all that prefill ever computes.
@@ -72,7 +79,8 @@ class LanguageModel(Stack):
 
     def remember(self, state: ModelState, token_ids: Tensor, compressed_k: Tensor) -> ModelState:
         """The state with new rows in its memory: token_ids (B, T), compressed_k (B, T, R)."""
-        memory = GoldMemory(self.executor) if state.memory is None else state.memory
+        # All named: torch.compile cannot follow default values that are objects.
+        memory = GoldMemory(self.executor, None, EMPTY, EMPTY) if state.memory is None else state.memory
         assert isinstance(memory, GoldMemory)
         return replace(state, memory=memory.append(token_ids, compressed_k))
 

@@ -44,20 +44,17 @@ def rms_scale(x: Tensor) -> Tensor:
 
 def lora_pair(rank_in: int, rank: int, rank_out: int) -> tuple[nn.Parameter, nn.Parameter]:
     """The matrices A (in, rank) and B (rank, out) of lora(x) = tanh(x A) B (paper eq. 2)."""
-    down = nn.Parameter(torch.zeros(rank_in, rank))
-    up = nn.Parameter(torch.empty(rank, rank_out).uniform_(-0.01, 0.01))
-    return down, up
+    return parameter(rank_in, rank), parameter(rank, rank_out)
 
 
-def mix_vector(values: Tensor | None = None, width: int = 0) -> nn.Parameter:
+def mix_vector(width: int) -> nn.Parameter:
     """A per-channel lerp weight (1, 1, C)."""
-    return nn.Parameter(torch.zeros(1, 1, width) if values is None else values.reshape(1, 1, -1).clone())
+    return parameter(1, 1, width)
 
 
-def channel_ramp(config: ModelConfig, layer: int, power: float) -> Tensor:
-    """Initial lerp weight: 1 - (i / C) ** (power * (1 - layer / L)), as in the published initialisation."""
-    ramp = torch.arange(config.d_model) / config.d_model
-    return 1.0 - ramp.pow(power * (1.0 - layer / config.n_layer))
+def parameter(*shape: int) -> nn.Parameter:
+    """A parameter that holds nothing yet; initialise.py fills it, or a file does."""
+    return nn.Parameter(torch.empty(*shape))
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
@@ -65,11 +62,41 @@ def split_heads(x: Tensor, head_dim: int) -> Tensor:
     return x.unflatten(-1, (-1, head_dim))
 
 
-class Linear(nn.Linear):
-    """A matrix product without bias that takes the fast path for a single row, as decoding has it."""
+class Blank:
+    """A module of torch whose parameters hold nothing until `as_torch_begins` or a file fills them.
+
+    Memory that nobody writes is not taken from the system, so an empty model costs nothing.
+    """
+
+    def reset_parameters(self) -> None:
+        """Called by the constructor of the module."""
+
+    def as_torch_begins(self) -> None:
+        """Fill the parameters as torch does."""
+        super().reset_parameters()  # type: ignore[misc]
+
+
+class Embedding(Blank, nn.Embedding):
+    """As in torch."""
+
+
+class LayerNorm(Blank, nn.LayerNorm):
+    """As in torch."""
+
+
+class GroupNorm(Blank, nn.GroupNorm):
+    """As in torch."""
+
+
+class PlainLinear(Blank, nn.Linear):
+    """A matrix product without bias."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
+
+
+class Linear(PlainLinear):
+    """One that takes the fast path for a single row, as decoding has it."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -106,18 +133,14 @@ class Rope(nn.Module):
 class FinchChannelMix(nn.Module):
     """Channel mix of RWKV-6 (GoldFinch eq. 22-25): sigmoid(r) * (relu(k)^2 W_V)."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, width = config.d_model, config.d_ffn
-        ramp = channel_ramp(config, layer, 1.0)
-        self.time_maa_k = mix_vector(ramp)
-        self.time_maa_r = mix_vector(ramp)
+        self.time_maa_k = mix_vector(C)
+        self.time_maa_r = mix_vector(C)
         self.key = Linear(C, width)
         self.receptance = Linear(C, C)
         self.value = Linear(width, C)
-        nn.init.orthogonal_(self.key.weight)
-        nn.init.zeros_(self.receptance.weight)
-        nn.init.zeros_(self.value.weight)
 
     def forward(self, h: Tensor, previous: Tensor | None) -> Tensor:
         """h (B, T, C), previous row (B, C) or None -> (B, T, C)."""
@@ -129,13 +152,12 @@ class FinchChannelMix(nn.Module):
 class LlamaChannelMix(nn.Module):
     """SwiGLU: (silu(h w1) * (h w3)) w2."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, width = config.d_model, config.d_ffn
-        self.w1 = nn.Linear(C, width, bias=False)
-        self.w2 = nn.Linear(width, C, bias=False)
-        self.w3 = nn.Linear(C, width, bias=False)
-        nn.init.zeros_(self.w2.weight)
+        self.w1 = PlainLinear(C, width)
+        self.w2 = PlainLinear(width, C)
+        self.w3 = PlainLinear(C, width)
 
     def forward(self, h: Tensor, previous: Tensor | None) -> Tensor:
         """h (B, T, C) -> (B, T, C); has no token shift."""

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from .block import Block
 from .config import ModelConfig
 from .gold import GoldTimeMix
-from .layers import Linear, rms_scale
+from .layers import Embedding, LayerNorm, Linear, rms_scale
 
 
 class Stack(nn.Module):
-    """Embedding, lower layers, key compression, upper layers, head.
+    """Embedding, lower layers, key compression, upper layers, head; the weights hold nothing yet.
 
     Attributes:
         config: the ModelConfig.
@@ -29,17 +29,13 @@ class Stack(nn.Module):
         super().__init__()
         self.config = config
         C = config.d_model
-        self.emb = nn.Embedding(config.vocab_size, C)
+        self.emb = Embedding(config.vocab_size, C)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.ln_out = nn.LayerNorm(C)
+        self.ln_out = LayerNorm(C)
         self.head = Linear(C, config.vocab_size)
         if config.n_gold:
             self.w_kv_cache_a = Linear(C, config.d_compressed)  # W^KD, eq. 14
             self.w_kv_cache_b = Linear(C + config.d_compressed, C)  # W^KU, eq. 15
-            nn.init.orthogonal_(self.w_kv_cache_a.weight)
-            nn.init.orthogonal_(self.w_kv_cache_b.weight)
-        nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)
-        nn.init.orthogonal_(self.head.weight, gain=0.5)
 
     @property
     def gold_layers(self) -> list[GoldTimeMix]:

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.config import ModelConfig
+from goldfinch.models.presets import presets
 
 from ..errors import ConfigError
 from ..evaluate.held_out import TASKS

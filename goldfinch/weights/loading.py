@@ -7,12 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from goldfinch.backends.choose import choose_executor
 from goldfinch.devices import available_device, make_current
 from goldfinch.errors import DeviceError, ModelDamaged
-from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
 
@@ -47,7 +45,7 @@ def load_model(
     card = find_model(path_or_name)
     device = available_device(device)
     make_current(device)
-    model = empty_model(LanguageModel, card.config)
+    model = LanguageModel(card.config, initial_values=False)
     try:
         weights = read_weights(weights_file_of(card.path), device, dtype or torch.float32)
         check_weights(weights, model.state_dict())
@@ -64,36 +62,10 @@ def load_model(
     return model
 
 
-def empty_model(kind: type[LanguageModel], config: ModelConfig) -> LanguageModel:
-    """The model with parameters that hold nothing yet: initial values would be thrown away at once.
-
-    Memory that nobody writes is not taken from the system. (The meta device would do without the address space, but its
-    arithmetic imports torch's compiler, which takes a second.)
-    """
-
-    class SkipInitialisation(TorchFunctionMode):
-        """Leaves out everything that fills tensors."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if getattr(func, "__module__", None) == "torch.nn.init":
-                return kwargs["tensor"] if "tensor" in kwargs else args[0]
-            name = getattr(func, "__name__", "")
-            if name in ("normal_", "uniform_", "copy_", "mul_"):
-                return args[0]
-            if name == "linalg_qr":  # of nn.init.orthogonal_, which is not announced as a whole
-                matrix = args[0]
-                return matrix, matrix.new_empty(matrix.shape[1], matrix.shape[1])
-            return func(*args, **kwargs)
-
-    with SkipInitialisation():
-        return kind(config)
-
-
 def verify_model(card: ModelCard) -> list[str]:
     """What does not match the card's fingerprints, in words; empty when all is well."""
     weights = read_weights(weights_file_of(card.path))
-    check_weights(weights, empty_model(LanguageModel, card.config).state_dict())
+    check_weights(weights, LanguageModel(card.config, initial_values=False).state_dict())
     check_finite(weights)
     found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
     if card.tokenizer_file is not None:

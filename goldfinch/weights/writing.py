@@ -13,15 +13,15 @@ from gfcache.files.replace import replacing_folder
 from torch import Tensor
 
 from goldfinch.errors import CheckpointError, ConfigError
-from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import read_tokenizer
 
 from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard
 from .files import check_finite, check_weights, read_weights, write_weights
 from .fingerprints import fingerprints
-from .loading import empty_model
 from .published import read_config
 
 # All that gf writes into a model directory.
@@ -54,7 +54,7 @@ def write_model_directory(
         check_replaceable(out)
     elif out.exists():
         raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
-    check_weights(weights, empty_model(LanguageModel, config).state_dict())
+    check_weights(weights, LanguageModel(config, initial_values=False).state_dict())
     stored_name = tokenizer_fingerprint = None
     if tokenizer_file is not None:
         stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"

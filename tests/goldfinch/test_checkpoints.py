@@ -13,8 +13,8 @@ from goldfinch import load_model, open_cache, prefill
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.engine.prefill import AUTO_SHARE, MOST_CHECKPOINTS, checkpoint_bytes, plan_checkpoints, reusable_tokens
 from goldfinch.errors import GoldFinchError
-from goldfinch.models.config import presets
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from tests.conftest import golden_folders
 from tests.goldfinch.test_resume_invariance import assert_equal_caches, document
 

@@ -10,8 +10,8 @@ import torch
 
 from goldfinch.caching import identity
 from goldfinch.caching.identity import identity_of
-from goldfinch.models.config import presets
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from goldfinch.weights.fingerprints import fingerprints
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from goldfinch.errors import ConfigError
-from goldfinch.models.config import ModelConfig, presets
+from goldfinch.models.config import ModelConfig
+from goldfinch.models.presets import presets
 
 
 def test_presets_have_the_paper_s_proportions() -> None:

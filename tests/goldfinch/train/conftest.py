@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from goldfinch.models.config import presets
+from goldfinch.models.presets import presets
 from goldfinch.train.recipe import Recipe, Stage
 from tests.conftest import SAMPLES
 

@@ -11,7 +11,7 @@ import torch
 
 from goldfinch import load_model
 from goldfinch.errors import CheckpointError, ConfigError
-from goldfinch.models.config import presets
+from goldfinch.models.presets import presets
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from goldfinch.models.config import presets
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.presets import presets
 from goldfinch.weights.fingerprints import fingerprints, prefill_keys
 
 
