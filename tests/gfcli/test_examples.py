@@ -14,7 +14,7 @@ import pytest
 from gfcli.app import run
 from gfcli.registry import COMMANDS
 from tests.conftest import SAMPLES, SMALL_GOLDEN
-from tests.train.records import write_records
+from tests.goldfinch.train.records import write_records
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 # These compute for seconds: their options are tried in files of their own.
