@@ -23,10 +23,18 @@ ALLOWED_OURS = {
     "gfcache": {"gfcache"},
 }
 # matplotlib draws, where it is installed
-# matplotlib draws, where it is installed
 ALLOWED_OTHERS = {
     "gfcli": {"typer", "click", "rich", "torch"},
-    "goldfinch": {"torch", "numpy", "pathspec", "safetensors", "tokenizers", "zstandard", "matplotlib"},
+    "goldfinch": {
+        "torch",
+        "numpy",
+        "pathspec",
+        "safetensors",
+        "tokenizers",
+        "zstandard",
+        "matplotlib",
+        "snowballstemmer",
+    },
     "gfkernels": {"torch", "triton"},
     "gfcache": {"numpy", "platformdirs", "zstandard", "safetensors"},
 }

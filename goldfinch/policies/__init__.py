@@ -1,0 +1,1 @@
+"""What of a document is read for a question."""

@@ -1,0 +1,254 @@
+"""The blocks of a document: what a question is matched against, and what is read for it.
+
+A block is a paragraph: text up to a blank line. Short paragraphs join what follows, long ones are split: a table at its
+rows, prose at its sentences, anything else at line ends, then at white space. A part of a table takes its heading rows
+along (`Block.heading`), which alone say what its columns mean. Boundaries depend on the text alone.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from goldfinch.text.tokenizer import Tokenizer
+
+# Characters. A paragraph of an encyclopedia has some 700: most stay whole.
+LEAST = 500
+MOST = 1200
+# Tokens that one character can take: a byte each, and one more for what joins it at either end.
+LONGEST_CHARACTER = 6
+# Of a title, in characters, and rows that make a table.
+TITLE = 200
+LEAST_ROWS = 3
+
+_PARAGRAPH = re.compile(r"(?:[^\n]*\S[^\n]*(?:\n|\Z))+(?:[^\S\n]*(?:\n|\Z))*")
+# The end of a sentence: closing marks may follow; the scripts of East Asia put no space behind it.
+_SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*\s+|[。！？]["'”’」』）]*\s*""")
+_RULE_ROW = re.compile(r"[\s|:+=-]*-{2,}[\s|:+=-]*")
+_COLUMN_GAP = re.compile(r"\S(?: {2,}|\t+)(?=\S)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a document.
+
+    Attributes:
+        start, end: characters of the document's text.
+        heading: characters of the heading rows that belong to it but stand before it, or None.
+    """
+
+    start: int
+    end: int
+    heading: tuple[int, int] | None = None
+
+    def text(self, document: str) -> str:
+        """Its words, heading rows first."""
+        own = document[self.start : self.end]
+        return own if self.heading is None else document[slice(*self.heading)] + own
+
+
+def split_blocks(text: str) -> list[Block]:
+    """The blocks of a text, in order; together they cover all of it. None when it is blank."""
+    parts: list[Block] = []
+    start: int | None = None
+    for first, last in _paragraphs(text):
+        if start is not None and last - start > MOST and first - start >= LEAST:
+            parts += _split(text, start, first)
+            start = None
+        start = first if start is None else start
+        if last - start >= LEAST and not _is_title(text[first:last]):
+            parts += _split(text, start, last)
+            start = None
+    if start is not None:
+        parts = _with_tail(parts, text, start)
+    return _covering(parts, len(text)) if parts else []
+
+
+def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    for match in _PARAGRAPH.finditer(text):
+        yield match.span()
+
+
+def _is_title(paragraph: str) -> bool:
+    """Whether a paragraph is the title of the next: one short line that ends no sentence, or a Markdown heading."""
+    line = paragraph.strip()
+    return "\n" not in line and (
+        line.startswith("#") or (len(line) <= TITLE // 2 and not line.endswith((".", "!", "?", ";", ",")))
+    )
+
+
+def _with_tail(parts: list[Block], text: str, start: int) -> list[Block]:
+    """The blocks and what is left at the end: too little of it joins the last one."""
+    if parts and len(text[start:].strip()) < LEAST and len(text) - parts[-1].start <= MOST:
+        return [*parts[:-1], Block(parts[-1].start, len(text), parts[-1].heading)]
+    return [*parts, *_split(text, start, len(text))]
+
+
+def _covering(parts: Sequence[Block], length: int) -> list[Block]:
+    """The same blocks, the first from the beginning and each up to the next."""
+    starts = [0, *(part.start for part in parts[1:])]
+    ends = [*starts[1:], length]
+    return [Block(start, end, part.heading) for part, start, end in zip(parts, starts, ends, strict=True)]
+
+
+def _split(text: str, start: int, end: int) -> list[Block]:
+    """Blocks of at most MOST characters of what belongs together."""
+    if end - start <= MOST:
+        return [Block(start, end)]
+    blocks: list[Block] = []
+    title: int | None = None
+    for is_table, first, last in _runs(text, start, end):
+        if not is_table and last - first <= TITLE and last < end:
+            title = first
+            continue
+        begin, title = first if title is None else title, None
+        blocks += _split_table(text, begin, first, last) if is_table else _split_prose(text, begin, last)
+    return blocks
+
+
+def _runs(text: str, start: int, end: int) -> list[tuple[bool, int, int]]:
+    """Tables and what stands between them: (is a table, start, end)."""
+    lines = _lines(text, start, end)
+    runs: list[tuple[bool, int, int]] = []
+    at = 0
+    for kind, group in groupby(_row_kind(text[a:b]) for a, b in lines):
+        n = len(list(group))
+        is_table = kind is not None and n >= LEAST_ROWS
+        first, last = lines[at][0], lines[at + n - 1][1]
+        if runs and not is_table and not runs[-1][0]:
+            first = runs.pop()[1]
+        runs.append((is_table, first, last))
+        at += n
+    return runs
+
+
+def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    lines, at = [], start
+    while at < end:
+        stop = text.find("\n", at, end)
+        stop = end if stop < 0 else stop + 1
+        lines.append((at, stop))
+        at = stop
+    return lines
+
+
+def _row_kind(line: str) -> object:
+    """What rows of one table have in common, or None for a line that is no row: its separator and count of cells."""
+    line = line.rstrip("\n")
+    if line.count("|") >= 2:
+        return "|"
+    for separator in ("\t", ";", ","):
+        cells = line.split(separator)
+        # Prose has commas too; cells are short and carry no blank in front.
+        if len(cells) >= 3 and max(map(len, cells)) <= 60 and not any(cell.startswith(" ") for cell in cells[1:]):
+            return separator
+    return "columns" if len(_COLUMN_GAP.findall(line)) >= 2 else None
+
+
+def _split_table(text: str, title: int, start: int, end: int) -> list[Block]:
+    """Parts of a table whose title begins at `title`; all but the first with the heading rows."""
+    rows = _lines(text, start, end)
+    headings = 1
+    for n, (a, b) in enumerate(rows[1:4], 1):
+        if _RULE_ROW.fullmatch(text[a:b].rstrip("\n")):
+            headings = n + 1
+    heading = (title, rows[headings - 1][1])
+    if heading[1] - heading[0] > MOST // 2:  # as long as that it is a row like the others
+        return _packed(text, [(title, rows[0][1]), *rows[1:]], end)
+    room = MOST - (heading[1] - heading[0])
+    first, *others = _packed(text, [(title, rows[0][1]), *rows[1:]], end, room)
+    return [first, *(Block(block.start, block.end, heading) for block in others)]
+
+
+def _split_prose(text: str, start: int, end: int) -> list[Block]:
+    return _packed(text, list(_sentences(text, start, end)), end)
+
+
+def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    at = start
+    for match in _SENTENCE_END.finditer(text, start, end):
+        yield at, match.end()
+        at = match.end()
+    if at < end:
+        yield at, end
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a block, each line end an end too; the text itself when there are none."""
+    pieces = (text[a:b] for a, b in _sentences(text, 0, len(text)))
+    return [line for piece in pieces for line in piece.split("\n") if line.strip()] or [text]
+
+
+def _packed(text: str, pieces: Sequence[tuple[int, int]], end: int, most: int = MOST) -> list[Block]:
+    """Pieces that follow each other, as few blocks of about equal size as they fit in."""
+    small: list[tuple[int, int]] = []
+    for piece in pieces:
+        small += _windows(text, *piece, most)
+    count = -(-(end - small[0][0]) // most)
+    wanted = (end - small[0][0]) / count
+    blocks, start = [], small[0][0]
+    for a, b in small:
+        if a > start and (b - start > most or a - start >= wanted):
+            blocks.append(Block(start, a))
+            start = a
+    return [*blocks, Block(start, end)]
+
+
+def _windows(text: str, start: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """A piece cut at its line ends, else at white space, else anywhere, into at most `most` characters each."""
+    while end - start > most:
+        cut = text.rfind("\n", start, start + most) + 1
+        if cut <= start:
+            space = max(text.rfind(" ", start, start + most), text.rfind("\t", start, start + most))
+            cut = space + 1 if space > start else start + most
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """Where the tokens of a document lie in its text.
+
+    Attributes:
+        text: what the token ids decode to.
+        starts: first character of each token, ascending.
+        line_ends: places of the line ends in the text.
+    """
+
+    text: str
+    starts: list[int]
+    line_ends: list[int]
+
+    def tokens(self, start: int, end: int) -> tuple[int, int]:
+        """(first, past the last) token of the characters from start to end; a token belongs where it begins."""
+        return bisect_left(self.starts, start), bisect_left(self.starts, end)
+
+    def line(self, character: int) -> int:
+        """The line of a character, from 1."""
+        return bisect_right(self.line_ends, character - 1) + 1
+
+
+def map_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> TokenMap:
+    """Where tokens lie in the text that they decode to.
+
+    A token alone may be part of a character; such tokens are decoded together, and all of them begin where it does.
+    """
+    pieces: dict[int, str] = {}
+    for token in set(token_ids):
+        pieces[token] = tokenizer.decode([token])
+    starts, texts, at, n = [], [], 0, 0
+    while n < len(token_ids):
+        piece, last = pieces[token_ids[n]], n + 1
+        while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
+            last += 1
+            piece = tokenizer.decode(list(token_ids[n:last]))
+        starts += [at] * (last - n)
+        texts.append(piece)
+        at += len(piece)
+        n = last
+    text = "".join(texts)
+    return TokenMap(text, starts, [m.start() for m in re.finditer("\n", text)])

@@ -1,0 +1,111 @@
+"""Static word vectors: what a text is about, whatever its words.
+
+A text is the mean of the vectors of its pieces, each weighted by how few blocks of the document hold it. The vectors
+are the file of the package `wordllama` (MIT), of which nothing is imported: its loader looks for downloads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+PACKAGE = "wordllama"
+_WEIGHTS = Path("weights") / "l2_supercat_256.safetensors"
+_TOKENIZER = Path("tokenizers") / "l2_supercat_tokenizer_config.json"
+
+
+def vectors_at_hand() -> bool:
+    """Whether the file of vectors is installed (the extra `find`)."""
+    folder = _folder()
+    return folder is not None and (folder / _WEIGHTS).is_file() and (folder / _TOKENIZER).is_file()
+
+
+def _folder() -> Path | None:
+    spec = find_spec(PACKAGE)
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(places[0]) if places else None
+
+
+class WordVectors:
+    """Vectors of word pieces, (V, D) float32, and what cuts a text into pieces."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        self._vectors = load_file(folder / _WEIGHTS)["embedding.weight"].astype(np.float32)
+        self._tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Piece ids of each text."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[i for i in e.ids if i < len(self._vectors)] for e in encoded]
+
+    def mean(self, pieces: Sequence[int], weights: dict[int, float], default: float) -> np.ndarray:
+        """The weighted mean of pieces, of length 1 (or 0 where there are none), (D,) float64."""
+        counts = Counter(pieces)
+        if not counts:
+            return np.zeros(self._vectors.shape[1])
+        ids = sorted(counts)
+        weight = np.array([counts[i] * weights.get(i, default) for i in ids])
+        mean = weight @ self._vectors[ids].astype(np.float64)
+        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+
+
+@lru_cache(maxsize=1)
+def word_vectors() -> WordVectors:
+    """The installed vectors, read once.
+
+    Raises:
+        FileNotFoundError: they are not installed (`vectors_at_hand`).
+    """
+    folder = _folder()
+    if folder is None or not vectors_at_hand():
+        raise FileNotFoundError(f"the word vectors of the package {PACKAGE} are not installed")
+    return WordVectors(folder)
+
+
+class VectorIndex:
+    """What the blocks of a document, and their sentences, are about.
+
+    Args:
+        vectors: of word pieces.
+        blocks: the sentences of each block; a block is all of them.
+    """
+
+    def __init__(self, vectors: WordVectors, blocks: Sequence[Sequence[str]]) -> None:
+        self._vectors = vectors
+        sentences = vectors.pieces([sentence for block in blocks for sentence in block])
+        owners = [n for n, block in enumerate(blocks) for _ in block]
+        whole: list[list[int]] = [[] for _ in blocks]
+        for owner, pieces in zip(owners, sentences, strict=True):
+            whole[owner] += pieces
+        holding = Counter(piece for pieces in whole for piece in set(pieces))
+        self._weights = {piece: self._idf(len(blocks), n) for piece, n in holding.items()}
+        self._default = self._idf(len(blocks), 0)
+        self._blocks = np.array([self._mean(pieces) for pieces in whole])
+        self._sentences = np.array([self._mean(pieces) for pieces in sentences])
+        self._owners = np.array(owners)
+
+    @staticmethod
+    def _idf(blocks: int, holding: int) -> float:
+        return math.log(1 + (blocks - holding + 0.5) / (holding + 0.5))
+
+    def _mean(self, pieces: Sequence[int]) -> np.ndarray:
+        return self._vectors.mean(pieces, self._weights, self._default)
+
+    def scores(self, question: str) -> np.ndarray:
+        """Likeness of each block to the question, (N,): of the whole block plus of its best sentence."""
+        asked = self._mean(self._vectors.pieces([question])[0])
+        best = np.full(len(self._blocks), -1.0)
+        np.maximum.at(best, self._owners, self._sentences @ asked)
+        scores: np.ndarray = self._blocks @ asked + best
+        return scores

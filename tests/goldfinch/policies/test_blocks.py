@@ -1,0 +1,119 @@
+"""Blocks: they cover the text, keep to their sizes, keep tables readable; tokens map to characters and lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goldfinch.policies.blocks import LEAST, MOST, Block, map_tokens, sentences_of, split_blocks
+from goldfinch.text.tokenizer import read_tokenizer
+
+ROOT = Path(__file__).parents[3]
+TOKENIZER = read_tokenizer(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+SAMPLES = sorted(path for path in (ROOT / "docs" / "samples").iterdir() if path.suffix != ".jsonl")
+
+
+def check_cover(text: str, blocks: list[Block]) -> None:
+    assert "".join(text[block.start : block.end] for block in blocks) == (text if blocks else "")
+    assert all(block.end > block.start for block in blocks)
+
+
+@given(st.text(alphabet=st.sampled_from("ab. \n\t|,;-。!é\r"), max_size=4000))
+def test_blocks_cover_any_text(text: str) -> None:
+    blocks = split_blocks(text)
+    check_cover(text, blocks)
+    assert bool(blocks) == bool(text.strip())
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_blocks_of_real_documents_have_their_sizes(path: Path) -> None:
+    text = path.read_text()
+    blocks = split_blocks(text)
+    check_cover(text, blocks)
+    assert max(len(text[b.start : b.end].strip()) for b in blocks) <= MOST
+    small = [b for b in blocks if b.end - b.start < LEAST]
+    assert len(small) <= max(1, len(blocks) // 4)
+    assert blocks == split_blocks(text)
+
+
+def test_a_paragraph_of_usual_length_is_a_block() -> None:
+    paragraphs = [f"Paragraph {n}. " + "Some words that say something. " * 20 for n in range(5)]
+    text = "\n\n".join(paragraphs)
+    assert [text[b.start : b.end].strip() for b in split_blocks(text)] == [p.strip() for p in paragraphs]
+
+
+def test_a_title_goes_with_what_follows() -> None:
+    body = "Some words that say something. " * 25
+    text = f"{body}\n\n## Opening hours\n\n{body}"
+    assert [text[b.start : b.end].startswith("## Opening") for b in split_blocks(text)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("heading", "row"),
+    [
+        ("| item | price | place |\n|---|---|---|\n", "| item {n} | {n}.50 | shelf {n} |\n"),
+        ("item,price,place\n", "item {n},{n}.50,shelf {n}\n"),
+        ("item\tprice\tplace\n", "item {n}\t{n}.50\tshelf {n}\n"),
+        ("item        price     place\n----------  --------  ------\n", "item {n:<5}  {n:<8}  shelf {n}\n"),
+    ],
+)
+def test_parts_of_a_table_have_its_heading(heading: str, row: str) -> None:
+    text = heading + "".join(row.format(n=n) for n in range(120))
+    blocks = split_blocks(text)
+    check_cover(text, blocks)
+    assert len(blocks) > 2
+    for block in blocks:
+        assert block.text(text).startswith(heading)
+        assert text[block.start : block.end].endswith("\n")
+    assert all(block.heading == (0, len(heading)) for block in blocks[1:])
+
+
+def test_a_title_of_a_table_is_part_of_its_heading() -> None:
+    text = "Prices of 2024\n\n" + "item,price,place\n" + "".join(f"item {n},{n},shelf {n}\n" for n in range(120))
+    assert all(block.text(text).startswith("Prices of 2024") for block in split_blocks(text))
+
+
+def test_prose_with_commas_is_no_table() -> None:
+    sentence = "Then, after a while, they went home, slept, and rose again, all of them, without a word.\n"
+    assert all(block.heading is None for block in split_blocks(sentence * 60))
+
+
+def test_one_line_without_sentences_is_cut_at_blanks() -> None:
+    text = "word " * 2000
+    blocks = split_blocks(text)
+    check_cover(text, blocks)
+    assert len(blocks) >= len(text) // MOST
+    assert all(text[b.start : b.end].startswith("word") for b in blocks)
+    assert len(split_blocks("x" * 5000)) == 5
+
+
+def test_east_asian_sentences_are_ends_too() -> None:
+    text = "東京は日本の首都です。" * 300
+    assert all(text[b.start : b.end].endswith("。") for b in split_blocks(text))
+    assert sentences_of("東京です。大阪です。") == ["東京です。", "大阪です。"]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_tokens_lie_where_they_are_in_the_text(path: Path) -> None:
+    text = path.read_text()
+    ids = TOKENIZER.encode(text)
+    tokens = map_tokens(TOKENIZER, ids)
+    assert tokens.text == TOKENIZER.decode(ids)
+    assert len(tokens.starts) == len(ids)
+    assert tokens.starts == sorted(tokens.starts)
+    for block in split_blocks(tokens.text):
+        first, last = tokens.tokens(block.start, block.end)
+        assert TOKENIZER.decode(ids[first:last]).strip("\ufffd\n ") in tokens.text
+    for n in range(0, len(ids), 97):
+        assert tokens.line(tokens.starts[n]) == tokens.text[: tokens.starts[n]].count("\n") + 1
+
+
+@given(st.text(max_size=300))
+def test_any_text_maps(text: str) -> None:
+    ids = TOKENIZER.encode(text)
+    tokens = map_tokens(TOKENIZER, ids)
+    assert tokens.text == TOKENIZER.decode(ids)
+    assert tokens.tokens(0, len(tokens.text) + 1) == (0, len(ids))

@@ -1,0 +1,100 @@
+"""Finding: words in any script, BM25 by its formula, likeness, the rows that are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from goldfinch.policies.base import BY_WORDS, DocumentIndex, Found, best_blocks, rows_to_read
+from goldfinch.policies.blocks import map_tokens
+from goldfinch.policies.lexical import K1, B, WordIndex
+from goldfinch.policies.vectors import vectors_at_hand
+from goldfinch.policies.words import words_of
+from goldfinch.text.tokenizer import read_tokenizer
+
+TOKENIZER = read_tokenizer(Path(__file__).parents[3] / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+POLICIES = [name for name in BY_WORDS if name != "hybrid" or vectors_at_hand()]
+PLACES = {"Aberdeen": "granite", "Bristol": "chocolate", "Cardiff": "coal", "Dundee": "marmalade", "Exeter": "wool"}
+
+
+def index_of(text: str) -> DocumentIndex:
+    return DocumentIndex(map_tokens(TOKENIZER, TOKENIZER.encode(text)))
+
+
+def document() -> str:
+    filler = "It lies by the sea and has many streets, which are full of people on most days. " * 9
+    return "\n\n".join(f"{place} is known for {thing}. {filler}" for place, thing in PLACES.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The WALKERS walked", ["the", "walker", "walk"]),
+        ("Straße STRASSE", ["strass", "strass"]),
+        ("naïve Ångström", ["naïve", "ångström"]),
+        ("A-113, B_7", ["a", "113", "b", "7"]),
+        ("東京都 wa", ["東京", "京都", "wa"]),
+        ("字", ["字"]),
+        ("", []),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
+def test_bm25_is_the_formula() -> None:
+    texts = ["red apple apple", "green pear", "red wine and red grapes"]
+    lengths = np.array([3, 2, 5])
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    counts = np.array([1, 0, 2])
+    expected = idf * counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / lengths.mean()))
+    np.testing.assert_allclose(WordIndex(texts).scores("Red?"), expected, rtol=1e-12)
+    assert not WordIndex(texts).scores("zebra").any()
+    assert WordIndex([]).scores("red").shape == (0,)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("place", PLACES)
+def test_the_right_block_is_found(policy: str, place: str) -> None:
+    text = document()
+    index = index_of(text)
+    best = best_blocks(policy, index, f"What is {place} known for?", 2)
+    assert len(best) == 2
+    assert index.texts[best[0].block].startswith(place)
+    assert best[0].score > best[1].score
+    line = best[0].first_line
+    assert best[0].last_line == line
+    assert text.split("\n")[line - 1].startswith(place)
+
+
+@pytest.mark.skipif(not vectors_at_hand(), reason="the extra `find` is not installed")
+def test_likeness_finds_other_words() -> None:
+    index = index_of(document())
+    best = best_blocks("hybrid", index, "Where do they make sweets and candy from cocoa?", 1)
+    assert index.texts[best[0].block].startswith("Bristol")
+    assert best_blocks("lexical", index, "Where do they make sweets and candy from cocoa?", 1)[0].block == 0
+
+
+def test_words_that_matched() -> None:
+    index = index_of(document())
+    best = best_blocks("lexical", index, "What is Dundee known for?", 1)[0]
+    assert index.words.matched("What is Dundee known for?", best.block)[0] == "dunde"
+
+
+def test_rows_of_a_table_part_have_its_heading() -> None:
+    text = "item,price,place\n" + "".join(f"item {n},{n * 7},shelf {n}\n" for n in range(150))
+    index = index_of(text)
+    best = best_blocks("lexical", index, "Where is item 140?", 1)[0]
+    ids = TOKENIZER.encode(text)
+    read = "".join(TOKENIZER.decode(ids[first:last]) for first, last in best.rows)
+    assert read.startswith("item,price,place")
+    assert "item 140,980,shelf 140" in read
+
+
+def test_rows_to_read_are_disjoint_and_hold_both_ends() -> None:
+    found = [Found(0, 1.0, 1, 1, ((5, 9), (20, 30))), Found(1, 0.5, 2, 2, ((8, 12),))]
+    assert rows_to_read(found, 2, 100, 7) == [(0, 1), (7, 14), (22, 32), (93, 100)]
+    assert rows_to_read([], 0, 3, 7) == [(0, 3)]
