@@ -51,6 +51,12 @@ class _Page:
             if params:
                 with formatter.section(title):
                     formatter.write_dl([_row(param, ctx) for param in params])
+        formatter.buffer[:] = [piece.translate(_BREAKING) for piece in formatter.buffer]
+
+
+# A note such as [default: goldfinch-tiny] stays on one line.
+_UNBROKEN = {ord(" "): "\N{NO-BREAK SPACE}", ord("-"): "\N{NON-BREAKING HYPHEN}"}
+_BREAKING = {ord(unbroken): chr(plain) for plain, unbroken in _UNBROKEN.items()}
 
 
 def _row(param: Any, ctx: Any) -> tuple[str, str]:
@@ -64,7 +70,7 @@ def _row(param: Any, ctx: Any) -> tuple[str, str]:
         notes.append(f"default: {default}")
     return (
         ", ".join(names) + ("" if param.is_flag else f" {param.metavar}"),
-        (param.help or "") + (f"  [{'; '.join(notes)}]" if notes else ""),
+        (param.help or "") + ("  " + f"[{'; '.join(notes)}]".translate(_UNBROKEN) if notes else ""),
     )
 
 

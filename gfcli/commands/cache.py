@@ -49,6 +49,8 @@ def ls(
 ) -> None:
     """List the caches of the library.
 
+    Also: gf cache list.
+
     Examples:
       gf cache ls
       gf cache ls --filter "size>1m" --filter "used>7d" --sort size

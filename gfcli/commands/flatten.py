@@ -20,7 +20,7 @@ def flatten(
             "-o",
             "--output",
             metavar="FILE",
-            help="Write to another file; by default the cache is replaced.",
+            help="Write to another file; by default, the cache is replaced.",
             callback=checked_output,
         ),
     ] = None,

@@ -19,7 +19,7 @@ def inspect(
 ) -> None:
     """Show what a cache file holds.
 
-    Shows tokens, bytes per token and in all, the model and the sections, from the header alone.
+    Shows tokens, bytes per token and in total, the model and the sections, from the header alone.
 
     Examples:
       gf inspect doc.gfc

@@ -20,7 +20,7 @@ Name = Annotated[
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """List the models that have a name here.
 
-    Lists the folders under GF_MODELS_DIR, then the models that come with gf.
+    Lists the folders under GF_MODELS_DIR, then the models that come with gf. Also: gf model ls.
 
     Examples:
       gf model list
@@ -142,7 +142,7 @@ def init(
 ) -> None:
     """Make a model with random weights.
 
-    For benchmarks and tests: it answers nothing.
+    For benchmarks and tests: its answers mean nothing.
 
     Examples:
       gf model init --preset goldfinch-tiny -o tiny

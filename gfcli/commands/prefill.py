@@ -58,7 +58,7 @@ def prefill(
         typer.Option(
             "--base",
             metavar="CACHE",
-            help="Cache of a beginning that all documents share: each file stores its own part and a reference to it.",
+            help="Cache of a text that comes before every document: each stores its own part and a reference to it.",
         ),
     ] = None,
     batch_tokens: Annotated[
