@@ -124,9 +124,9 @@ def measure_prefill(sweep: Sweep) -> None:
 
 def measure_packing(sweep: Sweep) -> None:
     """Short documents of unequal length, one by one and in packs (gf prefill --batch-tokens)."""
-    from gfkernels.wkv6.triton import _plan
+    from gfkernels.wkv6.triton import segment_plan
 
-    from goldfinch.backends.triton.layers import _packing
+    from goldfinch.backends.triton.layers import packing_of
     from goldfinch.engine.packed_prefill import Unpacked, prefill_packed
 
     count, length, packs = sweep.sizes["packing"]
@@ -149,8 +149,8 @@ def measure_packing(sweep: Sweep) -> None:
                 groups[-1].append(document)
 
             def packed(model: LanguageModel = model, groups: list[list[Unpacked]] = groups) -> None:
-                _packing.cache_clear()  # as with documents that were not seen before
-                _plan.cache_clear()
+                packing_of.cache_clear()  # as with documents that were not seen before
+                segment_plan.cache_clear()
                 for group in groups:
                     prefill_packed(model, group)
 

@@ -78,8 +78,6 @@ class Sweep:
 
     def conditions(self) -> dict[str, Any]:
         """Device, versions and ceilings."""
-        import triton
-
         try:
             commit = git_commit()
         except OSError:  # no git on the machine
@@ -89,7 +87,7 @@ class Sweep:
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "interpreter",
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "triton": triton.__version__,
+            "triton": _version("triton"),
             "fla": _version("fla"),
             "zstandard": _version("zstandard"),
             "dtype": str(self.dtype).split(".")[1],

@@ -22,7 +22,11 @@ def percent(share: float) -> str:
 
 def quality_lines(quality: dict[str, Any]) -> list[str]:
     """Questions, retrieval, perplexity and overlap of the embedded model."""
-    q, through = quality["questions"], quality["through_file"]
+    return [*_question_lines(quality), *_retrieval_lines(quality), *_perplexity_lines(quality)]
+
+
+def _question_lines(quality: dict[str, Any]) -> list[str]:
+    q = quality["questions"]
     said = percent(q["absent_precision"])
     lines = ["", "## Embedded model: questions about passages of unseen articles", ""]
     lines += [f"{q['questions']} questions about {q['passages']} passages (SQuAD articles kept from training), and", ""]
@@ -57,6 +61,12 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
             f"{round(r['exact'] * r['questions'])} | {100 * r['f1']:.1f} |"
             for r in quality["samples"]
         ),
+    ]
+    return lines
+
+
+def _retrieval_lines(quality: dict[str, Any]) -> list[str]:
+    lines = [
         "",
         "## Embedded model: retrieval",
         "",
@@ -86,7 +96,12 @@ def quality_lines(quality: dict[str, Any]) -> list[str]:
         f"({percent(r['all_exact'])} of the documents all right) |"
         for r in quality["needles"]
     ]
-    lines += [
+    return lines
+
+
+def _perplexity_lines(quality: dict[str, Any]) -> list[str]:
+    through = quality["through_file"]
+    lines = [
         "",
         "## Embedded model: training, perplexity and overlap",
         "",

@@ -41,7 +41,7 @@ def run_layers(
     Returns:
         the residual stream (1, sum(lengths), C), and the states with batch N.
     """
-    states, packing = list(states), _packing(tuple(lengths), model.device)
+    states, packing = list(states), packing_of(tuple(lengths), model.device)
     x = model.embed(token_ids)[0].contiguous()
     add: Tensor | None = None
     gate: Tensor | None = None
@@ -73,7 +73,7 @@ class _Packing:
 
 
 @functools.lru_cache(maxsize=8)
-def _packing(lengths: tuple[int, ...], device: torch.device) -> _Packing:
+def packing_of(lengths: tuple[int, ...], device: torch.device) -> _Packing:
     """Kept, because answers that are decoded together take the same step again and again."""
     return _Packing(lengths, device)
 

@@ -322,7 +322,7 @@ def wkv6_triton(
     V = v.shape[-1]
     lengths = (T,) * B if cu_seqlens is None else tuple(torch.diff(cu_seqlens.cpu()).tolist())
     segment = segment or _segment_tokens(B * T, H)
-    segments, first, most, single = _plan(lengths, cu_seqlens is not None, segment, r.device)
+    segments, first, most, single = segment_plan(lengths, cu_seqlens is not None, segment, r.device)
     state = None if wkv_state is None else wkv_state.to(torch.float32).contiguous()
     y = torch.empty(B, T, H, V, dtype=r.dtype, device=r.device)
     end = torch.empty(len(lengths), H, V, K, dtype=torch.float32, device=r.device)
@@ -441,7 +441,7 @@ def _segment_tokens(tokens: int, heads: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(
+def segment_plan(
     lengths: tuple[int, ...], packed: bool, segment: int, device: torch.device
 ) -> tuple[Tensor, Tensor, int, bool]:  # fmt: skip
     """Rows (batch, first, end, document, is last) of the segments; where the segments of each document begin; the most
