@@ -64,10 +64,7 @@ def _packed(section: Described, values: Tensor) -> SectionData:
     array = values.cpu().numpy() if section.kind == layout.TOKEN_IDS else to_numpy(values)
     assert array.shape == section.shape, section.name
     assert section.kind == layout.TOKEN_IDS or file_dtype(values.dtype) == section.dtype, section.name
-    return SectionData(
-        section.name, section.kind, section.dtype, array, section.depends_on, section.required,
-        section.position, section.token_start, section.layer, try_zstd=section.codec == "zstd",
-    )  # fmt: skip
+    return SectionData.of(section, array)
 
 
 # Kinds that stack one field of all recurrent layers, or of all attention layers.

@@ -16,21 +16,7 @@ from gfcache import SectionData, layout
 def sections_of(path: Path) -> tuple[gfcache.Header, list[SectionData]]:
     """Header and sections of a file, as a writer takes them."""
     with gfcache.read_cache(path) as file:
-        rows = [
-            SectionData(
-                s.name,
-                s.kind,
-                s.dtype,
-                file.array(s),
-                s.depends_on,
-                s.required,
-                s.position,
-                s.token_start,
-                s.layer,
-                try_zstd=s.codec == "zstd",
-            )
-            for s in file.header.sections
-        ]
+        rows = [SectionData.of(section, file.array(section)) for section in file.header.sections]
         return file.header, rows
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gfcache import layout
 from gfcache.files.replace import replacing_output
 
+from .families.registry import family_of
 from .parents import whole_array
 from .reader import CacheFile
 
@@ -33,10 +34,11 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
     """
     tensors: dict[str, tuple[np.ndarray, str]] = {}
     with CacheFile(path) as file:
+        family = family_of(file.header.model)
         for section in file.header.sections:
             if not section.is_known:
                 continue
-            if section.kind in (layout.TOKEN_IDS, layout.COMPRESSED_K):
+            if family.by_name[section.kind].stands.continues:
                 if section.kind not in tensors:
                     tensors[section.kind] = whole_array(file, section.kind)
             else:

@@ -13,6 +13,7 @@ import numpy as np
 from gfcache import layout
 from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
 
+from .families.registry import family_of
 from .header import Header
 from .reader import CacheFile
 from .writer import SectionData, write_cache
@@ -98,7 +99,7 @@ def whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
     """A per-token kind over all tokens of the document, the parents' part included, and its dtype name.
 
     Args:
-        kind: layout.TOKEN_IDS (1 axis) or layout.COMPRESSED_K (rows).
+        kind: one that a parent holds the beginning of: layout.TOKEN_IDS (1 axis), layout.COMPRESSED_K (rows).
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache: see `ancestors`.
@@ -164,25 +165,13 @@ def flatten_cache(path: Path | str, out: Path | str) -> Header:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
     """
     with CacheFile(path) as file:
-        data: list[SectionData] = []
+        family, data = family_of(file.header.model), list[SectionData]()
         joined: set[str] = set()
         for section in file.header.sections:
             if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
                 continue
-            if section.kind not in (layout.TOKEN_IDS, layout.COMPRESSED_K):
-                data.append(
-                    SectionData(
-                        section.name,
-                        section.kind,
-                        section.dtype,
-                        file.array(section),
-                        depends_on=section.depends_on,
-                        required=section.required,
-                        position=section.position,
-                        token_start=section.token_start,
-                        layer=section.layer,
-                    )
-                )
+            if not family.by_name[section.kind].stands.continues:
+                data.append(SectionData.of(section, file.array(section)))
             elif section.kind not in joined:
                 joined.add(section.kind)
                 data += _joined(file, section.kind)
@@ -201,10 +190,12 @@ def _joined_source(header: Header) -> dict[str, Any] | None:
 
 
 def _joined(file: CacheFile, kind: str) -> list[SectionData]:
-    array, dtype = whole_array(file, kind)
-    if kind == layout.TOKEN_IDS:
-        return [SectionData(kind, kind, dtype, array, token_start=0, try_zstd=True)]
+    array, _ = whole_array(file, kind)
+    header = file.header
+    described = family_of(header.model).sections(header.model["config"], header.tokens, str(header.compute_dtype))
+    sections = [section for section in described if section.kind == kind]
+    starts = [section.token_start or 0 for section in sections]
     return [
-        SectionData(f"{kind}/{start}", kind, dtype, array[start : start + layout.CHUNK_TOKENS], token_start=start)
-        for start in range(0, len(array), layout.CHUNK_TOKENS)
+        SectionData.of(section, array[start : start + section.shape[0]])
+        for section, start in zip(sections, starts, strict=True)
     ]

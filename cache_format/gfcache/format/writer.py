@@ -14,6 +14,7 @@ from gfcache.codecs import registry as codecs
 from gfcache.errors import UnwritableCache
 from gfcache.files.replace import replacing_output
 
+from .families.base import Described
 from .header import Header, HeaderError, Section, demand, parse_header
 from .rules import all_finite
 
@@ -38,6 +39,12 @@ class SectionData:
     token_start: int | None = None
     layer: int | None = None
     try_zstd: bool = False
+
+    @classmethod
+    def of(cls, section: Described | Section, array: np.ndarray) -> SectionData:
+        """A section as the family describes it, or as a file has it, with its values."""
+        facts = (section.depends_on, section.required, section.position, section.token_start, section.layer)
+        return cls(section.name, section.kind, section.dtype, array, *facts, section.codec == codecs.ZSTD.name)
 
 
 def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:

@@ -28,6 +28,11 @@ class Stands(enum.Enum):
     END = "one section at T"
     FREE = "as the writer likes"
 
+    @property
+    def continues(self) -> bool:
+        """A parent holds the beginning: the whole is that of both."""
+        return self in (Stands.OWN_TOKENS, Stands.CHUNKS)
+
 
 class Place(NamedTuple):
     """Where one section stands.
