@@ -12,11 +12,12 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache, open_cache
+    from goldfinch.engine.answer import Answer
     from goldfinch.engine.batch_decode import ask_many
     from goldfinch.engine.cite import Citation, cite
     from goldfinch.engine.packed_prefill import Unpacked, prefill_packed
     from goldfinch.engine.prefill import prefill
-    from goldfinch.engine.session import Answer, Session
+    from goldfinch.engine.session import Session
     from goldfinch.library.library import Library
     from goldfinch.models.config import ModelConfig
     from goldfinch.models.language_model import LanguageModel

@@ -30,7 +30,8 @@ from goldfinch.library.opening import find_model_of
 from goldfinch.text.documents import Document
 
 if TYPE_CHECKING:
-    from goldfinch.engine.session import Answer, Session
+    from goldfinch.engine.answer import Answer
+    from goldfinch.engine.session import Session
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def _row(model: LanguageModel, document: Document, checkpoints: str, profile: Ma
     from goldfinch.caching.identity import identity_of
     from goldfinch.caching.numerics import numerics_of
     from goldfinch.caching.sizes import planned_bytes
-    from goldfinch.engine.prefill import plan_checkpoints
+    from goldfinch.engine.checkpoints import plan_checkpoints
 
     ids, _ = document_token_ids(model, document.text)
     tokens = ids.shape[1]

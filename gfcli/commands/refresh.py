@@ -124,7 +124,7 @@ def _refresh_one(
 def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
     """What --checkpoints has to be for a cache to be as it is; "auto" when nothing gives its positions."""
     from goldfinch.caching.numerics import Numerics
-    from goldfinch.engine.prefill import block_tokens_by, plan_checkpoints
+    from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     gaps = [b - a for a, b in pairwise(found)] or found

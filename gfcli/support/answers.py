@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 if TYPE_CHECKING:
-    from goldfinch.engine.session import Session, Usage
+    from goldfinch.engine.answer import Usage
+    from goldfinch.engine.session import Session
 
 
 @dataclass

@@ -313,7 +313,7 @@ class Batch:
     def _has_checkpoints(self, path: Path, header: gfcache.Header) -> bool:
         """Whether a cache has the positions that this run would give it."""
         from goldfinch.caching.numerics import Numerics
-        from goldfinch.engine.prefill import block_tokens_by, plan_checkpoints
+        from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 
         element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
         block = block_tokens_by(Numerics.from_dict(header.numerics))

@@ -194,7 +194,7 @@ def write(path: Path, model: LanguageModel, job: Job) -> dict[str, Any]:
 
 def referable_tokens(base: DocumentCache, token_ids: Tensor, model: LanguageModel) -> int:
     """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
-    from goldfinch.engine.prefill import reusable_tokens
+    from goldfinch.engine.checkpoints import reusable_tokens
 
     return reusable_tokens(base, token_ids[:, :-1], model.executor.block_tokens)
 

@@ -27,8 +27,9 @@ from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import LayerState, ModelState
 
-from .sampling import Sampling, choose_token
-from .session import Answer, Session, StreamedText, Usage
+from .answer import Answer
+from .sampling import Sampling
+from .session import Session
 
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
@@ -59,60 +60,46 @@ def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, *
     for start in range(0, len(questions), MOST_ROWS):
         rows = [_Row(session, question, raw, chosen) for question in questions[start : start + MOST_ROWS]]
         _decode(session.model, rows)
-        answers += [row.answer() for row in rows]
+        answers += [row.answering.answer() for row in rows]
     return answers
 
 
 class _Row:
-    """One question under way."""
+    """One question under way.
+
+    Attributes:
+        answering: its answer.
+        logits, state: behind the question.
+    """
 
     def __init__(self, session: Session, question: str, raw: bool, sampling: Sampling) -> None:
-        self.sampling, self.generator = sampling, sampling.generator()
-        self.end_token_id = session.template.end_token_id
-        stops = sampling.stop if raw else (*session.template.stop, *sampling.stop)
-        self.text = StreamedText(session.model.tokenizer, stops, strip=not raw)
         ids = session.question_token_ids(question, raw=raw)
-        tail = session.cache.tail_hidden.shape[1] if session.model.config.n_gold else 0
+        self.answering = session.begin_answer(ids, sampling, raw=raw)
         started = time.perf_counter()
         self.logits, self.state = session.start(ids)
         synchronize(session.model.device)
-        times = {"expand": session.expand_s, "question": time.perf_counter() - started, "decode": 0.0}
-        self.usage = Usage(session.cache.length, 0, tail, len(ids), 0, times)
-        self.ids: list[int] = []
-        self.pieces: list[str] = []
+        self.times = self.answering.usage.timings_s or {}
+        self.times["question"] = time.perf_counter() - started
 
-    def choose(self, logits: Tensor) -> bool:
+    def take(self, logits: Tensor) -> bool:
         """Take the next token; whether the answer goes on."""
-        token = choose_token(logits, self.sampling, self.generator)
-        if token == self.end_token_id:
-            self.usage.finish_reason = "stop"
-            return False
-        self.ids.append(token)
-        self.usage.generated_tokens += 1
-        self.pieces.append(self.text.add(token))
-        if self.text.stopped:
-            self.usage.finish_reason = "stop"
-        return not self.text.stopped and len(self.ids) < self.sampling.max_tokens
-
-    def answer(self) -> Answer:
-        if not self.text.stopped:
-            self.pieces.append(self.text.finish())
-        return Answer("".join(self.pieces), self.ids, self.usage)
+        return self.answering.take(logits) is not None and self.answering.going
 
 
 def _decode(model: LanguageModel, rows: Sequence[_Row]) -> None:
-    started, active = time.perf_counter(), [row for row in rows if row.choose(row.logits)]
+    started, active = time.perf_counter(), [row for row in rows if row.take(row.logits)]
     batch = _Batch.of(model, [row.state for row in active]) if active else None
     while active and batch is not None:
-        logits, batch = batch.step(torch.tensor([[row.ids[-1]] for row in active], device=model.device))
-        going = [i for i, row in enumerate(active) if row.choose(logits[i])]
+        last = [[row.answering.token_ids[-1]] for row in active]
+        logits, batch = batch.step(torch.tensor(last, device=model.device))
+        going = [i for i, row in enumerate(active) if row.take(logits[i])]
         if len(going) < len(active):
             active = [active[i] for i in going]
             batch = batch.keep(going) if going else None
     share = (time.perf_counter() - started) / len(rows)
     for row in rows:
-        assert row.usage.timings_s is not None
-        row.usage.timings_s["decode"] = share
+        row.times["decode"] = share
+        row.answering.finish()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ compressed_k per token, the final layer states, and the residual stream at the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,28 +18,14 @@ from torch import Tensor
 from goldfinch.caching.checkpoint import Checkpoint
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
-from goldfinch.caching.numerics import Numerics, numerics_difference, numerics_of
-from goldfinch.errors import DeviceError, EmptyInput, GoldFinchError
-from goldfinch.models.config import ModelConfig
-from goldfinch.models.executor import BLOCK_TOKENS, block_tokens_of
+from goldfinch.caching.journal import Journal
+from goldfinch.caching.numerics import numerics_difference, numerics_of
+from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 
-if TYPE_CHECKING:
-    from goldfinch.caching.journal import Journal
-
-# Automatic checkpoints take at most this share of what token ids and compressed keys take.
-AUTO_SHARE = 0.25
-# More would not fit the header of a file, whose limit is 16 MiB: one takes about 1.2 kB there.
-MOST_CHECKPOINTS = 12_000
-# Below this a document of the library is computed again as fast as a checkpoint is read.
-LIBRARY_BLOCKS = 8
+from .checkpoints import shared_checkpoint
 
 Progress = Callable[[int, int], None]
-
-
-def block_tokens_by(numerics: Numerics) -> int:
-    """Tokens per block of the prefill that left these numerics, for instance in a file's header."""
-    return block_tokens_of(numerics.backend, numerics.device)
 
 
 def prefill(
@@ -77,22 +64,53 @@ def prefill(
         EmptyInput: no tokens.
         DeviceError: not enough memory on the device.
     """
+    start = Start(base, base_tokens, tuple(checkpoints), journal)
+    return prefill_from(
+        start,
+        model,
+        token_ids,
+        progress=progress,
+        block_tokens=block_tokens,
+        document_range=document_range,
+        source=source,
+    )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a prefill starts and what it leaves on its way; fields as the arguments of `prefill`."""
+
+    base: DocumentCache | None = None
+    base_tokens: int | None = None
+    checkpoints: tuple[int, ...] = ()
+    journal: Journal | None = None
+
+
+def prefill_from(
+    start: Start,
+    model: LanguageModel,
+    token_ids: Tensor,
+    *,
+    progress: Progress | None = None,
+    block_tokens: int | None = None,
+    document_range: tuple[int, int] | None = None,
+    source: dict[str, Any] | None = None,
+) -> DocumentCache:
+    """Pre-fill a document; arguments, result and errors as in `prefill`."""
     if token_ids.dim() != 2 or token_ids.shape[0] != 1:
         raise ValueError(f"token_ids of shape {tuple(token_ids.shape)}, expected (1, T)")
     block_tokens = block_tokens or model.executor.block_tokens
     T = token_ids.shape[1]
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
-    bad = [p for p in checkpoints if p <= 0 or p % block_tokens or p >= T]
+    bad = [p for p in start.checkpoints if p <= 0 or p % block_tokens or p >= T]
     if bad:
         raise ValueError(f"checkpoint at {bad[0]}, expected multiples of {block_tokens} between 0 and {T}")
     try:
         with torch.no_grad():
-            run = _Run(model, token_ids.to(model.device), block_tokens, frozenset(checkpoints))
-            run.document_range, run.source = document_range or (0, T), source
-            if base is not None:
-                run.take_over(base, base_tokens)
-            run.finish(progress, journal)
+            ids = token_ids.to(model.device)
+            run = _Run(model, ids, block_tokens, start, document_range or (0, T), source)
+            run.finish(progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
     return run.cache()
@@ -101,9 +119,18 @@ def prefill(
 class _Run:
     """One prefill under way."""
 
-    def __init__(self, model: LanguageModel, token_ids: Tensor, block_tokens: int, wanted: frozenset[int]) -> None:
-        self.model, self.token_ids, self.block_tokens, self.wanted = model, token_ids, block_tokens, wanted
-        self.document_range, self.source = (0, token_ids.shape[1]), cast(dict[str, Any] | None, None)
+    def __init__(
+        self,
+        model: LanguageModel,
+        token_ids: Tensor,
+        block_tokens: int,
+        start: Start,
+        document_range: tuple[int, int],
+        source: dict[str, Any] | None,
+    ) -> None:
+        self.model, self.token_ids, self.block_tokens = model, token_ids, block_tokens
+        self.wanted, self.journal = frozenset(start.checkpoints), start.journal
+        self.document_range, self.source = document_range, source
         self.identity, self.numerics = identity_of(model), numerics_of(model)
         self.state = model.empty_state()
         self.tail: Tensor | None = None
@@ -112,10 +139,12 @@ class _Run:
         if model.config.n_gold:
             shape = (1, token_ids.shape[1], model.config.d_compressed)
             self.compressed_k = torch.empty(shape, dtype=model.dtype, device=model.device)
+        if start.base is not None:
+            self.take_over(start.base, start.base_tokens)
 
     def take_over(self, base: DocumentCache, most: int | None) -> None:
         """Start from the last checkpoint of `base` that both documents share, among the first `most` tokens."""
-        checkpoint = _shared_checkpoint(base, self.token_ids[:, :most], self.block_tokens)
+        checkpoint = shared_checkpoint(base, self.token_ids[:, :most], self.block_tokens)
         if checkpoint is None:
             return
         position = checkpoint.position
@@ -146,7 +175,7 @@ class _Run:
             checkpoints=tuple(c for c in self.checkpoints if c.position < done),
         )
 
-    def finish(self, progress: Progress | None, journal: Journal | None) -> None:
+    def finish(self, progress: Progress | None) -> None:
         """Run the remaining blocks."""
         T, kept = self.token_ids.shape[1], self.model.config.tail_length
         for start in range(self.state.position, T, self.block_tokens):
@@ -161,89 +190,5 @@ class _Run:
                 self.checkpoints.append(Checkpoint(end, self.state, self.tail))
             if progress is not None:
                 progress(end, T)
-            if journal is not None and end < T:
-                journal.note(self.cache)
-
-
-def _shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int) -> Checkpoint | None:
-    """The last position of `base`, checkpoint or end, up to which its tokens are those of `token_ids`."""
-    differs = first_difference(base.token_ids, token_ids)
-    shared = min(base.length, token_ids.shape[1]) if differs is None else differs
-    candidates = [*base.checkpoints, base.end]
-    # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
-    fitting = [c for c in candidates if c.position <= shared and c.position % block_tokens == 0]
-    return max(fitting, key=lambda c: c.position, default=None)
-
-
-def first_difference(a: Tensor, b: Tensor) -> int | None:
-    """Position of the first token that differs between (1, T) and (1, U) ids; None when one begins with the other."""
-    n = min(a.shape[1], b.shape[1])
-    differs = (a[0, :n].to(b.device) != b[0, :n]).nonzero()
-    return int(differs[0]) if len(differs) else None
-
-
-def reusable_tokens(base: DocumentCache, token_ids: Tensor, block_tokens: int = BLOCK_TOKENS) -> int:
-    """Tokens that `prefill(..., base=base)` will take over instead of computing, for token_ids (1, T)."""
-    checkpoint = _shared_checkpoint(base, token_ids.to(base.token_ids.device), block_tokens)
-    return 0 if checkpoint is None else checkpoint.position
-
-
-def plan_checkpoints(
-    config: ModelConfig, tokens: int, wanted: str, element_bytes: int = 4, block_tokens: int = BLOCK_TOKENS
-) -> list[int]:
-    """Positions of checkpoints for a document.
-
-    Args:
-        config: of the model; one with attention layers that keep all keys gets none.
-        tokens: T.
-        wanted: "none"; a number N (every N tokens, rounded up to whole blocks); or "auto": one at the last block
-            boundary and others at 2, 4, 8, ... blocks before it, as long as all of them take
-            at most AUTO_SHARE of what the document's tokens take in the file.
-        element_bytes: of the compute dtype.
-        block_tokens: checkpoints stand at multiples of it.
-
-    Raises:
-        GoldFinchError: not one of these, or more than MOST_CHECKPOINTS.
-    """
-    if wanted == "none" or config.n_prefill != config.n_finch:
-        return []
-    last = (tokens - 1) // block_tokens * block_tokens
-    if wanted != "auto":
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
-        step = -(-int(wanted) // block_tokens) * block_tokens
-        if last // step > MOST_CHECKPOINTS:
-            least = -(-last // MOST_CHECKPOINTS)
-            raise GoldFinchError(
-                f"--checkpoints {wanted} makes {last // step:,} checkpoints of {tokens:,} tokens, "
-                f"allowed: {MOST_CHECKPOINTS:,}",
-                hint=f"--checkpoints auto, or one every {least:,} tokens",
-            )
-        return list(range(step, last + 1, step))
-    room = AUTO_SHARE * tokens * (2 + element_bytes * (config.d_compressed if config.n_gold else 0))
-    count = int(room // checkpoint_bytes(config, element_bytes))
-    positions: list[int] = []
-    distance = 0
-    while len(positions) < count and last - distance > 0:
-        positions.append(last - distance)
-        distance = max(2 * distance, 2 * block_tokens)
-    return positions[::-1]
-
-
-def library_checkpoints(
-    config: ModelConfig, tokens: int, element_bytes: int = 4, block_tokens: int = BLOCK_TOKENS
-) -> list[int]:
-    """Positions for a document of the library, whose next version is expected: those of "auto", and in a document of
-    LIBRARY_BLOCKS blocks or more at least one in the middle and one a block before the last boundary.
-    """
-    positions = plan_checkpoints(config, tokens, "auto", element_bytes, block_tokens)
-    blocks = (tokens - 1) // block_tokens
-    if config.n_prefill == config.n_finch and blocks >= LIBRARY_BLOCKS:
-        positions = sorted({*positions, blocks // 2 * block_tokens, (blocks - 1) * block_tokens})
-    return positions
-
-
-def checkpoint_bytes(config: ModelConfig, element_bytes: int = 4) -> int:
-    """Bytes of one checkpoint in a file, without its rows in the header."""
-    wkv = config.n_finch * config.d_model * config.head_dim * max(element_bytes, 4)
-    return wkv + (2 * config.n_finch + config.tail_length) * config.d_model * element_bytes
+            if self.journal is not None and end < T:
+                self.journal.note(self.cache)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,44 +24,14 @@ from goldfinch.models.memory import GoldMemory, expanded_bytes
 from goldfinch.models.state import GoldDocument, ModelState
 from goldfinch.text.template import PromptTemplate
 
-from .sampling import Sampling, choose_token
+from .answer import Answer, Answering, StreamedText, Usage
+from .sampling import Sampling
 
 DEFAULT_MEMORY_BYTES = 4 << 30
 # Tokens decoded before a CUDA graph is captured, which costs a few steps: most answers are shorter.
 EAGER_TOKENS = 8
 # Question tokens per pass through the Finch layers.
 QUESTION_BLOCK = 512
-
-
-@dataclass
-class Usage:
-    """What one answer took.
-
-    Attributes:
-        document_tokens_cached: tokens that came from the cache.
-        document_tokens_computed: document tokens that passed a Finch layer: 0.
-        tail_tokens_replayed: document tokens that passed the GOLD layers with the question.
-        question_tokens, generated_tokens: counts.
-        timings_s: "expand" (keys and values of the document), "question", "decode".
-        finish_reason: "stop" (end token or stop string) or "length".
-    """
-
-    document_tokens_cached: int
-    document_tokens_computed: int = 0
-    tail_tokens_replayed: int = 0
-    question_tokens: int = 0
-    generated_tokens: int = 0
-    timings_s: dict[str, float] | None = None
-    finish_reason: str = "length"
-
-
-@dataclass
-class Answer:
-    """An answer: its text, its token ids and what it took."""
-
-    text: str
-    token_ids: list[int]
-    usage: Usage
 
 
 class Session:
@@ -128,7 +98,6 @@ class Session:
             x, state = model.run_gold_layers(x, state)
         return model.logits(x[:, -1:])[0, -1], state
 
-    @torch.no_grad()
     def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
 
@@ -136,34 +105,41 @@ class Session:
             token_ids: what stands between document and answer; may be empty.
             **sampling: fields of `Sampling`.
         """
-        return list(self._generate(token_ids, Sampling(**sampling)))
+        answering = Answering(Sampling(**sampling), self.template.end_token_id, self._usage(token_ids))
+        for _ in self._decode(token_ids, answering):
+            pass
+        return answering.token_ids
 
-    def _generate(self, token_ids: list[int], sampling: Sampling) -> Iterator[int]:
-        """Yield token ids one by one; `last_usage` is kept up to date."""
-        model, generator = self.model, sampling.generator()
-        tail = self.cache.tail_hidden.shape[1] if model.config.n_gold else 0
-        usage = Usage(self.cache.length, 0, tail, len(token_ids), 0, {"expand": self.expand_s})
+    def _usage(self, token_ids: list[int]) -> Usage:
+        """What an answer behind `token_ids` has taken before it begins."""
+        tail = self.cache.tail_hidden.shape[1] if self.model.config.n_gold else 0
+        times = {"expand": self.expand_s, "question": 0.0, "decode": 0.0}
+        return Usage(self.cache.length, 0, tail, len(token_ids), 0, times)
+
+    def begin_answer(self, token_ids: list[int], sampling: Sampling, *, raw: bool) -> Answering:
+        """An answer in text; with `raw`, text that continues, which only the stops of `sampling` end."""
+        stops = sampling.stop if raw else (*self.template.stop, *sampling.stop)
+        text = StreamedText(self.model.tokenizer, stops, strip=not raw)
+        return Answering(sampling, self.template.end_token_id, self._usage(token_ids), text)
+
+    def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
+        """Let `answering` take token after token, its usage up to date after each."""
+        model, most = self.model, answering.sampling.max_tokens
+        self.last_usage = usage = answering.usage
         assert usage.timings_s is not None
-        self.last_usage = usage
         started = time.perf_counter()
         logits, state = self.start(token_ids)
         synchronize(model.device)
         usage.timings_s["question"] = time.perf_counter() - started
         started = time.perf_counter()
-        usage.timings_s["decode"] = 0.0
         decoder = None
-        while True:
-            token = choose_token(logits, sampling, generator)
-            if token == self.template.end_token_id:
-                usage.finish_reason = "stop"
-                return
-            usage.generated_tokens += 1
+        while (token := answering.take(logits)) is not None:
             usage.timings_s["decode"] = time.perf_counter() - started
-            yield token
-            if usage.generated_tokens >= sampling.max_tokens:
+            yield
+            if not answering.going:
                 return
             if usage.generated_tokens == EAGER_TOKENS:
-                decoder = model.executor.decoder(state, sampling.max_tokens - EAGER_TOKENS)
+                decoder = model.executor.decoder(state, most - EAGER_TOKENS)
             if decoder is not None:
                 logits = decoder.step(token)
             else:
@@ -183,30 +159,23 @@ class Session:
             question: the question; with `raw`, text to continue, without the template.
             **sampling: fields of `Sampling`.
         """
-        for piece, _ in self._stream(question, raw, Sampling(**sampling)):
-            if piece:
-                yield piece
+        for answering in self._answer(question, raw, Sampling(**sampling)):
+            if answering.piece:
+                yield answering.piece
 
     def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
         """The whole answer; arguments as in `stream`."""
-        pieces, ids = [], []
-        for piece, token in self._stream(question, raw, Sampling(**sampling)):
-            pieces.append(piece)
-            if token is not None:
-                ids.append(token)
-        return Answer("".join(pieces), ids, self.last_usage)
+        *_, answering = self._answer(question, raw, Sampling(**sampling))
+        return answering.answer()
 
-    def _stream(self, question: str, raw: bool, sampling: Sampling) -> Iterator[tuple[str, int | None]]:
-        """(text that became certain, token id) pairs; a last one without a token."""
-        stops = sampling.stop if raw else (*self.template.stop, *sampling.stop)
-        text = StreamedText(self.model.tokenizer, stops, strip=not raw)
-        for token in self._generate(self.question_token_ids(question, raw=raw), sampling):
-            piece = text.add(token)
-            yield piece, token
-            if text.stopped:
-                self.last_usage.finish_reason = "stop"
-                return
-        yield text.finish(), None
+    def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
+        """The answer after each token and once more when it is finished."""
+        ids = self.question_token_ids(question, raw=raw)
+        answering = self.begin_answer(ids, sampling, raw=raw)
+        for _ in self._decode(ids, answering):
+            yield answering
+        answering.finish()
+        yield answering
 
 
 @torch.no_grad()
@@ -215,60 +184,3 @@ def decode_one_token(model: LanguageModel, token: int, state: ModelState) -> tup
     ids = torch.tensor([[token]], dtype=torch.int64, device=model.device)
     logits, state = model(ids, state)
     return logits[0, -1], state
-
-
-class StreamedText:
-    """Text from tokens, given out as soon as it is certain.
-
-    Held back are the bytes of an unfinished character and whatever may yet become a stop string.
-
-    Args:
-        tokenizer: decode(ids) -> text.
-        stops: strings that end the text; the first one found cuts it.
-        strip: drop white space at both ends, as an answer has no use for it.
-    """
-
-    def __init__(self, tokenizer: Any, stops: tuple[str, ...], strip: bool) -> None:
-        self._tokenizer, self._stops, self._strip = tokenizer, tuple(s for s in stops if s), strip
-        self._ids: list[int] = []
-        self._given = 0
-        self.stopped = False
-
-    def add(self, token: int) -> str:
-        """The text that this token makes certain."""
-        self._ids.append(token)
-        text = self._text()
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            self.stopped = True
-            return self._give(text[: min(found)], len(text))
-        # A trailing replacement character is an unfinished one.
-        certain = min(len(text.rstrip("\ufffd")), len(text) - self._stop_overlap(text))
-        if self._strip:  # blanks at the end may yet turn out to be the last
-            certain = len(text[:certain].rstrip())
-        return self._give(text, certain)
-
-    def finish(self) -> str:
-        """What is left when no token follows."""
-        text = self._text()
-        return self._give(text.rstrip() if self._strip else text, len(text))
-
-    def _text(self) -> str:
-        text: str = self._tokenizer.decode(self._ids)
-        return text.lstrip() if self._strip else text
-
-    def _give(self, text: str, end: int) -> str:
-        text = text.rstrip() if self._strip and self.stopped else text
-        piece = text[self._given : end]
-        self._given = max(self._given, min(end, len(text)))
-        return piece
-
-    def _stop_overlap(self, text: str) -> int:
-        """Characters at the end of the text that begin a stop string."""
-        longest = 0
-        for stop in self._stops:
-            for n in range(min(len(stop) - 1, len(text)), 0, -1):
-                if text.endswith(stop[:n]):
-                    longest = max(longest, n)
-                    break
-        return longest

@@ -115,7 +115,7 @@ def compare_identity(header: Header, card: ModelCard) -> list[dict[str, Any]]:
 
 def first_divergent_token(model: LanguageModel, cache: DocumentCache, text: str) -> int | None:
     """Position of the first token at which a text, as a document, departs from a cached one; its end at the latest."""
-    from goldfinch.engine.prefill import first_difference
+    from goldfinch.engine.checkpoints import first_difference
     from goldfinch.text.prompt import document_token_ids
 
     ids, _ = document_token_ids(model, text)

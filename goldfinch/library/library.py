@@ -231,7 +231,7 @@ class Library:
         known: tuple[Tensor, tuple[int, int]] | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
-        from goldfinch.engine.prefill import library_checkpoints, plan_checkpoints
+        from goldfinch.engine.checkpoints import library_checkpoints, plan_checkpoints
         from goldfinch.text.prompt import document_token_ids
 
         from .making import Made, make_cache

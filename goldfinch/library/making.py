@@ -11,13 +11,8 @@ from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import Journal, reusable
-from goldfinch.engine.prefill import (
-    Progress,
-    first_difference,
-    plan_checkpoints,
-    prefill,
-    reusable_tokens,
-)
+from goldfinch.engine.checkpoints import first_difference, plan_checkpoints, reusable_tokens
+from goldfinch.engine.prefill import Progress, prefill
 from goldfinch.models.language_model import LanguageModel
 
 

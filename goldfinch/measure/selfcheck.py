@@ -10,8 +10,9 @@ import gfcache
 import torch
 
 from goldfinch.caching.document_cache import open_cache
-from goldfinch.engine.prefill import BLOCK_TOKENS, prefill
+from goldfinch.engine.prefill import prefill
 from goldfinch.engine.session import Session
+from goldfinch.models.executor import BLOCK_TOKENS
 from goldfinch.models.language_model import LanguageModel
 
 TOKENS = 2 * BLOCK_TOKENS + 77

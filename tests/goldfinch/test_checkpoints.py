@@ -11,7 +11,13 @@ import torch
 
 from goldfinch import load_model, open_cache, prefill
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.engine.prefill import AUTO_SHARE, MOST_CHECKPOINTS, checkpoint_bytes, plan_checkpoints, reusable_tokens
+from goldfinch.engine.checkpoints import (
+    AUTO_SHARE,
+    MOST_CHECKPOINTS,
+    checkpoint_bytes,
+    plan_checkpoints,
+    reusable_tokens,
+)
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.presets import presets

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.engine.cite import _citations, _lines, attention_to_document, cite, line_shares
+from goldfinch.engine.attention_scores import attention_to_document
+from goldfinch.engine.cite import _citations, _lines, cite, line_shares
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
 

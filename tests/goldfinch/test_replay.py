@@ -13,8 +13,8 @@ import torch
 from gfcli.app import run
 from goldfinch import load_model, open_cache, prefill
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.engine.prefill import BLOCK_TOKENS
 from goldfinch.engine.replay import replay_cache
+from goldfinch.models.executor import BLOCK_TOKENS
 from goldfinch.models.language_model import LanguageModel
 from tests.conftest import golden_folders
 from tests.goldfinch.test_resume_invariance import document

@@ -13,8 +13,9 @@ from gfkernels import KernelError
 
 import goldfinch
 from goldfinch.caching.journal import reusable
+from goldfinch.engine.answer import StreamedText
 from goldfinch.engine.sampling import Sampling, choose_token
-from goldfinch.engine.session import EAGER_TOKENS, StreamedText, decode_one_token
+from goldfinch.engine.session import EAGER_TOKENS, decode_one_token
 from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.text.prompt import document_token_ids
 from goldfinch.text.tokenizer import read_tokenizer

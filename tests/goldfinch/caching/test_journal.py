@@ -19,7 +19,7 @@ import torch
 
 import goldfinch
 from goldfinch.caching.journal import Journal, reusable
-from goldfinch.engine.prefill import BLOCK_TOKENS
+from goldfinch.models.executor import BLOCK_TOKENS
 from tests.conftest import SAMPLES
 
 STAMP = "2026-01-01T00:00:00+00:00"

@@ -1,0 +1,156 @@
+"""An answer: its text as it becomes certain, what it took, when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .sampling import Sampling, choose_token
+
+
+@dataclass
+class Usage:
+    """What one answer took.
+
+    Attributes:
+        document_tokens_cached: tokens that came from the cache.
+        document_tokens_computed: document tokens that passed a Finch layer: 0.
+        tail_tokens_replayed: document tokens that passed the GOLD layers with the question.
+        question_tokens, generated_tokens: counts.
+        timings_s: "expand" (keys and values of the document), "question", "decode".
+        finish_reason: "stop" (end token or stop string) or "length".
+    """
+
+    document_tokens_cached: int
+    document_tokens_computed: int = 0
+    tail_tokens_replayed: int = 0
+    question_tokens: int = 0
+    generated_tokens: int = 0
+    timings_s: dict[str, float] | None = None
+    finish_reason: str = "length"
+
+
+@dataclass
+class Answer:
+    """An answer: its text, its token ids and what it took."""
+
+    text: str
+    token_ids: list[int]
+    usage: Usage
+
+
+class StreamedText:
+    """Text from tokens, given out as soon as it is certain.
+
+    Held back are the bytes of an unfinished character and whatever may yet become a stop string.
+
+    Args:
+        tokenizer: decode(ids) -> text.
+        stops: strings that end the text; the first one found cuts it.
+        strip: drop white space at both ends, as an answer has no use for it.
+    """
+
+    def __init__(self, tokenizer: Any, stops: tuple[str, ...], strip: bool) -> None:
+        self._tokenizer, self._stops, self._strip = tokenizer, tuple(s for s in stops if s), strip
+        self._ids: list[int] = []
+        self._given = 0
+        self.stopped = False
+
+    def add(self, token: int) -> str:
+        """The text that this token makes certain."""
+        self._ids.append(token)
+        text = self._text()
+        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            return self._give(text[: min(found)], len(text))
+        # A trailing replacement character is an unfinished one.
+        certain = min(len(text.rstrip("\ufffd")), len(text) - self._stop_overlap(text))
+        if self._strip:  # blanks at the end may yet turn out to be the last
+            certain = len(text[:certain].rstrip())
+        return self._give(text, certain)
+
+    def finish(self) -> str:
+        """What is left when no token follows."""
+        text = self._text()
+        return self._give(text.rstrip() if self._strip else text, len(text))
+
+    def _text(self) -> str:
+        text: str = self._tokenizer.decode(self._ids)
+        return text.lstrip() if self._strip else text
+
+    def _give(self, text: str, end: int) -> str:
+        text = text.rstrip() if self._strip and self.stopped else text
+        piece = text[self._given : end]
+        self._given = max(self._given, min(end, len(text)))
+        return piece
+
+    def _stop_overlap(self, text: str) -> int:
+        """Characters at the end of the text that begin a stop string."""
+        longest = 0
+        for stop in self._stops:
+            for n in range(min(len(stop) - 1, len(text)), 0, -1):
+                if text.endswith(stop[:n]):
+                    longest = max(longest, n)
+                    break
+        return longest
+
+
+class Answering:
+    """One answer under way: chooses its tokens, counts them, knows when it ends.
+
+    Args:
+        sampling: how.
+        end_token_id: token that ends an answer, or None.
+        usage: kept up to date.
+        text: takes the tokens and finds stop strings; None where only token ids are wanted.
+
+    Attributes:
+        token_ids: chosen so far, the end token not among them.
+        piece: the text that the last of them made certain.
+        going: whether another may follow.
+    """
+
+    def __init__(
+        self, sampling: Sampling, end_token_id: int | None, usage: Usage, text: StreamedText | None = None
+    ) -> None:
+        self.sampling, self.usage = sampling, usage
+        self.token_ids: list[int] = []
+        self.piece, self.going = "", True
+        self._text, self._end_token_id, self._generator = text, end_token_id, sampling.generator()
+        self._pieces: list[str] = []
+
+    def take(self, logits: Tensor) -> int | None:
+        """The next token from logits (V,); None when the answer is over."""
+        token = choose_token(logits, self.sampling, self._generator)
+        if token == self._end_token_id:
+            self._stop()
+            return None
+        self.token_ids.append(token)
+        self.usage.generated_tokens += 1
+        if len(self.token_ids) >= self.sampling.max_tokens:
+            self.going = False
+        if self._text is not None:
+            self._give(self._text.add(token))
+            if self._text.stopped:
+                self._stop()
+        return token
+
+    def finish(self) -> str:
+        """The text that is certain only now that no token follows."""
+        self._give("" if self._text is None or self._text.stopped else self._text.finish())
+        return self.piece
+
+    def answer(self) -> Answer:
+        """The whole answer, once it is finished."""
+        return Answer("".join(self._pieces), self.token_ids, self.usage)
+
+    def _give(self, piece: str) -> None:
+        self.piece = piece
+        self._pieces.append(piece)
+
+    def _stop(self) -> None:
+        self.going = False
+        self.usage.finish_reason = "stop"

@@ -1,0 +1,78 @@
+"""What a question and its answer attend to: the weights that the GOLD layers give to the tokens of a document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldfinch.models.layers import split_heads
+from goldfinch.models.memory import GoldMemory
+
+from .session import Session
+
+
+@torch.no_grad()
+def attention_to_document(session: Session, question_ids: Sequence[int], answer_ids: Sequence[int]) -> Tensor:
+    """Attention weights (T,) that the rows which predicted the answer gave to the document, over heads and layers."""
+    model, state = session.model, session.document_state
+    ids = torch.tensor([[*question_ids, *answer_ids[:-1]]], dtype=torch.int64, device=model.device)
+    x = session.cache.tail_hidden[:, :0]
+    if ids.shape[1]:  # else one token behind the bare document, which the tail predicts
+        x, state = model.run_prefill_layers(ids, state)
+        state = model.remember(state, ids, model.compress_keys(x))
+    assert isinstance(state.memory, GoldMemory)
+    recorder = _Recorder(state.memory, len(answer_ids))
+    model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), replace(state, memory=recorder))
+    return recorder.weights
+
+
+class _Recorder:
+    """A GOLD memory that notes the attention weights of its last rows.
+
+    Args:
+        memory: the memory.
+        rows: N.
+    """
+
+    def __init__(self, memory: GoldMemory, rows: int) -> None:
+        assert memory.document is not None
+        self._memory, self._rows = memory, rows
+        self.weights = torch.zeros(memory.document.length, device=memory.document.token_ids.device)
+
+    @property
+    def length(self) -> int:
+        return self._memory.length
+
+    def attend(self, index: int, q: Tensor) -> Tensor:
+        document = self._memory.document
+        assert document is not None
+        document_scores, own_scores = self._scores(index, q[0, :, -self._rows :].float())
+        both = torch.cat([document_scores, own_scores], dim=-1).softmax(-1)  # (H, N, held rows + own rows)
+        self.weights[document.positions()] += both[..., : document_scores.shape[-1]].sum((0, 1))
+        return self._memory.attend(index, q)
+
+    def _scores(self, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (H, N, T) against the document and (H, N, n) against the rows after it, -inf where not yet there."""
+
+        def scores(k: Tensor) -> Tensor:
+            return q @ split_heads(k, q.shape[-1]).transpose(1, 2)[0].float().transpose(-1, -2)
+
+        memory, document = self._memory, self._memory.document
+        assert document is not None
+        scale = 1 / math.sqrt(q.shape[-1])
+        if document.expanded is not None:
+            blocks: list[Any] = [document.expanded[index][0]]
+        else:
+            blocks = [k for _, (k, _) in memory.executor.rebuilt(document, index)]
+        parts = [scores(k) for k in blocks]
+        own = q.new_zeros(*q.shape[:-1], 0)  # a single token behind the bare document
+        if memory.expanded:
+            own = scores(memory.expanded[index][0].rows)
+        n = own.shape[-1]
+        later = torch.ones(self._rows, n, dtype=torch.bool, device=q.device).triu(n - self._rows + 1)
+        return torch.cat(parts, dim=-1) * scale, (own * scale).masked_fill(later, -torch.inf)
