@@ -124,7 +124,7 @@ def ask(
         ask_many(first, second, cache or [], questions, output, jsonl or as_json, how, options)
         return
     if output is not None or jsonl:
-        raise CommandError("-o and --jsonl belong to --questions", hint="one answer: --json, or a shell's > FILE")
+        raise CommandError("-o and --jsonl belong to --questions", hint="for one answer, use --json, or > FILE")
     place, question = _place_and_question(first, second, cache or [])
     _ask_one(place, question, bool(cache) or place.endswith(layout.SUFFIX), how, options)
 
@@ -132,7 +132,9 @@ def ask(
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
     if caches:
         if second is not None:
-            raise CommandError(f"{first!r} and {second!r} with --cache: expected one question", hint="quote it")
+            raise CommandError(
+                f"{first!r} and {second!r} with --cache: expected one question", hint="quote the question"
+            )
         from .ask_questions import expand
 
         found = expand(caches) if len(caches) == 1 else caches
@@ -140,13 +142,17 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
             raise CommandError(f"--cache names {len(found)} files for one question", hint="add --questions FILE")
         return found[0], first
     if not first:
-        raise CommandError("no document", hint='gf ask doc.txt "QUESTION", or --cache FILE')
+        raise CommandError(
+            "no document", hint='name one: gf ask doc.txt "QUESTION", or gf ask --cache doc.gfc "QUESTION"'
+        )
     if second is None and first != STDIN and not Path(first).exists():
         if " " in first.strip() or first.endswith("?"):
-            raise CommandError(f"{first!r}: a question without a document", hint='gf ask doc.txt "QUESTION"')
+            raise CommandError(
+                f"{first!r}: a question without a document", hint=f'name the document, too: gf ask doc.txt "{first}"'
+            )
         raise CommandError(f"{first}: no such file or directory", code=NOT_FOUND)
     if first == STDIN and second is None:
-        raise CommandError("stdin is the document, so the question has to be named", hint='gf ask - "QUESTION"')
+        raise CommandError("stdin is the document, so the question must be an argument", hint='gf ask - "QUESTION"')
     return first, second
 
 

@@ -70,16 +70,20 @@ def ask_many(
         CommandError: nothing to ask, or a wrong combination of options.
     """
     if second is not None or (caches and first is not None):
-        raise CommandError("a question and --questions", hint="put it into the file")
+        raise CommandError("a question and --questions do not go together", hint="put the question into the file")
     if options.explain:
         raise CommandError("--explain belongs to one question", hint="ask it without --questions")
     if how.usage:
-        raise CommandError("-u with --questions", hint="counts and timings of each answer: --jsonl")
+        raise CommandError(
+            "-u and --questions do not go together", hint="--jsonl prints counts and timings of each answer"
+        )
     if how.cite and not as_json:
         raise CommandError("--cite with --questions needs --jsonl", hint="add --jsonl")
     names = expand(caches) if caches else [] if first is None else [first]
     if not names:
-        raise CommandError("no document", hint="--cache 'kb/*.gfc', or gf ask doc.txt --questions FILE")
+        raise CommandError(
+            "no document", hint="add --cache 'kb/*.gfc', or name a document: gf ask doc.txt --questions FILE"
+        )
     if names[0] == questions == STDIN:
         raise CommandError("the document and the questions are both stdin", hint="put one of them into a file")
     if output is not None and os.path.realpath(output) == os.path.realpath(questions):
@@ -99,9 +103,7 @@ def ask_many(
             if to_do:
                 _answer_document(document, to_do, answers, how, options)
     done = len(in_order) - answers.failures
-    console.say(
-        f"{done} of {len(in_order)} answers" + (f", {answers.kept} of them from before" if answers.kept else "")
-    )
+    console.say(f"{done} of {len(in_order)} answers" + (f", {answers.kept} of them reused" if answers.kept else ""))
     if answers.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -110,13 +112,13 @@ def expand(patterns: Sequence[str]) -> list[str]:
     """Files of names and patterns, each once, in the order given.
 
     Raises:
-        CommandError: a pattern that fits nothing (exit 4).
+        CommandError: a pattern that no file matches (exit 4).
     """
     found: list[str] = []
     for pattern in patterns:
         fitting = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
         if not fitting:
-            raise CommandError(f"{pattern}: no such file, and nothing fits it", code=NOT_FOUND)
+            raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
         found += fitting
     return list(dict.fromkeys(found))
 

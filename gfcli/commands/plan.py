@@ -15,7 +15,7 @@ from gfcli.support.documents import check_list_options, read_document
 from gfcli.support.exits import SCHEMA_VERSION, SOME_FAILED, CommandError, describe, exit_code
 from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load
 from gfcli.support.store import open_store
-from gfcli.support.values import show_bytes
+from gfcli.support.values import counted, show_bytes
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
@@ -125,11 +125,11 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
     for row in rows:
         if "error" not in row:
             lines.append(_line(row, row["source"]))
-    lines.append(_line(found, f"in all, {len(rows)} documents"))
+    lines.append(_line(found, f"total, {counted(len(rows), 'document')}"))
     cap = found["library_max_bytes"]
     if cap is not None:
-        room = "fits" if found["fits_library"] else "does not fit, the oldest would go"
-        lines.append(f"library: {show_bytes(found['library_bytes'])} of {show_bytes(cap)} taken; the sum {room}")
+        room = "fits" if found["fits_library"] else "does not fit: caches would be evicted"
+        lines.append(f"library: {show_bytes(found['library_bytes'])} of {show_bytes(cap)} used; the total {room}")
     if found["bytes"] > found["disk_free_bytes"]:
         lines.append(f"disk: only {show_bytes(found['disk_free_bytes'])} free")
     return lines

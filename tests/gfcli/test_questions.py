@@ -188,7 +188,7 @@ def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path, capsys) -> None:
     before = len((kb / "x.jsonl").read_text().splitlines())
     assert 0 < before < 1200
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "of them from before" in done.stderr
+    assert "of them reused" in done.stderr
     assert len((kb / "x.jsonl").read_text().splitlines()) == 1200
     assert [p.name for p in kb.iterdir() if p.name.startswith(".x")] == [] or before
 
@@ -324,7 +324,7 @@ def test_another_text_from_stdin_is_asked_anew(kb: Path, capsys, monkeypatch) ->
         data = io.TextIOWrapper(io.BytesIO((kb / name).read_bytes()))
         monkeypatch.setattr(sys, "stdin", data)
         _, err = asked(capsys, "-")
-        assert ("of them from before" in err) == bool(earlier)
+        assert ("of them reused" in err) == bool(earlier)
     assert run(["ask", "-", "--questions", "-"]) == 2
 
 
@@ -333,17 +333,17 @@ def test_another_model_answers_anew(kb: Path, other_model: Path, tiny_model: Pat
     (kb.parent / "user-models" / "other").symlink_to(other_model)
     monkeypatch.setenv("GF_MODEL", "other")
     second, err = asked(capsys, "a.txt")
-    assert "from before" not in err
+    assert "reused" not in err
     assert [row["answer"] for row in first] != [row["answer"] for row in second]
     monkeypatch.setenv("GF_DTYPE", "bfloat16")
-    assert "from before" not in asked(capsys, "a.txt")[1]
-    assert "5 of them from before" in asked(capsys, "a.txt", "--dtype", "bf16")[1]
+    assert "reused" not in asked(capsys, "a.txt")[1]
+    assert "5 of them reused" in asked(capsys, "a.txt", "--dtype", "bf16")[1]
     # The folder of -m holds other weights by now.
     model = kb / "mine"
     for source in (tiny_model, other_model):
         model.unlink(missing_ok=True)
         model.symlink_to(source)
-        assert "from before" not in asked(capsys, "a.txt", "-m", "./mine")[1]
+        assert "reused" not in asked(capsys, "a.txt", "-m", "./mine")[1]
 
 
 def test_what_had_to_be_computed_is_counted_once(kb: Path, capsys) -> None:
