@@ -27,6 +27,7 @@ GoldFinchError
 │   └── BaseNotRecurrent    the model keeps more than a state
 ├── RefreshError          a cache that cannot be made anew
 │   ├── SourceGone          its source is not there any more
+│   ├── SourceLost          its source is gone, or was never noted
 │   └── SourceUnknown       nothing readable tells what it was made from
 └── MadeRoom              a cache of this run that was removed again for another one
 """
@@ -211,6 +212,10 @@ class RefreshError(GoldFinchError):
 
 class SourceGone(RefreshError):
     """Its source is not there any more."""
+
+
+class SourceLost(RefreshError):
+    """Its source cannot be read again: it is gone, or was never noted."""
 
 
 class SourceUnknown(RefreshError):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from gfcache import layout
 
 from gfcli.support import settings
@@ -20,7 +19,7 @@ from gfcli.support.answers import How, answer_json, citations
 from gfcli.support.answers_file import Answers, Task
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
-from gfcli.support.exits import NOT_FOUND, SOME_FAILED, CommandError
+from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.explain import read_header
 from gfcli.support.options import numerics
 from gfcli.support.question_file import Question, read_questions
@@ -102,10 +101,9 @@ def ask_many(
             to_do = [task for task in tasks[document.name] if task.key not in answers.done]
             if to_do:
                 _answer_document(document, to_do, answers, how, options)
-    done = len(in_order) - answers.failures
+    done = len(in_order) - len(answers.failures)
     console.say(f"{done} of {len(in_order)} answers" + (f", {answers.kept} of them reused" if answers.kept else ""))
-    if answers.failures:
-        raise typer.Exit(SOME_FAILED)
+    answers.failures.end()
 
 
 def expand(patterns: Sequence[str]) -> list[str]:

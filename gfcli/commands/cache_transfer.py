@@ -11,11 +11,12 @@ import typer
 from gfcache import Entry, Store, layout
 
 from gfcli.support.console import console, printable
-from gfcli.support.exits import SOME_FAILED, CommandError
+from gfcli.support.exits import CommandError
 from gfcli.support.filters import chosen
 from gfcli.support.options import QuietOption
 from gfcli.support.outputs import check_folder, check_may_replace
 from gfcli.support.store import open_store, say_removed
+from gfcli.support.tally import Failures
 from gfcli.support.values import show_bytes
 from goldfinch.jobs.outputs import is_folder
 
@@ -92,7 +93,7 @@ def import_(
       scp other:kb/doc.gfc . && gf cache import doc.gfc && gf ask doc.txt "Who signed?"
     """
     console.quiet = quiet
-    failures = 0
+    failures = Failures()
     with open_store(keep_cap=True) as store:
         for name in files:
             try:
@@ -100,13 +101,11 @@ def import_(
             except (OSError, gfcache.CacheFormatError, CommandError) as error:
                 if len(files) == 1:
                     raise
-                failures += 1
-                console.error_of(name, error)
+                failures.note(name, error)
                 continue
             print(entry.id)
             console.say(f"{name}: {entry.tokens:,} tokens, {show_bytes(entry.bytes)}")
-    if failures:
-        raise typer.Exit(SOME_FAILED)
+    failures.end()
 
 
 def _import_one(store: Store, path: Path) -> Entry:

@@ -12,9 +12,10 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options, read_document
-from gfcli.support.exits import SCHEMA_VERSION, SOME_FAILED, CommandError, describe, exit_code
+from gfcli.support.exits import SCHEMA_VERSION
 from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load
 from gfcli.support.store import open_store
+from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
 from goldfinch.jobs.sources import find_sources
 
@@ -65,25 +66,20 @@ def plan(
     profile, is_new = machine_profile(loaded, measure=measure)
     if is_new:
         console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s")
-    rows, failures = [], 0
+    rows, failures = [], Failures()
     for source in sources.documents:
         try:
             rows.append({"source": source.name} | _row(loaded, read_document(source), checkpoints, profile))
         except Exception as error:
             if not many:
                 raise
-            failures += 1
-            message, hint = describe(error)
+            failed = failures.note(source.name, error, say=not as_json)
             if as_json:
-                rows.append({"source": source.name, "error": {"code": exit_code(error), "message": message}})
-            else:
-                named = source.name in message
-                console.error(error if named else CommandError(f"{source.name}: {message}", hint=hint))
+                rows.append({"source": source.name, "error": failed})
     found = {"schema_version": SCHEMA_VERSION, "documents": rows} | _sums(rows, output)
     found["profile"] = {"tok_s": round(profile.tok_s, 1), "document_s": round(profile.document_s, 5)}
     print(json.dumps(found) if as_json else "\n".join(_lines(rows, found)))
-    if failures:
-        raise typer.Exit(SOME_FAILED)
+    failures.end()
 
 
 def _row(model: LanguageModel, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gfcli.support import settings
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options
-from gfcli.support.exits import SOME_FAILED
+from gfcli.support.events import Teller, outcome_json, say_outcome
+from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
@@ -19,8 +22,25 @@ from gfcli.support.options import (
     QuietOption,
     VerboseOption,
     checked_checkpoints,
+    journal_seconds,
+    load,
+    numerics,
 )
-from goldfinch.jobs.sources import find_sources
+from gfcli.support.outputs import check_folder
+from gfcli.support.progress import BatchProgress
+from gfcli.support.sessions import Models, open_cache_file
+from gfcli.support.store import open_store, say_index
+from gfcli.support.tally import Tally
+from gfcli.support.values import FILE_DTYPES
+from goldfinch.jobs.events import Begun, Failed, Outcome, PassedOver, Written
+from goldfinch.jobs.outputs import is_folder
+from goldfinch.jobs.sources import STDIN, find_sources
+from goldfinch.library.library import Library
+from goldfinch.library.opening import LazyModel
+from goldfinch.weights.directory import find_model
+
+if TYPE_CHECKING:
+    from goldfinch.caching.document_cache import DocumentCache
 
 
 def prefill(
@@ -100,18 +120,70 @@ def prefill(
     many = len(sources.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
-    from gfcli.support.batch import Batch, Plan
+    _check_together(output, library, base, many, batch_tokens)
+    tally = Tally(sources)
+    with ExitStack() as stack:
+        opened = _opened_base(base, model, device, dtype) if base is not None else None
+        computer = _lazy_model(model, device, dtype) if opened is None else opened[0]
+        store = stack.enter_context(_library()) if library else None
+        overall = stack.enter_context(BatchProgress(sources)) if many else None
+        tell = stack.enter_context(Teller(overall, None if store is None else store.store))
+        from goldfinch.jobs.batch import Batch
+        from goldfinch.jobs.destinations import Plan
 
-    plan = Plan(output, library, model, device, dtype, checkpoints, base, force, many, batch_tokens)
-    with Batch(plan, sources) as batch, closing(batch.reports()) as reports:
-        for source, report in reports:
-            if isinstance(report, Exception):
-                if not many and not jsonl:
-                    raise report
-                row = batch.tally.failed(source, report, say=not jsonl)
-                if jsonl:
-                    print(json.dumps(row), flush=True)
-                continue
-            print(json.dumps(report) if jsonl else report["output"], flush=True)
-    if batch.tally.failures:
-        raise typer.Exit(SOME_FAILED if many else batch.tally.failures[0][1])
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds())
+        batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
+        for event in stack.enter_context(closing(batch.events(sources.documents))):
+            _show(event, tally, overall, jsonl, alone=not many)
+    if many:
+        tally.show()
+    if tally.failures:
+        raise typer.Exit(SOME_FAILED if many else tally.failures.codes[0][1])
+
+
+def _check_together(output: str | None, library: bool, base: str | None, many: bool, batch_tokens: int | None) -> None:
+    """Refuse options that cannot be given together, before anything is loaded."""
+    if library and (output is not None or base is not None):
+        raise CommandError("--library with -o or --base", hint="caches of the library have no place or base to name")
+    if many and output is not None and not is_folder(output):
+        raise CommandError(f"one output file {output} for several documents", hint=f"name a folder: -o {output}/")
+    if batch_tokens is not None and base is not None:
+        raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
+    if output == STDIN:
+        check_folder(Path(output))
+
+
+def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -> tuple[LazyModel, DocumentCache]:
+    loaded, cache = open_cache_file(base, model, Models(device, dtype))
+    return LazyModel.of(loaded), cache
+
+
+def _lazy_model(model: str | None, device: str, dtype: str | None) -> LazyModel:
+    card = find_model(model or settings.value("model"))
+    device, dtype = numerics(device, dtype)
+    return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype))
+
+
+@contextmanager
+def _library() -> Iterator[Library]:
+    with Library(open_store(keep_cap=True), journal_s=journal_seconds()) as library:
+        try:
+            yield library
+        finally:
+            say_index(library.store)
+
+
+def _show(event: Outcome, tally: Tally, overall: BatchProgress | None, jsonl: bool, alone: bool) -> None:
+    match event:
+        case Begun() if overall is not None:
+            overall.begin(event.source)
+        case Failed() if alone and not jsonl:
+            raise event.error
+        case Failed():
+            row = tally.failed(event, say=not jsonl)
+            if jsonl:
+                print(json.dumps(row), flush=True)
+        case Written() | PassedOver():
+            say_outcome(event)
+            tally.note(event)
+            print(json.dumps(outcome_json(event)) if jsonl else event.report.path, flush=True)

@@ -11,7 +11,6 @@ from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
 from gfcli.support.sessions import Models, open_cache_file
-from gfcli.support.writing import Job
 
 from .append import OutputOption, output_of, write_changed
 
@@ -38,20 +37,17 @@ def truncate(
       gf truncate doc.gfc --to-line 10
       gf truncate doc.gfc --to-token 4096 -o beginning.gfc
     """
-    from goldfinch.library.changes import changed_source, truncated_to_line, truncated_to_token
-
     console.quiet = quiet
     if (to_token is None) == (to_line is None):
         raise CommandError("name one of --to-token and --to-line")
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_cache_file(cache, model, Models(device))
+        from goldfinch.library.changes import truncated_to_line, truncated_to_token
+
         if to_token is not None:
-            token_ids, span, text = truncated_to_token(loaded, old, to_token)
-            note = f"first {to_token} tokens"
+            changed, note = truncated_to_token(loaded, old, to_token), f"first {to_token} tokens"
         else:
             assert to_line is not None
-            token_ids, span, text = truncated_to_line(loaded, old, to_line)
-            note = f"first {to_line} lines"
-        source = changed_source(old, text, note)
-        write_changed(path, loaded, old, Job(path.name, token_ids, span, source, checkpoints))
+            changed, note = truncated_to_line(loaded, old, to_line), f"first {to_line} lines"
+        write_changed(path, loaded, old, changed, note, checkpoints)

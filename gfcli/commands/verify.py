@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import gfcache
 import typer
 
-from gfcli.support.console import console
-from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, SOME_FAILED, CommandError, failed_json
+from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, CommandError, failed_json
 from gfcli.support.options import DeviceOption, ModelOption
 from gfcli.support.sessions import Models, open_cache_file
+from gfcli.support.tally import Failures
 from gfcli.support.values import MOST_SEED, parse_share
 from goldfinch.errors import GoldFinchError
 
@@ -42,7 +42,7 @@ def verify(
       gf verify --json caches/*.gfc
     """
     share = None if replay is None else parse_share(replay, "--replay")
-    failures = 0
+    failures = Failures()
     models = Models(device)
     for path in files:
         try:
@@ -52,13 +52,10 @@ def verify(
                 print(json.dumps(failed_json(path, error)))
             if len(files) == 1:
                 raise
-            failures += 1
-            if not as_json:
-                console.error_of(path, error)
+            failures.note(path, error, say=not as_json)
             continue
         print(json.dumps(result) if as_json else _text(result))
-    if failures:
-        raise typer.Exit(SOME_FAILED)
+    failures.end()
 
 
 def _verify_one(

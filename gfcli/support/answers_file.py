@@ -14,8 +14,9 @@ import gfcache
 from gfcache.files.replace import replacing
 
 from .console import console
-from .exits import CommandError, describe, exit_code
+from .exits import CommandError
 from .question_file import Question
+from .tally import Failures
 from .values import counted
 
 # Document, id and text of a question.
@@ -62,7 +63,7 @@ class Answers:
         self._tasks, self._as_json = tasks, as_json
         self._lock = contextlib.ExitStack()
         self.done: set[str] = set()
-        self.failures = self.kept = 0
+        self.failures, self.kept = Failures(), 0
         self._begun = False
         self._lines: dict[str, str] = {}
         self._others: dict[str, tuple[_Place, str]] = {}
@@ -108,13 +109,10 @@ class Answers:
 
     def failed(self, task: Task, error: Exception) -> None:
         """A failure, named."""
-        self.failures += 1
-        message, hint = describe(error)
-        if not self._as_json or self._path is not None:
-            named = message if task.document in message else f"{task.document}: {message}"
-            console.error(CommandError(f"question {task.question.id}: {named}", code=exit_code(error), hint=hint))
+        say = not self._as_json or self._path is not None
+        failed = self.failures.note(task.document, error, say=say, about=f"question {task.question.id}: ")
         if self._as_json:
-            self._put(task, "failed", {"error": {"code": exit_code(error), "message": message}})
+            self._put(task, "failed", {"error": failed})
 
     def _put(self, task: Task, status: str, values: dict[str, Any]) -> None:
         if not self._as_json:

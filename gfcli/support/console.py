@@ -48,15 +48,6 @@ class Console:
                 self._print(f"hint: {hint}")
         return code
 
-    def error_of(self, name: str, error: BaseException) -> int:
-        """Print an error of one of several files, which it names, and return its exit code."""
-        message, hint = exits.describe(error)
-        if name in message:
-            return self.error(error)
-        named = exits.CommandError(f"{name}: {message}", code=exits.exit_code(error), hint=hint)
-        named.__cause__ = error
-        return self.error(named)
-
     def warn(self, message: str) -> None:
         self._print(f"warning: {message}")
 

@@ -6,6 +6,7 @@ from gfcache import errors as cache
 
 from goldfinch import errors
 
+_ROOM = "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
 # Fields of the error stand in braces.
 HINTS: dict[type[Exception], str] = {
     errors.FolderNamed: "its files: gf prefill -r {path}",
@@ -21,14 +22,14 @@ HINTS: dict[type[Exception], str] = {
     errors.BaseTooShort: "put both texts into one document",
     errors.BaseTooDeep: "gf flatten makes a base that stands alone",
     errors.BaseNotRecurrent: "gf model show",
+    errors.SourceLost: "pre-fill the document again",
+    errors.MadeRoom: _ROOM,
     cache.NotACacheFile: "gf prefill makes a cache from a text document",
     cache.UnsupportedVersion: "update gf, or pre-fill the document again with this version",
     cache.UnsupportedSection: "update gf, or pre-fill the document again with this version",
     cache.ParentMissing: "put the base cache back, or pre-fill the whole document without --base",
     cache.ParentChanged: "pre-fill this document again with --base, for the base cache was replaced",
-    cache.NoRoom: (
-        "raise the cap (GF_CACHE_MAX_SIZE, cache.max_size), or unpin entries: gf cache ls --filter pinned=yes"
-    ),
+    cache.NoRoom: _ROOM,
 }
 # By the rule of the format that a new cache would break.
 _UNWRITABLE = {

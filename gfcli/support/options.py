@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import settings, values
+from .exits import CommandError
 
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
@@ -83,3 +85,12 @@ def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> 
     device = choose_device(device)
     name = dtype or cache_dtype or settings.value("dtype") or ("float32" if device == "cpu" else "bfloat16")
     return device, values.SHORT_DTYPES.get(name, name)
+
+
+def journal_seconds() -> float:
+    """Seconds between two notes of the journal; GF_JOURNAL_SECONDS changes it."""
+    text = os.environ.get("GF_JOURNAL_SECONDS", "10")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise CommandError(f"GF_JOURNAL_SECONDS is {text!r}, expected a number of seconds") from error

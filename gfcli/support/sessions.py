@@ -17,10 +17,9 @@ from . import explain as explaining
 from . import settings
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import load, numerics
+from .options import journal_seconds, load, numerics
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
-from .writing import journal_seconds, warn_of_length
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
@@ -96,6 +95,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
         CommandError: exit 10 when --require-cached is not met; the errors of computing.
         CacheMismatch: --strict, and a cache of other numerics.
     """
+    from goldfinch.library.making import length_remark
     from goldfinch.text.prompt import document_token_ids
 
     device, dtype = numerics(options.models.device, options.models.dtype)
@@ -115,7 +115,9 @@ def library_session(document: Document, how: How, options: Options) -> Session:
         tokens = None
         if found.state != HIT:
             tokens = document_token_ids(model, document.text)
-            warn_of_length(document.label, tokens[0].shape[1], model)
+            long = length_remark(document.label, tokens[0].shape[1], model)
+            if long is not None:
+                console.warn(long)
         with console.progress(document.label) as progress:
             kept = library.get(
                 model, document, progress=progress, tokens=tokens,

@@ -10,9 +10,10 @@ import hashlib
 import re
 from typing import Any
 
+import gfcache
 from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.prompt import document_token_ids
@@ -87,3 +88,18 @@ def changed_source(cache: DocumentCache, text: str, note: str) -> dict[str, Any]
         "bytes": len(data),
         "modified_at": None,
     }
+
+
+def base_of(cache: DocumentCache, model: LanguageModel) -> DocumentCache | None:
+    """The base that a cache file continues, and that its next version may continue, too; None for one that has none.
+
+    Raises:
+        gfcache.ParentMissing, gfcache.ParentChanged: it is gone, or another one now.
+    """
+    assert cache.path is not None
+    with gfcache.read_cache(cache.path) as file:
+        if file.header.parent is None:
+            return None
+        with gfcache.open_parent(file) as base:
+            place = base.path
+    return open_cache(place, model)

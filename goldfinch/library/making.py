@@ -92,3 +92,11 @@ def make_cache(
     if base is None:
         return Made(cache, 0, None)
     return Made(cache, reused(base), first_difference(base.token_ids, token_ids))
+
+
+def length_remark(label: str, tokens: int, model: LanguageModel) -> str | None:
+    """What to say of a document that is longer than those that the model was trained on; None for a shorter one."""
+    trained = model.config.context_length
+    if tokens <= trained:
+        return None
+    return f"{label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer"

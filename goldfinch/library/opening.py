@@ -128,3 +128,31 @@ def session_on(model: LanguageModel, cache: DocumentCache, *, memory_bytes: int 
     from goldfinch.engine.session import DEFAULT_MEMORY_BYTES, Session
 
     return Session(model, cache, memory_bytes=DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes)
+
+
+class LazyModel:
+    """A model that is loaded when it is first needed: what is found fresh needs none.
+
+    Args:
+        card: of the model.
+        device: where it will compute: "cpu", "cuda", "cuda:N".
+        dtype: compute dtype as files name it: "f32", "bf16", "f64".
+        load: loads it.
+    """
+
+    def __init__(self, card: ModelCard, device: str, dtype: str, load: Callable[[], LanguageModel]) -> None:
+        self.card, self.device, self.dtype = card, device, dtype
+        self._load = load
+        self._model: LanguageModel | None = None
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> LazyModel:
+        """A model that is loaded, from a model directory."""
+        from goldfinch.caching.numerics import file_dtype
+
+        return cls(model.card, str(model.device), file_dtype(model.dtype), lambda: model)
+
+    def __call__(self) -> LanguageModel:
+        if self._model is None:
+            self._model = self._load()
+        return self._model

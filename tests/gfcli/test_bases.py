@@ -9,8 +9,8 @@ from pathlib import Path
 import gfcache
 import pytest
 
+import goldfinch
 from gfcli.app import run
-from gfcli.support import batch as prefill_batch
 from tests.gfcli.conftest import TEXT
 
 
@@ -28,18 +28,21 @@ def test_a_base_that_is_replaced_meanwhile_is_noticed(folder: Path, capsys, monk
     """The values of the child are those of the old one: a file that names the new one would answer from both."""
     Path("other.txt").write_text(TEXT.replace("the", "The"))
     assert run(["prefill", "other.txt", "-q", "--checkpoints", "512"]) == 0
-    compute = prefill_batch.compute
+    save = goldfinch.DocumentCache.save
 
-    def replacing(*arguments, **options):
-        done = compute(*arguments, **options)
+    def replacing(cache, path, **options):
         shutil.copy("other.gfc", "hand.gfc")
-        return done
+        return save(cache, path, **options)
 
-    monkeypatch.setattr(prefill_batch, "compute", replacing)
+    def removing(cache, path, **options):
+        Path("hand.gfc").unlink()
+        return save(cache, path, **options)
+
+    monkeypatch.setattr(goldfinch.DocumentCache, "save", replacing)
     assert run(["prefill", "--base", "hand.gfc", "chap.txt"]) == 5
     assert "hand.gfc has digest" in capsys.readouterr().err
     assert not Path("chap.gfc").exists()
-    monkeypatch.setattr(prefill_batch, "compute", lambda *a, **o: (compute(*a, **o), Path("hand.gfc").unlink())[0])
+    monkeypatch.setattr(goldfinch.DocumentCache, "save", removing)
     assert run(["prefill", "--base", "hand.gfc", "chap.txt"]) == 4
     assert not Path("chap.gfc").exists()
 

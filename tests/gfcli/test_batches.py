@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
@@ -11,15 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import gfcache
 import pytest
 
 from gfcli.app import run
-from gfcli.support import batch as prefill_batch
 from goldfinch.jobs import sources
+from goldfinch.jobs.batch import Batch
 from tests.gfcli.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
@@ -246,7 +244,7 @@ def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
     for n in range(12):
         (tree / f"docs/many{n:02}.txt").write_text(f"{n} {TEXT[: 100 * n + 50]}")
     alone = statuses(capsys, "-r", "docs", "-o", "alone/")
-    monkeypatch.setattr(prefill_batch.Batch, "overlaps", True)
+    monkeypatch.setattr(Batch, "overlaps", True)
     before = threading.active_count()
     assert statuses(capsys, "-r", "docs", "docs/empty.txt", "-o", "ahead/", code=3) == alone | {
         "docs/empty.txt": "failed"
@@ -260,63 +258,6 @@ def test_tokenised_ahead_of_their_turn(tree: Path, capsys, monkeypatch) -> None:
     assert below(tree / "ahead") == below(tree / "alone")
     for name in below(tree / "alone"):
         assert run(["diff", f"alone/{name}", f"ahead/{name}"]) == 0
-
-
-def test_files_are_written_while_the_next_is_computed(tree: Path, capsys, monkeypatch) -> None:
-    """Under the lock that was taken before computing; a file that cannot be written fails alone."""
-    second_begun, real_compute, real_save, locked = threading.Event(), prefill_batch.compute, prefill_batch.save, []
-
-    def compute(path: Path, *rest, **options):  # type: ignore[no-untyped-def]
-        if path.name == "b.gfc":
-            second_begun.set()
-        return real_compute(path, *rest, **options)
-
-    def try_lock(path: Path) -> None:
-        with contextlib.suppress(gfcache.CacheLocked), gfcache.output_lock(path):
-            return
-        locked.append(path.name)
-
-    def save(computed):  # type: ignore[no-untyped-def]
-        if computed.path.name == "a.gfc":
-            assert second_begun.wait(30)
-            other = threading.Thread(target=try_lock, args=(computed.path,))
-            other.start()
-            other.join()
-        if computed.path.name == "c.gfc":
-            raise gfcache.CacheWriteError(computed.path, OSError(errno.ENOSPC, "No space left on device"))
-        return real_save(computed)
-
-    monkeypatch.setattr(prefill_batch, "compute", compute)
-    monkeypatch.setattr(prefill_batch, "save", save)
-    found = statuses(capsys, "docs/a.txt", "docs/sub/c.txt", "docs/b.md", "-o", "out/", code=3)
-    assert list(found.items()) == [("docs/a.txt", "ok"), ("docs/sub/c.txt", "failed"), ("docs/b.md", "ok")]
-    assert locked == ["a.gfc"]
-    assert below(tree / "out") == {"a.gfc", "b.gfc"}
-
-
-def test_a_written_file_is_unlocked_and_reported(tree: Path, capsys, monkeypatch) -> None:
-    """Unlocked as soon as it is written; and where computing takes long, reported before the next is begun."""
-    real_compute, seen = prefill_batch.compute, []
-
-    def compute(path: Path, *rest, **options):  # type: ignore[no-untyped-def]
-        if path.name == "b.gfc":
-            deadline = time.monotonic() + 30
-            while not (Path("out/a.gfc").exists() and not Path("out/.a.gfc.lock").exists()):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            with gfcache.output_lock("out/a.gfc"):
-                seen.append(capsys.readouterr().out)
-        return real_compute(path, *rest, **options)
-
-    monkeypatch.setattr(prefill_batch, "compute", compute)
-    later, at_once = ("", "out/a.gfc\n"), ("out/a.gfc\n",)
-    for seconds, elsewhere, reported in ((1e9, False, later), (-1.0, False, at_once), (-1.0, True, later)):
-        monkeypatch.setattr(prefill_batch, "DEFER_S", seconds)
-        # While another device computes, what is written costs nothing.
-        monkeypatch.setattr(prefill_batch.Batch, "overlaps", elsewhere)
-        capsys.readouterr()
-        assert run(["prefill", "docs/a.txt", "docs/b.md", "-o", "out/", "--force"]) == 0
-        assert seen[-1] in reported
 
 
 def test_ignore_files_above_the_folder_count_in_a_repository(tree: Path, capsys) -> None:

@@ -117,20 +117,21 @@ def test_a_journal_that_cannot_be_written_ends_no_run(ids, tiny_model: Path, tmp
 
 @pytest.mark.parametrize("suffices", [True, False])
 def test_the_journal_gives_its_room_to_the_output(suffices: bool, ids, tiny_model: Path, tmp_path, monkeypatch) -> None:
-    from gfcli.support.writing import Computed, save
+    from goldfinch.jobs.job import Job, save
+    from goldfinch.jobs.sources import Source
     from goldfinch.library.making import Made
 
     journal = Journal(tmp_path / "doc.gfc", every_s=0)
     cache = goldfinch.prefill(goldfinch.load_model(tiny_model), ids, journal=journal)
     noted = journal.path.read_bytes()
     full(monkeypatch, lambda: not suffices or journal.path.exists())
-    computed = Computed(tmp_path / "doc.gfc", Made(cache, 0, None), None, journal, 1.0)
+    job = Job(Source("doc.txt"), path=tmp_path / "doc.gfc", made=Made(cache, 0, None), seconds=1.0)
     if suffices:
-        assert save(computed)["tokens"] == T
+        assert save(job).tokens == T
         assert [p.name for p in tmp_path.iterdir()] == ["doc.gfc"]
     else:
         with pytest.raises(gfcache.CacheWriteError) as caught:
-            save(computed)
+            save(job)
         assert caught.value.hint
         assert [p.name for p in tmp_path.iterdir()] == [journal.path.name]
         assert journal.path.read_bytes() == noted

@@ -1,0 +1,149 @@
+"""Many documents with one loaded model: each passed over, written or failed, as events in their order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.library.library import Library
+from goldfinch.library.opening import LazyModel
+from goldfinch.models.language_model import LanguageModel
+
+from .destinations import Destination, IntoFiles, IntoLibrary, Plan, Result
+from .events import WARNING, Begun, Failed, Outcome, Remark, Tell, tell_nobody
+from .job import Job
+from .read_ahead import in_packs, in_turn
+from .sources import Source
+
+# Computed caches that may wait to be written, and threads that write them: a disk that waits for itself takes several.
+UNWRITTEN = 4
+# A document that took longer on the CPU is written before the next one is begun: nothing is gained there, and its
+# report would wait.
+DEFER_S = 0.5
+
+
+@dataclass
+class _Underway:
+    """A document that had its turn, whose file may still be on its way."""
+
+    source: Source
+    outcome: Result | Exception | Future[Result]
+    seconds: float
+
+    @property
+    def is_done(self) -> bool:
+        return not isinstance(self.outcome, Future) or self.outcome.done()
+
+
+class Batch:
+    """A run over documents.
+
+    Args:
+        model: that computes them, from a model directory.
+        plan: what is wanted of each.
+        library: where their caches go; None for files.
+        base: a cache from a file that every document continues.
+        tell: takes what there is to say while a document is computed: Progress, Remark, Removed.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel | LazyModel,
+        plan: Plan | None = None,
+        *,
+        library: Library | None = None,
+        base: DocumentCache | None = None,
+        tell: Tell = tell_nobody,
+    ) -> None:
+        self._plan = plan or Plan()
+        if library is not None and (base is not None or self._plan.output is not None):
+            raise ValueError("caches of a library have no output or base to name")
+        if base is not None and self._plan.batch_tokens is not None:
+            raise ValueError("documents that continue a base are not packed")
+        self._model = model if isinstance(model, LazyModel) else LazyModel.of(model)
+        self._has_base, self._tell = base is not None, tell
+        self._destination: Destination = (
+            IntoFiles(self._model, self._plan, base, tell)
+            if library is None
+            else IntoLibrary(self._model, self._plan, library, tell)
+        )
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether tokenising the next documents costs the present one nothing: another device computes it."""
+        return not self._has_base and not self._model.device.startswith("cpu")
+
+    def events(self, sources: Sequence[Source]) -> Generator[Outcome, None, None]:
+        """What becomes of each document, in order: Begun, and later Written, PassedOver or Failed.
+
+        A file is written while the next documents are computed. A failure does not end the run. Closing the generator
+        ends it; what is computed by then gets written.
+        """
+        underway: deque[_Underway] = deque()
+        # Leaving the executor waits: what is computed gets written, whatever ends this run.
+        with ThreadPoolExecutor(UNWRITTEN) as writer, closing(self._jobs(sources)) as jobs:
+            for job in jobs:
+                yield Begun(job.source)
+                underway.append(self._begin(job, writer))
+                at_once = underway[-1].seconds > DEFER_S and not self.overlaps
+                while underway and (at_once or len(underway) > UNWRITTEN or underway[0].is_done):
+                    yield _ended(underway.popleft())
+                yield from self._destination.undone()
+            while underway:
+                yield _ended(underway.popleft())
+
+    def _jobs(self, sources: Sequence[Source]) -> Generator[Job, None, None]:
+        """The documents in order, some of them read ahead."""
+        jobs = (Job(source, self._plan.checkpoints) for source in sources)
+        if not self.overlaps and self._plan.batch_tokens is None:
+            yield from jobs
+            return
+        ahead = {} if self.overlaps else {"ahead": 0}
+        with closing(in_turn(jobs, self._prepare, self._destination.tokenise, self._tell, **ahead)) as read:
+            if self._plan.batch_tokens is None:
+                yield from read
+            else:
+                yield from in_packs(read, self._plan.batch_tokens, self._model, self._tell)
+
+    def _prepare(self, job: Job) -> bool:
+        self._read(job)
+        if not self._destination.is_wanted(job):
+            return False
+        self._model()  # loaded here, once, rather than by one of several threads
+        return True
+
+    def _read(self, job: Job) -> None:
+        """Read a document, once: standard input cannot be read again."""
+        if job.document is None:
+            job.document = job.source.read()
+            if job.document.remark:
+                self._tell(Remark(WARNING, job.document.remark))
+
+    def _begin(self, job: Job, writer: Executor) -> _Underway:
+        """Compute the cache of a document, or find that there is nothing to do."""
+        shared = 0.0 if job.made is None else job.seconds
+        started = time.perf_counter()
+        try:
+            self._read(job)
+            outcome: Result | Exception | Future[Result] = self._destination.make(job, writer)
+        except Exception as error:
+            outcome = error
+        return _Underway(job.source, outcome, shared + time.perf_counter() - started)
+
+
+def _ended(underway: _Underway) -> Outcome:
+    """Wait until the file is written."""
+    started = time.perf_counter()
+    try:
+        outcome = underway.outcome.result() if isinstance(underway.outcome, Future) else underway.outcome
+    except Exception as error:
+        outcome = error
+    if isinstance(outcome, Exception):
+        return Failed(underway.source, outcome)
+    seconds = underway.seconds + time.perf_counter() - started
+    return replace(outcome, report=replace(outcome.report, seconds=seconds))

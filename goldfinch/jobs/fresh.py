@@ -1,0 +1,73 @@
+"""Whether the cache that is there is good enough: what a run would make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gfcache
+
+from goldfinch.caching.numerics import Numerics
+from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
+from goldfinch.models.config import ModelConfig
+from goldfinch.text.documents import Document
+
+from .events import WARNING, Remark, Report, Tell, tell_nobody
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run would make.
+
+    Attributes:
+        identity: `gfcache.identity_key` of the model, in the dtype of the run.
+        config: of the model.
+        checkpoints: "none", "auto" or a number of tokens.
+        base: the file that every cache continues, or None.
+    """
+
+    identity: str
+    config: ModelConfig
+    checkpoints: str = "auto"
+    base: Path | None = None
+
+
+def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = tell_nobody) -> Report | None:
+    """The report of a cache file that is what the run would make of a document, None when it is not."""
+    try:
+        with gfcache.read_cache(path) as file:
+            header, size = file.header, file.file_bytes
+    except gfcache.CacheFormatError:
+        return None
+    parent = None
+    if wanted.base is not None:
+        with gfcache.read_cache(wanted.base) as base:
+            parent = base.header.digest
+    source = header.source or {}
+    same = (
+        source.get("sha256") == document.source["sha256"]
+        and source.get("path") == document.source["path"]
+        and gfcache.header_identity(header) == wanted.identity
+        and (header.parent or {}).get("digest") == parent
+    )
+    if not same or not has_checkpoints(path, header, wanted):
+        return None
+    try:
+        gfcache.verify_cache(path, complete=True)
+    except gfcache.CacheFormatError as error:
+        tell(Remark(WARNING, f"{error}; it is pre-filled again"))
+        return None
+    checkpoint_bytes: int = gfcache.inspect_cache(path)["checkpoint_bytes"]
+    return Report(path, header.tokens, header.tokens, size, checkpoint_bytes=checkpoint_bytes)
+
+
+def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:
+    """Whether a cache has the positions that the run would give it."""
+    element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
+    block = block_tokens_by(Numerics.from_dict(header.numerics))
+    planned = plan_checkpoints(wanted.config, header.tokens, wanted.checkpoints, element_bytes, block)
+    found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
+    expected = [p for p in planned if p > header.first_token]
+    if wanted.checkpoints == "auto":  # few are wanted; those of an earlier version may stand elsewhere
+        return len(found) <= len(expected)
+    return found == expected

@@ -1,0 +1,226 @@
+"""A job: one document on its way from its source to its cache file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gfcache
+from torch import Tensor
+
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.journal import EVERY_S, Journal
+from goldfinch.caching.numerics import check_parent_dtype, file_dtype, numerics_difference
+from goldfinch.devices import synchronize
+from goldfinch.engine.checkpoints import reusable_tokens
+from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
+from goldfinch.library.changes import appended, base_of, changed_source
+from goldfinch.library.making import Made, length_remark, make_cache
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.text.documents import Document
+from goldfinch.text.prompt import document_token_ids
+
+from .events import WARNING, Progress, Remark, Report, Tell, tell_nobody
+from .outputs import check_not_base
+from .sources import Source
+
+
+@dataclass
+class Job:
+    """One document on its way; each step fills in what it finds out. It pickles as long as no cache is in it.
+
+    Attributes:
+        source: where the document is.
+        checkpoints: "none", "auto" or a number of tokens (`plan_checkpoints`).
+        document: as read; None until then.
+        path: its cache file; None until decided, and in a library.
+        token_ids: (1, T) int64 of the whole document, a base included; None until tokenised.
+        document_range: (start, end) of the document's own tokens among them.
+        bases: caches whose beginning may be taken over.
+        parent: the base cache that the file will refer to in place of storing its part, or None.
+        parent_tokens: how much of it.
+        made: the computed cache, until it is written.
+        seconds: that computing took.
+    """
+
+    source: Source
+    checkpoints: str = "auto"
+    document: Document | None = None
+    path: Path | None = None
+    token_ids: Tensor | None = None
+    document_range: tuple[int, int] = (0, 0)
+    bases: tuple[DocumentCache, ...] = ()
+    parent: DocumentCache | None = None
+    parent_tokens: int = 0
+    made: Made | None = field(default=None, repr=False)
+    seconds: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """T, 0 until the document is tokenised."""
+        return 0 if self.token_ids is None else self.token_ids.shape[1]
+
+    @property
+    def read(self) -> Document:
+        """The document, which must have been read."""
+        assert self.document is not None
+        return self.document
+
+
+def tokenise(job: Job, model: LanguageModel, tell: Tell = tell_nobody) -> None:
+    """Fill in the tokens of a document, behind its parent or alone; does nothing where they are known.
+
+    Raises:
+        EmptyInput, TokenizerError: see `document_token_ids`.
+        CacheMismatch: the parent was computed in another dtype.
+        BaseNotRecurrent: the model has prefill layers that no base can be continued with.
+    """
+    if job.token_ids is not None:
+        return
+    if job.parent is None:
+        job.token_ids, job.document_range = document_token_ids(model, job.read.text)
+        return
+    if model.config.n_prefill != model.config.n_finch:
+        raise BaseNotRecurrent(job.parent.path, "--base needs a model whose prefill layers are all recurrent")
+    check_parent_dtype(job.parent.numerics, file_dtype(model.dtype))
+    if numerics_difference(job.parent.numerics, model) is not None:
+        different = "the base cache was computed with other numerics: not bit for bit the result of a cold run"
+        tell(Remark(WARNING, different))
+    job.token_ids, job.document_range, _ = appended(model, job.parent, job.read.text)
+
+
+def compute(
+    job: Job, model: LanguageModel, *, fresh: bool = False, journal_s: float = EVERY_S, tell: Tell = tell_nobody
+) -> None:
+    """Compute the cache of a job from what its bases, the file in its place or an interrupted run allow.
+
+    The caller holds the lock of that file.
+
+    Args:
+        job: with its path; tokenised here where it is not.
+        fresh: take over nothing but from its bases.
+        journal_s: least seconds between two notes for a run that may be interrupted.
+
+    Raises:
+        BaseError: the parent has no position to go on from, or continues too many others.
+        the errors of `tokenise` and `prefill`.
+    """
+    tokenise(job, model, tell)
+    assert job.token_ids is not None
+    assert job.path is not None
+    label = job.read.label
+    long = length_remark(label, job.tokens, model)
+    if long is not None:
+        tell(Remark(WARNING, long))
+    started = time.perf_counter()
+    if job.parent is not None:
+        job.parent_tokens = _referred_tokens(job, job.parent, model)
+    if job.made is not None:  # together with others
+        return
+    journal = Journal(job.path, journal_s)
+
+    def progress(done: int, total: int) -> None:
+        tell(Progress(label, done, total))
+
+    job.made = make_cache(
+        model,
+        job.token_ids,
+        job.path,
+        document_range=job.document_range,
+        source=job.read.source,
+        checkpoints=job.checkpoints,
+        bases=job.bases,
+        parent_tokens=job.parent_tokens,
+        journal=journal,
+        fresh=fresh,
+        progress=progress,
+    )
+    synchronize(model.device)
+    if journal.obstacle is not None:
+        tell(Remark(WARNING, f"{journal.obstacle}; cut short, this run would have begun anew"))
+    job.seconds = time.perf_counter() - started
+
+
+def save(job: Job) -> Report:
+    """Write the computed cache and let go of it. May run in another thread, under a lent lock.
+
+    Raises:
+        gfcache.CacheWriteError, gfcache.ParentMissing, gfcache.ParentChanged: see `DocumentCache.save`.
+    """
+    assert job.path is not None
+    assert job.made is not None
+    path, made, tokens = job.path, job.made, job.made.cache.length
+    parent = None if job.parent is None else (job.parent, job.parent_tokens)
+    job.made = None
+    header = Journal(path).finish(lambda: made.cache.save(path, parent=parent))
+    return Report(
+        path,
+        tokens,
+        made.tokens_reused,
+        path.stat().st_size,
+        job.seconds,
+        made.first_changed_token,
+        sum(s.stored_bytes for s in header.sections if s.position not in (None, tokens)),
+        round(tokens / job.seconds, 1),
+    )
+
+
+def referable_tokens(base: DocumentCache, token_ids: Tensor, model: LanguageModel) -> int:
+    """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
+    return reusable_tokens(base, token_ids[:, :-1], model.executor.block_tokens)
+
+
+def _referred_tokens(job: Job, base: DocumentCache, model: LanguageModel) -> int:
+    assert job.token_ids is not None
+    assert base.path is not None
+    path, block = base.path, model.executor.block_tokens
+    shared = referable_tokens(base, job.token_ids, model)
+    if shared == 0 and base.length < block:
+        raise BaseTooShort(path, f"{path} has {base.length} tokens, a base needs {block} or more", block)
+    if shared == 0:
+        raise BaseWithoutPosition(path, f"{path} holds no position to go on from", block)
+    most = gfcache.layout.MAX_PARENTS
+    if len(gfcache.ancestors(path)) >= most:
+        raise BaseTooDeep(path, f"{path} continues {most} others already, the most allowed", block)
+    return shared
+
+
+def job_of_change(
+    path: Path,
+    model: LanguageModel,
+    old: DocumentCache,
+    changed: tuple[Tensor, tuple[int, int], str],
+    note: str,
+    *,
+    checkpoints: str = "auto",
+    tell: Tell = tell_nobody,
+) -> Job:
+    """The job of a document that grew or shrank.
+
+    Args:
+        path: its new cache file, perhaps that of the old one.
+        old: its cache until now, from a file.
+        changed: what `appended`, `truncated_to_token` or `truncated_to_line` give.
+        note: what happened to it, for its name.
+
+    Raises:
+        NotACache: `path` is a base of the old cache.
+    """
+    if numerics_difference(old.numerics, model) is not None:
+        different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
+        tell(Remark(WARNING, different))
+    token_ids, span, text = changed
+    base = base_of(old, model)
+    if base is not None and base.path is not None:
+        check_not_base(path, base.path)
+    return Job(
+        Source(str(path)),
+        checkpoints,
+        Document(path.name, None, text, changed_source(old, text, note)),
+        path,
+        token_ids,
+        span,
+        (old,) if base is None else (old, base),
+        base if base is not None and referable_tokens(base, token_ids, model) else None,
+    )

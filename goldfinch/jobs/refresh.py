@@ -1,0 +1,151 @@
+"""Stale caches made anew, each by the model that made it, bases before the caches that continue them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gfcache
+
+from goldfinch.caching.document_cache import DocumentCache, open_cache
+from goldfinch.caching.journal import EVERY_S
+from goldfinch.caching.numerics import Numerics
+from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
+from goldfinch.errors import SourceGone, SourceLost, SourceUnknown
+from goldfinch.library.freshness import BROKEN, DAMAGED, DETACHED, FRESH, ORPHANED, STALE, cache_state, source_state
+from goldfinch.library.opening import Load, find_model_of, load_as_computed
+from goldfinch.models.language_model import LanguageModel
+
+from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
+from .job import Job, compute, save
+from .outputs import real
+from .sources import Source
+
+
+@dataclass
+class Refresh:
+    """A run over caches.
+
+    Args:
+        load: gives the model that made a cache.
+        checkpoints: "none", "auto" or a number of tokens; by default as they are in each cache.
+        dry_run: only say what would be done.
+        journal_s: least seconds between two notes for a run that may be interrupted.
+        tell: takes what there is to say while a document is computed.
+    """
+
+    load: Load = load_as_computed
+    checkpoints: str | None = None
+    dry_run: bool = False
+    journal_s: float = EVERY_S
+    tell: Tell = tell_nobody
+    _models: dict[tuple[str, str | None], LanguageModel] = field(default_factory=dict, init=False)
+
+    def events(self, caches: Sequence[Path]) -> Iterator[Written | Planned | Failed]:
+        """What becomes of each cache that is not as it should be; the others, and those without a source, stay.
+
+        A cache whose source is gone, or that does not even tell it, fails: SourceGone, SourceLost, SourceUnknown.
+        """
+        planned: set[Path] = set()
+        for path, *bases in sorted(map(chain, caches), key=len):
+            row = cache_state(path)  # in its turn: a base that was refreshed leaves its children broken
+            if row["state"] in (FRESH, DETACHED):
+                if planned.isdisjoint(map(real, bases)):
+                    continue
+                row["state"] = BROKEN
+            source = Source(row["source"] or row["path"])
+            try:
+                if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
+                    raise _stays(path, row)
+                if self.dry_run:
+                    planned.add(real(path))
+                    yield Planned(source, path)
+                else:
+                    yield self._one(path)
+            except Exception as error:
+                yield Failed(source, error, path)
+
+    def _one(self, path: Path) -> Written:
+        started = time.perf_counter()
+        with gfcache.output_lock(path):
+            with gfcache.read_cache(path) as file:
+                header = file.header
+            state, place = source_state(header, path)
+            if place is None or state not in (FRESH, STALE):
+                raise SourceLost(path, place, f"its source is gone or unknown: {place or 'none is noted'}")
+            job = Job(Source(place), path=path)
+            job.document = job.source.read()
+            if job.document.remark:
+                self.tell(Remark(WARNING, job.document.remark))
+            model = self._model_of(header)
+            if header.parent is not None:
+                job.parent = _base_of(path, header, model)
+                job.bases = (job.parent,)
+            job.checkpoints = self.checkpoints or _spacing(path, header, model)
+            compute(job, model, journal_s=self.journal_s, tell=self.tell)
+            report = save(job)
+        return Written(job.source, replace(report, seconds=time.perf_counter() - started))
+
+    def _model_of(self, header: gfcache.Header) -> LanguageModel:
+        """The model that wrote a cache, loaded once."""
+        key = (header.model["model_fingerprint"], header.compute_dtype)
+        if key not in self._models:
+            self._models[key] = self.load(str(find_model_of(header, exact=True).path), key[1])
+        return self._models[key]
+
+
+def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceUnknown:
+    """Why a cache cannot be refreshed."""
+    kind = SourceGone if row["state"] == ORPHANED else SourceUnknown
+    reason = row.get("message") or row["source"]
+    return kind(path, row["source"], f"{path} is {row['state']} and stays as it is: {reason}")
+
+
+def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
+    """What the checkpoints have to be for a cache to be as it is; "auto" when nothing gives its positions."""
+    found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
+    gaps = [b - a for a, b in pairwise(found)] or found
+    element_bytes, block = (
+        gfcache.layout.DTYPES[str(header.compute_dtype)],
+        block_tokens_by(Numerics.from_dict(header.numerics)),
+    )
+    for wanted in ("auto", "none", *map(str, gaps[:1])):
+        planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
+        if [p for p in planned if p > header.first_token] == found:
+            return wanted
+    return "auto"
+
+
+def _base_of(path: Path, header: gfcache.Header, model: LanguageModel) -> DocumentCache:
+    """The base cache as it is now, whatever its digest."""
+    assert header.parent is not None
+    place = base_place(path, header)
+    if place is None:
+        raise gfcache.ParentMissing(path, header.parent["path"], header.parent["digest"])
+    return open_cache(place, model)
+
+
+def base_place(path: Path, header: gfcache.Header) -> Path | None:
+    """Where the base of a cache lies now; None when it has none, or it is gone."""
+    if header.parent is None:
+        return None
+    places = (path.parent / header.parent["path"], path.parent / Path(header.parent["name"]).name)
+    return next((p for p in places if p.exists()), None)
+
+
+def chain(path: Path) -> list[Path]:
+    """A cache, its base, the base of that, and so on, as far as they can be read."""
+    found = [path]
+    with contextlib.suppress(OSError, gfcache.CacheFormatError):
+        while True:
+            with gfcache.read_cache(found[-1]) as file:
+                base = base_place(found[-1], file.header)
+            if base is None or any(base.samefile(other) for other in found):
+                break
+            found.append(base)
+    return found
