@@ -280,7 +280,8 @@ def measure_decode(sweep: Sweep) -> None:
                 for _ in range(n):
                     token = int(decoder.step(token).argmax())
 
-            values["graph_tok_s"] = n / seconds(steps, 5, 1, 10.0)
+            if decoder is not None:  # the interpreter has no graph
+                values["graph_tok_s"] = n / seconds(steps, 5, 1, 10.0)
             sweep.add("decode", f"{shape} @ d{T}, {way}", **values)
             del session, state, decoder
             free()
