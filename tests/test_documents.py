@@ -53,9 +53,28 @@ def test_links_point_at_files() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def table_under(heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading of CONTRIBUTING, without its head."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().split(heading, 1)[1]
+    lines = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_where_to_change_things_names_files_that_are_there() -> None:
+    rows = table_under("## Where do I change ...?")
+    assert len(rows) == 12
+    for what, where in rows:
+        assert (ROOT / where.strip("`")).exists(), f"{what}: {where}"
+
+
+def test_every_folder_of_the_library_is_described() -> None:
+    described = {row[0].strip("`/") for row in table_under("The folders of goldfinch/")}
+    assert described == {path.name for path in (ROOT / "goldfinch").iterdir() if path.is_dir() and path.name[0] != "_"}
+
+
 def test_lines_of_prose_are_short() -> None:
     """Tables, and lines that a program prints, are as long as they are."""
-    for name in ("README.md", "CHANGELOG.md", "docs/guide.md", "docs/concepts.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md", "docs/concepts.md"):
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
             assert len(line) < 120 or line.startswith(("|", "    {")), f"{name}:{number}"
 
