@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .reading import Reading
 from .sampling import Sampling, choose_token
 
 
@@ -21,6 +22,7 @@ class Usage:
         question_tokens, generated_tokens: counts.
         timings_s: "expand" (keys and values of the document), "question", "decode".
         finish_reason: "stop" (end token or stop string) or "length".
+        reading: which part of the document the GOLD layers attended to.
     """
 
     document_tokens_cached: int
@@ -30,6 +32,7 @@ class Usage:
     generated_tokens: int = 0
     timings_s: dict[str, float] | None = None
     finish_reason: str = "length"
+    reading: Reading | None = None
 
 
 @dataclass

@@ -12,14 +12,21 @@ from torch import Tensor
 
 from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
+from goldfinch.models.state import ModelState
 
 from .session import Session
 
 
 @torch.no_grad()
-def attention_to_document(session: Session, question_ids: Sequence[int], answer_ids: Sequence[int]) -> Tensor:
-    """Attention weights (T,) that the rows which predicted the answer gave to the document, over heads and layers."""
-    model, state = session.model, session.document_state
+def attention_to_document(
+    session: Session, state: ModelState, question_ids: Sequence[int], answer_ids: Sequence[int]
+) -> Tensor:
+    """Attention weights (T,) that the rows which predicted the answer gave to the document, over heads and layers.
+
+    Args:
+        state: behind the document, its memory holding what was read.
+    """
+    model = session.model
     ids = torch.tensor([[*question_ids, *answer_ids[:-1]]], dtype=torch.int64, device=model.device)
     x = session.cache.tail_hidden[:, :0]
     if ids.shape[1]:  # else one token behind the bare document, which the tail predicts

@@ -22,10 +22,11 @@ from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.devices import synchronize
+from goldfinch.models.executor import Executor
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
-from goldfinch.models.state import LayerState, ModelState
+from goldfinch.models.state import GoldDocument, LayerState, ModelState
 
 from .answer import Answer
 from .sampling import Sampling
@@ -59,7 +60,11 @@ def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, *
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
         rows = [_Row(session, question, raw, chosen) for question in questions[start : start + MOST_ROWS]]
-        _decode(session.model, rows)
+        # Keys and values of a whole document are shared; those of chosen blocks are each question's own.
+        for whole in (True, False):
+            together = [row for row in rows if row.reads_all == whole]
+            if together:
+                _decode(session.model, together)
         answers += [row.answering.answer() for row in rows]
     return answers
 
@@ -69,14 +74,18 @@ class _Row:
 
     Attributes:
         answering: its answer.
+        reads_all: whether it reads the whole document.
         logits, state: behind the question.
     """
 
     def __init__(self, session: Session, question: str, raw: bool, sampling: Sampling) -> None:
         ids = session.question_token_ids(question, raw=raw)
-        self.answering = session.begin_answer(ids, sampling, raw=raw)
+        reading = session.reader.read(None if raw else question)
+        self.reads_all = reading.rows is None
+        state = session.state_for(reading)
+        self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
         started = time.perf_counter()
-        self.logits, self.state = session.start(ids)
+        self.logits, self.state = session.start(ids, state)
         synchronize(session.model.device)
         self.times = self.answering.usage.timings_s or {}
         self.times["question"] = time.perf_counter() - started
@@ -144,17 +153,21 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _BatchMemory:
-    """What the GOLD layers of B sequences attend to: one document, and the own rows of each.
+    """What the GOLD layers of B sequences attend to: one document that all read, and the own rows of each.
+
+    What a reading policy chose for each question of its own are own rows as well.
 
     Attributes:
-        base: a memory of one of them, for its document.
+        executor: rebuilds keys and values and attends to the document.
+        document: what all of them read, or None.
         counts: own rows of each so far.
         lengths: the same on the device, (B,).
         last_id, last_compressed_k: (B, 1) and (B, 1, R), the last row of each.
         expanded: per GOLD layer K and V of the own rows, (B, n, C), padded behind.
     """
 
-    base: GoldMemory
+    executor: Executor
+    document: GoldDocument | None
     counts: tuple[int, ...]
     lengths: Tensor
     last_id: Tensor
@@ -163,17 +176,20 @@ class _BatchMemory:
 
     @classmethod
     def of(cls, memories: Sequence[GoldMemory]) -> _BatchMemory:
-        lengths = [memory.token_ids.length for memory in memories]
+        document = memories[0].document
+        shared = all(memory.document is document for memory in memories)
         rows = []
         for layer in range(len(memories[0].expanded)):
             pair = []
             for part in (0, 1):
-                own = [memory.expanded[layer][part].rows[0] for memory in memories]
+                own = [_own_rows(memory, layer, part, with_document=not shared) for memory in memories]
                 pair.append(torch.nn.utils.rnn.pad_sequence(own, batch_first=True))
             rows.append((pair[0], pair[1]))
+        lengths = [m.token_ids.length + (0 if shared else m.document_rows) for m in memories]
         last = [memory.previous_row() for memory in memories]
         return cls(
-            memories[0],
+            memories[0].executor,
+            document if shared else None,
             tuple(lengths),
             torch.tensor(lengths, device=memories[0].token_ids.rows.device),
             torch.cat([row[0] for row in last if row is not None]),
@@ -184,12 +200,12 @@ class _BatchMemory:
     @property
     def length(self) -> int:
         """Tokens of the longest sequence (no key is rotated, so the others' positions do not matter)."""
-        return self.base.document_length + max(self.counts)
+        return (0 if self.document is None else self.document.length) + max(self.counts)
 
     def append(self, token_ids: Tensor, compressed_k: Tensor) -> _BatchMemory:
         """The memory with one more row each: token_ids (B, 1), compressed_k (B, 1, R)."""
         previous = (self.last_id, self.last_compressed_k)
-        pairs = self.base.executor.rebuild(token_ids, compressed_k, previous, 1)  # their positions play no part
+        pairs = self.executor.rebuild(token_ids, compressed_k, previous, 1)  # their positions play no part
         n, rows = max(self.counts) + 1, torch.arange(len(self.lengths), device=token_ids.device)
         expanded = []
         for (old_k, old_v), (k, v) in zip(self.expanded, pairs, strict=True):
@@ -200,21 +216,23 @@ class _BatchMemory:
                 pair.append(wider)
             expanded.append((pair[0], pair[1]))
         counts = tuple(count + 1 for count in self.counts)
-        return _BatchMemory(self.base, counts, self.lengths + 1, token_ids, compressed_k, tuple(expanded))
+        grown = replace(self, counts=counts, lengths=self.lengths + 1, expanded=tuple(expanded))
+        return replace(grown, last_id=token_ids, last_compressed_k=compressed_k)
 
     def keep(self, rows: Sequence[int], index: Tensor) -> _BatchMemory:
         """The memory of some of the rows, whose numbers are on the device, too."""
         expanded = tuple((k[index], v[index]) for k, v in self.expanded)
-        last = self.last_id[index], self.last_compressed_k[index]
         counts = tuple(self.counts[row] for row in rows)
-        return _BatchMemory(self.base, counts, self.lengths[index], *last, expanded)
+        kept = replace(self, counts=counts, lengths=self.lengths[index], expanded=expanded)
+        return replace(kept, last_id=self.last_id[index], last_compressed_k=self.last_compressed_k[index])
 
     def attend(self, index: int, q: Tensor) -> Tensor:
         """Attention of q (B, H, 1, D) over document and own rows."""
-        document = self.base.document
-        assert document is not None
-        partials = self.base.executor.attend_document(index, q, document.length - 1, document)
-        return merge_partials([*partials, self._own(index, q)])[0].to(q.dtype)
+        own = self._own(index, q)
+        if self.document is None:
+            return own[0].to(q.dtype)
+        partials = self.executor.attend_document(index, q, self.document.length - 1, self.document)
+        return merge_partials([*partials, own])[0].to(q.dtype)
 
     def _own(self, index: int, q: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B, H, 1, D) and log-sum-exp (B, H, 1) over the own rows, those of padding left out."""
@@ -224,3 +242,13 @@ class _BatchMemory:
         padding = torch.arange(k.shape[2], device=q.device) >= self.lengths[:, None]
         scores = scores.masked_fill(padding[:, None, None], -torch.inf)
         return (scores.softmax(-1).to(v.dtype) @ v).to(acc), scores.logsumexp(-1)
+
+
+def _own_rows(memory: GoldMemory, layer: int, part: int, with_document: bool) -> Tensor:
+    """Keys (part 0) or values (part 1) of a sequence, (n, C): own rows, behind those that it reads of its document."""
+    own = memory.expanded[layer][part].rows[0]
+    if not with_document:
+        return own
+    assert memory.document is not None
+    assert memory.document.expanded is not None
+    return torch.cat([memory.document.expanded[layer][part][0], own])

@@ -69,7 +69,8 @@ def line_shares(
         raise TokenizerError("this model has no tokenizer, so its tokens have no lines")
     if not answer_ids or not session.model.config.n_gold:
         return torch.zeros(0, dtype=torch.float64), []
-    weights = attention_to_document(session, session.question_token_ids(question, raw=raw), answer_ids)
+    state = session.state_for(session.reader.read(None if raw else question))
+    weights = attention_to_document(session, state, session.question_token_ids(question, raw=raw), answer_ids)
     start, end = session.cache.document_range
     ids = session.cache.token_ids[0, start:end].tolist()
     lines, first_lines = _lines(session.model.tokenizer, ids)

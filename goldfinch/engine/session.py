@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from goldfinch.models.state import GoldDocument, ModelState
 from goldfinch.text.template import PromptTemplate
 
 from .answer import Answer, Answering, StreamedText, Usage
+from .reading import ALL, AUTO, DocumentReader, Reading, Rows
 from .sampling import Sampling
 
 DEFAULT_MEMORY_BYTES = 4 << 30
@@ -42,47 +44,75 @@ class Session:
         cache: from `prefill` or `open_cache`.
         memory_bytes: keys and values of the document are expanded once and held when they take no more than
             this; otherwise they are rebuilt block by block at every step. The choice depends on the size of
-            the cache and on this number alone, never on what memory happens to be free.
+            the cache and on this number alone, never on what memory happens to be free. The blocks that a reading
+            policy chose are few and always held.
+        read: the reading policy (`reading.POLICIES`): which part of the document a question is answered from.
+        read_blocks: how many blocks it chooses; by default what was measured for the model, else 1.
+
+    Raises:
+        GoldFinchError: no such reading policy, or one that cannot be followed here.
     """
 
-    def __init__(self, model: LanguageModel, cache: DocumentCache, *, memory_bytes: int = DEFAULT_MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        cache: DocumentCache,
+        *,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        read: str = AUTO,
+        read_blocks: int | None = None,
+    ) -> None:
         self.model, self.cache = model, cache
         self.template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
+        self.reader = DocumentReader(model, cache, read, read_blocks)
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
         kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
         rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"
         self.chosen_path = f"keys and values of the document are {kept if self.expands else rebuilt}"
-        started = time.perf_counter()
-        self._base = self._document_state()
-        synchronize(model.device)
-        self.expand_s = time.perf_counter() - started
+        self.expand_s = 0.0
         self.last_usage = Usage(cache.length)
+        if self.reader.policy == ALL:
+            _ = self.document_state  # what a session can fail at, it fails at before the first question
 
-    def _document_state(self) -> ModelState:
+    def _expanded(self, rows: Rows | None) -> ModelState:
+        """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
         if not self.model.config.n_gold:
             return self.cache.state
         assert self.cache.compressed_k is not None
         document = GoldDocument(self.cache.token_ids, self.cache.compressed_k)
-        if self.expands:
+        started = time.perf_counter()
+        if self.expands or rows is not None:
             try:
                 with torch.no_grad():
-                    document = self.model.executor.expand(document)
+                    document = self.model.executor.expand(document, rows)
             except torch.OutOfMemoryError as error:
                 raise DeviceError(
                     "not enough memory to expand the keys and values", hint="give a smaller --memory"
                 ) from error
+        synchronize(self.model.device)
+        self.expand_s = time.perf_counter() - started
         return replace(self.cache.state, memory=GoldMemory(self.model.executor, document))
 
-    @property
+    @cached_property
     def document_state(self) -> ModelState:
-        """The state behind the document, its GOLD memory ready to be attended to."""
-        return self._base
+        """The state behind the document, its GOLD memory ready to be attended to, all of it."""
+        return self._expanded(None)
+
+    def state_for(self, reading: Reading) -> ModelState:
+        """The state behind the document, its GOLD memory holding what a question reads."""
+        return self.document_state if reading.rows is None else self._expanded(reading.rows)
 
     @torch.no_grad()
-    def start(self, token_ids: list[int]) -> tuple[Tensor, ModelState]:
-        """Logits (V,) of the token after the document and `token_ids`, and the state there."""
-        model, state, tail = self.model, self._base, self.cache.tail_hidden
+    def start(self, token_ids: list[int], state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+        """Logits (V,) of the token after the document and `token_ids`, and the state there.
+
+        Args:
+            token_ids: of the question; may be empty.
+            state: behind the document (`state_for`); by default with all of it.
+        """
+        model, tail = self.model, self.cache.tail_hidden
+        state = self.document_state if state is None else state
         rows = [tail]
         ids = torch.tensor([token_ids], dtype=torch.int64, device=model.device)
         for start in range(0, ids.shape[1], QUESTION_BLOCK):
@@ -105,30 +135,34 @@ class Session:
             token_ids: what stands between document and answer; may be empty.
             **sampling: fields of `Sampling`.
         """
-        answering = Answering(Sampling(**sampling), self.template.end_token_id, self._usage(token_ids))
+        usage = self._usage(token_ids, self.reader.read(None))
+        answering = Answering(Sampling(**sampling), self.template.end_token_id, usage)
         for _ in self._decode(token_ids, answering):
             pass
         return answering.token_ids
 
-    def _usage(self, token_ids: list[int]) -> Usage:
+    def _usage(self, token_ids: list[int], reading: Reading) -> Usage:
         """What an answer behind `token_ids` has taken before it begins."""
         tail = self.cache.tail_hidden.shape[1] if self.model.config.n_gold else 0
         times = {"expand": self.expand_s, "question": 0.0, "decode": 0.0}
-        return Usage(self.cache.length, 0, tail, len(token_ids), 0, times)
+        return Usage(self.cache.length, 0, tail, len(token_ids), 0, times, reading=reading)
 
-    def begin_answer(self, token_ids: list[int], sampling: Sampling, *, raw: bool) -> Answering:
+    def begin_answer(self, token_ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> Answering:
         """An answer in text; with `raw`, text that continues, which only the stops of `sampling` end."""
         stops = sampling.stop if raw else (*self.template.stop, *sampling.stop)
         text = StreamedText(self.model.tokenizer, stops, strip=not raw)
-        return Answering(sampling, self.template.end_token_id, self._usage(token_ids), text)
+        return Answering(sampling, self.template.end_token_id, self._usage(token_ids, reading), text)
 
     def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
         """Let `answering` take token after token, its usage up to date after each."""
         model, most = self.model, answering.sampling.max_tokens
         self.last_usage = usage = answering.usage
         assert usage.timings_s is not None
+        assert usage.reading is not None
+        state = self.state_for(usage.reading)
+        usage.timings_s["expand"] = self.expand_s
         started = time.perf_counter()
-        logits, state = self.start(token_ids)
+        logits, state = self.start(token_ids, state)
         synchronize(model.device)
         usage.timings_s["question"] = time.perf_counter() - started
         started = time.perf_counter()
@@ -171,7 +205,7 @@ class Session:
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished."""
         ids = self.question_token_ids(question, raw=raw)
-        answering = self.begin_answer(ids, sampling, raw=raw)
+        answering = self.begin_answer(ids, self.reader.read(None if raw else question), sampling, raw=raw)
         for _ in self._decode(ids, answering):
             yield answering
         answering.finish()

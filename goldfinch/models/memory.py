@@ -40,6 +40,12 @@ class GoldMemory:
         return 0 if self.document is None else self.document.length
 
     @property
+    def document_rows(self) -> int:
+        """Rows of the document whose keys and values are held, as a reading policy may have chosen them."""
+        expanded = None if self.document is None else self.document.expanded
+        return expanded[0][0].shape[1] if expanded else 0
+
+    @property
     def length(self) -> int:
         return self.document_length + self.token_ids.length
 
