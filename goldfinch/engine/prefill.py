@@ -8,7 +8,7 @@ compressed_k per token, the final layer states, and the residual stream at the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,8 @@ from goldfinch.caching.numerics import numerics_difference, numerics_of
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 
+from .base import Progress
 from .checkpoints import shared_checkpoint
-
-Progress = Callable[[int, int], None]
 
 
 def prefill(

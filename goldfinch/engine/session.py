@@ -19,11 +19,11 @@ from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.devices import synchronize
-from goldfinch.errors import DeviceError, TokenizerError
+from goldfinch.errors import DeviceError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
 from goldfinch.models.state import GoldDocument, ModelState
-from goldfinch.text.template import PromptTemplate
+from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, StreamedText, Usage
 from .reading import ALL, AUTO, DocumentReader, Reading, Rows
@@ -63,7 +63,7 @@ class Session:
         read_blocks: int | None = None,
     ) -> None:
         self.model, self.cache = model, cache
-        self.template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
+        self.template = template_of(model)
         self.reader = DocumentReader(model, cache, read, read_blocks)
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
@@ -181,10 +181,7 @@ class Session:
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""
-        if self.model.tokenizer is None:
-            raise TokenizerError("this model has no tokenizer, so it cannot read a question")
-        ids: list[int] = self.model.tokenizer.encode(question if raw else self.template.question_text(question))
-        return ids
+        return question_token_ids(self.model, question, raw=raw)
 
     def stream(self, question: str, *, raw: bool = False, **sampling: Any) -> Iterator[str]:
         """The answer in pieces of text, as they are decoded.

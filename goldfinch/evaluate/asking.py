@@ -5,11 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from goldfinch.caching.document_cache import open_cache
-from goldfinch.engine.prefill import prefill
-from goldfinch.engine.session import Session
+from goldfinch.engine.base import Asking, Cache, Engine
+from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.text.prompt import document_token_ids
 
 
 class Reader:
@@ -31,19 +29,24 @@ class Reader:
 
     def answers_to(self, text: str, questions: list[str], *, max_tokens: int = 40) -> list[str]:
         """The answers to questions about one document."""
-        ids, span = document_token_ids(self.model, text)
-        cache = prefill(self.model, ids, document_range=span)
-        found = _ask(Session(self.model, cache), questions, max_tokens)
+        engine = GoldFinchEngine(self.model)
+        cache = engine.prefill(engine.document(text))
+        found = _ask(engine.session(cache), questions, max_tokens)
         if self.through_file:
-            with tempfile.TemporaryDirectory(prefix="gf-eval-") as folder:
-                path = Path(folder) / "document.gfc"
-                cache.save(path)
-                again = _ask(Session(self.model, open_cache(path, self.model)), questions, max_tokens)
+            again = _ask(engine.session(through_file(engine, cache)), questions, max_tokens)
             self.differences += sum(a != b for a, b in zip(found, again, strict=True))
             found = again
         self.answers += len(found)
         return found
 
 
-def _ask(session: Session, questions: list[str], max_tokens: int) -> list[str]:
+def through_file(engine: Engine[Cache], cache: Cache) -> Cache:
+    """The cache as it is after it was saved and opened again."""
+    with tempfile.TemporaryDirectory(prefix="gf-eval-") as folder:
+        path = Path(folder) / "document.gfc"
+        engine.save(cache, path)
+        return engine.open(path)
+
+
+def _ask(session: Asking, questions: list[str], max_tokens: int) -> list[str]:
     return [session.ask(question, max_tokens=max_tokens).text for question in questions]

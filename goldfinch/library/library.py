@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from goldfinch.caching.document_cache import DocumentCache
     from goldfinch.caching.journal import Journal
-    from goldfinch.engine.prefill import Progress
+    from goldfinch.engine.base import Progress
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import Journal, reusable
+from goldfinch.engine.base import Progress
 from goldfinch.engine.checkpoints import first_difference, plan_checkpoints, reusable_tokens
-from goldfinch.engine.prefill import Progress, prefill
+from goldfinch.engine.prefill import prefill
 from goldfinch.models.language_model import LanguageModel
 
 

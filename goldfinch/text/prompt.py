@@ -47,6 +47,23 @@ def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[i
             "this model has no tokenizer, so it cannot read text",
             hint="gf model import and gf model init take one: --tokenizer FILE",
         )
-    template: PromptTemplate = model.card.template if model.card is not None else PromptTemplate()
-    ids, own = document_prompt(model.tokenizer, template, text)
+    ids, own = document_prompt(model.tokenizer, template_of(model), text)
     return torch.tensor([ids], dtype=torch.int64), own
+
+
+def question_token_ids(model: LanguageModel, question: str, *, raw: bool = False) -> list[int]:
+    """Tokens of a question in the model's template; as it is when `raw`.
+
+    Raises:
+        TokenizerError: the model directory has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise TokenizerError("this model has no tokenizer, so it cannot read a question")
+    ids: list[int] = model.tokenizer.encode(question if raw else template_of(model).question_text(question))
+    return ids
+
+
+def template_of(model: LanguageModel) -> PromptTemplate:
+    """The prompt template of a model; one without a card has the default."""
+    template: PromptTemplate = PromptTemplate() if model.card is None else model.card.template
+    return template
