@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import gfcache
 
 from goldfinch.library.freshness import FRESH, source_state
-from goldfinch.library.library import HIT, STALE, Library
+from goldfinch.library.library import HIT, STALE, Library, Prepared
 from goldfinch.library.opening import check_numerics, find_model_of, open_session, open_with_model, session_on
 from goldfinch.weights.directory import find_model
 
@@ -112,15 +112,15 @@ def library_session(document: Document, how: How, options: Options) -> Session:
                 hint=f'gf ask {document.path or "-"} "QUESTION" computes it',
             )
         model = load(str(card.path), device, dtype)
-        tokens = None
+        prepared = None
         if found.state != HIT:
-            tokens = document_token_ids(model, document.text)
-            long = length_remark(document.label, tokens[0].shape[1], model)
+            prepared = Prepared(*document_token_ids(model, document.text))
+            long = length_remark(document.label, prepared.token_ids.shape[1], model)
             if long is not None:
                 console.warn(long)
         with console.progress(document.label) as progress:
             kept = library.get(
-                model, document, progress=progress, tokens=tokens,
+                model, document, progress=progress, prepared=prepared,
                 waiting=lambda: console.say(f"{document.label}: waiting for another process that pre-fills it"),
             )  # fmt: skip
         say_index(library.store)

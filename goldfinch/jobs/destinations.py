@@ -14,7 +14,7 @@ import gfcache
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import EVERY_S, Journal
 from goldfinch.errors import MadeRoom
-from goldfinch.library.library import HIT, Found, Library, card_identity
+from goldfinch.library.library import HIT, Found, Library, Prepared, card_identity
 from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
 from goldfinch.text.prompt import document_token_ids
@@ -163,8 +163,7 @@ class IntoLibrary:
             progress=lambda done, total: self._progress(label, done, total),
             fresh=plan.force,
             unsuited=found.state == HIT,  # a hit that lacks the positions asked for is none for this run
-            computed=None if job.made is None else job.made.cache,
-            tokens=(job.token_ids, job.document_range),
+            prepared=Prepared(job.token_ids, job.document_range, None if job.made is None else job.made.cache),
         )
         for removal in kept.removals:
             self._note_removed(removal)

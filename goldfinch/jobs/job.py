@@ -16,7 +16,7 @@ from goldfinch.devices import synchronize
 from goldfinch.engine.checkpoints import reusable_tokens
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
 from goldfinch.library.changes import appended, base_of, changed_source
-from goldfinch.library.making import Made, length_remark, make_cache
+from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.documents import Document
 from goldfinch.text.prompt import document_token_ids
@@ -123,18 +123,18 @@ def compute(
     def progress(done: int, total: int) -> None:
         tell(Progress(label, done, total))
 
-    job.made = make_cache(
+    start = where_to_start(
         model,
         job.token_ids,
         job.path,
-        document_range=job.document_range,
-        source=job.read.source,
         checkpoints=job.checkpoints,
         bases=job.bases,
         parent_tokens=job.parent_tokens,
         journal=journal,
         fresh=fresh,
-        progress=progress,
+    )
+    job.made = make_cache(
+        start, model, job.token_ids, document_range=job.document_range, source=job.read.source, progress=progress
     )
     synchronize(model.device)
     if journal.obstacle is not None:

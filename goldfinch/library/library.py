@@ -70,6 +70,21 @@ class Kept:
     removals: Sequence[Removal] = ()
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a document before its cache is asked for.
+
+    Attributes:
+        token_ids: (1, T) int64, as `document_token_ids` gives them.
+        document_range: (start, end) of the document's own tokens.
+        cache: of the document as it is now, computed with others, to store in place of computing it; else None.
+    """
+
+    token_ids: Tensor
+    document_range: tuple[int, int]
+    cache: DocumentCache | None = None
+
+
 class Library:
     """Caches of documents, made on demand and kept in a store.
 
@@ -140,8 +155,7 @@ class Library:
         waiting: Callable[[], None] | None = None,
         fresh: bool = False,
         unsuited: bool = False,
-        computed: DocumentCache | None = None,
-        tokens: tuple[Tensor, tuple[int, int]] | None = None,
+        prepared: Prepared | None = None,
     ) -> Kept:
         """The cache of a document: from the store, brought up to date, or computed and stored.
 
@@ -153,8 +167,7 @@ class Library:
             waiting: called once when another process is computing the same document.
             fresh: compute it whatever is there.
             unsuited: a hit is none: it lacks the checkpoints asked for.
-            computed: the cache of this document as it is now, to store in place of computing it (`packing`).
-            tokens: what `document_token_ids` gives for it, where that is known.
+            prepared: what is known of it.
 
         Raises:
             the errors of `read_document`, `document_token_ids`, `prefill` and `open_cache`.
@@ -176,7 +189,7 @@ class Library:
             found, kept = self._hit(document, model, dtype, fresh or unsuited)
             if kept is not None:
                 return kept
-            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, computed, tokens)
+            return self._make(model, document, found, checkpoints, progress, obstacle, fresh, prepared)
 
     def _hit(self, document: Document, model: LanguageModel, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
         """Where a document stands, and its cache on a hit, unless all is to be computed `fresh`."""
@@ -227,16 +240,16 @@ class Library:
         progress: Progress | None,
         obstacle: gfcache.CacheFormatError | None,
         fresh: bool,
-        ready: DocumentCache | None,
-        known: tuple[Tensor, tuple[int, int]] | None,
+        prepared: Prepared | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from goldfinch.engine.checkpoints import library_checkpoints, plan_checkpoints
         from goldfinch.text.prompt import document_token_ids
 
-        from .making import Made, make_cache
+        from .making import Made, make_cache, where_to_start
 
-        token_ids, span = known or document_token_ids(model, document.text)
+        prepared = prepared or Prepared(*document_token_ids(model, document.text))
+        token_ids = prepared.token_ids
         tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
         block = model.executor.block_tokens
         if checkpoints is None:
@@ -246,13 +259,15 @@ class Library:
         at_most = _at_most_bytes(model, document, token_ids, positions)
         removals: list[Removal] = []
         journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
-        if ready is not None:
-            made = Made(ready, 0, None)
+        if prepared.cache is not None:
+            made = Made(prepared.cache, 0, None)
         else:
-            made = make_cache(
-                model, token_ids, found.path, document_range=span, source=document.source, checkpoints=positions,
-                exact=checkpoints not in (None, "auto"), journal=journal, fresh=fresh, progress=progress,
-            )  # fmt: skip
+            exact = checkpoints not in (None, "auto")
+            start = where_to_start(
+                model, token_ids, found.path, checkpoints=positions, exact=exact, journal=journal, fresh=fresh
+            )
+            span, source = prepared.document_range, document.source
+            made = make_cache(start, model, token_ids, document_range=span, source=source, progress=progress)
         computed = tokens - made.tokens_reused
         if journal is not None:
             try:

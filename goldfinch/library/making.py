@@ -13,7 +13,7 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import Journal, reusable
 from goldfinch.engine.base import Progress
 from goldfinch.engine.checkpoints import first_difference, plan_checkpoints, reusable_tokens
-from goldfinch.engine.prefill import prefill
+from goldfinch.engine.prefill import Start, prefill_from
 from goldfinch.models.language_model import LanguageModel
 
 
@@ -32,29 +32,27 @@ class Made:
     first_changed_token: int | None
 
 
-def make_cache(
+def where_to_start(
     model: LanguageModel,
     token_ids: Tensor,
     path: Path,
     *,
-    document_range: tuple[int, int],
-    source: dict[str, Any],
     checkpoints: str | Sequence[int] = "auto",
-    bases: Sequence[DocumentCache] = (),
     exact: bool | None = None,
+    bases: Sequence[DocumentCache] = (),
     parent_tokens: int = 0,
     journal: Journal | None = None,
     fresh: bool = False,
-    progress: Progress | None = None,
-) -> Made:
-    """Compute the cache of a document from the best of what may be taken over; the result is that of a cold run.
+) -> Start:
+    """The best of what a cache may be made from, so that the result is that of a cold run.
 
     Args:
-        path: where the cache will be: what lies there, or was begun there, is gone on from.
+        token_ids: (1, T) int64 of the whole document.
+        path: where the cache will be: what lies there, or was begun there, may be resumed.
         checkpoints: positions, or "none", "auto" or a number of tokens (`plan_checkpoints`).
-        bases: other caches whose beginning may be taken over.
         exact: every position asked for is made, if need be by computing again what a base without it holds; by default
             for all but "auto", which leaves out those that would cost that.
+        bases: other caches whose beginning may be taken over.
         parent_tokens: how much of the document the parent of the file holds, whose positions need not stand in it.
         journal: notes the way; not removed here.
         fresh: take over nothing but from `bases`.
@@ -79,20 +77,24 @@ def make_cache(
         return reusable_tokens(base, token_ids[:, : usable(base)], block)
 
     base = max(candidates, key=reused, default=None)
-    cache = prefill(
-        model,
-        token_ids,
-        progress=progress,
-        document_range=document_range,
-        source=source,
-        checkpoints=checkpoints,
-        base=base,
-        base_tokens=None if base is None else usable(base),
-        journal=journal,
-    )
-    if base is None:
+    return Start(base, None if base is None else usable(base), tuple(checkpoints), journal)
+
+
+def make_cache(
+    start: Start,
+    model: LanguageModel,
+    token_ids: Tensor,
+    *,
+    document_range: tuple[int, int],
+    source: dict[str, Any],
+    progress: Progress | None = None,
+) -> Made:
+    """Compute the cache of a document; arguments and errors as of `prefill_from`."""
+    cache = prefill_from(start, model, token_ids, progress=progress, document_range=document_range, source=source)
+    if start.base is None:
         return Made(cache, 0, None)
-    return Made(cache, reused(base), first_difference(base.token_ids, token_ids))
+    reused = reusable_tokens(start.base, token_ids[:, : start.base_tokens], model.executor.block_tokens)
+    return Made(cache, reused, first_difference(start.base.token_ids, token_ids))
 
 
 def length_remark(label: str, tokens: int, model: LanguageModel) -> str | None:
