@@ -116,7 +116,7 @@ def prefill(
     check_list_options(files_from, null)
     sources = find_sources(documents or [], recursive, files_from, null)
     for name in sources.skipped:
-        console.detail(f"{name}: skipped, no text")
+        console.detail(f"{name}: skipped, not plain text")
     many = len(sources.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)

@@ -84,9 +84,9 @@ def say_written(report: Report) -> None:
     remarks, cost = [f"{report.tokens:,} tokens"], report.checkpoint_bytes
     reused, changed = report.tokens_reused, report.first_changed_token
     if changed is not None and reused:
-        remarks.append(f"changed from token {changed:,} on, {reused:,} of them taken over")
+        remarks.append(f"changed from token {changed:,} on, {reused:,} reused")
     elif reused:
-        remarks.append(f"{reused:,} of them taken over")
+        remarks.append(f"{reused:,} reused")
     remarks.append(show_bytes(report.bytes) + (f" ({show_bytes(cost)} of it checkpoints)" if cost else ""))
     remarks.append(f"{report.tok_s or 0:,.0f} tok/s")
     console.say(f"{report.path}: {', '.join(remarks)}")

@@ -127,7 +127,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
         for removal in kept.removals:
             say_removed(library.store, removal)
         if found.state == HIT and kept.state != HIT:
-            console.warn(f"the cache of {document.label} is damaged or has gone: it is pre-filled again")
+            console.warn(f"the cache of {document.label} is damaged or missing: pre-filling the document again")
         if kept.path is None:
             console.warn(f"{document.label} is answered but not kept: {kept.obstacle}")
         elif kept.state != HIT:

@@ -105,7 +105,7 @@ class Tally:
         if self.counts["fresh"]:
             parts.append(f"{self.counts['fresh']} fresh")
         if self._sources.skipped:
-            parts.append(f"{len(self._sources.skipped)} skipped (no text)")
+            parts.append(f"{len(self._sources.skipped)} skipped (not plain text)")
         if failures:
             parts.append(f"{len(failures)} of {len(self._sources.documents)} documents failed")
         rate = f", {self.tokens / elapsed:,.0f} tok/s" if self.tokens else ""

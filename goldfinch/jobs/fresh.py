@@ -55,7 +55,7 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
     try:
         gfcache.verify_cache(path, complete=True)
     except gfcache.CacheFormatError as error:
-        tell(Remark(WARNING, f"{error}; it is pre-filled again"))
+        tell(Remark(WARNING, f"{error}; pre-filling the document again"))
         return None
     checkpoint_bytes: int = gfcache.inspect_cache(path)["checkpoint_bytes"]
     return Report(path, header.tokens, header.tokens, size, checkpoint_bytes=checkpoint_bytes)

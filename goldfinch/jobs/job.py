@@ -138,7 +138,7 @@ def compute(
     )
     synchronize(model.device)
     if journal.obstacle is not None:
-        tell(Remark(WARNING, f"{journal.obstacle}; cut short, this run would have begun anew"))
+        tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
     job.seconds = time.perf_counter() - started
 
 

@@ -123,7 +123,7 @@ def _computed(pack: list[Job], longest: int, model: Callable[[], LanguageModel],
     try:
         caches = packed_prefill.prefill_packed(model(), units)
     except Exception as error:  # whatever it is, a document that has the fault fails alone in its turn
-        tell(Remark(WARNING, f"the {len(units)} documents are computed one by one", error))
+        tell(Remark(WARNING, f"computing the {len(units)} documents one by one", error))
         return pack
     synchronize(model().device)
     seconds = (time.perf_counter() - started) / sum(cache.length for cache in caches)

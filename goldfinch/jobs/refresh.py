@@ -103,7 +103,7 @@ def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceUnknown:
     """Why a cache cannot be refreshed."""
     kind = SourceGone if row["state"] == ORPHANED else SourceUnknown
     reason = row.get("message") or row["source"]
-    return kind(path, row["source"], f"{path} is {row['state']} and stays as it is: {reason}")
+    return kind(path, row["source"], f"{path} is {row['state']} and was skipped: {reason}")
 
 
 def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:

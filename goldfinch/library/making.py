@@ -102,4 +102,7 @@ def length_remark(label: str, tokens: int, model: LanguageModel) -> str | None:
     trained = model.config.context_length
     if tokens <= trained:
         return None
-    return f"{label} has {tokens:,} tokens, this model was trained on {trained:,}: answers may suffer"
+    name = "this model" if model.card is None else model.card.name
+    return (
+        f"{label} is {tokens:,} tokens long; {name} was trained on at most {trained:,} and usually answers wrongly here"
+    )

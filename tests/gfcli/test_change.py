@@ -44,7 +44,7 @@ def test_append_equals_a_cold_run(cut: int, made, tiny_model: Path, tmp_path: Pa
     assert run(["append", part, str(tmp_path / "more.txt"), *options(tiny_model)]) == 0
     out, err = capsys.readouterr()
     assert out.strip() == part
-    assert ("taken over" in err) == (cut > 1000)
+    assert ("reused" in err) == (cut > 1000)
     assert run(["diff", part, whole]) == 0
 
 
@@ -56,7 +56,7 @@ def test_what_was_taken_over_keeps_its_numerics(made, tiny_model: Path, tmp_path
     (tmp_path / "more.txt").write_text(TEXT[3000:])
     assert run(["append", str(part), str(tmp_path / "more.txt"), *options(tiny_model)]) == 0
     err = capsys.readouterr().err
-    assert "taken over" in err
+    assert "reused" in err
     assert "other numerics" in err
     assert sections_of(part)[0].numerics["threads"] == numerics["threads"] + 15
     assert run(["ask", "--strict", "-m", str(tiny_model), "--cache", str(part), "What?"]) == 5
@@ -97,7 +97,7 @@ def test_truncate(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
     assert run(["truncate", whole, "--to-line", "5", "-o", shorter, *options(tiny_model)]) == 0
     assert run(["diff", shorter, first]) == 0
     assert run(["truncate", whole, "--to-token", "700", *options(tiny_model)]) == 0
-    assert "512 of them taken over" in capsys.readouterr().err
+    assert "512 reused" in capsys.readouterr().err
     for bad in (["--to-line", "0"], ["--to-token", "100000"], [], ["--to-line", "1", "--to-token", "1"]):
         assert run(["truncate", whole, *bad, *options(tiny_model)]) == 2
 
