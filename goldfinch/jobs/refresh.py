@@ -58,17 +58,20 @@ class Refresh:
                 if planned.isdisjoint(map(real, bases)):
                     continue
                 row["state"] = BROKEN
-            source = Source(row["source"] or row["path"])
-            try:
-                if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
-                    raise _stays(path, row)
-                if self.dry_run:
-                    planned.add(real(path))
-                    yield Planned(source, path)
-                else:
-                    yield self._one(path)
-            except Exception as error:
-                yield Failed(source, error, path)
+            outcome = self._outcome(path, row)
+            if isinstance(outcome, Planned):
+                planned.add(real(path))
+            yield outcome
+
+    def _outcome(self, path: Path, row: dict[str, Any]) -> Written | Planned | Failed:
+        """What becomes of one cache. Not in `events`: clearing the frames of a failure would end that generator."""
+        source = Source(row["source"] or row["path"])
+        try:
+            if row["state"] not in (STALE, BROKEN) and (row["state"] != DAMAGED or row["tokens"] is None):
+                raise _stays(path, row)
+            return Planned(source, path) if self.dry_run else self._one(path)
+        except Exception as error:
+            return Failed(source, error, path)
 
     def _one(self, path: Path) -> Written:
         started = time.perf_counter()
