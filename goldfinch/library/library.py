@@ -162,7 +162,7 @@ class Library:
         Args:
             model: from a model directory.
             document: a file, or a document as read.
-            checkpoints: as in `prefilling.plan_checkpoints`; None as in `prefilling.library_checkpoints`.
+            checkpoints: as in `plan_checkpoints`; None as in `library_checkpoints`.
             progress: called with (tokens done, T).
             waiting: called once when another process is computing the same document.
             fresh: compute it whatever is there.
