@@ -1,11 +1,14 @@
-"""Comparing the memories of layers."""
+"""Documents of random tokens; comparing caches and the memories of layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from goldfinch import DocumentCache
+from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import LayerState
 
 FIELDS = ("wkv_state", "time_shift_state", "channel_shift_state")
@@ -33,3 +36,18 @@ def assert_states_equal(found: Sequence[LayerState], expected: Sequence[LayerSta
                 assert float((a - b).abs().max()) <= tolerance * float(b.abs().max().clamp_min(1e-9)), where
             else:
                 assert torch.equal(a, b), where
+
+
+def assert_equal_caches(warm: DocumentCache, cold: DocumentCache) -> None:
+    """The same tokens, and the same bits of what was kept of them."""
+    assert torch.equal(warm.token_ids, cold.token_ids)
+    assert torch.equal(warm.tail_hidden, cold.tail_hidden)
+    assert warm.document_range == cold.document_range
+    if warm.compressed_k is not None:
+        assert torch.equal(warm.compressed_k, cold.compressed_k)
+    assert_states_equal(warm.state.layers, cold.state.layers)
+
+
+def document(model: LanguageModel, length: int, seed: int = 7) -> Tensor:
+    """Token ids (1, length) of the model's vocabulary."""
+    return torch.randint(0, model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(seed))

@@ -22,7 +22,7 @@ from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.presets import presets
 from tests.conftest import golden_folders
-from tests.goldfinch.test_resume_invariance import assert_equal_caches, document
+from tests.goldfinch.states import assert_equal_caches, document
 
 RECURRENT = [name for name in sorted(golden_folders()) if "llama" not in name and "gptalpha" not in name]
 

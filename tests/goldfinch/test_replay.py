@@ -17,7 +17,7 @@ from goldfinch.engine.replay import replay_cache
 from goldfinch.models.executor import BLOCK_TOKENS
 from goldfinch.models.language_model import LanguageModel
 from tests.conftest import golden_folders
-from tests.goldfinch.test_resume_invariance import document
+from tests.goldfinch.states import document
 
 
 def opened(model: LanguageModel, path: Path, checkpoints: list[int]) -> DocumentCache:
