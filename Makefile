@@ -36,7 +36,7 @@ test: $(READY)
 	$(BIN)/pytest
 
 TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
-GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/test_backends_triton.py
+GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/backends/triton/test_executor.py
 
 test-gpu: $(if $(GPU_PYTHON),,$(READY))
 	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)

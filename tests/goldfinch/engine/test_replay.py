@@ -102,7 +102,7 @@ def test_the_command(tiny_model: Path, other_model: Path, tmp_path: Path, capsys
     assert "ok" in capsys.readouterr().out
     assert run(["verify", "--replay", "100%", "--json", "-m", str(tiny_model), cache]) == 0
     result = json.loads(capsys.readouterr().out)
-    schema = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "verify.json").read_text())
+    schema = json.loads((Path(__file__).parents[3] / "docs" / "schemas" / "verify.json").read_text())
     jsonschema.validate(result, schema)
     assert result["tokens_replayed"] == result["tokens"]
     assert run(["verify", "--replay", "100%", "-m", str(other_model), cache]) == 5
