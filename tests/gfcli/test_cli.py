@@ -295,23 +295,6 @@ def test_errors_as_json(document: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "not a .gfc" in error["message"]
 
 
-def test_damaged_caches(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = cache.read_bytes()
-    bad = cache.with_name("bad.gfc")
-    payload = bytearray(data)
-    payload[-200] ^= 1
-    newer = bytearray(data)
-    newer[8] = 9
-    for content, code in ((data[:-1], 6), (data[:100], 6), (bytes(payload), 6), (bytes(newer), 7), (b"", 6)):
-        bad.write_bytes(content)
-        assert run(["ask", "--cache", str(bad), "-m", str(tiny_model), "Who?"]) == code
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("error: ")
-    # A failed load leaves the process usable.
-    assert run(["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2", "Who?"]) == 0
-
-
 def test_full_disk(
     document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from goldfinch.engine.sampling import Sampling, choose_token
 from goldfinch.engine.session import EAGER_TOKENS, decode_one_token
 from goldfinch.errors import CacheMismatch, EmptyInput, GoldFinchError, TokenizerError
 from goldfinch.text.prompt import document_token_ids
-from goldfinch.text.tokenizer import read_tokenizer
 from tests.cache_format.craft import craft
 
 
@@ -154,38 +153,6 @@ def test_a_model_without_tokenizer_says_so(tmp_path: Path) -> None:
     assert model.tokenizer is None
     with pytest.raises(TokenizerError, match="no tokenizer"):
         document_token_ids(model, "text")
-
-
-def test_refusals(tiny_model: Path, other_model: Path, tiny_tokenizer: Path, tmp_path: Path) -> None:
-    """Other weights, another tokenizer, another template: each is refused by its own field."""
-    import json
-    import shutil
-
-    model = goldfinch.load_model(tiny_model)
-    ids, span = document_token_ids(model, "a document of some length")
-    goldfinch.prefill(model, ids, document_range=span).save(tmp_path / "doc.gfc")
-
-    def refused_field(folder: Path) -> str:
-        with pytest.raises(CacheMismatch) as caught:
-            goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(folder))
-        return caught.value.field
-
-    assert refused_field(other_model) == "prefill_fingerprint"
-    retokenized = tmp_path / "retokenized"
-    shutil.copytree(tiny_model, retokenized)
-    text = json.dumps(json.loads(tiny_tokenizer.read_text()), indent=1)
-    (retokenized / "tokenizer.json").write_text(text)
-    card = json.loads((retokenized / "config.json").read_text())
-    card["tokenizer_fingerprint"] = read_tokenizer(retokenized / "tokenizer.json").fingerprint
-    (retokenized / "config.json").write_text(json.dumps(card))
-    assert refused_field(retokenized) == "tokenizer_fingerprint"
-    templated = tmp_path / "templated"
-    shutil.copytree(tiny_model, templated)
-    card = json.loads((templated / "config.json").read_text())
-    card["template"]["document_prefix"] = "Document: "
-    (templated / "config.json").write_text(json.dumps(card))
-    assert refused_field(templated) == "prefix_fingerprint"
-    goldfinch.open_cache(tmp_path / "doc.gfc", goldfinch.load_model(tiny_model))
 
 
 def test_a_cache_of_another_shape_is_refused(tiny_model: Path, tmp_path: Path) -> None:
