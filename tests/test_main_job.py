@@ -5,30 +5,21 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 import goldfinch
-from goldfinch.datasets.facts import FactMaker, harvest_names, plant
+from goldfinch.datasets.facts import Fact, FactMaker, harvest_names, plant
 from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, read_card
 from goldfinch.weights.loading import verify_model
 from tests.conftest import SAMPLES
-
-HANDBOOK = SAMPLES / "lighthouse-handbook.txt"
-QUESTIONS = {
-    "What is the height of the tower?": "38",
-    "What is the code of the key cabinet?": "73152",
-    "What is the telephone number of the warden's office?": "40718",
-    "How much does a ticket cost?": "6 pounds",
-    "When was the tower built?": "1847",
-    "How many steps are there?": "196",
-    "Who is the warden?": "Clara Penrose",
-    "What is the name of the boat?": "Guillemot",
-}
 
 
 def gf(*arguments: str) -> str:
@@ -37,18 +28,61 @@ def gf(*arguments: str) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class Job:
+    """A document's cache file, and what was planted in the document: (question, value)."""
+
+    cache: Path
+    planted: list[tuple[str, str]]
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """Eight facts with unseen names and phrasings in 2,000 tokens of a novel, pre-filled by a process of its own."""
     folder = tmp_path_factory.mktemp("main-job")
-    return Path(gf("prefill", str(HANDBOOK), "-o", f"{folder}/", "-q").strip())
+    rng = Random(0)
+    facts = planted_facts(rng, 8)
+    document = folder / "document.txt"
+    document.write_text(plant(rng, (SAMPLES / "treasure-island-ch1-3.txt").read_text()[:6000], facts))
+    cache = gf("prefill", str(document), "-o", f"{folder}/", "-q").strip()
+    return Job(Path(cache), [fact.questions[0] for fact in facts])
 
 
-@pytest.mark.parametrize("question", sorted(QUESTIONS))
-def test_right_answers_from_the_reloaded_file(question: str, cache: Path) -> None:
-    result = json.loads(gf("ask", "--cache", str(cache), "--json", question))
-    assert QUESTIONS[question] in result["answer"]
-    assert result["document_tokens_computed"] == 0
-    assert result["document_tokens_cached"] > 1500
+def planted_facts(rng: Random, count: int) -> list[Fact]:
+    maker = FactMaker(harvest_names([p.read_text() for p in SAMPLES.glob("*.txt")], held_out=True), held_out=True)
+    attributes = ("code", "serial number", "badge number")
+    return [maker.attribute_fact(rng, attribute=rng.choice(attributes)) for _ in range(count)]
+
+
+def says(answer: str, value: str) -> bool:
+    """Whether the value stands in the answer as a word of its own: "38" is not in "1938"."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer) is not None
+
+
+def test_a_value_is_a_word_of_its_own() -> None:
+    assert says("It is 38 metres.", "38")
+    assert not says("In 1938.", "38")
+    assert says("AB-12", "AB-12")
+
+
+@pytest.fixture(scope="module")
+def results(job: Job) -> list[dict[str, Any]]:
+    """Every question in one process that knows the file alone."""
+    questions = job.cache.with_name("questions.txt")
+    questions.write_text("".join(f"{question}\n" for question, _ in job.planted))
+    rows = gf("ask", "--cache", str(job.cache), "--questions", str(questions), "--jsonl").splitlines()
+    return [json.loads(row) for row in rows]
+
+
+def test_right_answers_from_the_reloaded_file(job: Job, results: list[dict[str, Any]]) -> None:
+    assert [result["question"] for result in results] == [question for question, _ in job.planted]
+    alone = json.loads(gf("ask", "--cache", str(job.cache), "--json", job.planted[0][0]))
+    assert alone["answer"] == results[0]["answer"]
+    for result in (alone, *results):
+        assert result["document_tokens_computed"] == 0
+        assert result["document_tokens_cached"] > 1500
+    right = sum(says(result["answer"], value) for result, (_, value) in zip(results, job.planted, strict=True))
+    assert right / len(results) >= 0.75
 
 
 def test_the_embedded_model_is_what_it_says() -> None:
@@ -62,14 +96,11 @@ def test_planted_facts_are_found() -> None:
     """Unseen names, unseen phrasings, in real prose of about 1,000 tokens."""
     model = goldfinch.load_model()
     prose = (SAMPLES / "treasure-island-ch1-3.txt").read_text()
-    maker = FactMaker(harvest_names([p.read_text() for p in SAMPLES.glob("*.txt")], held_out=True), held_out=True)
     right = asked = 0
     for seed in range(12):
         rng = Random(seed)
         start = rng.randrange(len(prose) - 3500)
-        facts = [
-            maker.attribute_fact(rng, attribute=rng.choice(("code", "serial number", "badge number"))) for _ in range(3)
-        ]
+        facts = planted_facts(rng, 3)
         ids, span = goldfinch.document_token_ids(model, plant(rng, prose[start : start + 3500], facts))
         session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
         for fact in facts:
@@ -80,11 +111,11 @@ def test_planted_facts_are_found() -> None:
     assert right / asked >= 0.85
 
 
-def test_the_prompt_of_a_terminal(cache: Path) -> None:
-    """gf ask without a question, typed at as a person would."""
+def test_the_prompt_of_a_terminal(job: Job, results: list[dict[str, Any]]) -> None:
+    """gf ask without a question, typed at as a person would: it answers what it answers to a file of questions."""
     process, terminal = pty.fork()
     if process == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "gfcli", "ask", "--cache", str(cache)])
+        os.execv(sys.executable, [sys.executable, "-m", "gfcli", "ask", "--cache", str(job.cache)])
     seen = b""
 
     def read_until(text: bytes) -> None:
@@ -93,12 +124,12 @@ def test_the_prompt_of_a_terminal(cache: Path) -> None:
             seen += os.read(terminal, 1024)
         seen = seen[seen.index(text) + len(text) :]
 
-    read_until(b"? ")
-    os.write(terminal, b"What is the height of the tower?\n")
-    read_until(b"38")
-    read_until(b"? ")
-    os.write(terminal, b"What is the code of the key cabinet?\n")
-    read_until(b"73152")
+    for result in results[:2]:
+        assert result["answer"]
+        read_until(b"? ")
+        os.write(terminal, f"{result['question']}\n".encode())
+        read_until(f"{result['question']}\r\n".encode())
+        read_until(result["answer"].encode())
     read_until(b"? ")
     os.write(terminal, b"\x04")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

@@ -20,7 +20,7 @@ from tests.executors import run_with
 from tests.goldfinch.states import assert_states_equal
 
 RECURRENT = ["goldfinch_ratio2", "finch_gold", "finchc2"]
-EVERY = sorted(name for name in golden_folders() if name != "ops" and "gptalpha" not in name and "llama" not in name)
+EVERY = sorted(name for name in golden_folders() if "gptalpha" not in name and "llama" not in name)
 pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(native.unavailable()))
 T = 150
 

@@ -35,7 +35,7 @@ from gfkernels.wkv6 import triton as wkv6_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]
-EVERY = sorted(name for name in golden_folders() if name != "ops" and "gptalpha" not in name and "llama" not in name)
+EVERY = sorted(name for name in golden_folders() if "gptalpha" not in name and "llama" not in name)
 
 
 @pytest.fixture
