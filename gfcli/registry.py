@@ -59,7 +59,8 @@ _WRITING = ("device", "checkpoints")
 
 COMMANDS = (
     Command(
-        "ask", "ask:ask", "Answer a question about a document.", "Ask", ("device", "memory", "max_tokens"),
+        "ask", "ask:ask", "Answer a question about a document.", "Ask",
+        ("device", "memory", "read", "read_blocks", "max_tokens"),
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command(

@@ -63,7 +63,8 @@ def _own_folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monke
     (cache / "kernels").symlink_to(COMPILED_KERNELS)  # a library of its own, but the kernels are compiled once
     for variable in ("GF_KERNELS", "GF_MODEL", "GF_DEVICE", "GF_DTYPE", "GF_CHECKPOINTS", "GF_MEMORY", "GF_MAX_TOKENS"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.delenv("GF_CACHE_MAX_SIZE", raising=False)
+    for variable in ("GF_CACHE_MAX_SIZE", "GF_READ", "GF_READ_BLOCKS"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")

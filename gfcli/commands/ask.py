@@ -17,7 +17,7 @@ from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
 from gfcli.support.outputs import checked_output
 from gfcli.support.sessions import Models, Options, cache_session, library_session
-from gfcli.support.values import MOST_SEED, parse_bytes
+from gfcli.support.values import MOST_SEED, checked_blocks, checked_policy, parse_bytes
 
 
 def ask(
@@ -70,6 +70,18 @@ def ask(
             "--memory", metavar="SIZE", help="Memory for expanded keys and values; above it they are rebuilt (slower)."
         ),
     ] = "4g",
+    read: Annotated[
+        str,
+        typer.Option(
+            "--read",
+            metavar="POLICY",
+            help="What of the document is read: auto, all, lexical or hybrid (blocks found by the question's words).",
+        ),
+    ] = "auto",
+    read_blocks: Annotated[
+        int | None,
+        typer.Option("--read-blocks", metavar="N", help="Blocks to read; by default what was measured for the model."),
+    ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer only when it is complete.")] = False,
     strict: Annotated[
         bool,
@@ -100,6 +112,10 @@ def ask(
     model is found by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a
     prompt opens that keeps the model loaded.
 
+    --read says what of a long document is read. "lexical" finds the block (a paragraph or so) that shares most words
+    with the question, "hybrid" also the one that is most alike in meaning (with the extra goldfinch-gf[find]), "all"
+    reads everything, "auto" does what was measured to answer best with the model.
+
     --questions asks many: each line is a question, or an object with "question" and optionally "id" and "documents"
     (names of those to ask; by default, all). --cache may be repeated, or be a quoted pattern. Each document is loaded
     once, and answers come document by document in the order given. With -o, an interrupted run resumes. A failure does
@@ -116,7 +132,7 @@ def ask(
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
         "stop": tuple(stop or ()),
     }  # fmt: skip
-    how = How(sampling, raw, as_json, no_stream, usage, cite)
+    how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
     options = Options(model, Models(device, dtype), parse_bytes(memory, "--memory"), strict, explain, require_cached)
     if questions is not None:
         from .ask_questions import ask_many

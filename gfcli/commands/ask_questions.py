@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gfcache import layout
 
 from gfcli.support import settings
-from gfcli.support.answers import How, answer_json, citations
+from gfcli.support.answers import How, answer_json, citations, document_name
 from gfcli.support.answers_file import Answers, Task
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
@@ -26,6 +26,7 @@ from gfcli.support.question_file import Question, read_questions
 from gfcli.support.sessions import Options, cache_session, library_session
 from gfcli.support.values import SHORT_DTYPES
 from goldfinch.library.opening import find_model_of
+from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.documents import Document
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def _tasks_of(document: Asked, asked: Sequence[Question], how: How) -> Iterator[
     """The tasks of a document; their keys change with all that shapes an answer."""
     for question in asked:
         if question.documents is None or not document.names.isdisjoint(question.documents):
-            parts = [document.name, document.basis, question.id, question.text, how.sampling, how.raw, how.cite]
+            shaped = [question.id, question.text, how.sampling, how.raw, how.cite, how.read, how.read_blocks]
+            parts = [document.name, document.basis, *shaped, vectors_at_hand()]
             key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
             yield Task(document.name, question, key)
 
@@ -203,7 +205,7 @@ def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, h
 
 
 def _values(session: Session, task: Task, answer: Answer, how: How) -> dict[str, Any]:
-    values = answer_json(answer.text, answer.usage, 0.0, how.computed)
+    values = answer_json(answer, document_name(session), 0.0, how.computed)
     how.computed = 0  # the next answer finds it cached
     if how.cite:
         values["citations"] = citations(session, task.question.text, answer.token_ids, how.raw)

@@ -12,8 +12,10 @@ from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
 from gfcli.support.outputs import checked_output
+from gfcli.support.values import checked_blocks, checked_policy
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import TASKS
+from goldfinch.policies.named import AUTO
 
 
 def evaluate(
@@ -38,6 +40,17 @@ def evaluate(
         bool,
         typer.Option("--through-file", help="Ask every cache again after saving it, and count answers that differ."),
     ] = False,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--read",
+            metavar="POLICY",
+            help="Reading policy; repeated, each is asked about the same documents.",
+        ),
+    ] = None,
+    read_blocks: Annotated[
+        int | None, typer.Option("--read-blocks", metavar="N", help="Blocks to read; by default as measured.")
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     output: Annotated[
@@ -57,6 +70,7 @@ def evaluate(
     Examples:
       gf eval --task samples --data corpora
       gf eval -m runs/gf-mini/gf-mini --documents 10 --passages 50
+      gf eval --task articles --read all --read lexical --read hybrid
       gf eval --through-file -o bench/results/eval-gf-mini.json
     """
     from goldfinch.evaluate.tasks import evaluate as run_tasks
@@ -75,6 +89,8 @@ def evaluate(
         documents=documents,
         passages=passages,
         through_file=through_file,
+        read=[checked_policy(policy) for policy in read or (AUTO,)],
+        read_blocks=checked_blocks(read_blocks),
         report=report,
     )
     text = json.dumps(record, indent=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .console import console, printable
@@ -13,11 +13,8 @@ from .exits import SCHEMA_VERSION
 from .explain import counted
 
 if TYPE_CHECKING:
-    from goldfinch.engine.session import Session
-
-
-if TYPE_CHECKING:
-    from goldfinch.engine.answer import Usage
+    from goldfinch.engine.answer import Answer, Usage
+    from goldfinch.engine.reading import Reading
     from goldfinch.engine.session import Session
 
 
@@ -28,7 +25,7 @@ class How:
     Attributes:
         sampling: fields of `goldfinch.sampling.Sampling`.
         raw: no question template.
-        as_json, no_stream, usage, cite: as the options say.
+        as_json, no_stream, usage, cite, read, read_blocks: as the options say.
         load_s: seconds until the session was ready.
         computed: document tokens that had to be computed for it.
         explanation: the object of --explain, or None.
@@ -41,6 +38,8 @@ class How:
     no_stream: bool = False
     usage: bool = False
     cite: bool = False
+    read: str = "auto"
+    read_blocks: int | None = None
     load_s: float = 0.0
     computed: int = 0
     explanation: dict[str, Any] | None = None
@@ -55,7 +54,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         ids = answer.token_ids
         cited = citations(session, question, ids, how.raw) if how.cite else None
         if how.as_json:
-            print(json.dumps(_json(answer.text, session.last_usage, how, cited)), flush=True)
+            print(json.dumps(_json(session, question, answer, how, cited)), flush=True)
         else:
             print(answer.text, flush=True)
             for row in cited or []:
@@ -64,15 +63,20 @@ def answer_question(session: Session, question: str, how: How) -> None:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
             print(piece, end="", flush=True)
         print(flush=True)
+    if how.explanation is not None and not how.as_json:
+        show_reading(explained_reading(session, question, how.raw))
     if how.usage:
         _show_usage(session.last_usage, how)
     how.computed = 0  # the next question finds all of it cached
 
 
-def _json(text: str, usage: Usage, how: How, cited: list[dict[str, Any]] | None) -> dict[str, Any]:
-    values = answer_json(text, usage, how.load_s, how.computed)
+def _json(
+    session: Session, question: str, answer: Answer, how: How, cited: list[dict[str, Any]] | None
+) -> dict[str, Any]:
+    values = answer_json(answer, document_name(session), how.load_s, how.computed)
     if how.explanation is not None:
-        values["explain"] = counted(how.explanation, how.computed)
+        reading = explained_reading(session, question, how.raw)
+        values["explain"] = counted(how.explanation, how.computed) | {"reading": reading}
     if how.library is not None:
         values["library"] = how.library
     if cited is not None:
@@ -80,18 +84,67 @@ def _json(text: str, usage: Usage, how: How, cited: list[dict[str, Any]] | None)
     return values
 
 
-def answer_json(text: str, usage: Usage, load_s: float, computed: int = 0) -> dict[str, Any]:
-    """The object of `gf ask --json`; JSON Schema: docs/schemas/ask.json."""
-    values = asdict(usage)
+def answer_json(answer: Answer, document: str | None, load_s: float, computed: int = 0) -> dict[str, Any]:
+    """The object of `gf ask --json`; JSON Schema: docs/schemas/ask.json.
+
+    Args:
+        document: its name, None where it has none.
+    """
+    usage = answer.usage
+    values = asdict(replace(usage, reading=None))
+    del values["reading"]
     values["document_tokens_cached"] -= computed
     values["document_tokens_computed"] = computed
     timings = {"load": load_s} | (values.pop("timings_s") or {})
     return {
         "schema_version": SCHEMA_VERSION,
-        "answer": text,
+        "answer": answer.text,
         **values,
+        "read": None if usage.reading is None else reading_json(usage.reading, document),
         "timings_s": {name: round(seconds, 6) for name, seconds in timings.items()},
     }
+
+
+def document_name(session: Session) -> str | None:
+    """The name of the document that a session is about."""
+    source = session.cache.source
+    return str(source["name"]) if source and source.get("name") else None
+
+
+def reading_json(reading: Reading, document: str | None) -> dict[str, Any]:
+    """What of a document was read: its blocks, best first (none where all of it was read)."""
+    blocks = [
+        {"document": document, "first_line": b.first_line, "last_line": b.last_line, "score": round(b.score, 4)}
+        for b in reading.found
+    ]
+    return {"policy": reading.policy, "blocks": blocks, "tokens_attended": reading.tokens}
+
+
+def explained_reading(session: Session, question: str, raw: bool) -> dict[str, Any]:
+    """Why the blocks were chosen, and which others came close (`explain.reading` of docs/schemas/ask.json)."""
+    candidates = [] if raw else session.reader.candidates(question)
+    rows = [
+        {
+            "first_line": c.found.first_line,
+            "last_line": c.found.last_line,
+            "score": round(c.found.score, 4),
+            "words": c.words,
+            "read": c.read,
+        }
+        for c in candidates
+    ]
+    return {"policy": session.reader.policy if candidates else "all", "candidates": rows}
+
+
+def show_reading(found: dict[str, Any]) -> None:
+    """The same in words, on stderr."""
+    if not found["candidates"]:
+        print("read: the whole document", file=sys.stderr)
+    for row in found["candidates"]:
+        words = ", ".join(row["words"]) or "none"
+        what = "read" if row["read"] else "not read"
+        line = f"{what}: {shown_lines(row)}, {found['policy']} score {row['score']:.2f}; words in common: {words}"
+        print(printable(line), file=sys.stderr)
 
 
 def _show_usage(usage: Usage, how: How) -> None:
@@ -147,7 +200,7 @@ def citations(session: Session, question: str, answer_ids: list[int], raw: bool)
     """The lines that the GOLD layers read most for an answer, as `gf ask --json` gives them.
 
     Returns:
-        rows of first_line and last_line (from 1), share of the attention, text.
+        rows of first_line and last_line (from 1), share of the attention, text and number of the line read most.
     """
     from goldfinch.engine.cite import cite
 
@@ -155,7 +208,7 @@ def citations(session: Session, question: str, answer_ids: list[int], raw: bool)
     for found in cite(session, question, answer_ids, raw=raw):
         text = found.text if len(found.text) <= MOST_CHARACTERS else found.text[: MOST_CHARACTERS - 3] + "..."
         place = {"first_line": found.first_line, "last_line": found.last_line}
-        rows.append(place | {"share": round(found.share, 4), "text": text})
+        rows.append(place | {"share": round(found.share, 4), "line": found.line, "text": text})
     return rows
 
 

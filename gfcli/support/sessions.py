@@ -11,6 +11,7 @@ import gfcache
 from goldfinch.library.freshness import FRESH, source_state
 from goldfinch.library.library import HIT, STALE, Library, Prepared
 from goldfinch.library.opening import check_numerics, find_model_of, open_session, open_with_model, session_on
+from goldfinch.policies.named import INSTALL_VECTORS
 from goldfinch.weights.directory import find_model
 
 from . import explain as explaining
@@ -80,7 +81,7 @@ def cache_session(cache: str, how: How, options: Options) -> Session:
             explaining.warn_if_stale(cache, header)
         session = open_session(
             file, options.models, model=options.model, strict=options.strict, memory_bytes=options.memory_bytes,
-            remark=console.warn,
+            read=how.read, read_blocks=how.read_blocks, remark=console.warn,
         )  # fmt: skip
     say_path(session)
     if options.explain:
@@ -136,7 +137,9 @@ def library_session(document: Document, how: How, options: Options) -> Session:
     check_numerics(kept.cache, model, strict=options.strict, remark=console.warn)
     how.computed = kept.tokens_computed
     how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
-    session = session_on(model, kept.cache, memory_bytes=options.memory_bytes)
+    session = session_on(
+        model, kept.cache, memory_bytes=options.memory_bytes, read=how.read, read_blocks=how.read_blocks
+    )
     say_path(session)
     if options.explain and kept.path is not None:
         header = explaining.read_header(str(kept.path))
@@ -154,5 +157,14 @@ def _explain(session: Session, header: gfcache.Header, how: How, state: str, sou
 
 
 def say_path(session: Session) -> None:
-    """With -v: how the document is attended to, and what runs the layers."""
-    console.detail(f"{session.chosen_path}; layers run on {session.model.executor.name}")
+    """What a user should know of the reading; with -v, how the document is attended to, and what runs the layers."""
+    reader = session.reader
+    if reader.remark is not None and reader.remark not in _REMARKED:
+        _REMARKED.add(reader.remark)
+        console.say(f"{reader.remark}; {INSTALL_VECTORS} adds them")
+    policy = "all of it" if reader.policy == "all" else f"{reader.blocks} blocks per question, {reader.policy}"
+    console.detail(f"{session.chosen_path}; layers run on {session.model.executor.name}; read: {policy}")
+
+
+# Said once, however many documents are asked.
+_REMARKED: set[str] = set()

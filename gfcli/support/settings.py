@@ -36,6 +36,8 @@ SETTINGS = {
     "dtype": Setting("GF_DTYPE", None, allowed.dtype, "precision of documents; caches name their own"),
     "checkpoints": Setting("GF_CHECKPOINTS", "auto", allowed.checkpoints, "where to keep checkpoints"),
     "memory": Setting("GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values"),
+    "read": Setting("GF_READ", "auto", allowed.reading_policy, "what of a document a question reads"),
+    "read_blocks": Setting("GF_READ_BLOCKS", None, allowed.blocks, "how many blocks of it"),
     "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer"),
     "models_dir": Setting("GF_MODELS_DIR", None, allowed.text, "where models are found by name", is_path=True),
     "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library and the compiled kernels", is_path=True),

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+from goldfinch.policies.named import MOST_BLOCKS, POLICIES
+
 from .exits import CommandError
 
 T = TypeVar("T")
@@ -31,6 +33,21 @@ def count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("a number of 1 or more")
     return value
+
+
+def reading_policy(value: object) -> str:
+    """The name of a reading policy."""
+    if value not in POLICIES:
+        raise ValueError(", ".join(POLICIES))
+    return str(value)
+
+
+def blocks(value: object) -> int:
+    """A number of blocks to read."""
+    number = count(value)
+    if number > MOST_BLOCKS:
+        raise ValueError(f"1 to {MOST_BLOCKS}")
+    return number
 
 
 def size(value: object) -> str:
@@ -166,3 +183,26 @@ def show_bytes(count: float) -> str:
 def counted(number: int, what: str) -> str:
     """A number with its word: "1 document", "2 documents"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def checked_policy(value: str) -> str:
+    """The value of --read.
+
+    Raises:
+        CommandError: no reading policy of that name.
+    """
+    try:
+        return reading_policy(value)
+    except ValueError as error:
+        raise CommandError(f"--read is {value!r}, allowed: {error}") from error
+
+
+def checked_blocks(value: int | None) -> int | None:
+    """The value of --read-blocks, None where it is not given.
+
+    Raises:
+        CommandError: out of range.
+    """
+    if value is not None and not 1 <= value <= MOST_BLOCKS:
+        raise CommandError(f"--read-blocks is {value}, allowed: 1 to {MOST_BLOCKS}")
+    return value

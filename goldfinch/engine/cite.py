@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.errors import TokenizerError
+from goldfinch.policies.base import Found
 
 from .attention_scores import attention_to_document
 from .session import Session
@@ -32,12 +33,14 @@ class Citation:
     Attributes:
         first_line, last_line: from 1, inclusive.
         share: of the attention that went to the document.
-        text: of the line that was read most, without blanks at its ends.
+        line: the line in it that was read most.
+        text: of that line, without blanks at its ends.
     """
 
     first_line: int
     last_line: int
     share: float
+    line: int
     text: str
 
 
@@ -50,12 +53,15 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
         answer_ids: token ids of the answer (`Answer.token_ids`).
 
     Returns:
-        up to MOST_CITATIONS places; none for an empty answer or a model without GOLD layers.
+        up to MOST_CITATIONS places; none for an empty answer or a model without GOLD layers. Where a reading policy
+        chose blocks, the places are these.
 
     Raises:
         TokenizerError: the model has no tokenizer.
     """
-    return _citations(*line_shares(session, question, answer_ids, raw=raw))
+    share, lines = line_shares(session, question, answer_ids, raw=raw)
+    found = session.reader.read(None if raw else question).found
+    return _of_blocks(share, lines, found) if found and len(share) else _citations(share, lines)
 
 
 def line_shares(
@@ -111,5 +117,16 @@ def _citations(share: Tensor, lines: Sequence[str]) -> list[Citation]:
         while last + 1 < len(values) and last + 1 not in taken and values[last + 1] >= enough:
             last += 1
         taken |= set(range(first, last + 1))
-        found.append(Citation(first + 1, last + 1, sum(values[first : last + 1]), lines[best].strip()))
+        found.append(Citation(first + 1, last + 1, sum(values[first : last + 1]), best + 1, lines[best].strip()))
     return found
+
+
+def _of_blocks(share: Tensor, lines: Sequence[str], found: Sequence[Found]) -> list[Citation]:
+    """The blocks that were read, most read first, each with the line in it that was read most."""
+    values, cited = share.tolist(), list[Citation]()
+    for block in found:
+        numbers = range(block.first_line - 1, block.last_line)
+        best = max(numbers, key=lambda n: (values[n], -n))
+        read = sum(values[n] for n in numbers)
+        cited.append(Citation(block.first_line, block.last_line, read, best + 1, lines[best].strip()))
+    return sorted(cited, key=lambda citation: -citation.share)[:MOST_CITATIONS]

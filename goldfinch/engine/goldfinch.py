@@ -11,11 +11,11 @@ from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import Numerics, numerics_of
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
 from .base import Progress, Prompt
 from .prefill import prefill
-from .reading import AUTO
 from .session import DEFAULT_MEMORY_BYTES, Session
 
 

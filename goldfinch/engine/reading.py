@@ -11,18 +11,16 @@ from functools import cached_property
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.base import BY_WORDS, DocumentIndex, Found, best_blocks, rows_to_read
+from goldfinch.policies.base import DocumentIndex, Found, best_blocks, rows_to_read
 from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.measured import measured_reading
+from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL, MOST_BLOCKS, POLICIES
 from goldfinch.policies.vectors import PACKAGE, vectors_at_hand
 
 Rows = tuple[tuple[int, int], ...]
 
-ALL = "all"
-AUTO = "auto"
-POLICIES = (AUTO, ALL, *BY_WORDS)
-MOST_BLOCKS = 64
-INSTALL_VECTORS = "pip install 'goldfinch-gf[find]'"
+# Blocks beside those that are read which an explanation names.
+CLOSE = 3
 NO_VECTORS = f"the word vectors of the package {PACKAGE} are not installed"
 
 
@@ -41,6 +39,15 @@ class Reading:
     found: tuple[Found, ...]
     rows: Rows | None
     tokens: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A block that may answer a question: the stems that both have, the most telling first; whether it is read."""
+
+    found: Found
+    words: list[str]
+    read: bool
 
 
 class DocumentReader:
@@ -74,11 +81,11 @@ class DocumentReader:
         self.remark: str | None = None
         if policy == AUTO:
             policy, blocks = (ALL, blocks) if obstacle else (measured.policy, blocks or measured.blocks)
-            if policy == "hybrid" and not vectors_at_hand():
-                policy, self.remark = "lexical", f"{NO_VECTORS}, so blocks are chosen by their words alone"
+            if policy == HYBRID and not vectors_at_hand():
+                policy, self.remark = LEXICAL, f"{NO_VECTORS}, so blocks are chosen by their words alone"
         elif policy != ALL and obstacle:
             raise GoldFinchError(f"the reading policy {policy!r} cannot be followed: {obstacle}", hint="read all")
-        if policy == "hybrid" and not vectors_at_hand():
+        if policy == HYBRID and not vectors_at_hand():
             raise GoldFinchError(NO_VECTORS, hint=f"{INSTALL_VECTORS}, or the policy 'lexical'")
         self.policy, self.blocks = policy, blocks or 1
         self._tokenizer, self._cache, self._tail = model.tokenizer, cache, model.config.tail_length
@@ -89,6 +96,15 @@ class DocumentReader:
         assert self._tokenizer is not None
         start, end = self._cache.document_range
         return DocumentIndex(map_tokens(self._tokenizer, self._cache.token_ids[0, start:end].tolist()))
+
+    def candidates(self, question: str) -> list[Candidate]:
+        """The best blocks for a question and the next ones, best first; none where the whole document is read."""
+        reading = self.read(question)
+        if reading.rows is None:
+            return []
+        found = best_blocks(self.policy, self.index, question, self.blocks + CLOSE)
+        words = self.index.words
+        return [Candidate(f, words.matched(question, f.block), n < self.blocks) for n, f in enumerate(found)]
 
     def read(self, question: str | None) -> Reading:
         """What a question reads; None stands for text to continue, which reads everything."""

@@ -23,10 +23,11 @@ from goldfinch.errors import DeviceError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
 from goldfinch.models.state import GoldDocument, ModelState
+from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, StreamedText, Usage
-from .reading import ALL, AUTO, DocumentReader, Reading, Rows
+from .reading import DocumentReader, Reading, Rows
 from .sampling import Sampling
 
 DEFAULT_MEMORY_BYTES = 4 << 30
@@ -46,7 +47,7 @@ class Session:
             this; otherwise they are rebuilt block by block at every step. The choice depends on the size of
             the cache and on this number alone, never on what memory happens to be free. The blocks that a reading
             policy chose are few and always held.
-        read: the reading policy (`reading.POLICIES`): which part of the document a question is answered from.
+        read: the reading policy (`policies.named.POLICIES`): which part of the document a question is answered from.
         read_blocks: how many blocks it chooses; by default what was measured for the model, else 1.
 
     Raises:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from goldfinch.engine.base import Asking, Cache, Engine
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.engine.base import Cache, Engine
 from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.named import AUTO
 
 
 class Reader:
@@ -17,27 +19,50 @@ class Reader:
         model: the model under test.
         through_file: save each cache, open it again and ask that; every answer is compared with the one given without
             saving.
+        read: the reading policy, and read_blocks how many blocks it reads; as `Session` has them.
+        prefilled: caches by text, shared by readers of several policies; None keeps none.
 
     Attributes:
         answers: answers given.
         differences: answers from the file that were not those without it; 0 unless something is broken.
     """
 
-    def __init__(self, model: LanguageModel, *, through_file: bool = False) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        through_file: bool = False,
+        read: str = AUTO,
+        read_blocks: int | None = None,
+        prefilled: dict[str, DocumentCache] | None = None,
+    ) -> None:
         self.model, self.through_file = model, through_file
+        self.read, self.read_blocks, self._prefilled = read, read_blocks, prefilled
         self.answers = self.differences = 0
 
     def answers_to(self, text: str, questions: list[str], *, max_tokens: int = 40) -> list[str]:
         """The answers to questions about one document."""
         engine = GoldFinchEngine(self.model)
-        cache = engine.prefill(engine.document(text))
-        found = _ask(engine.session(cache), questions, max_tokens)
+        cache = self._cache(engine, text)
+        found = self._ask(engine, cache, questions, max_tokens)
         if self.through_file:
-            again = _ask(engine.session(through_file(engine, cache)), questions, max_tokens)
+            again = self._ask(engine, through_file(engine, cache), questions, max_tokens)
             self.differences += sum(a != b for a, b in zip(found, again, strict=True))
             found = again
         self.answers += len(found)
         return found
+
+    def _cache(self, engine: GoldFinchEngine, text: str) -> DocumentCache:
+        if self._prefilled is not None and text in self._prefilled:
+            return self._prefilled[text]
+        cache = engine.prefill(engine.document(text))
+        if self._prefilled is not None:
+            self._prefilled[text] = cache
+        return cache
+
+    def _ask(self, engine: GoldFinchEngine, cache: DocumentCache, questions: list[str], max_tokens: int) -> list[str]:
+        session = engine.session(cache, read=self.read, read_blocks=self.read_blocks)
+        return [session.ask(question, max_tokens=max_tokens).text for question in questions]
 
 
 def through_file(engine: Engine[Cache], cache: Cache) -> Cache:
@@ -46,7 +71,3 @@ def through_file(engine: Engine[Cache], cache: Cache) -> Cache:
         path = Path(folder) / "document.gfc"
         engine.save(cache, path)
         return engine.open(path)
-
-
-def _ask(session: Asking, questions: list[str], max_tokens: int) -> list[str]:
-    return [session.ask(question, max_tokens=max_tokens).text for question in questions]

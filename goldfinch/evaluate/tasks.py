@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.datasets.corpora import HINT
 from goldfinch.datasets.facts import harvest_names
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.named import AUTO
 
 from ..errors import CorpusMissing
 from ..measure.conditions import conditions
@@ -115,6 +117,8 @@ def evaluate(
     documents: int = 40,
     passages: int = 300,
     through_file: bool = False,
+    read: Sequence[str] = (AUTO,),
+    read_blocks: int | None = None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Run tasks on held-out data.
@@ -123,6 +127,8 @@ def evaluate(
         directory: the corpora (see `train.corpora`).
         tasks: names from TASKS.
         documents, passages, report: as `Evaluation` has them.
+        read: reading policies, as `Session` has them; each is asked about the same documents.
+        read_blocks: how many blocks they read.
         through_file: ask every document again after saving and opening its cache, and count differing answers.
 
     Returns:
@@ -132,14 +138,23 @@ def evaluate(
         CorpusMissing: a file that one of the tasks reads is not there; known before the first begins.
     """
     check_files(directory, tasks)
-    reader = Reader(model, through_file=through_file)
-    evaluation = Evaluation(reader, directory, documents, passages, report)
     record: dict[str, Any] = {"what": "quality on held-out data", "conditions": conditions(model)}
-    for task in tasks:
-        record[task] = getattr(evaluation, task)()
-    if through_file:
-        record["through_file"] = {"answers": reader.answers, "differences": reader.differences}
+    prefilled: dict[str, DocumentCache] | None = {} if len(read) > 1 else None
+    for policy in read:
+        reader = Reader(model, through_file=through_file, read=policy, read_blocks=read_blocks, prefilled=prefilled)
+        found = _run(Evaluation(reader, directory, documents, passages, report), tasks)
+        if len(read) == 1:
+            return record | {"read": {"policy": policy, "blocks": read_blocks}} | found
+        record.setdefault("read", {})[policy] = {"blocks": read_blocks} | found
     return record
+
+
+def _run(evaluation: Evaluation, tasks: Sequence[str]) -> dict[str, Any]:
+    reader = evaluation.reader
+    found = {task: getattr(evaluation, task)() for task in tasks}
+    if reader.through_file:
+        found["through_file"] = {"answers": reader.answers, "differences": reader.differences}
+    return found
 
 
 def check_files(directory: Path, tasks: Sequence[str]) -> None:

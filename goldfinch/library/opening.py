@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import gfcache
 
 from goldfinch.errors import CacheMismatch, ModelNotFound
+from goldfinch.policies.named import AUTO
 from goldfinch.weights.directory import ModelCard, find_model_by_fingerprint
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def open_session(
     model: str | None = None,
     strict: bool = False,
     memory_bytes: int | None = None,
+    read: str | None = None,
+    read_blocks: int | None = None,
     remark: Remark = warnings.warn,
 ) -> Session:
     """A session on a cache file; arguments and errors as of `open_with_model` and `Session`."""
@@ -120,14 +123,22 @@ def open_session(
         if not isinstance(cache, gfcache.CacheFile):
             cache = stack.enter_context(gfcache.read_cache(cache))
         loaded, opened = open_with_model(cache, load, model=model, strict=strict, checkpoints=False, remark=remark)
-        return session_on(loaded, opened, memory_bytes=memory_bytes)
+        return session_on(loaded, opened, memory_bytes=memory_bytes, read=read, read_blocks=read_blocks)
 
 
-def session_on(model: LanguageModel, cache: DocumentCache, *, memory_bytes: int | None = None) -> Session:
-    """A session; see `Session` for the memory, whose default is its own."""
+def session_on(
+    model: LanguageModel,
+    cache: DocumentCache,
+    *,
+    memory_bytes: int | None = None,
+    read: str | None = None,
+    read_blocks: int | None = None,
+) -> Session:
+    """A session; see `Session` for the memory and the reading, whose defaults are its own."""
     from goldfinch.engine.session import DEFAULT_MEMORY_BYTES, Session
 
-    return Session(model, cache, memory_bytes=DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes)
+    memory_bytes = DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes
+    return Session(model, cache, memory_bytes=memory_bytes, read=read or AUTO, read_blocks=read_blocks)
 
 
 class LazyModel:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .blocks import TokenMap, sentences_of, split_blocks
 from .lexical import WordIndex
+from .named import HYBRID, LEXICAL
 from .vectors import VectorIndex, word_vectors
 
 
@@ -92,7 +93,7 @@ def _deviations(scores: np.ndarray) -> np.ndarray:
 
 
 # Every policy that chooses by the question's words. "all" reads everything and chooses nothing.
-BY_WORDS: dict[str, Scores] = {"lexical": lexical, "hybrid": hybrid}
+BY_WORDS: dict[str, Scores] = {LEXICAL: lexical, HYBRID: hybrid}
 
 
 def best_blocks(policy: str, index: DocumentIndex, question: str, most: int) -> list[Found]:

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.engine.reading import AUTO, DocumentReader, Reading
+from goldfinch.engine.reading import DocumentReader, Reading
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.config import RopeConfig
 from goldfinch.models.memory import GoldMemory
+from goldfinch.policies.named import AUTO
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.prompt import document_token_ids
 from goldfinch.weights.writing import init_model

@@ -1,0 +1,110 @@
+"""gf ask --read: what of a document is read, in JSON, in words, in settings, with citations and for many questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from gfcli.app import run
+from goldfinch.policies.base import BY_WORDS
+from goldfinch.policies.named import ALL, AUTO, POLICIES
+from tests.gfcli.conftest import schema
+
+PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
+FILLER = "It lies by the sea and has many streets, full of people on most days. " * 9
+
+
+@pytest.fixture
+def place(work: Path) -> Path:
+    """A folder with a document of six blocks and its cache."""
+    Path("towns.txt").write_text("\n\n".join(f"{p} is known for the {p[::-1].lower()} trade. {FILLER}" for p in PLACES))
+    assert run(["prefill", "towns.txt", "-q"]) == 0
+    return work
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert run(["ask", "--cache", "towns.gfc", "What is Dundee known for?", "-n", "4", "--json", *arguments]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, schema("ask"))
+    return found
+
+
+def test_the_names_are_those_that_are_implemented() -> None:
+    assert (AUTO, ALL, *BY_WORDS) == POLICIES
+
+
+def test_json_says_what_was_read(place: Path, capsys) -> None:
+    read = asked(capsys, "--read", "lexical")["read"]
+    assert read["policy"] == "lexical"
+    assert [(b["document"], b["first_line"], b["last_line"]) for b in read["blocks"]] == [("towns.txt", 7, 7)]
+    whole = asked(capsys, "--read", "all")
+    assert whole["read"]["blocks"] == []
+    assert whole["read"]["tokens_attended"] == whole["document_tokens_cached"] > 3 * read["tokens_attended"]
+    assert len(asked(capsys, "--read", "lexical", "--read-blocks", "3")["read"]["blocks"]) == 3
+
+
+def test_settings_say_it_too(place: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "gf.toml").write_text('read = "lexical"\nread_blocks = 2\n')
+    assert len(asked(capsys)["read"]["blocks"]) == 2
+    monkeypatch.setenv("GF_READ", "all")
+    assert asked(capsys)["read"]["policy"] == "all"
+    assert asked(capsys, "--read", "lexical")["read"]["policy"] == "lexical"
+    monkeypatch.setenv("GF_READ", "some")
+    assert run(["ask", "--cache", "towns.gfc", "What?"]) == 2
+    assert "GF_READ: read is 'some', allowed: auto, all, lexical, hybrid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--read", "best"], "--read is 'best', allowed: auto, all, lexical, hybrid"),
+        (["--read-blocks", "65"], "--read-blocks is 65, allowed: 1 to 64"),
+        (["--read-blocks", "0"], "--read-blocks is 0, allowed: 1 to 64"),
+    ],
+)
+def test_what_is_not_allowed(place: Path, capsys, arguments: list[str], message: str) -> None:
+    assert run(["ask", "--cache", "towns.gfc", "What?", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_citations_name_the_block_and_the_line_in_it(place: Path, capsys) -> None:
+    citation = asked(capsys, "--read", "lexical", "--cite")["citations"][0]
+    assert (citation["first_line"], citation["last_line"], citation["line"]) == (7, 7, 7)
+    assert citation["text"].startswith("Dundee")
+
+
+def test_explain_says_why_and_what_was_close(place: Path, capsys) -> None:
+    found = asked(capsys, "--read", "lexical", "--explain")["explain"]["reading"]
+    assert found["policy"] == "lexical"
+    assert [row["read"] for row in found["candidates"]] == [True, False, False, False]
+    assert found["candidates"][0]["words"][0] == "dunde"
+    assert run(["ask", "--cache", "towns.gfc", "What is Dundee known for?", "--read", "lexical", "--explain"]) == 0
+    words = capsys.readouterr().err
+    assert "read: line 7, lexical score" in words
+    assert "words in common: dunde" in words
+    assert run(["ask", "--cache", "towns.gfc", "What is Dundee known for?", "--read", "all", "--explain"]) == 0
+    assert "read: the whole document" in capsys.readouterr().err
+
+
+def test_many_questions_each_read_their_own(place: Path, capsys) -> None:
+    Path("q.txt").write_text("".join(f"What is {p} known for?\n" for p in PLACES))
+    arguments = ["ask", "--cache", "towns.gfc", "--questions", "q.txt", "--jsonl", "-o", "a.jsonl", "-n", "4", "-q"]
+    assert run([*arguments, "--read", "lexical"]) == 0
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    for row in rows:
+        jsonschema.validate(row, schema("answers"))
+    assert [row["read"]["blocks"][0]["first_line"] for row in rows] == [1, 3, 5, 7, 9, 11]
+    # Other reading, other answers: none of those in the file is taken for one of them.
+    assert run([*arguments, "--read", "all"]) == 0
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    assert {row["read"]["policy"] for row in rows[-len(PLACES) :]} == {"all"}
+
+
+def test_asking_writes_nothing(place: Path, capsys) -> None:
+    before = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    asked(capsys, "--read", "lexical")
+    assert {path: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
