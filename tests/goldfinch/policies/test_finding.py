@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import goldfinch
 from goldfinch.policies.base import BY_WORDS, DocumentIndex, Found, best_blocks, rows_to_read
 from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.lexical import K1, B, WordIndex
+from goldfinch.policies.measured import WHOLE, measured_reading
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
 from goldfinch.text.tokenizer import read_tokenizer
@@ -98,3 +100,21 @@ def test_rows_to_read_are_disjoint_and_hold_both_ends() -> None:
     found = [Found(0, 1.0, 1, 1, ((5, 9), (20, 30))), Found(1, 0.5, 2, 2, ((8, 12),))]
     assert rows_to_read(found, 2, 100, 7) == [(0, 1), (7, 14), (22, 32), (93, 100)]
     assert rows_to_read([], 0, 3, 7) == [(0, 3)]
+
+
+@pytest.mark.skipif(not vectors_at_hand(), reason="the extra `find` is not installed")
+def test_parts_of_a_table_are_told_apart_by_their_words() -> None:
+    rows = [f"{name}{n},{n * 7 % 100},shelf {n}\n" for n in range(25) for name in ("lamp", "stool", "kettle")]
+    index = index_of("item,price,place\n" + "".join(rows))
+    assert len(index.blocks) > 1
+    for row in rows[::7]:
+        name = row.split(",")[0]
+        best = best_blocks("hybrid", index, f"What is the price of {name}?", 1)[0]
+        assert row in index.texts[best.block]
+
+
+def test_the_embedded_model_has_a_measured_reading() -> None:
+    card = next(card for card in goldfinch.list_models() if card.name == "gf-mini")
+    assert measured_reading(card.model_fingerprint, 4000) != WHOLE
+    assert measured_reading("0" * 64, 4000) == WHOLE
+    assert measured_reading(None, 4000) == WHOLE
