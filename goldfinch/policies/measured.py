@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-RECORDS = Path(__file__).parent.parent / "assets" / "reading"
+RECORDS = Path(__file__).parent / "records"
 
 
 @dataclass(frozen=True)
