@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -27,6 +29,19 @@ def golden_folders() -> dict[str, Path]:
     if os.environ.get("GF_GOLDEN_DIR"):
         roots.append(Path(os.environ["GF_GOLDEN_DIR"]))
     return {path.parent.name: path.parent for root in reversed(roots) for path in sorted(root.glob("*/config.json"))}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ctrl-C ends the run, also where the command line under test makes an exit code of it.
+
+    A shell that ignores it for jobs in the background would hand that down to the commands that tests interrupt.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        session.shouldstop = "Ctrl-C"
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -287,6 +287,7 @@ def test_files_are_written_while_the_next_is_computed(tree: Path, capsys, monkey
 
     monkeypatch.setattr(prefill_batch, "compute", compute)
     monkeypatch.setattr(prefill_batch, "save", save)
+    monkeypatch.setattr(prefill_batch, "DEFER_S", 1e9)  # however long it takes here
     found = statuses(capsys, "docs/a.txt", "docs/sub/c.txt", "docs/b.md", "-o", "out/", code=3)
     assert list(found.items()) == [("docs/a.txt", "ok"), ("docs/sub/c.txt", "failed"), ("docs/b.md", "ok")]
     assert locked == ["a.gfc"]

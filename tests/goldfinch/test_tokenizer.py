@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goldfinch.errors import TokenizerError
@@ -37,6 +37,7 @@ def test_samples_round_trip(world: Path, tiny_tokenizer: Path) -> None:
         assert max(tokenizer.encode(HARD)) < tokenizer.vocab_size
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=60))
 def test_any_text_round_trips(text: str, world: Path, tiny_tokenizer: Path) -> None:
     for file in (world, tiny_tokenizer):
