@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gfkernels.threads  # noqa: F401
+
 import torch
 
 from bench.gguf_models import write_llama, write_rwkv6

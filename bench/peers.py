@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gfkernels.threads  # noqa: F401
+
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

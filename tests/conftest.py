@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import gfkernels.threads  # noqa: F401
+
 import pytest
 import torch
 
