@@ -103,7 +103,7 @@ SETTINGS = {
     "memory": Setting("GF_MEMORY", "4g", _size, "keys and values held expanded up to this size"),
     "max_tokens": Setting("GF_MAX_TOKENS", 128, _count, "most tokens of an answer"),
     "models_dir": Setting("GF_MODELS_DIR", None, _text, "where models are found by name", is_path=True),
-    "cache.dir": Setting("GF_CACHE_DIR", None, _text, "the library and the compiled kernels", is_path=True),
+    "cache.dir": Setting("GF_CACHE_DIR", None, _text, "the library", is_path=True),
     "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, _size, "cap of the library; nothing for none"),
 }
 

@@ -17,11 +17,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from gfkernels import native
-
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
-COMPILED_KERNELS = native._cache_folder()
 SAMPLES = HERE.parent / "docs" / "samples"
 
 
@@ -75,9 +72,8 @@ def _own_folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monke
     monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
-    cache = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setenv("GF_CACHE_DIR", str(cache))
-    (cache / "kernels").symlink_to(COMPILED_KERNELS)  # a library of its own, but the kernels are compiled once
+    # A library of its own; the compiled kernels are the user's, so that they are built once.
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path_factory.mktemp("user-cache")))
     for variable in ("GF_KERNELS", "GF_MODEL", "GF_DEVICE", "GF_DTYPE", "GF_CHECKPOINTS", "GF_MEMORY", "GF_MAX_TOKENS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.delenv("GF_CACHE_MAX_SIZE", raising=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gfkernels import dispatch
+from gfkernels import dispatch, native
 
 from .. import finch_native, finch_triton
 from ..cache import numerics_of
@@ -65,7 +65,7 @@ def processor_features() -> list[str]:
 
 
 def kernel_backends(model: LanguageModel) -> dict[str, str]:
-    """Which backend runs the model's layers here, and why."""
+    """Which backend runs the model's layers here, and why; where the compiled kernels are."""
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
     obstacle = finch_native.supports(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
@@ -74,4 +74,5 @@ def kernel_backends(model: LanguageModel) -> dict[str, str]:
         "layers": f"{model.layer_backend()} ({reason})",
         "available": ", ".join(name for name in dispatch.BACKENDS if obstacles.get(name) is None),
         "triton": obstacles["triton"] or "runs here",
+        "compiled": native.unavailable() or native.loaded().place,
     }

@@ -1,4 +1,4 @@
-"""CPU kernels in C (native_*.c), compiled on first use by the machine's C compiler, kept in the cache folder.
+"""CPU kernels in C (native_*.c), compiled on first use by the machine's C compiler (native_build.py).
 
 Notation: B batch (1 where it is not named), T tokens, C channels, H heads, D head dim. Rows are float32 or bfloat16 and
 contiguous; states and parameter vectors are float32. WKV6 alone has gradients (native_training.py).
@@ -11,36 +11,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from . import native_build
 from .errors import KernelInputError
 
-FOLDER = Path(__file__).parent
-SOURCES = ("native_kernels.c", "native_decode.c", "native_gradients.c")
-HEADERS = ("native_common.h", "native_decode_rows.h")
 COMPILERS = ("cc", "gcc", "clang")
-# No -ffast-math: NaN, infinity and the order of additions keep their meaning.
-FLAGS = (
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-fopenmp",
-    "-fPIC",
-)
 NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}
-COMPILE_TIMEOUT_S = 120
 MAX_HEAD_DIM = 128  # MAX_D of native_common.h
 MAX_ROW = 16_384  # the same there
 
@@ -50,23 +32,25 @@ class NativeUnavailable(Exception):
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
-    """The compiled kernels.
+def loaded() -> native_build.Loaded:
+    """The compiled kernels and where they are.
 
     Raises:
-        NativeUnavailable: no compiler, a compiler that fails, a folder that cannot be written.
+        NativeUnavailable: no compiler, a compiler that fails, a library that cannot be loaded.
     """
     compiler = os.environ.get("CC") or next((name for name in COMPILERS if shutil.which(name)), None)
     if compiler is None:
         raise NativeUnavailable("no C compiler found (cc, gcc, clang, or the variable CC)")
     try:
-        path = _cache_folder() / f"kernels-{_key(compiler)}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        return ctypes.CDLL(str(path))
+        return native_build.load(compiler)
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"{compiler} cannot build the kernels: {str(detail).strip()[:300]}") from error
+
+
+def library() -> ctypes.CDLL:
+    """The compiled kernels; raises what `loaded` does."""
+    return loaded().library
 
 
 @functools.cache
@@ -77,43 +61,6 @@ def unavailable() -> str | None:
     except NativeUnavailable as error:
         return str(error)
     return None
-
-
-def _cache_folder() -> Path:
-    """Where the compiled kernels are kept: GF_CACHE_DIR, or gf under the XDG cache folder; mode 0700."""
-    root = os.environ.get("GF_CACHE_DIR")
-    base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gf"
-    folder = base / "kernels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def _key(compiler: str) -> str:
-    """A name for source, flags, compiler and processor: a binary for another processor is never loaded."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_TIMEOUT_S, check=True).stdout
-    sources = [(FOLDER / name).read_bytes() for name in SOURCES + HEADERS]
-    parts = [*sources, " ".join(FLAGS).encode(), version, platform.machine().encode(), _processor_flags()]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-
-
-def _processor_flags() -> bytes:
-    try:
-        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
-    except OSError:
-        return platform.processor().encode()
-    return next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Build beside the final name and rename: two processes may do it at once."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        linked, built = Path(folder) / "kernels.so", []
-        run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=True)
-        for name in SOURCES:
-            built.append(str(Path(folder) / f"{name}.o"))
-            run([compiler, *FLAGS, "-c", str(FOLDER / name), "-o", built[-1]])
-        run([compiler, "-shared", *built, "-o", str(linked)])
-        os.replace(linked, path)
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: object) -> int:

@@ -1,0 +1,208 @@
+"""The C kernels compiled, and kept in a folder that is the user's alone: code is loaded from there.
+
+It is FOLDER in XDG_CACHE_HOME, by default ~/.cache; neither settings of a project nor GF_CACHE_DIR, which they set,
+move it. What others could have written is never loaded: where there is no such folder, each process builds for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE_FOLDER = Path(__file__).parent
+SOURCES = ("native_kernels.c", "native_decode.c", "native_gradients.c")
+HEADERS = ("native_common.h", "native_decode_rows.h")
+# No -ffast-math: NaN, infinity and the order of additions keep their meaning.
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fopenmp",
+    "-fPIC",
+)
+COMPILE_TIMEOUT_S = 120
+FOLDER = "gf-kernels"
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Loaded(NamedTuple):
+    """The compiled kernels.
+
+    Attributes:
+        library: their functions.
+        place: the file that they were loaded from, or why they are in no lasting file.
+    """
+
+    library: ctypes.CDLL
+    place: str
+
+
+class NotPrivate(Exception):
+    """There is no folder that is the user's alone; the text says why."""
+
+
+def load(compiler: str) -> Loaded:
+    """The kernels of this source, compiler and processor, built where they are not kept yet or not as they were kept.
+
+    Warns once where they cannot be kept.
+
+    Raises:
+        OSError, subprocess.SubprocessError: they cannot be built or loaded.
+    """
+    name = f"kernels-{_key(compiler)}"
+    try:
+        with _private_folder() as folder:
+            if not _is_intact(folder, name):
+                with contextlib.suppress(OSError):  # some network file systems have no locks
+                    fcntl.flock(folder, fcntl.LOCK_EX)
+            if not _is_intact(folder, name):
+                return _build(compiler, folder, name)
+            try:
+                return _kept(folder, name)
+            except OSError as error:  # a disk that programs may not be run from
+                return _build(compiler, None, name, str(error))
+    except NotPrivate as error:
+        return _build(compiler, None, name, str(error))
+
+
+def folder_path() -> Path:
+    """Where compiled kernels are kept.
+
+    Raises:
+        NotPrivate: this user has no home.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        return Path(given) / FOLDER
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise NotPrivate("no home folder, and no XDG_CACHE_HOME")
+    return Path(home) / ".cache" / FOLDER
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[int]:
+    """A descriptor of the folder, made if need be.
+
+    Raises:
+        NotPrivate: it cannot be made or read, is a link, or others own it or may write to it.
+    """
+    path = folder_path()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.stat().st_uid != os.geteuid():
+            raise NotPrivate(f"{path.parent} belongs to another user")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        if path.is_symlink():
+            raise NotPrivate(f"{path} is a link")
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN)
+    except OSError as error:
+        raise NotPrivate(f"{path}: {error.strerror}") from error
+    try:
+        found = os.fstat(folder)
+        if found.st_uid != os.geteuid():
+            raise NotPrivate(f"{path} belongs to another user")
+        if found.st_mode & WRITABLE_BY_OTHERS:
+            raise NotPrivate(f"others may write to {path}")
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _is_intact(folder: int, name: str) -> bool:
+    """Whether the library is there, and is the one that was noted when it was built."""
+    try:
+        library, noted = _read(folder, f"{name}.so"), _read(folder, f"{name}.sha256")
+    except OSError:
+        return False
+    return hashlib.sha256(library).hexdigest().encode() == noted
+
+
+def _read(folder: int, name: str) -> bytes:
+    with open(os.open(name, os.O_RDONLY | os.O_NONBLOCK | _OPEN, dir_fd=folder), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & WRITABLE_BY_OTHERS:
+            raise PermissionError(f"{name} is not the user's alone")
+        return file.read()
+
+
+def _write(folder: int, name: str, data: bytes) -> None:
+    temporary = f".{name}.{os.getpid()}.tmp"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=folder), "wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+def _kept(folder: int, name: str) -> Loaded:
+    """Load from the folder that was checked, whatever has its path by now."""
+    path = folder_path() / f"{name}.so"
+    held = f"/proc/self/fd/{folder}/{name}.so"
+    return Loaded(ctypes.CDLL(held if os.path.exists(held) else str(path)), str(path))
+
+
+def _build(compiler: str, folder: int | None, name: str, problem: str = "") -> Loaded:
+    """Compile in a new folder of this process; keep the result where that can be done, otherwise load it from there."""
+    with tempfile.TemporaryDirectory(prefix="gf-kernels-") as own:
+        built = _compile(compiler, Path(own))
+        if folder is not None:
+            data = built.read_bytes()
+            try:
+                _write(folder, f"{name}.so", data)
+                _write(folder, f"{name}.sha256", hashlib.sha256(data).hexdigest().encode())
+                return _kept(folder, name)
+            except OSError as error:
+                problem = f"{folder_path()}: {error.strerror or error}"
+        warnings.warn(f"compiled kernels are not kept, and built again each time: {problem}", stacklevel=2)
+        return Loaded(ctypes.CDLL(str(built)), f"not kept: {problem}")
+
+
+def _key(compiler: str) -> str:
+    """A name for source, flags, compiler and processor: a binary for another processor is never loaded."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, timeout=COMPILE_TIMEOUT_S, check=True).stdout
+    identity = os.path.realpath(shutil.which(compiler) or compiler).encode()
+    sources = [(SOURCE_FOLDER / name).read_bytes() for name in SOURCES + HEADERS]
+    parts = [*sources, " ".join(FLAGS).encode(), identity, version, platform.machine().encode(), _processor_flags()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
+
+
+def _processor_flags() -> bytes:
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+    except OSError:
+        return platform.processor().encode()
+    return next((line for line in lines if line.startswith((b"flags", b"Features"))), b"")
+
+
+def _compile(compiler: str, folder: Path) -> Path:
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=True)
+    objects = [str(folder / f"{name}.o") for name in SOURCES]
+    for name, made in zip(SOURCES, objects, strict=True):
+        run([compiler, *FLAGS, "-c", str(SOURCE_FOLDER / name), "-o", made])
+    linked = folder / "kernels.so"
+    run([compiler, "-shared", *objects, "-o", str(linked)])
+    return linked
