@@ -6,6 +6,7 @@ import codecs
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated
 
@@ -135,5 +136,6 @@ def main() -> None:
         from typer.completion import completion_init
 
         completion_init()
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))

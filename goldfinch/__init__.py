@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import gfkernels.threads  # noqa: F401
+
 from .version import __version__
 
 if TYPE_CHECKING:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+
+import gfkernels.threads  # noqa: F401
 
 import pytest
 import torch
@@ -13,11 +17,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from gfkernels.native import build as native
-
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
-COMPILED_KERNELS = native._cache_folder()
 SAMPLES = HERE.parent / "docs" / "samples"
 
 
@@ -27,6 +28,19 @@ def golden_folders() -> dict[str, Path]:
     if os.environ.get("GF_GOLDEN_DIR"):
         roots.append(Path(os.environ["GF_GOLDEN_DIR"]))
     return {path.parent.name: path.parent for root in reversed(roots) for path in sorted(root.glob("*/config.json"))}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Ctrl-C ends the run, also where the command line under test makes an exit code of it.
+
+    A shell that ignores it for jobs in the background would hand that down to the commands that tests interrupt.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        session.shouldstop = "Ctrl-C"
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,9 +72,8 @@ def _own_folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monke
     monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
-    cache = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setenv("GF_CACHE_DIR", str(cache))
-    (cache / "kernels").symlink_to(COMPILED_KERNELS)  # a library of its own, but the kernels are compiled once
+    # A library of its own; the compiled kernels are the user's, so that they are built once.
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path_factory.mktemp("user-cache")))
     for variable in ("GF_KERNELS", "GF_MODEL", "GF_DEVICE", "GF_DTYPE", "GF_CHECKPOINTS", "GF_MEMORY", "GF_MAX_TOKENS"):
         monkeypatch.delenv(variable, raising=False)
     for variable in ("GF_CACHE_MAX_SIZE", "GF_READ", "GF_READ_BLOCKS"):

@@ -37,7 +37,7 @@ def _wkv6_inputs(sweep: Sweep, T: int, heads: int, steep: bool = False) -> list[
 
 def measure_wkv6(sweep: Sweep) -> None:
     """Forward at B = 1 and packed; bytes are those that must move: r, k, v, w_raw once in, y once out."""
-    from gfkernels.wkv6.triton import wkv6_triton
+    from gfkernels.wkv.triton import wkv6_triton
 
     for steep in (False, True):
         small = _wkv6_inputs(sweep, 48 if sweep.toy else 2000, sweep.sizes["heads"][0], steep)
@@ -81,7 +81,7 @@ def _beside_fla(
     sweep: Sweep, fla: Callable[..., Any], rows: list[torch.Tensor], state: torch.Tensor, name: str, ours: float
 ) -> None:
     """flash-linear-attention on the same rows, after a look at whether it computes the same."""
-    from gfkernels.wkv6.triton import wkv6_triton
+    from gfkernels.wkv.triton import wkv6_triton
 
     r, k, v, w_raw = rows
     log_w, u = -torch.exp(w_raw.float()).to(sweep.dtype), torch.zeros_like(r[0, 0])
@@ -124,7 +124,7 @@ def measure_prefill(sweep: Sweep) -> None:
 
 def measure_packing(sweep: Sweep) -> None:
     """Short documents of unequal length, one by one and in packs (gf prefill --batch-tokens)."""
-    from gfkernels.wkv6.triton import segment_plan
+    from gfkernels.wkv.triton import segment_plan
 
     from goldfinch.backends.triton.layers import packing_of
     from goldfinch.engine.packed_prefill import Unpacked, prefill_packed

@@ -16,6 +16,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gfkernels.threads  # noqa: F401
+
 import torch
 
 from bench.places import RESULTS, ROOT

@@ -10,6 +10,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import gfkernels.threads  # noqa: F401
+
 import torch
 
 from bench.places import RESULTS

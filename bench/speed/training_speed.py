@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gfkernels.threads  # noqa: F401
+
 import torch
 from torch import Tensor
 

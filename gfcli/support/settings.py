@@ -40,7 +40,7 @@ SETTINGS = {
     "read_blocks": Setting("GF_READ_BLOCKS", None, allowed.blocks, "how many blocks of it"),
     "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer"),
     "models_dir": Setting("GF_MODELS_DIR", None, allowed.text, "where models are found by name", is_path=True),
-    "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library and the compiled kernels", is_path=True),
+    "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library", is_path=True),
     "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library"),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from gfkernels import dispatch
+from gfkernels.native import build as native
 
 from goldfinch.backends.native.executor import NativeExecutor
 from goldfinch.backends.triton.executor import TritonExecutor
@@ -72,7 +73,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def kernel_backends(model: LanguageModel) -> dict[str, str]:
-    """Which backend runs the model's layers here, and why."""
+    """Which backend runs the model's layers here, and why; where the compiled kernels are."""
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
     obstacle = NativeExecutor.obstacle(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")
@@ -81,4 +82,5 @@ def kernel_backends(model: LanguageModel) -> dict[str, str]:
         "layers": f"{model.executor.name} ({reason})",
         "available": ", ".join(name for name in dispatch.BACKENDS if obstacles.get(name) is None),
         "triton": obstacles["triton"] or "runs here",
+        "compiled": native.unavailable() or native.loaded().place,
     }

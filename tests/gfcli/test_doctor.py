@@ -18,6 +18,7 @@ def test_doctor(tiny_model: Path, capsys, monkeypatch) -> None:
     jsonschema.validate(found, schema("doctor"))
     assert found["ok"]
     assert len(found["checks"]) == 3
+    assert found["kernels"]["compiled"]
     monkeypatch.setattr(gfcache, "verify_cache", lambda path: None)  # a reader that accepts anything
     assert run(["doctor", "-m", str(tiny_model)]) == 10
     assert "FAILS  damaged copies are refused" in capsys.readouterr().out

@@ -23,8 +23,8 @@ import triton.language as tl  # noqa: E402
 from gfkernels.attention import triton as attention_triton  # noqa: E402
 from gfkernels.layer import triton as layer_triton  # noqa: E402
 from gfkernels.rebuild import triton as rebuild_triton  # noqa: E402
-from gfkernels.wkv6 import triton as wkv6_triton  # noqa: E402
-from gfkernels.wkv6 import triton_backward as wkv6_backward_triton  # noqa: E402
+from gfkernels.wkv import triton as wkv6_triton  # noqa: E402
+from gfkernels.wkv import triton_backward as wkv6_backward_triton  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 

@@ -10,7 +10,7 @@ import gfkernels
 import pytest
 import torch
 from gfkernels import BackendUnavailable, KernelError, choose_backend, dispatch, linear
-from gfkernels.wkv6 import run
+from gfkernels.wkv import run
 
 
 def test_what_can_run_is_chosen_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_an_op_that_is_given_a_backend_does_not_ask_the_environment(monkeypatch:
 
 def test_the_name_of_the_op_is_the_function_not_the_folder() -> None:
     assert gfkernels.wkv6 is run.wkv6
-    code = "import gfkernels.wkv6.chunked, gfkernels; sys.exit(not callable(gfkernels.wkv6))"
+    code = "import gfkernels.wkv.chunked, gfkernels; sys.exit(not callable(gfkernels.wkv6))"
     assert subprocess.run([sys.executable, "-c", f"import sys; {code}"]).returncode == 0
 
 

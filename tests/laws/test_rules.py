@@ -248,7 +248,7 @@ ALLOWED = {
     "goldfinch/weights/loading.py": "from goldfinch.backends.native import gold\n\nX = gold\n",
     "goldfinch/measure/speed.py": "from goldfinch.backends.native import gold\n\nX = gold\n",
     "goldfinch/foreign/models.py": "def f():\n    '''F.'''\n    import transformers\n\n    return transformers\n",
-    "gfkernels/wkv6/triton.py": "import triton\n\nX = triton\n",
+    "gfkernels/wkv/triton.py": "import triton\n\nX = triton\n",
 }
 
 

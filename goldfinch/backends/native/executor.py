@@ -7,7 +7,7 @@ from functools import cached_property, partial
 
 import torch
 from gfkernels.native.build import unavailable
-from gfkernels.wkv6.native import supports as wkv6_supports
+from gfkernels.wkv.native import supports as wkv6_supports
 from torch import Tensor
 
 from goldfinch.backends.prepared import BlockVectors, Prepared, block_vectors

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from gfkernels import linear
 from gfkernels.layer import native
-from gfkernels.wkv6.native import wkv6
+from gfkernels.wkv.native import wkv6
 from torch import Tensor
 
 from goldfinch.backends.prepared import BlockVectors, Prepared

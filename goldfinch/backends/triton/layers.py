@@ -157,7 +157,7 @@ def _wkv6(
     packing: _Packing,
 ) -> tuple[Tensor, Tensor]:
     """y (T, C) in the dtype of the rows, and the state after them."""
-    from gfkernels.wkv6 import triton as wkv6_triton
+    from gfkernels.wkv import triton as wkv6_triton
 
     r, k, v, w_low = (x.view(1, x.shape[0], *vectors.decay.shape) for x in rows)
     scaled = isinstance(mix, FinchC2TimeMix) and mix.config.one_minus_w

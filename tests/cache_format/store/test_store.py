@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
-import time
 from pathlib import Path
 
 import gfcache
@@ -227,7 +226,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
         assert all(entry.error is None for entry in store.entries())
 
 
-def test_five_thousand_caches_list_in_under_a_second(store: Store) -> None:
+def test_five_thousand_caches_are_listed_without_reading_them_again(store: Store, monkeypatch) -> None:
     entry = put(store, "a.txt")
     data = store.path(entry).read_bytes()
     for n in range(5000):
@@ -236,10 +235,6 @@ def test_five_thousand_caches_list_in_under_a_second(store: Store) -> None:
         path.write_bytes(data)
     store.entries()  # the files are read once
     store.close()
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        with Store(store.root) as again:
-            assert len(again.entries()) == 5001
-        times.append(time.perf_counter() - started)
-    assert min(times) < 1.0, times
+    monkeypatch.setattr("gfcache.store.CacheFile", None)
+    with Store(store.root) as again:
+        assert len([entry for entry in again.entries() if entry.error is None]) == 5001

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyrwkv_tokenizer
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goldfinch.errors import TokenizerError
@@ -40,6 +40,7 @@ def test_samples_round_trip(world: Path, tiny_tokenizer: Path) -> None:
         assert max(tokenizer.encode(HARD)) < tokenizer.vocab_size
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=60))
 def test_any_text_round_trips(text: str, world: Path, tiny_tokenizer: Path) -> None:
     for file in (world, tiny_tokenizer):

@@ -11,7 +11,9 @@ import torch
 
 from goldfinch import load_model
 from goldfinch.errors import CheckpointError, ConfigError
+from goldfinch.measure.conditions import processor_features
 from goldfinch.models.presets import presets
+from goldfinch.train import throughput
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 
@@ -95,9 +97,35 @@ def test_a_recipe_without_a_stage_writes_the_mean_of_models(recipe: Recipe, corp
         read_recipe(path)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+WITHOUT_BF16 = pytest.mark.skipif(not processor_features(), reason="no bf16 instructions here: it takes minutes")
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=WITHOUT_BF16)])
 def test_the_loss_falls(precision: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
     longer = replace(recipe, stages=(Stage(40 * 96 * 4, 96, 4, {"text": 1.0}),), precision=precision)
     entries: list[dict[str, float]] = []
     train(longer, corpora, tmp_path / "run", compile_model=False, report=entries.append)
     assert entries[-1]["loss"] < entries[0]["loss"] - 0.3
+
+
+def test_steps_in_bfloat16_are_close_to_those_in_float32(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        short = replace(recipe, stages=(Stage(3 * 32 * 2, 32, 2, {"text": 1.0}),), precision=precision)
+        train(short, corpora, tmp_path / precision, compile_model=False)
+        lines = (tmp_path / precision / "log.jsonl").read_text().splitlines()
+        losses[precision] = json.loads(lines[-1])["loss"]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_a_slow_matrix_product_is_timed_at_a_small_size(monkeypatch) -> None:
+    seen = []
+
+    def seconds(side: int, device: torch.device, dtype: torch.dtype, repeats: int) -> float:
+        seen.append(side)
+        return side**3 * 1e-9
+
+    monkeypatch.setattr(throughput, "_product_seconds", seconds)
+    assert throughput.matrix_rate(torch.device("cpu"), torch.bfloat16) == pytest.approx(2e9)
+    assert seen == [256, 512, 512]

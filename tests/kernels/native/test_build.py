@@ -15,11 +15,10 @@ pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason=str(nat
 
 
 @pytest.mark.parametrize("compiler", ["/nonexistent/cc", "false"])
-def test_without_a_working_compiler(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_working_compiler(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Automatic choice takes torch; asked for by name, it is an error that says why."""
     monkeypatch.setenv("CC", compiler)
-    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path))
-    native.library.cache_clear()
+    native.loaded.cache_clear()
     native.unavailable.cache_clear()
     try:
         reason = native.unavailable()
@@ -32,30 +31,14 @@ def test_without_a_working_compiler(compiler: str, tmp_path: Path, monkeypatch: 
             choose_backend("x", "native", native_obstacle=reason)
     finally:
         monkeypatch.undo()
-        native.library.cache_clear()
+        native.loaded.cache_clear()
         native.unavailable.cache_clear()
     assert native.unavailable() is None
 
 
-def test_the_compiled_file_is_kept_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path))
-    native.library.cache_clear()
-    try:
-        native.library()
-        made = list((tmp_path / "kernels").iterdir())
-        assert [p.suffix for p in made] == [".so"]
-        assert (tmp_path / "kernels").stat().st_mode & 0o777 == 0o700
-        before = made[0].stat().st_mtime_ns
-        native.library.cache_clear()
-        native.library()
-        assert made[0].stat().st_mtime_ns == before
-    finally:
-        native.library.cache_clear()
-
-
 def test_every_source_is_part_of_the_name_and_of_the_wheel() -> None:
     """A body that is included and not named would leave an old binary in use."""
-    files = {path.name for path in native.FOLDER.iterdir() if path.suffix in (".c", ".h")}
+    files = {path.name for path in native.SOURCE_FOLDER.iterdir() if path.suffix in (".c", ".h")}
     assert files == {*native.SOURCES, *native.INCLUDED}
     packaging = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = packaging["package-data"]["gfkernels"]

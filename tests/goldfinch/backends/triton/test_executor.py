@@ -31,7 +31,7 @@ from tests.executors import run_with
 from tests.goldfinch.states import assert_states_equal
 
 pytest.importorskip("triton")
-from gfkernels.wkv6 import triton as wkv6_triton
+from gfkernels.wkv import triton as wkv6_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]

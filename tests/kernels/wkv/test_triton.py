@@ -14,12 +14,12 @@ from tests import tolerances
 from tests.conftest import SMALL_GOLDEN
 from tests.kernels.given import inputs, relative
 from tests.kernels.triton_given import DEVICE
-from tests.kernels.wkv6.on_device import HALVES, LIMITS, mixed_decays, on_device
+from tests.kernels.wkv.on_device import HALVES, LIMITS, mixed_decays, on_device
 from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
-from gfkernels.wkv6 import triton
-from gfkernels.wkv6.triton import wkv6_step_triton, wkv6_triton
+from gfkernels.wkv import triton
+from gfkernels.wkv.triton import wkv6_step_triton, wkv6_triton
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's exp(1000)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gfkernels import KernelInputError, wkv6, wkv6_recurrent
 from gfkernels.native.build import unavailable
-from gfkernels.wkv6 import native
+from gfkernels.wkv import native
 from torch import Tensor
 
 from tests import tolerances

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gfkernels import BackendUnavailable, wkv6, wkv6_chunked, wkv6_recurrent
 from gfkernels.native.build import unavailable
-from gfkernels.wkv6 import native
+from gfkernels.wkv import native
 
 from tests import tolerances
 from tests.kernels.given import gradients, inputs, relative, rows, square_inputs

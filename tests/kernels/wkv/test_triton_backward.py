@@ -10,11 +10,11 @@ from torch import Tensor
 from tests import tolerances
 from tests.kernels.given import inputs, relative
 from tests.kernels.triton_given import DEVICE
-from tests.kernels.wkv6.on_device import HALVES, LIMITS, mixed_decays, on_device
+from tests.kernels.wkv.on_device import HALVES, LIMITS, mixed_decays, on_device
 from tests.poison import poison_outputs
 
 pytest.importorskip("triton")
-from gfkernels.wkv6 import triton, triton_backward
+from gfkernels.wkv import triton, triton_backward
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's exp(1000)
 

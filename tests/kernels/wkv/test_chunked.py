@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from gfkernels import KernelInputError, wkv6_chunked, wkv6_recurrent, wkv6_step
-from gfkernels.wkv6.chunked import safe_block
+from gfkernels.wkv.chunked import safe_block
 from safetensors.torch import load_file
 
 from tests import tolerances

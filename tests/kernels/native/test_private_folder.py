@@ -1,0 +1,186 @@
+"""Where compiled kernels are kept, and what is loaded from there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gfkernels.native import build
+
+pytestmark = pytest.mark.skipif(build.unavailable() is not None, reason=str(build.unavailable()))
+BUILT = b"what the compiler made"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "gf-kernels"
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that kernels were built in; what is loaded is given back as bytes."""
+    seen: list[Path] = []
+
+    def compile_(compiler: str, folder: Path) -> Path:
+        seen.append(folder)
+        (folder / "kernels.so").write_bytes(BUILT)
+        return folder / "kernels.so"
+
+    monkeypatch.setattr(build, "_compile", compile_)
+    monkeypatch.setattr(build.ctypes, "CDLL", lambda path: Path(path).read_bytes())
+    return seen
+
+
+def test_kept_in_a_private_folder_and_built_once(place: Path, builds: list[Path]) -> None:
+    for _ in range(2):
+        loaded = build.load("cc")
+        assert loaded.library == BUILT
+        assert Path(loaded.place).parent == place
+    assert len(builds) == 1
+    assert not builds[0].exists()
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert sorted(path.suffix for path in place.iterdir()) == [".sha256", ".so"]
+    assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "no digest", "link", "writable"])
+def test_a_file_that_differs_is_built_again(place: Path, builds: list[Path], damage: str, tmp_path: Path) -> None:
+    path = Path(build.load("cc").place)
+    if damage == "cut":
+        path.write_bytes(BUILT[:-3])
+    elif damage == "altered":
+        path.write_bytes(BUILT[::-1])
+    elif damage == "no digest":
+        path.with_suffix(".sha256").unlink()
+    elif damage == "link":
+        path.rename(tmp_path / "elsewhere.so")
+        path.symlink_to(tmp_path / "elsewhere.so")
+    else:
+        path.chmod(0o620)
+    assert build.load("cc").library == BUILT
+    assert len(builds) == 2
+    assert path.read_bytes() == BUILT
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    build.load("cc")
+    assert len(builds) == 2
+
+
+def _group_writable(place: Path) -> None:
+    place.chmod(0o770)
+
+
+def _linked(place: Path) -> None:
+    place.rename(place.with_name("elsewhere"))
+    place.symlink_to(place.with_name("elsewhere"))
+
+
+def _anothers(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(place, 12345, -1)
+
+
+def _in_anothers(place: Path) -> None:
+    _anothers(place.parent)
+
+
+def _a_file(place: Path) -> None:
+    place.rename(place.with_name("elsewhere"))
+    place.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_group_writable, "others may write to"), (_linked, "is a link"), (_anothers, "belongs to another user"),
+        (_in_anothers, "belongs to another user"), (_a_file, "Not a directory"),
+    ],
+)  # fmt: skip
+def test_nothing_is_loaded_from_a_folder_that_is_not_private(
+    place: Path, builds: list[Path], change, words: str
+) -> None:
+    path = Path(build.load("cc").place)
+    planted = b"planted"
+    path.write_bytes(planted)
+    path.with_suffix(".sha256").write_text(hashlib.sha256(planted).hexdigest())
+    change(place)
+    with pytest.warns(UserWarning, match=words):
+        loaded = build.load("cc")
+    assert loaded.library == BUILT
+    assert words in loaded.place
+    assert len(builds) == 2
+    assert not builds[1].exists()
+
+
+def test_without_a_home(builds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # a user that no passwd entry knows
+    with pytest.warns(UserWarning, match="no home folder"):
+        assert build.load("cc").library == BUILT
+
+
+def test_a_folder_that_cannot_be_written(place: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(folder: int, name: str, data: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(build, "_write", write)
+    with pytest.warns(UserWarning, match="Read-only"):
+        assert build.load("cc").library == BUILT
+
+
+def test_the_name_tells_compilers_and_flags_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {build._key("cc")}
+    monkeypatch.setattr(build, "FLAGS", ("-O2",))
+    names.add(build._key("cc"))
+    monkeypatch.setattr(build, "_processor_flags", lambda: b"none")
+    names.add(build._key("cc"))
+    monkeypatch.setattr(build.os.path, "realpath", lambda path: "/other/cc")
+    names.add(build._key("cc"))
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize("how", ["gf.toml", "GF_CACHE_DIR"])
+def test_a_library_that_a_project_brings_is_not_loaded(how: str, tmp_path: Path, tiny_model: Path) -> None:
+    """Under every name that a run of one's own gives it, and with a fitting digest beside it."""
+    project, mark, own = tmp_path / "project", tmp_path / "mark", tmp_path / "own"
+    project.mkdir()
+    (project / "doc.txt").write_text("Some text.")
+    code = f'#include <stdio.h>\n__attribute__((constructor)) static void run(void) {{ fclose(fopen("{mark}", "w")); }}'
+    (tmp_path / "planted.c").write_text(code)
+    planted = tmp_path / "planted.so"
+    subprocess.run(["cc", "-shared", "-fPIC", str(tmp_path / "planted.c"), "-o", str(planted)], check=True)
+    command = [sys.executable, "-m", "gfcli", "prefill", "doc.txt", "-m", str(tiny_model), "-q", "--force"]
+    environment = {name: value for name, value in os.environ.items() if name != "GF_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(own)
+    subprocess.run(command, cwd=project, env=environment, check=True)
+    (name,) = {path.name for path in own.rglob("kernels-*.so")}
+    for folder in (project / "caches", project / "caches" / "kernels", project / "caches" / "gf-kernels"):
+        folder.mkdir(mode=0o700)
+        (folder / name).write_bytes(planted.read_bytes())
+        (folder / name).with_suffix(".sha256").write_text(hashlib.sha256(planted.read_bytes()).hexdigest())
+    if how == "gf.toml":
+        (project / "gf.toml").write_text('[cache]\ndir = "caches"\n')
+    else:
+        environment["GF_CACHE_DIR"] = str(project / "caches")
+    done = subprocess.run(command, cwd=project, env=environment, check=False, capture_output=True, text=True)
+    assert not mark.exists()
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_warning_of_a_command_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "doc.txt").write_text("Some text.")
+    (tmp_path / "gf-kernels").mkdir()
+    (tmp_path / "gf-kernels").chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-m", "gfcli", "prefill", "doc.txt", "-m", str(tiny_model), "-q"],
+        cwd=tmp_path, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    expected = f"others may write to {tmp_path / 'gf-kernels'}"
+    assert done.stderr == f"warning: compiled kernels are not kept, and built again each time: {expected}\n"
