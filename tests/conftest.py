@@ -17,7 +17,7 @@ from gfkernels.native import build as native
 
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
-COMPILED_KERNELS = native._cache_folder()
+COMPILED_KERNELS = native.cache_folder()
 SAMPLES = HERE.parent / "docs" / "samples"
 
 

@@ -133,7 +133,7 @@ def test_only_the_command_that_is_called_is_imported() -> None:
         assert done.stdout.splitlines()[-1].strip() == modules
 
 
-def test_torch_is_loaded_by_the_commands_that_say_so(tmp_path: Path, cache: Path, tiny_model: Path) -> None:
+def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Path) -> None:
     lines = {
         "cache import": [str(cache)], "status": [str(cache)], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
         "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],

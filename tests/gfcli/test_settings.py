@@ -87,9 +87,7 @@ def test_folders_of_a_file_are_relative_to_it(project: Path, capsys, monkeypatch
     assert "GF_CACHE_DIR" not in os.environ
 
 
-def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(
-    project: Path, other_model: Path, capsys, monkeypatch
-) -> None:
+def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(project: Path, other_model: Path, capsys) -> None:
     assert run(["prefill", "doc.txt", "-m", "tiny", "--dtype", "bfloat16", "-q"]) == 0
     (project / "gf.toml").write_text(f'model = "{other_model}"\ndtype = "float64"\n')
     capsys.readouterr()
@@ -126,7 +124,8 @@ def test_project_files_are_looked_for_up_to_the_repository(project: Path) -> Non
     assert settings.project_file() is None
 
 
-def test_settings_of_the_environment_are_checked(project: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_settings_of_the_environment_are_checked(capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_MAX_TOKENS", "few")
     assert run(["cache", "ls"]) == 2
     assert "GF_MAX_TOKENS" in capsys.readouterr().err
@@ -187,11 +186,12 @@ def test_completion_completes() -> None:
     assert done.stdout.split() == ["cache"]
 
 
-def test_an_unknown_shell(capsys) -> None:
+def test_an_unknown_shell() -> None:
     assert run(["completion", "tcsh"]) == 2
 
 
-def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_verbose_says_what_was_found(capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_MODEL", "tiny")
     for state in ("miss", "hit"):
         assert run(["ask", "doc.txt", "-v", "-n", "2", "What?"]) == 0
@@ -200,10 +200,9 @@ def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None
         assert "keys and values of the document are kept" in said
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("command", [["doctor"], ["eval", "--data", "."], ["train", "recipe.toml", "-o", "run"]])
-def test_the_device_is_that_of_every_command_that_has_one(
-    command: list[str], project: Path, capsys, monkeypatch
-) -> None:
+def test_the_device_is_that_of_every_command_that_has_one(command: list[str], capsys, monkeypatch) -> None:
     recipe = (
         '[model]\npreset = "goldfinch-tiny"\n[[stage]]\ntokens = 1\nsequence = 8\nbatch = 1\nmixture = { text = 1.0 }\n'
     )

@@ -55,7 +55,7 @@ def library() -> ctypes.CDLL:
     if compiler is None:
         raise NativeUnavailable("no C compiler found (cc, gcc, clang, or the variable CC)")
     try:
-        path = _cache_folder() / f"kernels-{_key(compiler)}.so"
+        path = cache_folder() / f"kernels-{_key(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
         return ctypes.CDLL(str(path))
@@ -74,7 +74,7 @@ def unavailable() -> str | None:
     return None
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Where the compiled kernels are kept: GF_CACHE_DIR, or gf under the XDG cache folder; mode 0700."""
     root = os.environ.get("GF_CACHE_DIR")
     base = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gf"

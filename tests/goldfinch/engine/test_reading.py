@@ -83,7 +83,7 @@ def test_what_is_not_read_does_not_count(model, cache) -> None:
 
 
 @pytest.mark.parametrize("rope", [None, RopeConfig()])
-def test_reading_all_rows_is_reading_all(rope: RopeConfig | None, tmp_path: Path, tiny_model: Path) -> None:
+def test_reading_all_rows_is_reading_all(rope: RopeConfig | None, tiny_model: Path) -> None:
     model = goldfinch.load_model(tiny_model)
     if rope is not None:
         config = goldfinch.ModelConfig(**{**model.config.to_dict(), "rope": rope})
