@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfcache.files.places import folder_of, user_folder
+from gfcache.files.places import expanded, folder_of, user_folder
 
 from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
 from goldfinch.models.config import ModelConfig
@@ -114,7 +114,7 @@ def find_model(path_or_name: str | os.PathLike[str] | None = None) -> ModelCard:
         ModelNotFound: neither a model directory nor a known name.
     """
     name = DEFAULT_MODEL if path_or_name is None else os.fspath(path_or_name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / CONFIG_FILE).is_file() and (os.sep in name or not _named(name)):
         return read_card(path)
     found = _named(name)
