@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from goldfinch.engine.answer import Answer, Usage
     from goldfinch.engine.reading import Reading
     from goldfinch.engine.session import Session
+    from goldfinch.policies.base import Chosen
 
 
 @dataclass
@@ -36,7 +37,7 @@ class How:
     no_stream: bool = False
     usage: bool = False
     cite: bool = False
-    read: str = "auto"
+    read: str | Chosen = "auto"
     read_blocks: int | None = None
     load_s: float = 0.0
     computed: int = 0
