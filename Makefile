@@ -36,7 +36,8 @@ test: $(READY)
 	$(BIN)/pytest
 
 TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
-GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/backends/triton/test_executor.py
+GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/backends/triton/test_executor.py \
+  tests/promises/test_warm_equals_cold.py
 
 test-gpu: $(if $(GPU_PYTHON),,$(READY))
 	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)

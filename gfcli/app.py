@@ -26,7 +26,7 @@ def _version(value: bool) -> None:
     if value:
         from goldfinch.version import __version__
 
-        print(f"gf {__version__}")
+        console.line(f"gf {__version__}")
         raise typer.Exit
 
 
@@ -67,10 +67,10 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort, EOFError):
-        print(_ended("Interrupted", arguments), file=sys.stderr)
+        console.words(_ended("Interrupted", arguments))
         return exits.INTERRUPTED
     except Terminated:
-        print(_ended("Terminated", arguments), file=sys.stderr)
+        console.words(_ended("Terminated", arguments))
         return exits.TERMINATED
     except BrokenPipeError:
         return _reader_has_gone()
@@ -99,14 +99,17 @@ def _reader_has_gone() -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        values = settings.resolve()
+        found = settings.resolve()
     except exits.CommandError:
         if not _needs_no_settings(arguments):
             raise
-        values = settings.defaults()
-    with settings.folders_in_environment(values):
-        defaults = settings.default_map(values, {c.name: c.settings for c in registry.COMMANDS})
-        result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=defaults, obj=values)
+        found = settings.defaults()
+    if not _needs_no_settings(arguments):
+        for refused in found.refused:
+            console.warn(str(refused))
+    with settings.folders_in_environment(found.values):
+        defaults = settings.default_map(found.values, {c.name: c.settings for c in registry.COMMANDS})
+        result = app(args=arguments, prog_name="gf", standalone_mode=False, default_map=defaults, obj=found)
         sys.stdout.flush()
         return result if isinstance(result, int) else exits.OK
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import typer.core
 import typer.main
 
 from . import registry
+from .support.console import console, printable
 from .support.exits import CommandError
 
 # The click in use: some versions of typer carry their own copy, others need the package.
@@ -32,6 +32,10 @@ class _Page:
         """What follows the command in the usage line."""
         arguments = [param for param in self.get_params(ctx) if param.param_type_name == "argument"]
         return ["[OPTIONS]", *(p.metavar if p.required else f"[{p.metavar}]" for p in arguments)]
+
+    def get_help(self, ctx: Any) -> str:
+        """The page; defaults of options come from settings, so from others."""
+        return printable(super().get_help(ctx), "\n")  # type: ignore[misc]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """The description, re-wrapped, and the examples, as they are: a line can be pasted whole."""
@@ -124,7 +128,7 @@ class Group(_Page, typer.core.TyperGroup):
             CommandError: nothing there; help has been shown on stderr.
         """
         if not args and not ctx.resilient_parsing:
-            print(ctx.get_help(), file=sys.stderr)
+            console.page(ctx.get_help())
             raise CommandError("no command given", hint=f"{ctx.command_path} COMMAND --help shows one command")
         rest: list[str] = super().parse_args(ctx, args)
         return rest

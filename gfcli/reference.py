@@ -8,6 +8,7 @@ import io
 from . import registry
 from .app import run
 from .support import exits
+from .support.console import console
 
 CODES = (
     (exits.OK, "done"),
@@ -60,4 +61,4 @@ def help_text(name: str) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    console.text(reference())

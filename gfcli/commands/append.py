@@ -94,4 +94,4 @@ def write_changed(
         job = job_of_change(path, model, old, changed, note, checkpoints=checkpoints, tell=tell)
         compute(job, model, journal_s=journal_seconds(), tell=tell)
     say_written(save(job))
-    print(path)
+    console.path(path)

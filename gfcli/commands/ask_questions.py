@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from gfcache import layout
 
-from gfcli.support import settings
 from gfcli.support.answers import How, answer_json, citations, document_name
 from gfcli.support.answers_file import Answers, Task
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.explain import read_header
-from gfcli.support.options import numerics
+from gfcli.support.options import chosen_model, numerics
 from gfcli.support.question_file import Question, read_questions
 from gfcli.support.sessions import Options, cache_session, library_session
 from gfcli.support.values import SHORT_DTYPES
@@ -151,7 +150,7 @@ def _asked_text(name: str, options: Options) -> Asked:
     """A document to ask through the library."""
     from goldfinch.weights.directory import find_model
 
-    card = find_model(options.model or settings.value("model"))
+    card = find_model(chosen_model(options.model))
     try:
         document = read_document(name)
     except Exception as error:

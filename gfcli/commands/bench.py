@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfcli.support.console import console
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
 from gfcli.support.outputs import checked_output
 from gfcli.support.values import parse_lengths
@@ -118,11 +119,11 @@ def _measured(measure: _Measure, words: Callable[[dict[str, Any]], str], as_json
 
     def report(row: dict[str, Any]) -> None:
         if not as_json:
-            print(words(row), flush=True)
+            console.line(words(row))
 
     record = measure(report)
     if as_json:
-        print(json.dumps(record), flush=True)
+        console.json(record)
     if output is not None:
         output.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from gfcache import Entry, Removal, Store
 
-from gfcli.support.console import console, printable
+from gfcli.support.console import console
 from gfcli.support.exits import SCHEMA_VERSION, CommandError
 from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order
 from gfcli.support.options import QuietOption
@@ -61,13 +60,11 @@ def ls(
         entries = entries_of(store)
         rows = in_order(filtered(entries, filters or []), sort)[:limit]
         if as_json:
-            print(json.dumps({"schema_version": SCHEMA_VERSION, "caches": [entry_json(store, e) for e in rows]}))
+            console.json({"schema_version": SCHEMA_VERSION, "caches": [entry_json(store, e) for e in rows]})
         elif quiet:
-            for entry in rows:
-                print(entry.id)
+            console.lines(entry.id for entry in rows)
         else:
-            for line in table(rows):
-                print(line)
+            console.lines(table(rows))
             total = show_bytes(sum(e.bytes for e in rows))
             of_all = "" if len(rows) == len(entries) else f" of {len(entries):,}"
             console.say(
@@ -93,10 +90,10 @@ def table(rows: Sequence[Entry]) -> list[str]:
     for e in rows:
         tokens = "unreadable" if e.error else f"{e.tokens:,}"
         marks = (["pinned"] if e.pinned else []) + [f"#{tag}" for tag in e.tags]
-        name = printable(e.source_path or e.source_name or "unknown")
+        name = e.source_path or e.source_name or "unknown"
         lines.append(
             f"{e.id:<12}  {tokens:>10}  {show_bytes(e.bytes):>9}  {show_age(now - e.last_used):>7}  {e.hits:>5}  "
-            f"{printable(e.model or ''):<10}  {' '.join([name, *marks])}"
+            f"{e.model or '':<10}  {' '.join([name, *marks])}"
         )
     return lines
 
@@ -174,11 +171,11 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
         CommandError: nobody to ask.
     """
     for line in table(plan.removed):
-        print(line, file=sys.stderr)
+        console.words(line)
     for name in plan.remnants:
-        print(f"unfinished: {name}", file=sys.stderr)
+        console.words(f"unfinished: {name}")
     for entry, why in plan.skipped:
-        print(f"skipped ({why}): {entry.id} {printable(entry.source_path or entry.source_name or '')}", file=sys.stderr)
+        console.words(f"skipped ({why}): {entry.id} {entry.source_path or entry.source_name or ''}")
     count = len(plan.removed) + len(plan.remnants)
     console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}{_skipped(plan)}")
     if dry_run or not count:
@@ -187,7 +184,7 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise CommandError("nothing removed: no terminal to ask on", hint="look with --dry-run, then add -y")
-    print(f"Remove {count}, {show_bytes(plan.freed_bytes)}? [y/N] ", end="", file=sys.stderr, flush=True)
+    console.words(f"Remove {count}, {show_bytes(plan.freed_bytes)}? [y/N] ", end="")
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
     console.say("nothing removed")
@@ -196,8 +193,7 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
 
 def report(done: Removal) -> None:
     """What was removed: ids on stdout, the sum on stderr."""
-    for entry in done.removed:
-        print(entry.id)
+    console.lines(entry.id for entry in done.removed)
     for entry, why in done.skipped:
         console.warn(f"{entry.id} skipped: {why}")
     count = len(done.removed) + len(done.remnants)
@@ -295,7 +291,10 @@ def du(as_json: AsJson = False) -> None:
             "kernels_bytes": kernels,
             "models": {name: {"caches": n, "bytes": size} for name, (n, size) in sorted(by_model.items())},
         }
-    print(json.dumps(values) if as_json else "\n".join(_du_lines(values)))
+    if as_json:
+        console.json(values)
+    else:
+        console.lines(_du_lines(values))
 
 
 def _du_lines(values: dict[str, Any]) -> list[str]:
@@ -306,9 +305,6 @@ def _du_lines(values: dict[str, Any]) -> list[str]:
         ("unfinished", show_bytes(values["unfinished_bytes"])),
         ("kernels", f"{show_bytes(values['kernels_bytes'])} (compiled, not under the cap)"),
     ]
-    rows += [
-        (printable(n), f"{show_bytes(m['bytes'])} in {counted(m['caches'], 'cache')}")
-        for n, m in values["models"].items()
-    ]
+    rows += [(n, f"{show_bytes(m['bytes'])} in {counted(m['caches'], 'cache')}") for n, m in values["models"].items()]
     width = max(len(name) for name, _ in rows)
     return [*(f"{name:<{width}}  {text}" for name, text in rows), f"in {Path(values['folder'])}"]

@@ -67,7 +67,7 @@ def export(
                 gfcache.export_safetensors(store.path(entry), path)
             else:
                 gfcache.flatten_cache(store.path(entry), path)
-            print(path)
+            console.path(path)
 
 
 def _free_name(folder: Path, entry: Entry, suffix: str, taken: set[Path]) -> Path:
@@ -103,7 +103,7 @@ def import_(
                     raise
                 failures.note(name, error)
                 continue
-            print(entry.id)
+            console.line(entry.id)
             console.say(f"{name}: {entry.tokens:,} tokens, {show_bytes(entry.bytes)}")
     failures.end()
 

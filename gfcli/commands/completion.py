@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -23,4 +24,4 @@ def completion(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash,
         raise CommandError(f"shell is {shell!r}, allowed: {', '.join(SHELLS)}")
     from typer.completion import get_completion_script
 
-    print(get_completion_script(prog_name="gf", complete_var="_GF_COMPLETE", shell=shell))
+    console.text(get_completion_script(prog_name="gf", complete_var="_GF_COMPLETE", shell=shell), end="\n")

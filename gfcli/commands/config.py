@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from gfcli.support import settings
+from gfcli.support.console import console
 from gfcli.support.exits import SCHEMA_VERSION
 
 
@@ -19,16 +19,19 @@ def show(
     """Show the effective settings for this folder.
 
     An option wins over a variable (GF_MODEL, ...), then come gf.toml of the project (the nearest at or above the
-    current folder), gf/config.toml in the user's XDG config folder, and the default.
+    current folder), gf/config.toml in the user's XDG config folder, and the default. A project's file may come from
+    anybody: what it may not set is not followed, and --origin shows why.
 
     Examples:
       gf config show --origin
       GF_CACHE_MAX_SIZE=2g gf config show --json
     """
-    values: dict[str, settings.Value] = context.obj  # resolved once: the folders of files are in the environment by now
+    resolved: settings.Settings = context.obj  # once: the folders of files are in the environment by now
+    values = resolved.values
     if as_json:
         rows = {n: {"value": v.value, "origin": v.origin, "place": v.place} for n, v in values.items()}
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "settings": rows}))
+        refused = [{"setting": r.name, "place": r.place, "why": r.why} for r in resolved.refused]
+        console.json({"schema_version": SCHEMA_VERSION, "settings": rows, "refused": refused})
         return
     width = max(len(name) for name in values)
     texts = {name: _effective(name) if found.value is None else str(found.value) for name, found in values.items()}
@@ -36,7 +39,9 @@ def show(
     for name, found in values.items():
         shown = texts[name]
         place = f"{found.origin} ({found.place})" if found.place else found.origin
-        print(f"{name:<{width}}  {shown:<{wide}}  {place}".rstrip() if origin else f"{name:<{width}}  {shown}".rstrip())
+        console.line(f"{name:<{width}}  {shown:<{wide}}  {place if origin else ''}".rstrip())
+    if origin:
+        console.lines(f"refused: {refused}" for refused in resolved.refused)
 
 
 def _effective(name: str) -> str:
@@ -47,6 +52,7 @@ def _effective(name: str) -> str:
 
     return {
         "dtype": "float32 (bfloat16 on a GPU)",
+        "read_blocks": "as measured for the model",
         "models_dir": str(models_folder()),
         "cache.dir": str(default_root()),
         "cache.max_size": "no cap",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
-from gfcli.support.console import printable
+from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 
 
@@ -33,20 +32,22 @@ def diff(
         gfcache.verify_cache(path)
     with gfcache.read_cache(a) as one, gfcache.read_cache(b) as other:
         result = compare_caches(one, other)
-    print(json.dumps({"schema_version": SCHEMA_VERSION} | result) if as_json else printable(_text(result), "\n"))
+    if as_json:
+        console.json({"schema_version": SCHEMA_VERSION} | result)
+    else:
+        console.lines(_lines(result))
     if not result["equal"]:
         raise typer.Exit(CONDITION_NOT_MET)
 
 
-def _text(result: dict[str, Any]) -> str:
+def _lines(result: dict[str, Any]) -> list[str]:
     if result["equal"]:
-        return f"equal: {result['tokens'][0]:,} tokens" + (
-            f"; computed with different {', '.join(result['numerics'])}" if result["numerics"] else ""
-        )
+        numerics = f"; computed with different {', '.join(result['numerics'])}" if result["numerics"] else ""
+        return [f"equal: {result['tokens'][0]:,} tokens{numerics}"]
     lines = [f"different: {name}" for name in result["identity"]]
     if result["first_divergent_token"] is not None:
         tokens = " and ".join(f"{n:,}" for n in result["tokens"])
         lines.append(f"tokens ({tokens}) differ from token {result['first_divergent_token']:,} on")
     lines += [f"numerics differ: {name}" for name in result["numerics"]]
     lines += [f"section differs: {name}" for name in result["sections"]]
-    return "\n".join(lines)
+    return lines

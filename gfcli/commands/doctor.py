@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import tempfile
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
 
@@ -47,15 +47,15 @@ def doctor(
     holds = all(check.holds for check in checks)
     if as_json:
         rows = [{"name": c.name, "holds": c.holds, "seen": c.seen} for c in checks]
-        print(json.dumps({"schema_version": SCHEMA_VERSION, **facts, "checks": rows, "ok": holds}))
+        console.json({"schema_version": SCHEMA_VERSION, **facts, "checks": rows, "ok": holds})
     else:
         for title, values in facts.items():
-            print(title)
+            console.line(title)
             for name, value in values.items():
-                print(f"  {name:<14} {value}")
-        print("checks")
+                console.line(f"  {name:<14} {value}")
+        console.line("checks")
         for check in checks:
-            print(f"  {'ok' if check.holds else 'FAILS':<6} {check.name}: {check.seen}")
+            console.line(f"  {'ok' if check.holds else 'FAILS':<6} {check.name}: {check.seen}")
     if not holds:
         raise typer.Exit(CONDITION_NOT_MET)
 

@@ -94,6 +94,6 @@ def evaluate(
         report=report,
     )
     text = json.dumps(record, indent=2)
-    print(text, flush=True)  # first: what took so long to measure is not lost when the file cannot be written
+    console.text(text, end="\n")  # first: what took so long to measure is not lost when the file cannot be written
     if output is not None:
         output.write_text(text + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import gfcache
 import typer
 
+from gfcli.support.console import console
 from gfcli.support.options import ForceOption
 from gfcli.support.outputs import check_may_replace, checked_output
 
@@ -39,4 +40,4 @@ def flatten(
         check_may_replace(path, force)
     with gfcache.output_lock(path):
         gfcache.flatten_cache(cache, path)
-    print(path)
+    console.path(path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import gfcache
 import typer
 
-from gfcli.support.console import console, printable
+from gfcli.support.console import console
 from gfcli.support.exits import SOME_FAILED, failed_json
 from gfcli.support.values import show_bytes
 
@@ -31,7 +30,7 @@ def inspect(
             summary = gfcache.inspect_cache(path)
         except (OSError, gfcache.CacheFormatError) as error:
             if as_json:
-                print(json.dumps(failed_json(path, error)))
+                console.json(failed_json(path, error))
             if len(files) == 1:
                 raise
             failures += 1
@@ -39,9 +38,9 @@ def inspect(
                 console.error(error)
             continue
         if as_json:
-            print(json.dumps(summary))
+            console.json(summary)
         else:
-            print(("\n" if i else "") + printable(_text(summary), "\n"))
+            console.lines(([""] if i else []) + _lines(summary))
     if failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -53,7 +52,7 @@ def _checkpoints(s: dict[str, Any]) -> str:
     return f"{len(s['checkpoints'])}, {show_bytes(s['checkpoint_bytes'])} ({share:.0%} of the file)"
 
 
-def _text(s: dict[str, Any]) -> str:
+def _lines(s: dict[str, Any]) -> list[str]:
     source = s["source"] or {}
     size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
     numerics, model = s["numerics"], s["model"]
@@ -82,4 +81,4 @@ def _text(s: dict[str, Any]) -> str:
         shape = "x".join(map(str, row["shape"]))
         sizes = f"{row['raw_bytes']:>13,} {row['stored_bytes']:>13,}"
         lines.append(f"{row['name']:<22} {row['dtype']:<5} {shape:<18} {row['codec']:<5} {sizes}")
-    return "\n".join(lines)
+    return lines

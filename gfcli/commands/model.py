@@ -10,6 +10,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError
+from gfcli.support.options import chosen_model
 from gfcli.support.values import MOST_SEED, show_bytes
 
 Name = Annotated[
@@ -31,11 +32,11 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
     cards = list(list_models())
     if as_json:
         rows = [_row(card) for card in cards]
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}))
+        console.json({"schema_version": SCHEMA_VERSION, "models": rows})
         return
     for card in cards:
         shape = f"{card.config.n_layer} x {card.config.d_model}"
-        print(f"{card.name:<24} {card.config.model_type:<18} {shape:<10} {card.path}")
+        console.line(f"{card.name:<24} {card.config.model_type:<18} {shape:<10} {card.path}")
 
 
 def _row(card: Any) -> dict[str, Any]:
@@ -62,18 +63,20 @@ def show(
     """
     from goldfinch.weights.directory import find_model, weights_bytes_of
 
-    card = find_model(name)
+    card = find_model(chosen_model(name))
     config = card.config
     weights_bytes = weights_bytes_of(card.path)
     if as_json:
         row = {"schema_version": SCHEMA_VERSION} | _row(card) | {"weights_bytes": weights_bytes}
-        print(json.dumps(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())}))
+        console.json(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())})
         return
     size = "missing" if weights_bytes is None else show_bytes(weights_bytes)
-    print(f"name       {card.name}\npath       {card.path}\nweights    {size}")
-    print(f"layers     {config.n_layer} x {config.d_model}: {config.n_prefill} in prefill, {config.n_gold} GOLD")
-    print(f"tokenizer  {card.tokenizer_file or 'none'}")
-    print(card.to_json(), end="")
+    console.line(f"name       {card.name}")
+    console.line(f"path       {card.path}")
+    console.line(f"weights    {size}")
+    console.line(f"layers     {config.n_layer} x {config.d_model}: {config.n_prefill} in prefill, {config.n_gold} GOLD")
+    console.line(f"tokenizer  {card.tokenizer_file or 'none'}")
+    console.text(card.to_json())
 
 
 def import_(
@@ -106,7 +109,7 @@ def import_(
     card = import_model(weights, config, tokenizer, output)
     shape = card.config
     console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, prefill {card.prefill_fingerprint[:16]}")
-    print(output)
+    console.path(output)
 
 
 def verify(name: Name = None) -> None:
@@ -121,11 +124,11 @@ def verify(name: Name = None) -> None:
     from goldfinch.weights.directory import find_model
     from goldfinch.weights.loading import verify_model
 
-    card = find_model(name)
+    card = find_model(chosen_model(name))
     differences = verify_model(card)
     if differences:
         raise CommandError(f"{card.path}: {differences[0]}", code=DAMAGED, hint="import the model again")
-    print(f"{card.name}: weights and tokenizer match their fingerprints")
+    console.line(f"{card.name}: weights and tokenizer match their fingerprints")
 
 
 def init(
@@ -152,4 +155,4 @@ def init(
 
     card = init_model(preset, seed, output, tokenizer)
     console.say(f"{card.config.model_type}, {card.config.n_layer} x {card.config.d_model}, random weights")
-    print(output)
+    console.path(output)

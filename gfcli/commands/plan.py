@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +77,10 @@ def plan(
                 rows.append({"source": source.name, "error": failed})
     found = {"schema_version": SCHEMA_VERSION, "documents": rows} | _sums(rows, output)
     found["profile"] = {"tok_s": round(profile.tok_s, 1), "document_s": round(profile.document_s, 5)}
-    print(json.dumps(found) if as_json else "\n".join(_lines(rows, found)))
+    if as_json:
+        console.json(found)
+    else:
+        console.lines(_lines(rows, found))
     failures.end()
 
 

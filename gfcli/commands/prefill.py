@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gfcli.support import settings
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options
-from gfcli.support.events import Teller, outcome_json, say_outcome
+from gfcli.support.events import Teller, show_outcome
 from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
     DeviceOption,
@@ -22,6 +20,7 @@ from gfcli.support.options import (
     QuietOption,
     VerboseOption,
     checked_checkpoints,
+    chosen_model,
     journal_seconds,
     load,
     numerics,
@@ -159,7 +158,7 @@ def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -
 
 
 def _lazy_model(model: str | None, device: str, dtype: str | None) -> LazyModel:
-    card = find_model(model or settings.value("model"))
+    card = find_model(chosen_model(model))
     device, dtype = numerics(device, dtype)
     return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype))
 
@@ -182,8 +181,7 @@ def _show(event: Outcome, tally: Tally, overall: BatchProgress | None, jsonl: bo
         case Failed():
             row = tally.failed(event, say=not jsonl)
             if jsonl:
-                print(json.dumps(row), flush=True)
+                console.json(row)
         case Written() | PassedOver():
-            say_outcome(event)
             tally.note(event)
-            print(json.dumps(outcome_json(event)) if jsonl else event.report.path, flush=True)
+            show_outcome(event, jsonl)

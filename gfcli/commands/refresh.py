@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from gfcli.support.cache_files import find_caches
 from gfcli.support.console import console
-from gfcli.support.events import Teller, outcome_json, say_outcome
+from gfcli.support.events import Teller, show_outcome
 from gfcli.support.options import DeviceOption, QuietOption, checked_checkpoints, journal_seconds
 from gfcli.support.sessions import Models
 from gfcli.support.tally import Failures
@@ -66,10 +65,12 @@ def _show(event: Written | Planned | Failed, failures: Failures, jsonl: bool) ->
             place = {"source": event.source.name, "output": name}
             failed = failures.note(name, event.error, say=not jsonl)
             if jsonl:
-                print(json.dumps(place | {"status": "failed", "error": failed}), flush=True)
+                console.json(place | {"status": "failed", "error": failed})
         case Planned():
             place = {"source": event.source.name, "output": str(event.path)}
-            print(json.dumps(place | {"status": "planned"}) if jsonl else event.path, flush=True)
+            if jsonl:
+                console.json(place | {"status": "planned"})
+            else:
+                console.path(event.path)
         case Written():
-            say_outcome(event)
-            print(json.dumps(outcome_json(event)) if jsonl else event.report.path, flush=True)
+            show_outcome(event, jsonl)

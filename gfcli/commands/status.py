@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Annotated
 
 import typer
 
 from gfcli.support.cache_files import find_caches
-from gfcli.support.console import console, printable
+from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import QuietOption
 from goldfinch.library.freshness import DETACHED, FRESH, STATES, cache_state
@@ -41,11 +40,11 @@ def status(
     rows = [cache_state(path) for path in find_caches(caches or ["."])]
     counts = Counter(row["state"] for row in rows)
     if as_json:
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)}))
+        console.json({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)})
     else:
         width = max(len(row["path"]) for row in rows)
         for row in rows:
-            print(f"{row['state']:<9} {row['path']:<{width}}  {printable(row['source'] or '')}".rstrip())
+            console.line(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}".rstrip())
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
     if fail_stale and any(row["state"] not in (FRESH, DETACHED) for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, choose_device
+from gfcli.support.progress import TrainingProgress
 from gfcli.support.values import show_bytes
 from goldfinch.errors import GoldFinchError
 from goldfinch.train.curve import draw_loss_curve
@@ -83,7 +83,7 @@ def train(
     if write_shards:
         for path in write_shards_of(runs, data_directory(data), output, only=only, workers=workers):
             console.say(f"wrote {path} ({show_bytes(path.stat().st_size)})")
-        print(output)
+        console.path(output)
         return
     if shards is not None and not shards.is_dir():
         raise FileNotFoundError(2, "folder of shards does not exist", str(shards))
@@ -116,7 +116,7 @@ def train(
     for run, path in made:
         if run.recipe.evaluation and path.is_dir():
             _evaluate(path, corpora, run.recipe.evaluation, run.folder(output) / "evaluation.json", place)
-    print(path)
+    console.path(path)
 
 
 def _draw_curve(output: Path) -> None:
@@ -139,44 +139,3 @@ def _evaluate(model: Path, corpora: Path | None, tasks: tuple[str, ...], record:
     found = evaluate(load_model(model, device=device), corpora, tasks=tasks)
     record.write_text(json.dumps(found, indent=2) + "\n")
     console.say(f"wrote {record}")
-
-
-class TrainingProgress:
-    """A bar with the loss and the time left on a terminal; elsewhere every log entry as a line of JSON.
-
-    Attributes:
-        step: of the last entry, 0 before the first.
-    """
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self.step = 0
-
-    def __enter__(self) -> TrainingProgress:
-        if not console.quiet and sys.stderr.isatty():
-            from rich.console import Console as RichConsole
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("{task.fields[figures]}", markup=False),
-                TimeRemainingColumn(),
-                console=RichConsole(stderr=True),
-            )
-            self._task = self._bar.add_task("", total=None, figures="first steps")
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def report(self, entry: dict[str, Any]) -> None:
-        """One entry of the log."""
-        self.step = entry["step"]
-        if self._bar is None:
-            console.say(json.dumps(entry))
-            return
-        figures = f"loss {entry['loss']:.2f}, answers {entry['answer_loss']:.2f}, {entry['tok_s']:,} tok/s"
-        self._bar.update(self._task, completed=entry["step"], total=entry["of"], figures=figures)

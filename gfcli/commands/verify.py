@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import gfcache
 import typer
 
+from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, CommandError, failed_json
 from gfcli.support.options import DeviceOption, ModelOption
 from gfcli.support.sessions import Models, open_cache_file
@@ -49,12 +49,15 @@ def verify(
             result = _verify_one(path, share, model, models, seed)
         except (CommandError, GoldFinchError, gfcache.CacheFormatError, OSError, MemoryError, RuntimeError) as error:
             if as_json:
-                print(json.dumps(failed_json(path, error)))
+                console.json(failed_json(path, error))
             if len(files) == 1:
                 raise
             failures.note(path, error, say=not as_json)
             continue
-        print(json.dumps(result) if as_json else _text(result))
+        if as_json:
+            console.json(result)
+        else:
+            console.line(_text(result))
     failures.end()
 
 

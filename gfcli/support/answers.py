@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .console import console, printable
+from .console import console
 from .documents import clean_text
 from .exits import SCHEMA_VERSION
 from .explain import counted
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     from goldfinch.engine.answer import Answer, Usage
     from goldfinch.engine.reading import Reading
     from goldfinch.engine.session import Session
+    from goldfinch.policies.base import Chosen
 
 
 @dataclass
@@ -38,7 +37,7 @@ class How:
     no_stream: bool = False
     usage: bool = False
     cite: bool = False
-    read: str = "auto"
+    read: str | Chosen = "auto"
     read_blocks: int | None = None
     load_s: float = 0.0
     computed: int = 0
@@ -54,15 +53,14 @@ def answer_question(session: Session, question: str, how: How) -> None:
         ids = answer.token_ids
         cited = citations(session, question, ids, how.raw) if how.cite else None
         if how.as_json:
-            print(json.dumps(_json(session, question, answer, how, cited)), flush=True)
+            console.json(_json(session, question, answer, how, cited))
         else:
-            print(answer.text, flush=True)
-            for row in cited or []:
-                print(f"  [{shown_lines(row)}] {printable(row['text'])}", flush=True)
+            console.text(answer.text, end="\n")
+            console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited or [])
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
-            print(piece, end="", flush=True)
-        print(flush=True)
+            console.text(piece)
+        console.line()
     if how.explanation is not None and not how.as_json:
         show_reading(explained_reading(session, question, how.raw))
     if how.usage:
@@ -139,12 +137,12 @@ def explained_reading(session: Session, question: str, raw: bool) -> dict[str, A
 def show_reading(found: dict[str, Any]) -> None:
     """The same in words, on stderr."""
     if not found["candidates"]:
-        print("read: the whole document", file=sys.stderr)
+        console.words("read: the whole document")
     for row in found["candidates"]:
         words = ", ".join(row["words"]) or "none"
         what = "read" if row["read"] else "not read"
         line = f"{what}: {shown_lines(row)}, {found['policy']} score {row['score']:.2f}; words in common: {words}"
-        print(printable(line), file=sys.stderr)
+        console.words(line)
 
 
 def _show_usage(usage: Usage, how: How) -> None:
@@ -153,12 +151,11 @@ def _show_usage(usage: Usage, how: How) -> None:
     rate = (
         f", {(usage.generated_tokens - 1) / decode_s:,.0f} tok/s" if decode_s > 0 and usage.generated_tokens > 1 else ""
     )
-    print(
+    console.words(
         f"{usage.document_tokens_cached - how.computed:,} document tokens from the cache, {how.computed} computed, "
         f"{usage.tail_tokens_replayed} replayed; {usage.question_tokens} question tokens in "
         f"{timings.get('question', 0.0):.3f} s; {usage.generated_tokens} generated in {decode_s:.3f} s{rate}; "
-        f"load {how.load_s:.2f} s",
-        file=sys.stderr,
+        f"load {how.load_s:.2f} s"
     )
 
 
@@ -172,11 +169,9 @@ def prompt(session: Session, how: How) -> None:
     console.say(f"{session.cache.length:,} tokens cached. An empty line or Ctrl-D ends.")
     while True:
         try:
-            if not sys.stdout.isatty():  # where input() would put it: that is for answers
-                print("? ", end="", file=sys.stderr, flush=True)
-            question = clean_text(input("? " if sys.stdout.isatty() else "").strip())
+            question = clean_text(console.question().strip())
         except (EOFError, KeyboardInterrupt) as error:
-            print(file=sys.stderr)
+            console.words("")
             if isinstance(error, EOFError):
                 return
             raise
@@ -185,7 +180,7 @@ def prompt(session: Session, how: How) -> None:
         try:
             answer_question(session, question, how)
         except KeyboardInterrupt:
-            print("\n(stopped)", file=sys.stderr)
+            console.page("\n(stopped)")
         except BrokenPipeError:
             raise
         except Exception as error:  # of one question: the next one may do

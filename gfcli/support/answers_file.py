@@ -116,13 +116,14 @@ class Answers:
 
     def _put(self, task: Task, status: str, values: dict[str, Any]) -> None:
         if not self._as_json:
-            print(f"{task.document}\t{task.question.id}\t{' '.join(values['answer'].split())}", flush=True)
+            console.row(task.document, task.question.id, " ".join(values["answer"].split()))
             return
         place = {"id": task.question.id, "document": task.document, "question": task.question.text}
-        line = json.dumps(place | {"status": status, "key": task.key} | values)
+        row = place | {"status": status, "key": task.key} | values
         if self._path is None:
-            print(line, flush=True)
+            console.json(row)
             return
+        line = json.dumps(row)
         if not self._begun:  # a line that an earlier run left cut short would join this one
             self._rewrite()
             self._begun = True

@@ -1,23 +1,46 @@
-"""Words on stderr: errors, warnings, progress. stdout belongs to data."""
+"""All that gf prints. Data goes to stdout, words go to stderr, and nothing in either can steer a terminal.
+
+File names, model cards, tags, questions, answers and messages come from others, and may hold escape sequences. A law
+of the tests forbids printing anywhere else in gfcli.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+import unicodedata
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from . import exits
 
+# Controls (C0, DEL, C1), what reorders or hides (bidi overrides, zero-width), line separators, lone surrogates.
+_STEERING = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+# Of these, what ordinary text needs: the soft hyphen, and the joiners of Persian, of Indian scripts and of emoji.
+_NEEDED = frozenset("\u00ad\u200c\u200d")
+
 
 def printable(text: str, kept: str = "") -> str:
-    """Text that others may have written, a cache file for instance, without what would steer a terminal."""
-    return "".join(c if c.isprintable() or c in kept else "?" for c in text)
+    """Text of others with "?" for every character that would steer a terminal, break the line, or reorder or hide text.
+
+    Args:
+        kept: of these, characters that stay: line breaks, say.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in kept or c in _NEEDED or unicodedata.category(c) not in _STEERING else "?" for c in text)
+
+
+def _bytes_of_names(text: str) -> str:
+    """The characters that stand for bytes of a file name that are no UTF-8."""
+    return "".join({c for c in text if "\udc80" <= c <= "\udcff"})
 
 
 class Console:
-    """How this run speaks.
+    """How this run speaks: `line`, `lines`, `row`, `text`, `path` and `json` on stdout, the others on stderr.
 
     Attributes:
         json_errors: errors as one JSON object.
@@ -29,6 +52,34 @@ class Console:
     def __init__(self) -> None:
         self.json_errors = self.debug = self.quiet = self.verbose = False
 
+    def line(self, text: str = "") -> None:
+        """One line of data for people."""
+        self.lines([text])
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Several lines."""
+        _write(sys.stdout, "".join(f"{printable(text)}\n" for text in texts))
+
+    def row(self, *cells: str) -> None:
+        """A line of cells with tabs between them."""
+        _write(sys.stdout, "\t".join(map(printable, cells)) + "\n")
+
+    def text(self, text: str, end: str = "") -> None:
+        """A piece of an answer, or of a page of ours: its lines and tabs stay, in a pipe nothing else does either."""
+        _write(sys.stdout, printable(text, "\n\t") + end)
+
+    def path(self, path: str | os.PathLike[str]) -> None:
+        """A file, for the next command: as it is called, but for what would steer a terminal.
+
+        Bytes that are no UTF-8 go into a pipe as they are; a terminal might take them for controls.
+        """
+        name = os.fspath(path)
+        _write(sys.stdout, printable(name, "" if sys.stdout.isatty() else _bytes_of_names(name)) + "\n")
+
+    def json(self, value: object, indent: int | None = None) -> None:
+        """One value as JSON, which writes all but plain ASCII as escapes: it holds every name exactly."""
+        _write(sys.stdout, json.dumps(value, indent=indent) + "\n")
+
     def error(self, error: BaseException) -> int:
         """Print an error and return its exit code."""
         code = exits.exit_code(error)
@@ -36,35 +87,59 @@ class Console:
         if self.debug:
             import traceback
 
-            traceback.print_exception(error)
+            _write(sys.stderr, printable("".join(traceback.format_exception(error)), "\n"))
         if self.json_errors:
             values: dict[str, Any] = {"code": code, "message": message}
             if hint:
                 values["hint"] = hint
-            print(json.dumps(values), file=sys.stderr)
+            _write(sys.stderr, json.dumps(values) + "\n")
         else:
-            self._print(f"error: {message}")
+            self.words(f"error: {message}")
             if hint:
-                self._print(f"hint: {hint}")
+                self.words(f"hint: {hint}")
         return code
 
     def warn(self, message: str) -> None:
-        self._print(f"warning: {message}")
+        """What is odd, said even when quiet."""
+        self.words(f"warning: {message}")
 
     def say(self, message: str) -> None:
+        """A remark; not when quiet."""
         if not self.quiet:
-            self._print(message)
+            self.words(message)
 
     def detail(self, message: str) -> None:
+        """What was found and decided on the way; only when verbose."""
         if self.verbose:
-            self._print(message)
+            self.words(message)
 
-    def _print(self, message: str) -> None:
-        print(printable(message, "\n"), file=sys.stderr)
+    def words(self, text: str, end: str = "\n") -> None:
+        """A line that was asked for."""
+        _write(sys.stderr, printable(text) + end)
+
+    def page(self, text: str) -> None:
+        """Lines of our own, a help page for instance."""
+        _write(sys.stderr, printable(text, "\n") + "\n")
+
+    def question(self) -> str:
+        """A line from the user, after a prompt where it cannot be taken for an answer.
+
+        Raises:
+            EOFError: there is none.
+        """
+        if sys.stdout.isatty():
+            return input("? ")
+        _write(sys.stderr, "? ")
+        return input()
 
     def progress(self, label: str) -> TokenProgress:
         """A progress bar over tokens; silent unless stderr is a terminal."""
         return TokenProgress(label, visible=not self.quiet and sys.stderr.isatty())
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 class TokenProgress:
@@ -86,7 +161,7 @@ class TokenProgress:
                 console=RichConsole(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(label, total=0, rate=0.0)
+            self._task = self._bar.add_task(printable(label), total=0, rate=0.0)
 
     def __call__(self, done: int, total: int) -> None:
         if self._bar is not None:

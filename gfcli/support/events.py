@@ -92,6 +92,15 @@ def say_written(report: Report) -> None:
     console.say(f"{report.path}: {', '.join(remarks)}")
 
 
+def show_outcome(event: Written | PassedOver, jsonl: bool) -> None:
+    """A document that did not fail, in words and as data: an object, or the path of its cache."""
+    say_outcome(event)
+    if jsonl:
+        console.json(outcome_json(event))
+    else:
+        console.path(event.report.path)
+
+
 def outcome_json(event: Written | PassedOver) -> dict[str, Any]:
     """The object of a document that did not fail; JSON Schema: docs/schemas/prefill.json."""
     report = event.report

@@ -105,5 +105,6 @@ def describe(error: BaseException) -> tuple[str, str | None]:
         wanted = re.search(r"allocate (\d+) bytes", str(error))
         return "not enough memory" + (f" for {int(wanted.group(1)):,} bytes" if wanted else ""), hint
     if exit_code(error) == BUG_OR_OTHER:
-        return f"unexpected {type(error).__name__}: {error}", hint or "run `gf --debug COMMAND ...` and report it"
+        message = " ".join(str(error).split())  # others write several lines
+        return f"unexpected {type(error).__name__}: {message}", hint or "run `gf --debug COMMAND ...` and report it"
     return str(error) or type(error).__name__, hint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from gfcache import Header
 
 from goldfinch.library.freshness import STALE, STATES, compare_identity, first_divergent_token, source_state
 
-from .console import console, printable
+from .console import console
 from .documents import read_document
 from .exits import CONDITION_NOT_MET, CommandError
 
@@ -24,7 +23,7 @@ def show_identity(header: Header, card: ModelCard) -> None:
     """The comparison, on stderr: also for a cache that is about to be refused."""
     for row in compare_identity(header, card):
         same = "same" if row["same"] else f"differs: cache {_short(row['cache'])}, model {_short(row['model'])}"
-        print(f"{row['name']:<28} {same}", file=sys.stderr)
+        console.words(f"{row['name']:<28} {same}")
 
 
 def explain(session: Session, header: Header, state: str, source: str | None) -> dict[str, Any]:
@@ -73,7 +72,8 @@ def show(found: dict[str, Any]) -> None:
         lines.append(f"the source differs from token {found['first_divergent_token']:,} on")
     if found["numerics_difference"]:
         lines.append(f"numerics: {found['numerics_difference']}")
-    print(printable("\n".join(lines), "\n"), file=sys.stderr)
+    for line in lines:
+        console.words(line)
 
 
 def warn_if_stale(cache: str, header: Header) -> None:

@@ -1,7 +1,8 @@
-"""How far a run over many documents is."""
+"""How far a run over many documents is, or one that trains."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -65,3 +66,44 @@ def _size(name: str) -> int:
         return 0 if name == STDIN else os.path.getsize(name)
     except OSError:
         return 0
+
+
+class TrainingProgress:
+    """A bar with the loss and the time left on a terminal; elsewhere every log entry as a line of JSON.
+
+    Attributes:
+        step: of the last entry, 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self.step = 0
+
+    def __enter__(self) -> TrainingProgress:
+        if not console.quiet and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.fields[figures]}", markup=False),
+                TimeRemainingColumn(),
+                console=RichConsole(stderr=True),
+            )
+            self._task = self._bar.add_task("", total=None, figures="first steps")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def report(self, entry: dict[str, Any]) -> None:
+        """One entry of the log."""
+        self.step = entry["step"]
+        if self._bar is None:
+            console.say(json.dumps(entry))
+            return
+        figures = f"loss {entry['loss']:.2f}, answers {entry['answer_loss']:.2f}, {entry['tok_s']:,} tok/s"
+        self._bar.update(self._task, completed=entry["step"], total=entry["of"], figures=figures)

@@ -15,10 +15,9 @@ from goldfinch.policies.named import INSTALL_VECTORS
 from goldfinch.weights.directory import find_model
 
 from . import explain as explaining
-from . import settings
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import journal_seconds, load, numerics
+from .options import chosen_model, journal_seconds, load, numerics
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
 
@@ -100,7 +99,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
     from goldfinch.text.prompt import document_token_ids
 
     device, dtype = numerics(options.models.device, options.models.dtype)
-    card = find_model(options.model or settings.value("model"))
+    card = find_model(chosen_model(options.model))
     store = open_store(keep_cap=not options.require_cached)
     with Library(store, journal_s=journal_seconds()) as library:
         found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)

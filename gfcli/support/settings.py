@@ -1,48 +1,95 @@
-"""Settings from files and the environment: flag > GF_* > gf.toml of the project > user's config.toml > default."""
+"""Settings: option > GF_* > gf.toml of the project > user's config.toml > default; and what a project may set.
+
+A project folder may come from anybody, and its gf.toml with it. So the table below says of each setting whether such a
+file decides it. It may say how this project's documents are read. It may not say what lies outside the project: which
+folders gf reads models from, which it writes to and removes from, and how much of the machine it takes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gfcache.files.places import user_folder
+from gfcache.files.places import expanded
 
 from . import values as allowed
 from .exits import CommandError
-
-PROJECT_FILE, USER_FILE = "gf.toml", "config.toml"
+from .settings_files import Refused, project_file, read_settings, user_file
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its variable, its default, how a value is checked, and what it is for."""
+    """One setting.
+
+    Attributes:
+        variable: of the environment.
+        default: where nothing sets it.
+        check: gives a value back, or raises ValueError with what is allowed.
+        meaning: what it is for.
+        project: whether gf.toml of a project may set it.
+        why: it may, or may not: what the worst value of a stranger would do.
+        is_path: relative to the file that says it.
+    """
 
     variable: str
     default: Any
     check: Callable[[object], Any]
     meaning: str
+    project: bool
+    why: str
     is_path: bool = False
 
 
 SETTINGS = {
-    "model": Setting("GF_MODEL", "gf-mini", allowed.text, "model of documents; caches name their own"),
-    "device": Setting("GF_DEVICE", "auto", allowed.device, "where to compute"),
-    "dtype": Setting("GF_DTYPE", None, allowed.dtype, "precision of documents; caches name their own"),
-    "checkpoints": Setting("GF_CHECKPOINTS", "auto", allowed.checkpoints, "where to keep checkpoints"),
-    "memory": Setting("GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values"),
-    "read": Setting("GF_READ", "auto", allowed.reading_policy, "what of a document a question reads"),
-    "read_blocks": Setting("GF_READ_BLOCKS", None, allowed.blocks, "how many blocks of it"),
-    "max_tokens": Setting("GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer"),
-    "models_dir": Setting("GF_MODELS_DIR", None, allowed.text, "where models are found by name", is_path=True),
-    "cache.dir": Setting("GF_CACHE_DIR", None, allowed.text, "the library", is_path=True),
-    "cache.max_size": Setting("GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library"),
-}
+    "model": Setting(
+        "GF_MODEL", "gf-mini", allowed.text, "model of documents; caches name their own",
+        project=True, why="by name alone, among the user's models: a folder may hold anybody's weights",
+    ),
+    "device": Setting(
+        "GF_DEVICE", "auto", allowed.device, "where to compute", project=True, why="it changes speed and rounding only",
+    ),
+    "dtype": Setting(
+        "GF_DTYPE", None, allowed.dtype, "precision of documents; caches name their own",
+        project=True, why="it changes speed and rounding only, and the file notes it",
+    ),
+    "checkpoints": Setting(
+        "GF_CHECKPOINTS", "auto", allowed.checkpoints, "where to keep checkpoints",
+        project=True, why="it changes the size of this project's caches, which has a limit",
+    ),
+    "memory": Setting(
+        "GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values",
+        project=False, why="it is about this machine: too much of it ends other programs",
+    ),
+    "read": Setting(
+        "GF_READ", "auto", allowed.reading_policy, "what of a document a question reads",
+        project=True, why="it changes what of this project's documents a question reads, and --explain says it",
+    ),
+    "read_blocks": Setting(
+        "GF_READ_BLOCKS", None, allowed.blocks, "how many blocks of it",
+        project=True, why="as read",
+    ),
+    "max_tokens": Setting(
+        "GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer",
+        project=True, why="it changes how long answers are, and Ctrl-C ends one",
+    ),
+    "models_dir": Setting(
+        "GF_MODELS_DIR", None, allowed.text, "where models are found by name",
+        project=False, why="a model there could answer under the name of one of the user's", is_path=True,
+    ),
+    "cache.dir": Setting(
+        "GF_CACHE_DIR", None, allowed.text, "the library",
+        project=False, why="gf writes, marks and removes files there", is_path=True,
+    ),
+    "cache.max_size": Setting(
+        "GF_CACHE_MAX_SIZE", None, allowed.size, "cap of the library",
+        project=False, why="a small cap removes what the user keeps in the library",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,81 +109,107 @@ class Value:
     place: str | None
 
 
-def defaults() -> dict[str, Value]:
+@dataclass(frozen=True)
+class Settings:
+    """What holds here.
+
+    Attributes:
+        values: of every setting.
+        refused: what a project's file says and may not.
+    """
+
+    values: dict[str, Value]
+    refused: tuple[Refused, ...] = ()
+
+
+def defaults() -> Settings:
     """Every setting without any file or variable."""
-    return {name: Value(name, setting.default, "default", None) for name, setting in SETTINGS.items()}
+    return Settings({name: Value(name, setting.default, "default", None) for name, setting in SETTINGS.items()})
 
 
-def resolve() -> dict[str, Value]:
+def resolve() -> Settings:
     """Every setting with its origin.
 
     Raises:
         CommandError: an unknown setting or a value that is not allowed, naming its place; an unreadable file.
     """
-    values = defaults()
-    for origin, path in (("user", user_file()), ("project", project_file())):
-        if path is not None and path.is_file():
-            for name, value in _read(path).items():
-                values[name] = Value(name, _checked(name, value, str(path), path.parent), origin, str(path))
+    values: dict[str, Value] = defaults().values
+    refused: list[Refused] = []
+    own = user_file()
+    if os.path.lexists(own):
+        values |= {name: Value(name, _of_user(name, v, own), "user", str(own)) for name, v in _read(own).items()}
+    project = project_file()
+    if isinstance(project, Refused):
+        refused.append(project)
+    elif project is not None:
+        for name, v in _read(project).items():
+            why = _why_not_of_a_project(name, v)
+            if why is None:
+                values[name] = Value(name, _checked(name, v, str(project)), "project", str(project))
+            else:
+                refused.append(Refused(str(project), name, f"{why} (set it in {own}, or {SETTINGS[name].variable})"))
     for name, setting in SETTINGS.items():
         given = os.environ.get(setting.variable)
         if given:
             place = setting.variable
-            values[name] = Value(name, _checked(name, given, place, Path.cwd()), "environment", place)
-    return values
+            checked = _checked(name, given, place)
+            if setting.is_path or (name == "model" and _is_path(checked)):
+                checked = str(Path.cwd() / expanded(checked))
+            values[name] = Value(name, checked, "environment", place)
+    return Settings(values, tuple(refused))
 
 
 def value(name: str) -> Any:
     """The value of one setting here."""
-    return resolve()[name].value
+    return resolve().values[name].value
 
 
-def user_file() -> Path:
-    """The user's settings."""
-    return user_folder("config", "gf") / USER_FILE
+def _why_not_of_a_project(name: str, value: object) -> str | None:
+    """Why gf.toml of a project may not set this; None where it may."""
+    setting = SETTINGS[name]
+    named = name != "model" or not isinstance(value, str) or not _is_path(value)
+    return None if setting.project and named else setting.why
 
 
-def project_file() -> Path | None:
-    """The nearest gf.toml at or above the current folder, not above the home folder or a repository's root."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # the current folder was removed
-        return None
-    for folder in (here, *here.parents):
-        if (folder / PROJECT_FILE).is_file():
-            return folder / PROJECT_FILE
-        if folder == Path.home() or (folder / ".git").exists():
-            return None
-    return None
+def _is_path(name: str) -> bool:
+    """Whether a model is given as a folder; else it is a name."""
+    return os.sep in name or name.startswith("~") or name in (os.curdir, os.pardir)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Settings of a file, tables flattened: {"cache.max_size": ...}."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CommandError(f"{path} cannot be read as settings: {error}") from error
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
-    for name in flat:
+    """Settings of a file, all of them known."""
+    found = read_settings(path)
+    for name in found:
         if name not in SETTINGS:
-            close = difflib.get_close_matches(name, SETTINGS, 1)
+            close = difflib.get_close_matches(name[:_SHOWN], SETTINGS, 1)
             hint = f"did you mean {close[0]}?" if close else f"known settings: {', '.join(SETTINGS)}"
-            raise CommandError(f"{path}: unknown setting {name!r}", hint=hint)
-    return flat
+            raise CommandError(f"{path}: unknown setting {name[:_SHOWN]!r}", hint=hint)
+    return found
 
 
-def _checked(name: str, value: object, place: str, folder: Path) -> Any:
-    setting = SETTINGS[name]
+def _of_user(name: str, value: object, file: Path) -> Any:
+    """A value of the user's file; a folder is relative to that, and a model is a name or a folder that lies there."""
+    checked, folder = _checked(name, value, str(file)), file.parent
+    is_model_folder = name == "model" and (_is_path(checked) or (folder / checked / "config.json").is_file())
+    return str(folder / expanded(checked)) if SETTINGS[name].is_path or is_model_folder else checked
+
+
+def _checked(name: str, value: object, place: str) -> Any:
     try:
-        checked = setting.check(value)
+        return SETTINGS[name].check(value)
     except ValueError as error:
-        raise CommandError(f"{place}: {name} is {value!r}, allowed: {error}") from error
-    # A model is a name, or a folder that lies there.
-    if setting.is_path or (name == "model" and ("/" in checked or (folder / checked / "config.json").is_file())):
-        return str(folder / Path(checked).expanduser())
-    return checked
+        raise CommandError(f"{place}: {name} is {_shown(value)}, allowed: {error}") from error
+
+
+# Characters of a wrong name or value that a message repeats.
+_SHOWN = 60
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:  # Python refuses to write the largest ones
+        return "a number of more than 60 digits"
+    text = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def default_map(values: Mapping[str, Value], commands: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -158,9 +231,7 @@ def default_map(values: Mapping[str, Value], commands: Mapping[str, Sequence[str
 def folders_in_environment(values: dict[str, Value]) -> Iterator[None]:
     """The folders that files name, where the libraries look for them."""
     changed = {
-        SETTINGS[name].variable: v.value
-        for name, v in values.items()
-        if SETTINGS[name].is_path and v.origin in ("user", "project")
+        SETTINGS[name].variable: v.value for name, v in values.items() if SETTINGS[name].is_path and v.origin == "user"
     }
     before = {variable: os.environ.get(variable) for variable in changed}
     os.environ.update(changed)

@@ -16,6 +16,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
 FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
 MOST_SEED = 2**63 - 1
+MOST_COUNT = 2**31 - 1
 
 
 # The checks of options and settings: each gives the value back, or raises ValueError with what is allowed.
@@ -27,11 +28,11 @@ def text(value: object) -> str:
 
 
 def count(value: object) -> int:
-    """A whole number of 1 or more."""
-    if isinstance(value, str) and value.isdecimal():
+    """A whole number of 1 or more, up to MOST_COUNT."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MOST_COUNT)):
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("a number of 1 or more")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_COUNT:
+        raise ValueError(f"a number of 1 or more, up to {MOST_COUNT:,}")
     return value
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from goldfinch.caching.numerics import Numerics
+from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
 
 from .answer import Answer, Usage
@@ -90,11 +91,17 @@ class Engine(Protocol[Cache]):
         """Read a cache; refuses one that is damaged (gfcache's errors) or belongs elsewhere (CacheMismatch)."""
 
     def session(
-        self, cache: Cache, *, memory_bytes: int | None = None, read: str = AUTO, read_blocks: int | None = None
+        self,
+        cache: Cache,
+        *,
+        memory_bytes: int | None = None,
+        read: str | Chosen = AUTO,
+        read_blocks: int | None = None,
     ) -> Asking:
         """Ask a cache.
 
         Args:
             memory_bytes: what may be held besides, to answer faster; the engine's own default by default.
-            read: the reading policy (`policies.named.POLICIES`); read_blocks, how many blocks it reads.
+            read: the reading policy (`policies.named.POLICIES`), or blocks that are chosen already.
+            read_blocks: how many blocks the policy reads.
         """

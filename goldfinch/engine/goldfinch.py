@@ -11,6 +11,7 @@ from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import Numerics, numerics_of
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
@@ -61,7 +62,7 @@ class GoldFinchEngine:
         cache: DocumentCache,
         *,
         memory_bytes: int | None = None,
-        read: str = AUTO,
+        read: str | Chosen = AUTO,
         read_blocks: int | None = None,
     ) -> Session:
         most = DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes

@@ -5,13 +5,14 @@ Notation: T document tokens, K tail_length, N blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.base import DocumentIndex, Found, best_blocks, rows_to_read
+from goldfinch.policies.base import Chosen, DocumentIndex, Found, best_blocks, rows_to_read
 from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.measured import measured_reading
 from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL, MOST_BLOCKS, POLICIES
@@ -56,7 +57,8 @@ class DocumentReader:
     Args:
         model: that is asked.
         cache: the document.
-        policy: a name in POLICIES. "auto" is what was measured to answer best with this model (`measured_reading`).
+        policy: a name in POLICIES, or blocks that are chosen already, which a model that cannot read blocks takes as
+            "all". "auto" is what was measured to answer best with this model (`measured_reading`).
         blocks: how many blocks to read; None for what was measured, else 1.
 
     Attributes:
@@ -70,13 +72,17 @@ class DocumentReader:
     """
 
     def __init__(
-        self, model: LanguageModel, cache: DocumentCache, policy: str = AUTO, blocks: int | None = None
+        self, model: LanguageModel, cache: DocumentCache, policy: str | Chosen = AUTO, blocks: int | None = None
     ) -> None:
+        obstacle = _obstacle(model)
+        self._chosen: tuple[Found, ...] = ()
+        if isinstance(policy, Chosen):
+            self._chosen, blocks = policy.found, len(policy.found)
+            policy = ALL if obstacle else policy.policy
         if policy not in POLICIES:
             raise GoldFinchError(f"the reading policy is {policy!r}, allowed: {', '.join(POLICIES)}")
         if blocks is not None and not 1 <= blocks <= MOST_BLOCKS:
             raise GoldFinchError(f"the number of blocks to read is {blocks}, allowed: 1 to {MOST_BLOCKS}")
-        obstacle = _obstacle(model)
         measured = measured_reading(model.card.model_fingerprint if model.card else None, cache.length)
         self.remark: str | None = None
         if policy == AUTO:
@@ -102,18 +108,22 @@ class DocumentReader:
         reading = self.read(question)
         if reading.rows is None:
             return []
-        found = best_blocks(self.policy, self.index, question, self.blocks + CLOSE)
+        found = self._chosen or best_blocks(self.policy, self.index, question, self.blocks + CLOSE)
         words = self.index.words
         return [Candidate(f, words.matched(question, f.block), n < self.blocks) for n, f in enumerate(found)]
 
     def read(self, question: str | None) -> Reading:
         """What a question reads; None stands for text to continue, which reads everything."""
         whole = Reading(ALL, (), None, self._cache.length)
-        if self.policy == ALL or question is None or len(self.index.blocks) <= self.blocks:
+        if self.policy == ALL or question is None:
             return whole
-        found = best_blocks(self.policy, self.index, question, self.blocks)
-        if found[0].score <= 0:  # nothing in the document resembles the question
-            return whole
+        found: Sequence[Found] = self._chosen
+        if not found:
+            if len(self.index.blocks) <= self.blocks:
+                return whole
+            found = best_blocks(self.policy, self.index, question, self.blocks)
+            if found[0].score <= 0:  # nothing in the document resembles the question
+                return whole
         rows = rows_to_read(found, self._cache.document_range[0], self._cache.length, self._tail)
         return Reading(self.policy, tuple(found), tuple(rows), sum(end - start for start, end in rows))
 

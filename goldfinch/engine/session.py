@@ -23,6 +23,7 @@ from goldfinch.errors import DeviceError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
 from goldfinch.models.state import GoldDocument, ModelState
+from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
@@ -47,7 +48,8 @@ class Session:
             this; otherwise they are rebuilt block by block at every step. The choice depends on the size of
             the cache and on this number alone, never on what memory happens to be free. The blocks that a reading
             policy chose are few and always held.
-        read: the reading policy (`policies.named.POLICIES`): which part of the document a question is answered from.
+        read: the reading policy (`policies.named.POLICIES`): which part of the document a question is answered from;
+            or blocks that are chosen already.
         read_blocks: how many blocks it chooses; by default what was measured for the model, else 1.
 
     Raises:
@@ -60,7 +62,7 @@ class Session:
         cache: DocumentCache,
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
-        read: str = AUTO,
+        read: str | Chosen = AUTO,
         read_blocks: int | None = None,
     ) -> None:
         self.model, self.cache = model, cache

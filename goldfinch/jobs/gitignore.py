@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gfcache.files.places import folder_is_users, home_folder
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
@@ -78,15 +80,23 @@ def read_patterns(folder: Path) -> list[IgnoreFile]:
 
 
 def patterns_above(folder: Path) -> list[IgnoreFile]:
-    """The ignore files above a folder, down from the root of the repository that it lies in; none outside one."""
+    """The ignore files above a folder, down from the root of the repository that it lies in; none outside one.
+
+    As with git, a repository counts only while its folders are the user's: above them, and above the home folder,
+    anybody may have put files.
+    """
     folder = folder.absolute()
-    if (folder / ".git").exists():
-        return []
+    home = home_folder()
     chain: list[Path] = []
-    for parent in folder.parents:
-        chain.append(parent)
-        if (parent / ".git").exists():
+    for place in (folder, *folder.parents):
+        if not folder_is_users(place):
+            return []
+        if place != folder:
+            chain.append(place)
+        if os.path.lexists(place / ".git"):
             return [found for above in reversed(chain) for found in read_patterns(above)]
+        if place == home:
+            return []
     return []
 
 

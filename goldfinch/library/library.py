@@ -274,12 +274,21 @@ class Library:
                 with self.store.writing(found.path, at_most) as room:
                     removals.append(room)
                     journal.finish(lambda: made.cache.save(found.path))
-                self.store.added(found.path)
+                self._keep_words(model, made.cache, self.store.added(found.path).digest)
             except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
                 obstacle = error
             with contextlib.suppress(gfcache.CacheWriteError):
                 journal.remove()
         return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle, removals)
+
+    def _keep_words(self, model: LanguageModel, cache: DocumentCache, digest: str) -> None:
+        """Note the words of a cache that was stored, for searches; they can be found later as well."""
+        from .find import keep_words, open_words
+
+        start, end = cache.document_range
+        with contextlib.suppress(Exception), open_words(self.store) as words:
+            if model.tokenizer is not None:
+                keep_words(words, model.tokenizer, cache.token_ids[0, start:end].tolist(), digest)
 
 
 def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
     from goldfinch.engine.session import Session
     from goldfinch.models.language_model import LanguageModel
+    from goldfinch.policies.base import Chosen
 
 # From the directory or name of a model and the dtype that a cache was computed in ("f32", ...; None where the file does
 # not tell) to the model.
@@ -114,7 +115,7 @@ def open_session(
     model: str | None = None,
     strict: bool = False,
     memory_bytes: int | None = None,
-    read: str | None = None,
+    read: str | Chosen | None = None,
     read_blocks: int | None = None,
     remark: Remark = warnings.warn,
 ) -> Session:
@@ -131,7 +132,7 @@ def session_on(
     cache: DocumentCache,
     *,
     memory_bytes: int | None = None,
-    read: str | None = None,
+    read: str | Chosen | None = None,
     read_blocks: int | None = None,
 ) -> Session:
     """A session; see `Session` for the memory and the reading, whose defaults are its own."""

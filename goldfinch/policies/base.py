@@ -37,6 +37,19 @@ class Found:
     rows: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Blocks of a document that a search over many documents has chosen, where else a policy would choose.
+
+    Attributes:
+        policy: that the search followed: a name in BY_WORDS.
+        found: the blocks, best first; one or more.
+    """
+
+    policy: str
+    found: tuple[Found, ...]
+
+
 class DocumentIndex:
     """A document cut into blocks, its words counted when they are first needed.
 

@@ -6,17 +6,19 @@ Reading a card needs no torch, so `gf model list` starts at once. Nothing is eve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfcache.files.places import folder_of, user_folder
+from gfcache.files.places import expanded, folder_of, user_folder
 
-from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound
+from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound, TokenizerError
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.template import PromptTemplate
+from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 
 DEFAULT_MODEL = "gf-mini"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -114,7 +116,7 @@ def find_model(path_or_name: str | os.PathLike[str] | None = None) -> ModelCard:
         ModelNotFound: neither a model directory nor a known name.
     """
     name = DEFAULT_MODEL if path_or_name is None else os.fspath(path_or_name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / CONFIG_FILE).is_file() and (os.sep in name or not _named(name)):
         return read_card(path)
     found = _named(name)
@@ -140,6 +142,28 @@ def find_model_by_fingerprint(prefill_fingerprint: str, model_fingerprint: str |
         if card.model_fingerprint == model_fingerprint:
             return card
     return fitting[0] if fitting else None
+
+
+def find_tokenizer(fingerprint: str, card: ModelCard | None = None) -> Tokenizer:
+    """The tokenizer of that fingerprint, from the first model that has it.
+
+    Args:
+        card: of a model to look at first.
+
+    Raises:
+        ModelNotFound: no model here has it.
+    """
+    for one in (*(() if card is None else (card,)), *list_models()):
+        if one.tokenizer_file is None or one.tokenizer_fingerprint != fingerprint:
+            continue
+        with contextlib.suppress(OSError, TokenizerError):
+            found = read_tokenizer(one.path / one.tokenizer_file)
+            if found.fingerprint == fingerprint:
+                return found
+    raise ModelNotFound(
+        f"no model here has the tokenizer of this cache ({fingerprint[:16]})",
+        hint="put the directory of its model under GF_MODELS_DIR",
+    )
 
 
 WEIGHTS_FILE = "model.safetensors"

@@ -24,7 +24,8 @@ def folder(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return work
 
 
-def test_a_base_that_is_replaced_meanwhile_is_noticed(folder: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_base_that_is_replaced_meanwhile_is_noticed(capsys, monkeypatch) -> None:
     """The values of the child are those of the old one: a file that names the new one would answer from both."""
     Path("other.txt").write_text(TEXT.replace("the", "The"))
     assert run(["prefill", "other.txt", "-q", "--checkpoints", "512"]) == 0
@@ -47,7 +48,8 @@ def test_a_base_that_is_replaced_meanwhile_is_noticed(folder: Path, capsys, monk
     assert not Path("chap.gfc").exists()
 
 
-def test_a_base_of_another_dtype_is_refused(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_base_of_another_dtype_is_refused(capsys) -> None:
     assert run(["prefill", "--base", "hand.gfc", "--dtype", "bfloat16", "chap.txt"]) == 5
     err = capsys.readouterr().err
     assert "compute_dtype is f32, this model has bf16" in err
@@ -55,7 +57,8 @@ def test_a_base_of_another_dtype_is_refused(folder: Path, capsys) -> None:
     assert not Path("chap.gfc").exists()
 
 
-def test_a_child_joined_with_its_base_is_not_the_cache_of_the_chapter(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_child_joined_with_its_base_is_not_the_cache_of_the_chapter(capsys) -> None:
     assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
     assert run(["cache", "import", "chap.gfc"]) == 0
     assert run(["cache", "import", "chap.gfc"]) == 0
@@ -77,7 +80,8 @@ def test_a_child_joined_with_its_base_is_not_the_cache_of_the_chapter(folder: Pa
     assert Path("chap.gfc").read_bytes() == before
 
 
-def test_a_child_cut_to_the_part_of_its_base_stands_alone(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_child_cut_to_the_part_of_its_base_stands_alone() -> None:
     assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
     with gfcache.read_cache("chap.gfc") as file:
         shared = file.header.first_token
@@ -92,7 +96,8 @@ def test_a_child_cut_to_the_part_of_its_base_stands_alone(folder: Path, capsys) 
         assert run(["verify", "--replay", "100%", "cut.gfc"]) == 0
 
 
-def test_a_chain_that_no_reader_follows_is_not_made(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_chain_that_no_reader_follows_is_not_made(capsys) -> None:
     most = gfcache.layout.MAX_PARENTS
     text = TEXT[:900]
     Path("d0.txt").write_text(TEXT)
@@ -109,7 +114,8 @@ def test_a_chain_that_no_reader_follows_is_not_made(folder: Path, capsys) -> Non
     assert "or one it continues" in capsys.readouterr().err
 
 
-def test_a_base_that_is_too_short_is_told_so(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_base_that_is_too_short_is_told_so(capsys) -> None:
     Path("short.txt").write_text("Too short.")
     assert run(["prefill", "short.txt", "-q"]) == 0
     assert run(["prefill", "--base", "short.gfc", "chap.txt"]) == 2
@@ -118,7 +124,8 @@ def test_a_base_that_is_too_short_is_told_so(folder: Path, capsys) -> None:
     assert "--checkpoints" not in err
 
 
-def test_figures_of_a_child_are_of_its_own_part(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_figures_of_a_child_are_of_its_own_part() -> None:
     assert run(["prefill", "--base", "hand.gfc", "chap.txt", "-q"]) == 0
     base, child = gfcache.inspect_cache("hand.gfc"), gfcache.inspect_cache("chap.gfc")
     assert child["bytes_per_token"] == pytest.approx(base["bytes_per_token"], rel=0.05)

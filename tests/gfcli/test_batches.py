@@ -61,7 +61,7 @@ def test_other_checkpoints_are_not_fresh(tree: Path, capsys) -> None:
     assert statuses(capsys, "part.txt") == {"part.txt": "ok"}  # alone
 
 
-def test_lists_of_names(tree: Path, capsys, monkeypatch) -> None:
+def test_lists_of_names(tree: Path, capsys) -> None:
     odd = "docs/with\nnewline.txt"
     (tree / odd).write_text("odd name " + TEXT[:500])
     (tree / "list").write_bytes(b"\xef\xbb\xbfdocs/a.txt\r\ndocs/sub/c.txt\n\n")
@@ -82,7 +82,8 @@ def test_lists_of_names(tree: Path, capsys, monkeypatch) -> None:
     assert below(tree / "flat") == {"outside.gfc"}  # both are one file, and nothing is written above the folder
 
 
-def test_patterns_that_the_shell_left_alone(tree: Path, capsys) -> None:
+@pytest.mark.usefixtures("tree")
+def test_patterns_that_the_shell_left_alone(capsys) -> None:
     assert set(statuses(capsys, "docs/*.txt", "docs/**/d.txt", "-o", "out/", code=3)) == {
         "docs/a.txt", "docs/empty.txt", "docs/sub/deep/d.txt",
     }  # fmt: skip
@@ -99,7 +100,8 @@ def test_failures_are_named_in_the_summary(tree: Path, capsys) -> None:
     assert "failed: docs/gone.txt (exit 4)" in err
 
 
-def test_a_file_that_vanishes_fails_alone(tree: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("tree")
+def test_a_file_that_vanishes_fails_alone(capsys, monkeypatch) -> None:
     real = sources.read_document
 
     def vanish(name: str):  # type: ignore[no-untyped-def]
@@ -112,7 +114,8 @@ def test_a_file_that_vanishes_fails_alone(tree: Path, capsys, monkeypatch) -> No
     assert [name for name, status in found.items() if status == "failed"] == ["docs/sub/c.txt"]
 
 
-def test_a_folder_that_cannot_be_read_fails_alone(tree: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("tree")
+def test_a_folder_that_cannot_be_read_fails_alone(capsys, monkeypatch) -> None:
     real = os.scandir
 
     def refuse(folder):  # type: ignore[no-untyped-def]
@@ -156,7 +159,8 @@ def test_a_file_that_changes_while_it_is_read(tree: Path, capsys, monkeypatch) -
     assert run(["status", "--fail-stale", "docs/a.gfc"]) == 10  # and the cache is known to lag behind
 
 
-def test_into_the_library(tree: Path, capsys) -> None:
+@pytest.mark.usefixtures("tree")
+def test_into_the_library(capsys) -> None:
     assert set(statuses(capsys, "-r", "docs", "--library").values()) == {"ok"}
     assert set(statuses(capsys, "-r", "docs", "--library").values()) == {"fresh"}
     assert run(["ask", "docs/sub/c.txt", "--require-cached", "-n", "2", "What?"]) == 0
@@ -272,7 +276,8 @@ def test_two_names_of_one_output(tree: Path, capsys) -> None:
     assert {"a.gfc", "a.txt.gfc"} <= below(tree / "docs")
 
 
-def test_no_color_and_quiet(tree: Path) -> None:
+@pytest.mark.usefixtures("tree")
+def test_no_color_and_quiet() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gfcli", "prefill", "docs/a.txt", "-q"], capture_output=True, check=True,
         env=os.environ | {"NO_COLOR": "1"},

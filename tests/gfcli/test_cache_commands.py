@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from gfcli.app import run
 from tests.gfcli.library_place import TEXT, ask, listed
 from tests.gfcli.start_up import start_up_ratio
@@ -68,7 +70,8 @@ def test_rm_previews_asks_and_refuses_without_a_terminal(place: Path, capsys, mo
     assert len(listed(capsys)) == 1
 
 
-def test_the_question_of_rm_is_asked_on_a_terminal(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_the_question_of_rm_is_asked_on_a_terminal(capsys) -> None:
     import pty
 
     ask(capsys, "doc.txt", "What?")
@@ -144,7 +147,8 @@ def test_export_and_import_between_machines(place: Path, capsys, monkeypatch) ->
     assert found["library"]["state"] == "hit"
 
 
-def test_du(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_du(capsys) -> None:
     ask(capsys, "doc.txt", "What?")
     assert run(["cache", "du", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -154,7 +158,8 @@ def test_du(place: Path, capsys) -> None:
     assert "no cap" in capsys.readouterr().out
 
 
-def test_cache_ls_starts_fast_and_without_torch(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_cache_ls_starts_fast_and_without_torch(capsys) -> None:
     ask(capsys, "doc.txt", "What?")
     code = (
         "import sys, gfcli.app; from gfcli.app import run; code = run(sys.argv[1:]);"

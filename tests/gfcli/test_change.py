@@ -102,7 +102,7 @@ def test_truncate(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
         assert run(["truncate", whole, *bad, *options(tiny_model)]) == 2
 
 
-def test_diff(made, tiny_model: Path, other_model: Path, tmp_path: Path, capsys) -> None:
+def test_diff(made, other_model: Path, tmp_path: Path, capsys) -> None:
     a, b = made("a", TEXT), made("b", TEXT[:3000] + "X" + TEXT[3001:])
     assert run(["diff", a, a]) == 0
     assert "equal" in capsys.readouterr().out
@@ -203,7 +203,7 @@ def test_lines_are_those_of_other_programs(tiny_model: Path, tmp_path: Path, cap
     assert "1 to 4" in capsys.readouterr().err
 
 
-def test_the_name_of_a_log_stays_short(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
+def test_the_name_of_a_log_stays_short(made, tiny_model: Path, tmp_path: Path) -> None:
     path = made("log", TEXT[:300])
     (tmp_path / "today.txt").write_text(" And so on.")
     for _ in range(3):

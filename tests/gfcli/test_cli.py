@@ -260,7 +260,8 @@ def test_a_wrong_value_of_an_option_is_refused_once_and_first(command: str, caps
         assert err.count("error") == 1
 
 
-def test_words_of_errors(cache: Path, document: Path, tiny_model: Path, tmp_path: Path, capsys) -> None:
+@pytest.mark.usefixtures("cache")
+def test_words_of_errors(document: Path, tiny_model: Path, tmp_path: Path, capsys) -> None:
     """What is wrong, the value seen, what to do next."""
     hidden, blank = tmp_path / "hidden", tmp_path / "blank.txt"
     hidden.mkdir()
@@ -367,7 +368,7 @@ def test_a_prompt_survives_a_failing_question(cache: Path, tiny_model: Path, cap
     assert err.count("? ") == 3
 
 
-def test_questions_that_are_no_utf_8(cache: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+def test_questions_that_are_no_utf_8(cache: Path, tiny_model: Path, monkeypatch) -> None:
     ask = ["ask", "--cache", str(cache), "-m", str(tiny_model), "-n", "2"]
     assert run([*ask, "caf\udcff?"]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udcff?"))

@@ -37,9 +37,7 @@ def test_a_cache_of_another_shape_is_refused_by_every_command(cache: Path, tiny_
     assert run(["verify", "--replay", "100%", str(cache), "-m", str(tiny_model)]) == 0
 
 
-def test_values_beyond_the_dtype_of_the_run_are_refused(
-    document: Path, tiny_model: Path, tmp_path: Path, capsys
-) -> None:
+def test_values_beyond_the_dtype_of_the_run_are_refused(document: Path, tiny_model: Path, capsys) -> None:
     options = ["-m", str(tiny_model)]
     assert run(["prefill", str(document), *options, "--dtype", "float64"]) == 0
     cache = document.with_suffix(".gfc")
@@ -48,7 +46,7 @@ def test_values_beyond_the_dtype_of_the_run_are_refused(
     assert "compressed_k beyond what torch.float32 can hold" in capsys.readouterr().err
 
 
-def test_checkpoints_are_not_read_for_questions(document: Path, tiny_model: Path, capsys, monkeypatch) -> None:
+def test_checkpoints_are_not_read_for_questions(document: Path, tiny_model: Path, monkeypatch) -> None:
     """A small file may hold thousands that decompress to hundreds of megabytes."""
     from gfcache import CacheFile
 

@@ -31,7 +31,8 @@ def caches_of(folder: Path) -> dict[str, goldfinch.DocumentCache]:
     return {path.stem: goldfinch.open_cache(path, model) for path in sorted(folder.glob("*.gfc"))}
 
 
-def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("small_documents")
+def test_documents_packed_together(capsys, monkeypatch) -> None:
     """Values of one by one up to rounding, in the order of the sources; what was packed is not packed again."""
     pytest.importorskip("triton")
     packs: list[list[int]] = []
@@ -75,7 +76,8 @@ def test_documents_packed_together(small_documents: Path, capsys, monkeypatch) -
     assert "warning" not in capsys.readouterr().err
 
 
-def test_packed_documents_into_the_library(small_documents: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("small_documents")
+def test_packed_documents_into_the_library(capsys, monkeypatch) -> None:
     pytest.importorskip("triton")
     assert set(statuses(capsys, "small/0.txt", "small/1.txt", "--library", "--batch-tokens", "500").values()) == {"ok"}
     assert run(["ask", "small/1.txt", "--require-cached", "-n", "2", "What?"]) == 0

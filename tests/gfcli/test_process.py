@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+import pytest
 
 from tests.gfcli.conftest import TEXT
 from tests.gfcli.start_up import start_up_ratio
@@ -22,7 +23,8 @@ def gf(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_as_a_process(cache: Path, document: Path, tiny_model: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_as_a_process(document: Path, tiny_model: Path) -> None:
     done = gf("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("gf ")
@@ -46,7 +48,8 @@ def test_names_that_are_no_utf_8(document: Path, tiny_model: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_streams_that_take_few_characters_or_are_closed(document: Path, cache: Path, tiny_model: Path) -> None:
+@pytest.mark.usefixtures("cache")
+def test_streams_that_take_few_characters_or_are_closed(document: Path, tiny_model: Path) -> None:
     text = "Caf\xe9 costs 5 \u20ac"
     document.write_text(text)
     ask = ["ask", "--cite", str(document), "-m", str(tiny_model), "-n", "2", "What?"]

@@ -45,7 +45,8 @@ def rows(capsys, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_document_is_asked_every_question_in_order(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_every_document_is_asked_every_question_in_order(capsys) -> None:
     found = rows(capsys, "--questions", "q.txt")
     expected = [(f"kb/{d}.gfc", str(n)) for d in "abc" for n in range(1, 6)]
     assert [(row["document"], row["id"]) for row in found] == expected
@@ -54,7 +55,8 @@ def test_every_document_is_asked_every_question_in_order(kb: Path, capsys) -> No
         assert json.loads(capsys.readouterr().out)["answer"] == row["answer"]
 
 
-def test_verbose_says_how_documents_are_attended_to(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_verbose_says_how_documents_are_attended_to(capsys) -> None:
     assert run(["ask", "--cache", "kb/*.gfc", "-n", "2", "--questions", "q.txt", "-v"]) == 0
     assert capsys.readouterr().err.count("keys and values of the document are kept") == 3
 
@@ -70,7 +72,8 @@ def test_questions_may_name_their_documents(kb: Path, capsys) -> None:
     assert found == [("a", "x"), ("a", "all"), ("b", "2"), ("b", "all"), ("c", "x"), ("c", "all")]
 
 
-def test_a_model_is_loaded_once(kb: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("kb")
+def test_a_model_is_loaded_once(capsys, monkeypatch) -> None:
     loads = []
     real = goldfinch.load_model
     monkeypatch.setattr(goldfinch, "load_model", lambda *a, **k: loads.append(a) or real(*a, **k))
@@ -163,7 +166,7 @@ def test_failures_are_asked_again(kb: Path, capsys) -> None:
     assert [row["status"] for row in found] == ["ok"] * 15
 
 
-def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path, capsys) -> None:
+def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path) -> None:
     (kb / "many.txt").write_text("\n".join(f"Question {n}?" for n in range(400)))
     command = [
         sys.executable,
@@ -249,7 +252,8 @@ def test_what_a_line_may_hold_and_what_is_not_used(kb: Path, capsys) -> None:
         assert "--questions" in capsys.readouterr().err
 
 
-def test_one_question_to_a_pattern(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_one_question_to_a_pattern(capsys) -> None:
     assert run(["ask", "--cache", "kb/a*.gfc", "-n", "1", "What?"]) == 0
     assert run(["ask", "--cache", "kb/*.gfc", "-n", "1", "What?"]) == 2
     assert "3 files for one question" in capsys.readouterr().err
@@ -271,7 +275,8 @@ def test_questions_in_other_encodings(kb: Path, capsys, monkeypatch) -> None:
     rows(capsys, "--questions", "q.pdf", code=2)
 
 
-def test_a_document_of_the_library_is_asked_many_questions(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_a_document_of_the_library_is_asked_many_questions(capsys) -> None:
     assert run(["ask", "a.txt", "--questions", "q.txt", "-n", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[:2] for line in lines] == [["a.txt", str(n)] for n in range(1, 6)]
@@ -346,13 +351,15 @@ def test_another_model_answers_anew(kb: Path, other_model: Path, tiny_model: Pat
         assert "reused" not in asked(capsys, "a.txt", "-m", "./mine")[1]
 
 
-def test_what_had_to_be_computed_is_counted_once(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_what_had_to_be_computed_is_counted_once(capsys) -> None:
     counts = [row["document_tokens_computed"] for row in asked(capsys, "a.txt")[0]]
     assert counts[0] > 0
     assert counts[1:] == [0] * 4
 
 
-def test_one_command_writes_a_file_of_answers_at_a_time(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_one_command_writes_a_file_of_answers_at_a_time(capsys) -> None:
     asked(capsys, "a.txt")
     before = Path("out.jsonl").read_bytes()
     command = [sys.executable, "-m", "gfcli", "ask", "b.txt", "--questions", "q.txt", "--jsonl", "-o", "out.jsonl"]
@@ -375,7 +382,8 @@ def test_a_link_to_answers_stays_and_new_files_have_the_usual_permissions(kb: Pa
     assert (kb / "far/answers.jsonl").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_cache_is_asked_whatever_it_is_called(kb: Path, capsys) -> None:
+@pytest.mark.usefixtures("kb")
+def test_a_cache_is_asked_whatever_it_is_called(capsys) -> None:
     os.rename("kb/a.gfc", "kb/a.cache")
     assert {row["document"] for row in asked(capsys, "--cache", "kb/a.cache")[0]} == {"kb/a.cache"}
 

@@ -37,7 +37,8 @@ def test_the_names_are_those_that_are_implemented() -> None:
     assert (AUTO, ALL, *BY_WORDS) == POLICIES
 
 
-def test_json_says_what_was_read(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_json_says_what_was_read(capsys) -> None:
     read = asked(capsys, "--read", "lexical")["read"]
     assert read["policy"] == "lexical"
     assert [(b["document"], b["first_line"], b["last_line"]) for b in read["blocks"]] == [("towns.txt", 7, 7)]
@@ -58,6 +59,7 @@ def test_settings_say_it_too(place: Path, capsys, monkeypatch: pytest.MonkeyPatc
     assert "GF_READ: read is 'some', allowed: auto, all, lexical, hybrid" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -66,18 +68,20 @@ def test_settings_say_it_too(place: Path, capsys, monkeypatch: pytest.MonkeyPatc
         (["--read-blocks", "0"], "--read-blocks is 0, allowed: 1 to 64"),
     ],
 )
-def test_what_is_not_allowed(place: Path, capsys, arguments: list[str], message: str) -> None:
+def test_what_is_not_allowed(capsys, arguments: list[str], message: str) -> None:
     assert run(["ask", "--cache", "towns.gfc", "What?", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_citations_name_the_block_and_the_line_in_it(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_citations_name_the_block_and_the_line_in_it(capsys) -> None:
     citation = asked(capsys, "--read", "lexical", "--cite")["citations"][0]
     assert (citation["first_line"], citation["last_line"], citation["line"]) == (7, 7, 7)
     assert citation["text"].startswith("Dundee")
 
 
-def test_explain_says_why_and_what_was_close(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_explain_says_why_and_what_was_close(capsys) -> None:
     found = asked(capsys, "--read", "lexical", "--explain")["explain"]["reading"]
     assert found["policy"] == "lexical"
     assert [row["read"] for row in found["candidates"]] == [True, False, False, False]
@@ -90,7 +94,8 @@ def test_explain_says_why_and_what_was_close(place: Path, capsys) -> None:
     assert "read: the whole document" in capsys.readouterr().err
 
 
-def test_many_questions_each_read_their_own(place: Path, capsys) -> None:
+@pytest.mark.usefixtures("place")
+def test_many_questions_each_read_their_own() -> None:
     Path("q.txt").write_text("".join(f"What is {p} known for?\n" for p in PLACES))
     arguments = ["ask", "--cache", "towns.gfc", "--questions", "q.txt", "--jsonl", "-o", "a.jsonl", "-n", "4", "-q"]
     assert run([*arguments, "--read", "lexical"]) == 0

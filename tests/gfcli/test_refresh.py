@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import gfcache
+import pytest
 
 from gfcli.app import run
 from tests.gfcli.three_caches import TEXT
 
 
-def test_only_the_model_that_made_a_cache_renews_it(
-    folder: Path, tiny_model: Path, named_model: str, capsys, monkeypatch
-) -> None:
+@pytest.mark.usefixtures("named_model")
+def test_only_the_model_that_made_a_cache_renews_it(folder: Path, tiny_model: Path, capsys, monkeypatch) -> None:
     """One that shares the layers of prefill may answer from it, but must not put its own name on it."""
     from goldfinch.weights.directory import read_card
     from goldfinch.weights.files import read_weights
@@ -39,7 +39,7 @@ def test_only_the_model_that_made_a_cache_renews_it(
     assert run(["refresh", "t.gfc"]) == 0
 
 
-def test_a_cache_that_does_not_name_its_dtype_is_refreshed(folder: Path, capsys) -> None:
+def test_a_cache_that_does_not_name_its_dtype_is_refreshed(folder: Path) -> None:
     from tests.cache_format.craft import craft
 
     craft(folder / "b.gfc", folder / "b.gfc", numerics={})

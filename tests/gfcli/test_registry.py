@@ -71,9 +71,10 @@ def test_settings_are_those_of_the_options(name: str) -> None:
     command = registry.named(name.split())
     assert command is not None
     options = {param.name for param in build(command).params}
-    # gf refresh keeps the checkpoints that each cache has.
-    unset = {"checkpoints"} if name == "refresh" else set()
-    assert set(command.settings) == (options & {"device", "checkpoints", "memory", "max_tokens"}) - unset
+    # gf refresh keeps the checkpoints that each cache has; gf eval compares policies that it is given.
+    unset = {"refresh": {"checkpoints"}, "eval": {"read"}}.get(name, set())
+    named = {"device", "checkpoints", "memory", "read", "read_blocks", "max_tokens"} - unset
+    assert set(command.settings) == options & named
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_only_the_command_that_is_called_is_imported() -> None:
         assert done.stdout.splitlines()[-1].strip() == modules
 
 
-def test_torch_is_loaded_by_the_commands_that_say_so(tmp_path: Path, cache: Path, tiny_model: Path) -> None:
+def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Path) -> None:
     lines = {
         "cache import": [str(cache)], "status": [str(cache)], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
         "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],

@@ -15,7 +15,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
-from gfcli.support import settings
+from gfcli.support import settings_files
 from goldfinch.measure.profile import profile_path
 from tests.conftest import SAMPLES
 
@@ -77,21 +77,20 @@ def test_broken_settings_leave_help_and_completion(project: Path, capsys) -> Non
 
 
 def test_folders_of_a_file_are_relative_to_it(project: Path, capsys, monkeypatch) -> None:
-    (project.parent / "gf.toml").write_text('model = "tiny"\n[cache]\ndir = "caches"\n')
+    own = project.parents[1] / "xdg-config/gf/config.toml"
+    own.write_text('model = "tiny"\n[cache]\ndir = "caches"\n')
     monkeypatch.setenv("GF_KERNELS", "torch")
     monkeypatch.delenv("GF_CACHE_DIR")
-    caches, own = str(project.parent / "caches"), str(project.parent / "gf.toml")
-    assert shown(capsys)["cache.dir"] == {"value": caches, "origin": "project", "place": own}
+    caches = str(own.parent / "caches")
+    assert shown(capsys)["cache.dir"] == {"value": caches, "origin": "user", "place": str(own)}
     assert run(["ask", "doc.txt", "-n", "2", "--json", "What?"]) == 0
-    assert json.loads(capsys.readouterr().out)["library"]["path"].startswith(str(project.parent / "caches" / "library"))
+    assert json.loads(capsys.readouterr().out)["library"]["path"].startswith(f"{caches}/library")
     assert "GF_CACHE_DIR" not in os.environ
 
 
-def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(
-    project: Path, other_model: Path, capsys, monkeypatch
-) -> None:
+def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(project: Path, other_model: Path, capsys) -> None:
     assert run(["prefill", "doc.txt", "-m", "tiny", "--dtype", "bfloat16", "-q"]) == 0
-    (project / "gf.toml").write_text(f'model = "{other_model}"\ndtype = "float64"\n')
+    (project.parents[1] / "xdg-config/gf/config.toml").write_text(f'model = "{other_model}"\ndtype = "float64"\n')
     capsys.readouterr()
     assert run(["ask", "--cache", "doc.gfc", "-n", "2", "What?"]) == 0
     assert capsys.readouterr().err == ""
@@ -110,23 +109,25 @@ def test_a_model_of_the_settings_does_not_push_aside_that_of_a_cache(
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named_with_their_place(project: Path, capsys, text: str, words: str) -> None:
-    (project / "gf.toml").write_text(text)
+    own = project.parents[1] / "xdg-config/gf/config.toml"
+    own.write_text(text)
     assert run(["config", "show"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert str(project / "gf.toml") in err
+    assert str(own) in err
     assert words in err
     assert "Traceback" not in err
 
 
 def test_project_files_are_looked_for_up_to_the_repository(project: Path) -> None:
     (project.parents[1] / "gf.toml").write_text("max_tokens = 9")
-    assert settings.project_file() == project.parents[1] / "gf.toml"
+    assert settings_files.project_file() == project.parents[1] / "gf.toml"
     (project.parent / ".git").mkdir()
-    assert settings.project_file() is None
+    assert settings_files.project_file() is None
 
 
-def test_settings_of_the_environment_are_checked(project: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_settings_of_the_environment_are_checked(capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_MAX_TOKENS", "few")
     assert run(["cache", "ls"]) == 2
     assert "GF_MAX_TOKENS" in capsys.readouterr().err
@@ -187,11 +188,12 @@ def test_completion_completes() -> None:
     assert done.stdout.split() == ["cache"]
 
 
-def test_an_unknown_shell(capsys) -> None:
+def test_an_unknown_shell() -> None:
     assert run(["completion", "tcsh"]) == 2
 
 
-def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("project")
+def test_verbose_says_what_was_found(capsys, monkeypatch) -> None:
     monkeypatch.setenv("GF_MODEL", "tiny")
     for state in ("miss", "hit"):
         assert run(["ask", "doc.txt", "-v", "-n", "2", "What?"]) == 0
@@ -200,10 +202,9 @@ def test_verbose_says_what_was_found(project: Path, capsys, monkeypatch) -> None
         assert "keys and values of the document are kept" in said
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("command", [["doctor"], ["eval", "--data", "."], ["train", "recipe.toml", "-o", "run"]])
-def test_the_device_is_that_of_every_command_that_has_one(
-    command: list[str], project: Path, capsys, monkeypatch
-) -> None:
+def test_the_device_is_that_of_every_command_that_has_one(command: list[str], capsys, monkeypatch) -> None:
     recipe = (
         '[model]\npreset = "goldfinch-tiny"\n[[stage]]\ntokens = 1\nsequence = 8\nbatch = 1\nmixture = { text = 1.0 }\n'
     )
@@ -215,7 +216,8 @@ def test_the_device_is_that_of_every_command_that_has_one(
 
 
 def test_a_model_named_by_its_folder_lies_where_the_file_says(project: Path, tiny_model: Path, capsys) -> None:
-    (project.parent / "mine").symlink_to(tiny_model)
-    (project.parent / "gf.toml").write_text('model = "./mine"\n')
-    assert shown(capsys)["model"]["value"] == str(project.parent / "mine")
+    own = project.parents[1] / "xdg-config/gf/config.toml"
+    (own.parent / "mine").symlink_to(tiny_model)
+    own.write_text('model = "./mine"\n')
+    assert shown(capsys)["model"]["value"] == str(own.parent / "mine")
     assert run(["prefill", "doc.txt", "-q"]) == 0

@@ -47,13 +47,14 @@ def test_states(folder: Path, capsys) -> None:
     assert run(["status", "empty"]) == 2
 
 
-def test_a_cache_without_a_source_is_detached(folder: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_a_cache_without_a_source_is_detached(capsys) -> None:
     assert run(["truncate", "a.gfc", "--to-token", "600", "-o", "short.gfc", "-q"]) == 0
     capsys.readouterr()
     assert states(capsys, "short.gfc") == {"short.gfc": "detached"}
 
 
-def test_refresh_computes_only_what_changed(folder: Path, capsys, tiny_model: Path) -> None:
+def test_refresh_computes_only_what_changed(folder: Path, capsys) -> None:
     edited = TEXT[:4000] + "A new end." + TEXT[4200:5000]
     (folder / "a.txt").write_text(edited)
     before = {name: (folder / name).read_bytes() for name in ("b.gfc", "c.gfc")}
@@ -320,7 +321,8 @@ def test_an_answer_from_an_old_text_is_said_to_be_one(folder: Path, capsys) -> N
         (folder / "a.txt").write_text("Another text.")
 
 
-def test_explain_names_what_differs(folder: Path, other_model: Path, capsys) -> None:
+@pytest.mark.usefixtures("folder")
+def test_explain_names_what_differs(other_model: Path, capsys) -> None:
     assert run(["ask", "--cache", "a.gfc", "-m", str(other_model), "--explain", "What?"]) == 5
     err = capsys.readouterr().err
     assert "prefill_fingerprint          differs: cache " in err
@@ -350,7 +352,8 @@ def test_files_that_fail_give_lines_like_the_others(folder: Path, capsys) -> Non
             ]
 
 
-def test_failed_loads_leave_the_process_usable(folder: Path, other_model: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_failed_loads_leave_the_process_usable(other_model: Path) -> None:
     """Foreign, cut, altered, newer and missing files, a cache of another model; then the good one answers as before."""
     model = goldfinch.load_model("tiny")
     ask = lambda: goldfinch.Session(model, goldfinch.open_cache("a.gfc", model)).ask("What?", max_tokens=5).token_ids  # noqa: E731

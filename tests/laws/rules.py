@@ -267,6 +267,18 @@ def public_things_have_docstrings(sources: list[Source]) -> Iterator[str]:
                 yield f"{source.place}: {node.name} has no docstring"
 
 
+def no_fixture_is_only_named(sources: list[Source]) -> Iterator[str]:
+    """A test uses what it takes; a fixture that it needs for its effect stands in usefixtures."""
+    for source in sources:
+        for node in _functions(source):
+            if not node.name.startswith("test_") or not source.path.name.startswith("test_"):
+                continue
+            used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            for argument in (*node.args.args, *node.args.kwonlyargs):
+                if argument.arg not in used | {"self"}:
+                    yield f"{source.place}: {node.name} takes {argument.arg} and does not use it"
+
+
 def sources_are_in_packages(sources: list[Source]) -> Iterator[str]:
     """Every folder of sources has an __init__.py, so that its package is shipped whole."""
     for source in sources:
@@ -293,6 +305,7 @@ PRODUCT_LAWS: tuple[Law, ...] = (
 )
 # What holds for tests too: they may import anything, also what is private.
 TEST_LAWS: tuple[Law, ...] = (
+    no_fixture_is_only_named,
     no_circles,
     files_are_short,
     functions_are_short,

@@ -1,6 +1,7 @@
 """A store of caches: files in fanned-out folders, an index beside them, a cap on their bytes.
 
     ROOT/CACHEDIR.TAG
+    ROOT/words.sqlite3
     ROOT/library/index.sqlite3
     ROOT/library/ab/ab12....gfc
 
@@ -25,6 +26,7 @@ from gfcache.format.reader import CacheFile
 from .folder import REMNANT_AGE_S, StoreFolder, is_cache
 from .index import Entry, Index, IndexDamaged, header_identity
 from .removal import LOCKED, PARENT, PERHAPS_PINNED, PINNED, Removal
+from .words import WORDS_FILE, WordFile
 
 T = TypeVar("T")
 
@@ -142,6 +144,10 @@ class Store:
             nothing = (None,) * 6
             modified = stat.st_mtime
             return Entry(name, stat.st_size, stat.st_mtime_ns, "", "", *nothing, modified, None, why, modified)
+
+    def words(self, rules: str | None) -> WordFile:
+        """What is known of the words of caches, those outside the store included; see `WordFile`."""
+        return WordFile(self.root / WORDS_FILE, rules)
 
     def of_content(self, sha256: str, identity: str) -> list[Path]:
         """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.
@@ -280,6 +286,8 @@ class Store:
                 done.freed_bytes += entry.bytes
         if done.removed and not dry_run:
             self._with_index(lambda index: index.put([], [e.name for e in done.removed]))
+            with self.words(None) as words:
+                words.forget([e.digest for e in done.removed])
         done.skipped = list(skipped.values())
         return done
 

@@ -177,7 +177,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path: Path) -> None:
     path, notes = tmp_path / "m", tmp_path / ".m.my-notes"
     notes.mkdir()
     folder_of(path, "old")

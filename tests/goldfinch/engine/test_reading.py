@@ -12,6 +12,7 @@ from goldfinch.engine.reading import DocumentReader, Reading
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.config import RopeConfig
 from goldfinch.models.memory import GoldMemory
+from goldfinch.policies.base import Chosen, Found
 from goldfinch.policies.named import AUTO
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.prompt import document_token_ids
@@ -55,6 +56,18 @@ def test_a_question_reads_the_block_that_it_is_about(model, cache) -> None:
         assert memory.document_rows == reading.tokens
 
 
+def test_blocks_that_are_chosen_already_are_read(model, cache) -> None:
+    by_policy = goldfinch.Session(model, cache, read="lexical")
+    third = by_policy.reader.read(QUESTIONS[2]).found
+    session = goldfinch.Session(model, cache, read=Chosen("lexical", third))
+    reading = session.ask(QUESTIONS[0], max_tokens=3).usage.reading
+    assert reading == by_policy.reader.read(QUESTIONS[2])
+    assert [c.found for c in session.reader.candidates(QUESTIONS[0])] == list(third)
+    assert session.reader.read(None).rows is None
+    answers = goldfinch.ask_many(session, QUESTIONS[:2], max_tokens=3)
+    assert [answer.usage.reading for answer in answers] == [reading, reading]
+
+
 def test_more_blocks_read_more(model, cache) -> None:
     one, three = (goldfinch.Session(model, cache, read="lexical", read_blocks=n) for n in (1, 3))
     assert len(three.reader.read(QUESTIONS[0]).found) == 3
@@ -83,7 +96,7 @@ def test_what_is_not_read_does_not_count(model, cache) -> None:
 
 
 @pytest.mark.parametrize("rope", [None, RopeConfig()])
-def test_reading_all_rows_is_reading_all(rope: RopeConfig | None, tmp_path: Path, tiny_model: Path) -> None:
+def test_reading_all_rows_is_reading_all(rope: RopeConfig | None, tiny_model: Path) -> None:
     model = goldfinch.load_model(tiny_model)
     if rope is not None:
         config = goldfinch.ModelConfig(**{**model.config.to_dict(), "rope": rope})
@@ -166,6 +179,8 @@ def test_other_models_have_no_rows_to_choose(tmp_path: Path, tiny_tokenizer: Pat
     with pytest.raises(GoldFinchError, match="cannot be followed: the model has no GOLD layers"):
         goldfinch.Session(model, cache, read="lexical")
     assert goldfinch.Session(model, cache).ask("What?", max_tokens=2).usage.reading.policy == "all"
+    chosen = Chosen("lexical", (Found(0, 1.0, 1, 1, ((0, 5),)),))
+    assert goldfinch.Session(model, cache, read=chosen).ask("What?", max_tokens=2).usage.reading.policy == "all"
 
 
 @pytest.mark.gpu

@@ -46,7 +46,7 @@ def kinds(batch: Batch, sources: list[Source]) -> list[tuple[str, str]]:
     return [(Path(event.source.name).stem, type(event).__name__) for event in events]
 
 
-def test_events_come_in_order_and_a_failure_ends_nothing(model, sources: list[Source], tmp_path: Path) -> None:
+def test_events_come_in_order_and_a_failure_ends_nothing(model, sources: list[Source]) -> None:
     told: list[Any] = []
     events = list(Batch(model, tell=told.append).events(sources))
     assert [e.source for e in events if isinstance(e, Begun)] == sources

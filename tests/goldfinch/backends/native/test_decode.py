@@ -24,7 +24,7 @@ from tests.executors import run_with
 from tests.goldfinch.states import assert_states_equal
 from tests.poison import poison_outputs
 
-RECURRENT = sorted(n for n in golden_folders() if n != "ops" and "gptalpha" not in n and "llama" not in n)
+RECURRENT = sorted(n for n in golden_folders() if "gptalpha" not in n and "llama" not in n)
 SHAPES = {
     "rope": dict(rope=RopeConfig(), layer_ratio=2),
     "narrow heads, odd feed-forward": dict(d_model=48, head_dim=16, d_ffn=51),
@@ -113,7 +113,7 @@ def test_behind_a_document(tokens: int, threads: int, calls, monkeypatch) -> Non
     assert calls["gold_step"] == 12
 
 
-def test_a_document_that_is_not_expanded_goes_another_way(calls, monkeypatch) -> None:
+def test_a_document_that_is_not_expanded_goes_another_way(calls) -> None:
     model = random_model({})
     cache = goldfinch.prefill(model, torch.arange(60)[None])
     blocks, whole = Session(model, cache, memory_bytes=0), Session(model, cache)
@@ -122,7 +122,8 @@ def test_a_document_that_is_not_expanded_goes_another_way(calls, monkeypatch) ->
     assert float((found - expected).abs().max()) <= tolerances.PATHS_FP32 * float(expected.abs().max())
 
 
-def test_states_are_values(calls) -> None:
+@pytest.mark.usefixtures("calls")
+def test_states_are_values() -> None:
     """Two continuations of one state do not disturb each other."""
     model = random_model({})
     session = Session(model, goldfinch.prefill(model, torch.arange(60)[None]))
