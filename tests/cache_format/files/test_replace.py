@@ -30,6 +30,7 @@ def steps(tmp_path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_writer_killed_at_any_step_leaves_the_old_file_or_the_new(
     replaces: bool, steps: list[str], tmp_path: Path
