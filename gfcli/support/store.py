@@ -44,8 +44,8 @@ def say_index(store: Store) -> None:
         return
     if store.set_aside is not None:
         console.warn(
-            f"the index of the library was damaged, or held what gf does not make: it is at {store.set_aside}, and a "
-            "new one is built from the caches; pins, tags and uses are gone"
+            "the index of the library was damaged, or held what gf does not make, and is rebuilt: pins, tags and uses "
+            f"are gone; what was there is {store.set_aside}"
         )
     elif store.rebuilt:
         console.warn("the index of the library was lost or damaged and is rebuilt: pins, tags and uses are gone")
