@@ -9,6 +9,7 @@ GoldFinchError
 ├── TokenizerError        a tokenizer that is missing or cannot be read
 ├── EmptyInput            nothing to pre-fill or to ask
 ├── NotText               a document that is a directory, PDF, HTML or binary data
+├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
 ├── DeviceError           a device that is not there, or not enough memory
 ├── SourceError           names that lead to no documents
@@ -84,6 +85,10 @@ class EmptyInput(GoldFinchError):
 
 class NotText(GoldFinchError):
     """A document that is a directory, PDF, HTML or binary data."""
+
+
+class InputRefused(GoldFinchError):
+    """An input that is a device or made up by the system, never ends, or is too large."""
 
 
 class CacheMismatch(GoldFinchError):

@@ -144,13 +144,15 @@ class CacheWriteError(CacheFormatError):
 
     Attributes:
         errno: the operating system's number, or None.
+        needed_bytes: what the file takes, or None where that is not known.
     """
 
     hint = "make room or set the rights of its folder, or choose another output"
 
-    def __init__(self, path: Path | str, reason: OSError) -> None:
-        self.errno = reason.errno
-        super().__init__(path, f"cannot write this file: {reason.strerror or reason}")
+    def __init__(self, path: Path | str, reason: OSError, needed_bytes: int | None = None) -> None:
+        self.errno, self.needed_bytes = reason.errno, needed_bytes
+        what = "this file" if needed_bytes is None else f"these {needed_bytes:,} bytes"
+        super().__init__(path, f"cannot write {what}: {reason.strerror or reason}")
 
 
 class NoRoom(CacheFormatError):

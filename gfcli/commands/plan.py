@@ -58,6 +58,8 @@ def plan(
     console.quiet = quiet
     check_list_options(files_from, null)
     sources = find_sources(documents or [], recursive, files_from, null)
+    for remark in sources.remarks:
+        console.warn(remark)
     many = len(sources.documents) > 1 or recursive or files_from is not None
     from goldfinch.measure.profile import machine_profile
 

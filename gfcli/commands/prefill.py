@@ -114,6 +114,8 @@ def prefill(
     console.quiet, console.verbose = quiet, verbose
     check_list_options(files_from, null)
     sources = find_sources(documents or [], recursive, files_from, null)
+    for remark in sources.remarks:
+        console.warn(remark)
     for name in sources.skipped:
         console.detail(f"{name}: skipped, not plain text")
     many = len(sources.documents) > 1 or recursive or files_from is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from goldfinch.jobs.sources import STDIN, Source
 from goldfinch.text.documents import STDIN_LABEL, Document, decode_text
+from goldfinch.text.inputs import MOST_LIST_BYTES, read_named, read_stdin
 
 from .console import console
 from .exits import CommandError
@@ -21,9 +21,9 @@ def read_text(name: str) -> str:
     """The text of a file, or of stdin for "-", in any encoding that documents may have.
 
     Raises:
-        OSError, NotText: see `read_document`.
+        OSError, NotText, InputRefused: see `read_document`.
     """
-    data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    data = read_stdin(MOST_LIST_BYTES) if name == STDIN else read_named(Path(name), MOST_LIST_BYTES)
     text, remark = decode_text(data, STDIN_LABEL if name == STDIN else name)
     if remark:
         console.warn(remark)

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import gfcache
+from gfcache.files.regular import NotRegular, TooLarge
 
 from goldfinch import errors as library
 
@@ -65,6 +66,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
     (gfcache.CacheFormatError, DAMAGED),
     (FileNotFoundError, NOT_FOUND),
+    (NotRegular, USAGE),
+    (TooLarge, USAGE),
     (MemoryError, MEMORY_DEVICE_DISK),
     (OSError, MEMORY_DEVICE_DISK),
 )

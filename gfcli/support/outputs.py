@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
 import gfcache
+from gfcache.files.locks import sweep
+from gfcache.files.regular import NotRegular, open_regular
 
 from goldfinch.jobs.outputs import check_place
 from goldfinch.jobs.sources import STDIN
@@ -34,9 +37,13 @@ def check_may_replace(path: Path, force: bool, safetensors: bool = False) -> Non
     """
     if not path.exists():
         return
+    sweep(path)
     hint = "choose another output with -o"
-    with open(path, "rb") as stream:
-        start = stream.read(9)
+    try:
+        with os.fdopen(open_regular(path, follow=True), "rb") as stream:
+            start = stream.read(9)
+    except NotRegular:
+        start = b""
     # A safetensors file begins with the length of its header, eight bytes, and the header, an object.
     if not (start[8:] == b"{" if safetensors else start.startswith(gfcache.layout.MAGIC)):
         raise CommandError(f"{path} exists and is no {'safetensors file' if safetensors else 'cache'}", hint=hint)

@@ -39,7 +39,15 @@ def say_removed(store: Store, removal: Removal) -> None:
 
 def say_index(store: Store) -> None:
     """What became of the index, on stderr."""
-    if store.rebuilt:
+    if not store.is_ours:
+        console.warn(f"{store.folder} was not made by gf: nothing is written or removed there")
+        return
+    if store.set_aside is not None:
+        console.warn(
+            "the index of the library was damaged, or held what gf does not make, and is rebuilt: pins, tags and uses "
+            f"are gone; what was there is {store.set_aside}"
+        )
+    elif store.rebuilt:
         console.warn("the index of the library was lost or damaged and is rebuilt: pins, tags and uses are gone")
     if store.obstacle is not None:
         index = store.folder / "index.sqlite3"

@@ -69,7 +69,12 @@ class DocumentCache:
         return Checkpoint(self.length, self.state, self.tail_hidden)
 
     def save(
-        self, path: str | Path, *, created_at: str | None = None, parent: tuple[DocumentCache, int] | None = None
+        self,
+        path: str | Path,
+        *,
+        created_at: str | None = None,
+        parent: tuple[DocumentCache, int] | None = None,
+        follow: bool = True,
     ) -> Header:
         """Write the cache to a file, atomically (mode 0600).
 
@@ -77,6 +82,7 @@ class DocumentCache:
             created_at: time stamp, UTC ISO 8601; now by default.
             parent: (base cache as opened from its file, tokens): store only what follows the first `tokens` tokens,
                 which that file holds, and a reference to it.
+            follow: write a link where it leads; else the file takes its place.
 
         Raises:
             gfcache.ParentMissing, gfcache.ParentChanged: the base's file is no longer there, or is another one now.
@@ -94,7 +100,7 @@ class DocumentCache:
             sections = pack(config, self.token_ids, self.compressed_k, (*self.checkpoints, self.end), first)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
-        header = gfcache.write_cache(path, header, sections)
+        header = gfcache.write_cache(path, header, sections, follow=follow)
         self.path, self.digest = Path(path), header.digest
         return header
 

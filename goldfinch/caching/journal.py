@@ -1,19 +1,22 @@
 """The journal of a prefill under way: a cache of the document's beginning, from which a killed run resumes.
 
 It lies beside the output as `.NAME.journal` (cache_format/SPEC.md, W6), is itself a complete .gfc file, and is
-replaced atomically, so it is always that of some moment.
+replaced atomically, so it is always that of some moment. What has that name and is a link, or no cache, is somebody's:
+it is not read, written or removed, and the run goes on without a journal. Nor is the journal of another user believed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import gfcache
 from gfcache.files.locks import lock_path
+from gfcache.files.regular import open_regular, starts_with
 
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
@@ -43,11 +46,11 @@ class Journal:
         output: Path,
         every_s: float = EVERY_S,
         *,
-        save: Callable[[DocumentCache, Path], object] = DocumentCache.save,
+        save: Callable[[DocumentCache, Path], object] | None = None,
     ) -> None:
         self.path = output.with_name(f".{output.name}.journal")
         self.obstacle: gfcache.CacheWriteError | None = None
-        self._every_s, self._save = every_s, save
+        self._every_s, self._save = every_s, save or save_journal
         self._next = time.monotonic() + every_s
 
     def note(self, partial: Callable[[], DocumentCache]) -> None:
@@ -56,6 +59,7 @@ class Journal:
         if started < self._next:
             return
         try:
+            self._check_free()
             self._save(partial(), self.path)
             self.obstacle = None
         except gfcache.CacheWriteError as error:
@@ -64,8 +68,22 @@ class Journal:
         wait = (ended - started) / MOST_SHARE if self._every_s else 0.0
         self._next = ended + max(self._every_s, wait)
 
+    def _check_free(self) -> None:
+        if os.path.lexists(self.path) and not self._is_ours():
+            reason = OSError(errno.EEXIST, "what has the name of its journal is a link, or no cache of gf")
+            raise gfcache.CacheWriteError(self.path, reason)
+
+    def _is_ours(self) -> bool:
+        return starts_with(self.path, gfcache.layout.MAGIC)
+
     def read(self, model: LanguageModel) -> DocumentCache | None:
         """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return None
+        if found.st_uid not in (0, os.geteuid()) or not self._is_ours():
+            return None
         return reusable(self.path, model)
 
     def finish(self, write: Callable[[], gfcache.Header]) -> gfcache.Header:
@@ -77,7 +95,7 @@ class Journal:
         try:
             header = write()
         except gfcache.CacheWriteError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.path.exists():
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._is_ours():
                 raise
             noted = self.path.read_bytes()
             self.remove()
@@ -85,8 +103,9 @@ class Journal:
                 header = write()
             except BaseException:
                 with contextlib.suppress(OSError):
-                    self.path.touch(mode=0o600)
-                    self.path.write_bytes(noted)
+                    handle = open_regular(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+                    with os.fdopen(handle, "wb") as stream:
+                        stream.write(noted)
                 raise
         with contextlib.suppress(gfcache.CacheFormatError):
             self.remove()
@@ -94,10 +113,18 @@ class Journal:
 
     def remove(self) -> None:
         """The output is complete: the journal and what a killed writer of it left have done their part."""
-        if not self.path.exists() and not lock_path(self.path).exists():
+        if not os.path.lexists(self.path) and not lock_path(self.path).exists():
+            return
+        if self.path.is_symlink():
             return
         with gfcache.output_lock(self.path), contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+            if self._is_ours():
+                self.path.unlink()
+
+
+def save_journal(cache: DocumentCache, path: Path) -> None:
+    """Write a note; a link that has its name by now is replaced, not followed."""
+    cache.save(path, follow=False)
 
 
 def reusable(path: Path, model: LanguageModel) -> DocumentCache | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gfcache.files.places import folder_is_users, home_folder
+from gfcache.files.regular import TooLarge, read_regular
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 FILE_NAME = ".gitignore"
+# Of an ignore file, which anybody may have written: each of its patterns is tried on each path.
+MOST_BYTES, MOST_PATTERNS, MOST_CHARACTERS = 1 << 20, 4000, 1000
 # As pathspec writes them: `*` in a segment, and `**` between segments.
 _STAR, _STARS = "[^/]*", "(?:/.+)?"
 _FIRST_STARS = "^(?:.+/)?"
@@ -64,14 +68,31 @@ class IgnoreFile:
     spec: GitIgnoreSpec
 
 
-def read_patterns(folder: Path) -> list[IgnoreFile]:
-    """A folder's own ignore file; none when there is no readable one. A line that is no pattern ignores nothing."""
-    try:
-        text = (folder / FILE_NAME).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+def read_patterns(folder: Path, remark: Callable[[str], object] = lambda _: None) -> list[IgnoreFile]:
+    """A folder's own ignore file; none when there is none. A line that is no pattern ignores nothing.
+
+    Args:
+        remark: takes what a reader of messages should know: a link is not followed, as git does not.
+
+    Raises:
+        OSError: it cannot be used: no rights, no regular file, larger than the limits.
+    """
+    path = folder / FILE_NAME
+    if path.is_symlink():
+        remark(f"{path} is a link: it is not followed, as git does not")
         return []
+    try:
+        text = read_regular(path, MOST_BYTES, follow=False).decode("utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) > MOST_PATTERNS:
+        raise TooLarge(errno.EFBIG, f"more than {MOST_PATTERNS:,} patterns, the most that is read here", str(path))
     patterns = []
-    for line in text.splitlines():
+    for line in lines:
+        if len(line) > MOST_CHARACTERS:
+            longest = f"a pattern of {len(line):,} characters, the most is {MOST_CHARACTERS:,}"
+            raise TooLarge(errno.EFBIG, longest, str(path))
         try:
             patterns.append(_Pattern(line))
         except (ValueError, re.error):
@@ -79,11 +100,11 @@ def read_patterns(folder: Path) -> list[IgnoreFile]:
     return [IgnoreFile(folder.absolute(), GitIgnoreSpec(patterns))]
 
 
-def patterns_above(folder: Path) -> list[IgnoreFile]:
+def patterns_above(folder: Path, remark: Callable[[str], object]) -> list[IgnoreFile]:
     """The ignore files above a folder, down from the root of the repository that it lies in; none outside one.
 
     As with git, a repository counts only while its folders are the user's: above them, and above the home folder,
-    anybody may have put files.
+    anybody may have put files. Arguments and errors as of `read_patterns`.
     """
     folder = folder.absolute()
     home = home_folder()
@@ -94,7 +115,7 @@ def patterns_above(folder: Path) -> list[IgnoreFile]:
         if place != folder:
             chain.append(place)
         if os.path.lexists(place / ".git"):
-            return [found for above in reversed(chain) for found in read_patterns(above)]
+            return [found for above in reversed(chain) for found in read_patterns(above, remark)]
         if place == home:
             return []
     return []

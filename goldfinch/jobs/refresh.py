@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+from gfcache.files.locks import sweep
 
 from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.caching.journal import EVERY_S
@@ -56,6 +57,7 @@ class Refresh:
             row = cache_state(path)  # in its turn: a base that was refreshed leaves its children broken
             if row["state"] in (FRESH, DETACHED):
                 if planned.isdisjoint(map(real, bases)):
+                    sweep(path)
                     continue
                 row["state"] = BROKEN
             outcome = self._outcome(path, row)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import glob
 import os
-import sys
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from gfcache import layout
+from gfcache.files.regular import open_regular
 
 from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, SourceError
 from goldfinch.text.documents import (
@@ -23,11 +25,14 @@ from goldfinch.text.documents import (
     is_pdf,
     read_document,
 )
+from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
 
 from . import gitignore
 
 STDIN = "-"
 _PATTERN_CHARACTERS = frozenset("*?[")
+# Of a list of documents.
+MOST_LISTED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Source:
         if self.obstacle is not None:
             raise self.obstacle
         if self.name == STDIN:
-            document = document_of_bytes(sys.stdin.buffer.read(), STDIN_LABEL)
+            document = document_of_bytes(read_stdin(MOST_DOCUMENT_BYTES), STDIN_LABEL)
         else:
             document = read_document(self.name)
         if not document.text.strip():
@@ -69,12 +74,14 @@ class Sources:
     Attributes:
         documents: each once, in order.
         skipped: files found in folders that are not text, or are empty.
-        left_out: files and folders found in folders that are hidden, caches, or ignored by git.
+        left_out: files and folders found in folders that are hidden, caches, ignored by git, or links that lead out.
+        remarks: what a reader of messages should know.
     """
 
     documents: list[Source]
     skipped: list[str]
     left_out: int = 0
+    remarks: list[str] = field(default_factory=list)
 
 
 def find_sources(
@@ -88,7 +95,8 @@ def find_sources(
         null: names in that list end in NUL, as `find -print0` gives them.
 
     Raises:
-        SourceError: an empty name, stdin twice.
+        SourceError: an empty name, stdin twice, a list of too many names.
+        InputRefused: a list that is a device, or too large.
         FolderNamed: a folder, without `recursive`.
         NothingFound: no document.
         FileNotFoundError: a pattern that nothing fits, a list that is not there.
@@ -133,11 +141,17 @@ def _matches(pattern: str) -> list[str]:
 
 def _listed(name: str, null: bool) -> Iterator[Source]:
     """Documents of a list; a relative name keeps its folder in an output folder."""
-    data = (sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()).removeprefix(codecs.BOM_UTF8)
-    for raw in data.split(b"\0" if null else b"\n"):
-        text = os.fsdecode(raw if null else raw.rstrip(b"\r"))
-        if text:
-            yield Source(text, relative_folder(text))
+    data = read_stdin(MOST_LIST_BYTES) if name == STDIN else read_named(Path(name), MOST_LIST_BYTES)
+    data = data.removeprefix(codecs.BOM_UTF8)
+    count = 0
+    for found in re.finditer(rb"[^\0]+" if null else rb"[^\n]+", data):
+        text = os.fsdecode(found[0] if null else found[0].rstrip(b"\r"))
+        if not text:
+            continue
+        count += 1
+        if count > MOST_LISTED:
+            raise SourceError(f"{name} lists more than {MOST_LISTED:,} documents, the most that one run takes")
+        yield Source(text, relative_folder(text))
 
 
 def relative_folder(name: str | PurePath) -> str:
@@ -147,37 +161,61 @@ def relative_folder(name: str | PurePath) -> str:
 
 
 def _walk(root: Path, found: Sources) -> None:
-    """Text files below a folder: no hidden or ignored ones, no caches. Links to folders are not followed."""
+    """Text files below a folder: no hidden or ignored ones, no caches, nothing that links lead to outside of it.
 
-    def enter(folder: Path, patterns: list[gitignore.IgnoreFile]) -> None:
-        patterns = patterns + gitignore.read_patterns(folder)
+    Links to folders are not followed at all. A folder whose ignore file cannot be used fails: what it was to leave out
+    may be secret.
+    """
+    try:
+        to_do = [(root, gitignore.patterns_above(root, found.remarks.append))]
+    except OSError as error:
+        found.documents.append(Source(str(root), obstacle=error))
+        return
+    while to_do:
+        folder, patterns = to_do.pop()
         try:
+            patterns = patterns + gitignore.read_patterns(folder, found.remarks.append)
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda e: e.name)
         except OSError as error:
             found.documents.append(Source(str(folder), obstacle=error))
-            return
+            continue
+        below = []
         for entry in entries:
             path = folder / entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
-            hidden = entry.name.startswith(".") or entry.name.endswith(layout.SUFFIX)
-            if hidden or gitignore.is_ignored(path.absolute(), is_folder, patterns):
+            wanted = not (entry.name.startswith(".") or entry.name.endswith(layout.SUFFIX))
+            wanted = wanted and not gitignore.is_ignored(path.absolute(), is_folder, patterns)
+            if not wanted or (entry.is_symlink() and not _leads_to_wanted(path, root, patterns)):
                 found.left_out += 1
-                continue
-            if is_folder:
-                enter(path, patterns)
+            elif is_folder:
+                below.append((path, patterns))
             elif entry.is_file() and _is_text(path):
                 found.documents.append(Source(str(path), str(path.parent.relative_to(root))))
             elif entry.is_file():
                 found.skipped.append(str(path))
+        to_do += reversed(below)
 
-    enter(root, gitignore.patterns_above(root))
+
+def _leads_to_wanted(link: Path, root: Path, patterns: list[gitignore.IgnoreFile]) -> bool:
+    """Whether a link stays in the folder that was named, and leads to nothing that is left out there."""
+    parts = PurePath(os.path.relpath(os.path.realpath(link), os.path.realpath(root))).parts
+    if any(part.startswith(".") for part in parts) or parts[-1].endswith(layout.SUFFIX):
+        return False
+    place = root.absolute()
+    for i, part in enumerate(parts):
+        with suppress(OSError):
+            patterns = patterns + gitignore.read_patterns(place)
+        place /= part
+        if gitignore.is_ignored(place, i < len(parts) - 1, patterns):
+            return False
+    return True
 
 
 def _is_text(path: Path) -> bool:
     """Whether a file found in a folder is meant: what is not text there is no failure."""
     try:
-        with open(path, "rb") as stream:
+        with os.fdopen(open_regular(path, follow=True), "rb") as stream:
             start = stream.read(4096)
     except OSError:
         return True  # fails when it is read, and is named then

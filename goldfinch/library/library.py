@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import gfcache
 from gfcache import Removal, Store, layout
+from gfcache.files.locks import sweep
 
 from goldfinch.caching.numerics import file_dtype, numerics_of
 from goldfinch.text.documents import Document, read_document
@@ -199,6 +200,7 @@ class Library:
                 return found, None
             kept = self._open(found.path, model)
             if kept is not None:
+                sweep(found.path)
                 return found, kept
         return Found(MISS, found.path), None
 
@@ -302,7 +304,7 @@ def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, 
 
 def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int, removals: list[Removal]) -> Journal:
     """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
-    from goldfinch.caching.journal import EVERY_S, Journal
+    from goldfinch.caching.journal import EVERY_S, Journal, save_journal
 
     def save(cache: DocumentCache, place: Path) -> None:
         with (
@@ -310,7 +312,7 @@ def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int
             store.writing(path, at_most_bytes) as room,
         ):
             removals.append(room)
-            cache.save(place)
+            save_journal(cache, place)
 
     return Journal(path, EVERY_S if every_s is None else every_s, save=save)
 

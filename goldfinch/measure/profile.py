@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gfcache
 import torch
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 from torch import Tensor
 
 from goldfinch.caching.numerics import numerics_of
@@ -63,7 +63,7 @@ def machine_profile(model: LanguageModel, *, measure: bool = False) -> tuple[Mac
     if known is not None:
         return known, False
     profile = measured(model)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, gfcache.CacheFormatError):
         write_profile(key, profile)
     return profile, True
 
@@ -103,7 +103,7 @@ def read_profile(key: str) -> MachineProfile | None:
 
 
 def write_profile(key: str, profile: MachineProfile) -> None:
-    """Store a profile beside those of other models; OSError as the system says."""
+    """Store a profile beside those of other models; OSError and CacheFormatError as the system says."""
     path = profile_path()
     try:
         known = json.loads(path.read_text())
@@ -112,5 +112,5 @@ def write_profile(key: str, profile: MachineProfile) -> None:
     known = known if isinstance(known, dict) else {}
     known[key] = {"tok_s": profile.tok_s, "document_s": profile.document_s}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with replacing(path) as stream:
+    with replacing_output(path) as stream:
         stream.write(json.dumps(known, indent=1).encode())

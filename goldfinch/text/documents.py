@@ -15,6 +15,8 @@ from typing import Any
 
 from goldfinch.errors import NotText
 
+from .inputs import MOST_DOCUMENT_BYTES, read_named
+
 FALLBACK_ENCODING = "cp1252"
 # What stdin is called in messages and caches.
 STDIN_LABEL = "stdin"
@@ -61,6 +63,7 @@ def read_document(name: str | os.PathLike[str]) -> Document:
     Raises:
         FileNotFoundError, OSError: as the system says.
         NotText: a directory, PDF, HTML or binary data.
+        InputRefused: see `read_named`.
     """
     path, label = Path(name), os.fspath(name)
     if path.is_dir():
@@ -71,10 +74,10 @@ def read_document(name: str | os.PathLike[str]) -> Document:
         if attempt:
             time.sleep(READ_AGAIN_S)
         before = os.stat(path)
-        data = path.read_bytes()
+        data = read_named(path, MOST_DOCUMENT_BYTES)
         after = os.stat(path)
         settled = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-        if settled and (len(data) == after.st_size or not after.st_size):  # a device says 0
+        if settled and len(data) == after.st_size:
             break
         if not stat.S_ISREG(after.st_mode):  # a pipe is read once
             settled = True

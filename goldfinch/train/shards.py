@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
@@ -78,7 +78,7 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
         else:
             with batches(data, first, last, workers) as stream:
                 content = _packed(stream, recipe, tokenizer, first, last)
-            with replacing(path, mode=None) as out:
+            with replacing_output(path, mode=None) as out:
                 out.write(lzma.compress(content, preset=6))
         yield path
 
@@ -86,7 +86,7 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
 def _keep_tokenizer(file: Path, place: Path) -> None:
     content = file.read_bytes()
     if not place.exists():
-        with replacing(place, mode=None) as stream:
+        with replacing_output(place, mode=None) as stream:
             stream.write(content)
     elif place.read_bytes() != content:
         raise GoldFinchError(f"{place} exists and is another tokenizer", hint="use another folder")

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from gfcache import output_lock
-from gfcache.files.replace import replacing, restore_folder
+from gfcache.files.locks import sweep
+from gfcache.files.replace import replacing_output
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
@@ -83,7 +84,7 @@ def train(
     run_directory.mkdir(parents=True, exist_ok=True)
     checkpoint = run_directory / CHECKPOINT_FILE
     with output_lock(checkpoint):
-        restore_folder(run_directory / recipe.name)
+        sweep(run_directory / recipe.name)
         check_replaceable(run_directory / recipe.name)
         tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
         saved = _load(checkpoint, recipe) if checkpoint.exists() else None
@@ -241,7 +242,7 @@ class _Run:
         path = self.folder / CHECKPOINT_FILE
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        with replacing(path, mode=None) as stream:
+        with replacing_output(path, mode=None) as stream:
             torch.save(values, stream)
         export(self.recipe, self.folder, self.model)
 
@@ -326,7 +327,7 @@ def _forget_later_steps(log: Path, step: int) -> None:
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     kept = [line for line in lines if _step_of(line) <= step]
     if kept != lines:
-        with replacing(log, mode=None) as stream:
+        with replacing_output(log, mode=None) as stream:
             stream.write("".join(kept).encode())
 
 

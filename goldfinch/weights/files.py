@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,8 +74,6 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
     Returns:
         the files written.
     """
-    from safetensors.torch import save_file
-
     shards: list[dict[str, Tensor]] = [{}]
     room = max_shard_bytes
     for key in sorted(weights):
@@ -95,7 +95,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
     if len(shards) > 1:
         names = [f"{path.stem}-{n:05}-of-{len(shards):05}{path.suffix}" for n in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
-        save_file(shard, path.with_name(name))
+        _save(shard, path.with_name(name))
         path.with_name(name).chmod(0o644)  # the library writes 0600
     files = [path.with_name(name) for name in names]
     if len(shards) > 1:
@@ -105,6 +105,20 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: in
         files.append(path.with_name(f"{path.name}{INDEX_ENDING}"))
         files[-1].write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return files
+
+
+def _save(shard: dict[str, Tensor], path: Path) -> None:
+    """Write a file of weights; what the library says of the system is an OSError again."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(shard, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

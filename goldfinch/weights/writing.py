@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from gfcache.files.locks import sweep
 from gfcache.files.replace import replacing_folder
 from torch import Tensor
 
@@ -48,8 +49,11 @@ def write_model_directory(
     Raises:
         CheckpointError: `out` exists and `overwrite` is not set, or it is not a model directory; the
             weights do not fit.
+        gfcache.CacheLocked, gfcache.CacheWriteError: another process writes it now; the system does not let it
+            be written.
         TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
     """
+    sweep(out)
     if overwrite:
         check_replaceable(out)
     elif out.exists():
@@ -70,7 +74,8 @@ def write_model_directory(
         stored_name, tokenizer_fingerprint, out,
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_folder(out) as folder:
+    needed_bytes = sum(tensor.nbytes for tensor in weights.values())
+    with replacing_folder(out, needed_bytes=needed_bytes) as folder:
         write_weights(folder / WEIGHTS_FILE, weights, max_shard_bytes)
         if tokenizer_file is not None and stored_name is not None:
             shutil.copyfile(tokenizer_file, folder / stored_name)

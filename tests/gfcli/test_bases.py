@@ -96,6 +96,7 @@ def test_a_child_cut_to_the_part_of_its_base_stands_alone() -> None:
         assert run(["verify", "--replay", "100%", "cut.gfc"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_chain_that_no_reader_follows_is_not_made(capsys) -> None:
     most = gfcache.layout.MAX_PARENTS

@@ -147,7 +147,7 @@ def test_a_rebuilt_index_is_said(capsys) -> None:
     for command in (["ask", "doc.txt", "-n", "1", "What?"], ["cache", "ls"]):
         index.write_bytes(b"never was one" * 1000)
         assert run(command) == 0
-        assert "rebuilt: pins, tags and uses are gone" in capsys.readouterr().err
+        assert "rebuilt: pins, tags and uses are gone; what was there is" in capsys.readouterr().err
         assert run(command) == 0
         assert "rebuilt" not in capsys.readouterr().err
 
@@ -193,6 +193,7 @@ def test_documents_on_stdin_and_wrong_calls(capsys) -> None:
         assert json.loads(done.stdout)["library"]["state"] == state
 
 
+@pytest.mark.slow
 def test_two_processes_compute_a_document_once(place: Path) -> None:
     command = [sys.executable, "-m", "gfcli", "ask", "doc.txt", "What?", "-n", "3", "--json"]
     (place / "doc.txt").write_text(TEXT * 3)
@@ -281,6 +282,7 @@ def test_a_full_disk_still_answers(capsys, monkeypatch) -> None:
     assert [p for p in library.rglob("*") if p.is_file() and p.parent != library] == []
 
 
+@pytest.mark.slow
 def test_a_killed_ask_leaves_no_trace_but_its_journal(place: Path) -> None:
     import signal
 

@@ -81,6 +81,7 @@ def test_light_commands_start_fast(cache: Path) -> None:
         assert start_up_ratio(*arguments) < 3, arguments
 
 
+@pytest.mark.slow
 def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text(TEXT * 2000)

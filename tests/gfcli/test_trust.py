@@ -77,7 +77,7 @@ def test_what_a_project_may_say(clone: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["generated_tokens"] <= 2
 
 
-def test_a_cap_of_a_stranger_empties_no_library(clone: Path, capsys) -> None:
+def test_a_cap_of_a_stranger_empties_no_library(clone: Path) -> None:
     assert run(["ask", "doc.txt", "-n", "1", "What?"]) == 0
     (clone / "other.txt").write_text(TEXT[:500])
     (clone / "gf.toml").write_text("[cache]\nmax_size = 1\n")
@@ -87,7 +87,7 @@ def test_a_cap_of_a_stranger_empties_no_library(clone: Path, capsys) -> None:
         assert len(store.entries()) == 2
 
 
-def test_a_folder_of_a_stranger_becomes_no_library(clone: Path, monkeypatch, capsys) -> None:
+def test_a_folder_of_a_stranger_becomes_no_library(clone: Path, monkeypatch) -> None:
     home = clone.parent / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))

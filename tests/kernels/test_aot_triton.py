@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 OTHER_VERSION_SPILL_BYTES = 64
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_and_spills_no_more_than_recorded() -> None:
     recorded = json.loads((HERE / "aot_resources.json").read_text())
     done = subprocess.run(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The longest name of a file, and what tempfile puts between prefix and suffix.
 _MOST_BYTES, _RANDOM_BYTES = 255, 8
 TEMPORARY_SUFFIX = ".tmp"
+# Behind the name of a folder that another one replaces.
+ASIDE_SUFFIX = ".old"
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise after the block instead of in it; for short steps that wait for nothing.
+    """Let SIGINT, SIGTERM and SIGHUP raise after the block instead of in it; for short steps that wait for nothing.
 
     Python runs signal handlers in the main thread only, so there is nothing to do in others. A signal that is ignored
     or ends the process at once stays as it is.
@@ -78,13 +81,24 @@ def temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def remove_remnants(path: Path) -> None:
-    """Remove temporary files of an output whose writer was killed. Nobody else may be writing it."""
+    """Remove temporary files and folders of an output whose writer was killed; a folder that was aside is put back.
+
+    Nobody else may be writing the output.
+    """
+    # A process has up to seven digits; a name too long for them goes without.
+    fits = len(os.fsencode(f".{path.name}.gf-1234567-")) + _RANDOM_BYTES + len(TEMPORARY_SUFFIX) <= _MOST_BYTES
+    process, endings = r"gf-\d+-" if fits else r"(gf-\d+-)?", f"{TEMPORARY_SUFFIX}|{ASIDE_SUFFIX}".replace(".", r"\.")
     # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
-    remnant = re.compile(rf"\.{re.escape(path.name)}\.[^.]+{re.escape(TEMPORARY_SUFFIX)}")
+    remnant = re.compile(rf"\.{re.escape(path.name)}\.{process}[a-z0-9_]{{{_RANDOM_BYTES}}}({endings})")
     with contextlib.suppress(OSError):
-        for entry in os.scandir(path.parent):
-            if remnant.fullmatch(entry.name):
+        found = [entry for entry in os.scandir(path.parent) if remnant.fullmatch(entry.name)]
+        for entry in sorted(found, key=lambda entry: not entry.name.endswith(ASIDE_SUFFIX)):
+            if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
+            elif entry.name.endswith(ASIDE_SUFFIX) and not os.path.lexists(path):
+                os.replace(entry.path, path)
+            else:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

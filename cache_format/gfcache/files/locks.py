@@ -1,7 +1,8 @@
 """Advisory locks, gone with the process that held them; one writer per output.
 
-A lock is a file. On a file system without locks nothing is held and writing goes on, for renames stay atomic; any other
-error of the system, such as a failing disk, is one.
+A lock is an empty regular file; whatever else has its name is somebody's, and stays. On a file system without locks
+nothing is held and writing goes on, for renames stay atomic; any other error of the system, such as a failing disk, is
+one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from gfcache.errors import CacheLocked, CacheWriteError
 
 from .atomic import real_path, remove_remnants, uninterrupted
+from .regular import NotRegular, open_regular
 
 # What systems say that cannot lock on this file system.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -37,12 +39,15 @@ def acquire(name: Path, wait_s: float = 0.0) -> int:
 
     Raises:
         BlockingIOError: somebody else holds it.
+        NotRegular: what has that name is a link, a pipe, or holds something: no lock.
         OSError: as the system says.
     """
     deadline = time.monotonic() + wait_s
     while True:
-        handle = os.open(name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        handle = open_regular(name, os.O_CREAT | os.O_RDWR)
         try:
+            if os.fstat(handle).st_size:
+                raise NotRegular(errno.EEXIST, "this file holds something, expected an empty lock", str(name))
             busy = not _lock(handle)
             # The last holder may have removed the file between our open and our lock: nobody else sees this lock then.
             if not busy and _is_file(handle, name):
@@ -71,7 +76,7 @@ def _lock(handle: int) -> bool:
 
 def _is_file(handle: int, name: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(name))
+        return os.path.samestat(os.fstat(handle), os.lstat(name))
     except FileNotFoundError:
         return False
 
@@ -96,7 +101,7 @@ def output_lock(path: Path | str) -> Iterator[None]:
     if holder in _holders:
         yield
         return
-    was_there = name.exists()
+    was_there = os.path.lexists(name)
     handle = None
     try:
         with uninterrupted():
@@ -112,6 +117,13 @@ def output_lock(path: Path | str) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     os.unlink(name)
                 os.close(handle)
+
+
+def sweep(path: Path | str) -> None:
+    """Remove what a killed writer of an output has left, its lock first of all; not while somebody writes it."""
+    if os.path.lexists(lock_path(Path(path))):
+        with contextlib.suppress(CacheLocked, CacheWriteError), output_lock(path):
+            pass
 
 
 @contextlib.contextmanager
@@ -134,5 +146,7 @@ def _acquire(path: Path, name: Path) -> int:
         return acquire(name)
     except BlockingIOError as error:
         raise CacheLocked(path) from error
+    except NotRegular as error:
+        raise CacheWriteError(name, error) from error
     except OSError as error:
         raise CacheWriteError(path, error) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +12,22 @@ from typing import BinaryIO
 
 from gfcache.errors import CacheWriteError
 
-from .atomic import TEMPORARY_SUFFIX, real_path, sync_folder, temporary_beside, temporary_prefix, uninterrupted
+from .atomic import (
+    ASIDE_SUFFIX,
+    TEMPORARY_SUFFIX,
+    real_path,
+    sync_folder,
+    temporary_beside,
+    temporary_prefix,
+    uninterrupted,
+)
 from .locks import output_lock
 
-# Behind the name of a folder that another one replaces.
-_ASIDE = ".old"
 PRIVATE = 0o600
 
 
 @contextlib.contextmanager
-def replacing(path: Path | str, mode: int | None = PRIVATE) -> Iterator[BinaryIO]:
+def replacing(path: Path | str, mode: int | None = PRIVATE, *, follow: bool = True) -> Iterator[BinaryIO]:
     """Write a file whole or not at all: a stream to a temporary file beside it, which takes its place after the block.
 
     Content and name are on the disk then. Where the block or a step fails, an old file is as it was and nothing is
@@ -30,11 +35,12 @@ def replacing(path: Path | str, mode: int | None = PRIVATE) -> Iterator[BinaryIO
 
     Args:
         mode: its permissions; None for those of the file that is there, or what the user gives to new files.
+        follow: write a link where it leads; else the file takes the place of the link.
 
     Raises:
         OSError: as the system says.
     """
-    path = real_path(Path(path))
+    path = real_path(Path(path)) if follow else Path(path)
     with temporary_beside(path) as (handle, temporary):
         with os.fdopen(handle, "wb") as stream:
             yield stream
@@ -47,47 +53,65 @@ def replacing(path: Path | str, mode: int | None = PRIVATE) -> Iterator[BinaryIO
 
 
 @contextlib.contextmanager
-def replacing_output(path: Path | str) -> Iterator[BinaryIO]:
-    """`replacing` under the lock of the output, for the files of this library (mode 0600).
+def replacing_output(
+    path: Path | str, mode: int | None = PRIVATE, *, follow: bool = True, needed_bytes: int | None = None
+) -> Iterator[BinaryIO]:
+    """`replacing` under the lock of the output, for the files of this library (mode 0600 by default).
+
+    Args:
+        needed_bytes: what the file takes, for the words about a full disk.
 
     Raises:
-        CacheLocked: another process or thread writes this file now.
+        CacheLocked: another process writes this file now.
         CacheWriteError: the folder is missing or not writable, the disk is full, ...
     """
     path = Path(path)
     with output_lock(path):
         try:
-            with replacing(path) as stream:
+            with replacing(path, mode, follow=follow) as stream:
                 yield stream
         except OSError as error:
-            raise CacheWriteError(path, error) from error
+            raise CacheWriteError(path, error, needed_bytes) from error
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, needed_bytes: int | None = None) -> Iterator[Path]:
     """Write a folder whole or not at all: an empty one beside it (mode 0755), which takes its place after the block.
 
-    No system call swaps two folders everywhere: for a moment neither is there, and a process that is killed then leaves
-    the old one aside. `restore_folder` puts it back.
+    The lock of the output is held. No system call swaps two folders everywhere: for a moment neither is there, and a
+    process that is killed then leaves the old one aside. The next holder of the lock puts it back.
+
+    Args:
+        needed_bytes: what the files in it take, for the words about a full disk.
 
     Raises:
-        OSError: as the system says.
+        CacheLocked: another process writes this folder now.
+        CacheWriteError: the system does not let it be written.
     """
-    temporary = None
-    try:
-        with uninterrupted():
-            prefix = temporary_prefix(path)
-            temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        _swap(temporary, path)
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with output_lock(path):
+        temporary = None
+        try:
+            with uninterrupted():
+                prefix = temporary_prefix(path)
+                temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent))
+            temporary.chmod(0o755)
+            yield temporary
+            _swap(temporary, path)
+        except OSError as error:
+            raise CacheWriteError(path, error, needed_bytes) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, path: Path) -> None:
-    old = new.with_suffix(_ASIDE)
+    old = new.with_suffix(ASIDE_SUFFIX)
+    for file in new.iterdir():
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     try:
         if path.exists():
             os.replace(path, old)
@@ -96,21 +120,8 @@ def _swap(new: Path, path: Path) -> None:
         if old.exists() and not path.exists():
             os.replace(old, path)
         raise
+    sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def restore_folder(path: Path) -> None:
-    """Put back or remove what a writer that was killed left beside a folder. Nobody else may be writing it."""
-    remnant = re.compile(rf"\.{re.escape(path.name)}\.(gf-[a-z0-9_-]+(\.tmp|\.old)?|[a-z0-9_]{{8}}(\.tmp|\.old))")
-    for entry in (
-        sorted(path.parent.iterdir(), key=lambda entry: entry.suffix != _ASIDE) if path.parent.is_dir() else []
-    ):
-        if not (entry.is_dir() and remnant.fullmatch(entry.name)):
-            continue
-        if entry.suffix == _ASIDE and not path.exists():
-            os.replace(entry, path)
-        else:
-            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _usual_mode(path: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -14,6 +13,7 @@ import numpy as np
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
+from gfcache.files.regular import NotRegular, open_regular
 
 from .families.registry import KINDS
 from .header import Header, HeaderError, Section, parse_header
@@ -33,9 +33,10 @@ class CacheFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not stat.S_ISREG(os.stat(self.path).st_mode):  # a pipe or device may never end
-            raise NotACacheFile(self.path, b"")
-        self._stream = open(self.path, "rb")  # noqa: SIM115  closed by close()
+        try:
+            self._stream = os.fdopen(open_regular(self.path, follow=True), "rb")  # a pipe or device may never end
+        except NotRegular as error:
+            raise NotACacheFile(self.path, b"") from error
         try:
             self.header, self._payload_start, self.file_bytes = self._read_header()
             self._check_sections()

@@ -105,8 +105,11 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     return replace(header, digest=digest.hex()), parts
 
 
-def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -> Header:
+def write_cache(path: Path | str, header: Header, data: Sequence[SectionData], *, follow: bool = True) -> Header:
     """Write a cache file (mode 0600) atomically: lock, temporary file, fsync, rename.
+
+    Args:
+        follow: write a link where it leads; else the file takes its place.
 
     Returns:
         the header as written, with its section table and digest.
@@ -122,7 +125,7 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData]) -
         header, parts = build_file(header, data)
     except HeaderError as error:
         raise UnwritableCache(path, error.rule, error.found, error.expected) from error
-    with replacing_output(path) as stream:
+    with replacing_output(path, follow=follow, needed_bytes=sum(map(len, parts))) as stream:
         for part in parts:
             stream.write(part)
     return header

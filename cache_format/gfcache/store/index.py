@@ -1,7 +1,8 @@
 """The index of a store: facts that change (last use, hits, pins, tags) and a copy of what the headers say.
 
 SQLite, one file. Everything but the changing facts can be built again from the cache files, and is when the file is
-lost or damaged; where it cannot be written, it lives in memory for the length of the call.
+lost or damaged, or holds anything that we do not make (a trigger runs whatever its author likes): it is set aside then.
+Where it cannot be written, it lives in memory for the length of the call. One that cannot be read stays.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ import errno
 import hashlib
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from gfcache.errors import CacheLocked
+from gfcache.files.regular import open_regular
 from gfcache.format.header import Header
 
 # Of the tables.
 INDEX_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
+# Of a text, a row, a statement: a name has 4 KiB at the most, a reason of damage some hundred bytes.
+MOST_ROW_BYTES = 1 << 20
+SET_ASIDE = ".set-aside"
+_BESIDE = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,13 @@ CREATE TABLE tags (name TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (name, tag
 PRAGMA user_version = {INDEX_VERSION};
 """
 _TABLES = {"entries": _COLUMNS, "tags": ("name", "tag")}
+# Whatever versions of gf have made: columns with types, and nothing that computes.
+_OBJECTS = {("index", "by_content")}
+_OBJECTS |= {("table", name) for name in _TABLES} | {("index", f"sqlite_autoindex_{name}_1") for name in _TABLES}
+_COLUMN = r"\s*(\w+ (TEXT|INTEGER|REAL)( PRIMARY KEY| NOT NULL)*|PRIMARY KEY \(\w+(, \w+)?\))"
+_PLAIN = re.compile(
+    rf"CREATE TABLE \w+ \({_COLUMN}(,{_COLUMN})*\s*\)|CREATE INDEX by_content ON entries \(source_sha256, identity\)"
+)
 _PUT = (
     f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
     f"ON CONFLICT (name) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _FACTS)}"
@@ -144,49 +158,66 @@ class Index:
     """The index file, opened for one call.
 
     Args:
-        path: of the file; made when absent, made anew when damaged.
+        path: of the file; made when absent, made anew when damaged or not as we make it.
+        is_ours: whether its folder is one that we may write to.
 
     Attributes:
         made: it was absent or damaged and is empty now; what was pinned, tagged and used is not known.
         in_memory: there is no folder for it yet, or one that takes no file.
         homeless: there is no folder for it yet.
         obstacle: why the file that is there cannot be used, or None; what it holds pinned is not known then.
+        set_aside: where the file is that was there, when it was damaged or not as we make it; None otherwise.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_ours: bool = True) -> None:
         self.path, self.made, self.in_memory, self.homeless = path, False, False, not path.parent.is_dir()
         self.obstacle: str | None = None
-        self._connection = self._open()
+        self.set_aside: Path | None = None
+        self._connection = self._open() if is_ours or self.homeless else self._without(OSError("no index of gf"))
 
     def close(self) -> None:
         self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
         try:
+            self._make_file()
             return self._connect(str(self.path))
+        except OSError as error:
+            return self._without(error)
         except _ERRORS as error:
             if _code(error) in _BUSY:
                 raise CacheLocked(self.path) from error
             return self._anew() if self._is_damage(error) else self._without(error)
 
+    def _make_file(self) -> None:
+        """Make the file, or see that what is there is a file: private whatever the umask, and no link."""
+        for suffix in _BESIDE:
+            if os.path.islink(f"{self.path}{suffix}"):
+                raise OSError(errno.ELOOP, f"{self.path.name}{suffix} is a link", str(self.path))
+        try:
+            handle = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            handle = open_regular(self.path)
+        try:
+            found = os.fstat(handle)
+            if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+                os.fchmod(handle, 0o600)
+        finally:
+            os.close(handle)
+
     def _connect(self, name: str) -> sqlite3.Connection:
         connection = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            tables = _tables(connection)
-            if not tables:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ROW_BYTES)
+            connection.execute("PRAGMA trusted_schema = OFF")
+            if not _has_content(connection):
                 connection.execute("BEGIN IMMEDIATE")  # one process makes the tables
-                if not _tables(connection):
+                if not _has_content(connection):
                     for statement in _CREATE.split(";"):
                         connection.execute(statement)
                 connection.execute("COMMIT")
                 self.made = True
-                with contextlib.suppress(OSError):
-                    os.chmod(name, 0o600)
-            elif tables != _TABLES:
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if version > INDEX_VERSION:
-                    raise sqlite3.NotSupportedError(f"version {version}, this gf knows up to {INDEX_VERSION}")
-                raise sqlite3.DatabaseError(f"tables {tables}")
+            _check_ours(connection)
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
@@ -196,11 +227,16 @@ class Index:
         return connection
 
     def _anew(self) -> sqlite3.Connection:
-        """An empty index in place of a damaged one."""
+        """An empty index in place of a damaged or foreign one, which is set aside."""
+        aside = Path(f"{self.path}{SET_ASIDE}")
         try:
-            for suffix in ("", "-journal", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path, aside)
+                self.set_aside = aside
+            for suffix in _BESIDE:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{self.path}{suffix}")
+            self._make_file()
             return self._connect(str(self.path))
         except (OSError, sqlite3.Error) as error:
             return self._without(error)
@@ -213,12 +249,20 @@ class Index:
         return self._connect(":memory:")
 
     def _is_damage(self, error: Exception) -> bool:
-        # A file that may be written is read-only for sqlite when its first page says so.
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
-            return True
+        # Read-only for sqlite: a disk that did not let it be opened for writing, or a first page that says so.
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY:
+            return self._says_read_only()
         # A ProgrammingError is about what was asked, not about what was found.
         other = isinstance(error, (sqlite3.NotSupportedError, sqlite3.ProgrammingError))
         return _code(error) not in _SURROUNDINGS and not other
+
+    def _says_read_only(self) -> bool:
+        """Whether the format version for writing in the first page is one that sqlite does not write."""
+        try:
+            with os.fdopen(open_regular(self.path), "rb") as stream:
+                return stream.read(19)[18:] > b"\2"
+        except OSError:
+            return False
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -327,7 +371,21 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _tables(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
-    """The columns of each table."""
-    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    return {n: tuple(row[1] for row in connection.execute(f"PRAGMA table_info('{n}')")) for n in names}
+def _has_content(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+
+
+def _check_ours(connection: sqlite3.Connection) -> None:
+    """Refuse an index of a later version, and one with anything in it that no version makes.
+
+    Raises:
+        sqlite3.NotSupportedError, sqlite3.DatabaseError: as said.
+    """
+    objects = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_OBJECTS) + 1)
+    is_plain = all(sql is None or _PLAIN.fullmatch(sql) for _, _, sql in objects)
+    columns = {n: tuple(row[1] for row in connection.execute(f"PRAGMA table_xinfo('{n}')")) for n in _TABLES}
+    if {(kind, name) for kind, name, _ in objects} != _OBJECTS or not is_plain or columns != _TABLES:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > INDEX_VERSION:
+            raise sqlite3.NotSupportedError(f"version {version}, this gf knows up to {INDEX_VERSION}")
+        raise sqlite3.DatabaseError("it holds more or other things than gf makes")

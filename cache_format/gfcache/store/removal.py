@@ -9,6 +9,8 @@ from .index import Entry
 # Why an entry stays.
 PINNED, LOCKED, PARENT = "pinned", "locked", "in use as a base"
 PERHAPS_PINNED = "perhaps pinned, the index cannot be used"
+FOREIGN = "not known to be a cache of gf"
+CHANGED = "changed since it was listed"
 
 
 @dataclass
@@ -19,7 +21,7 @@ class Removal:
         removed: entries, in the order of removal.
         remnants: files of runs that were cut short, relative names.
         freed_bytes: of both.
-        skipped: (entry, why) pairs: pinned or perhaps so, locked, in use as a base.
+        skipped: (entry, why) pairs: pinned or perhaps so, locked, in use as a base, not ours, changed meanwhile.
     """
 
     removed: list[Entry] = field(default_factory=list)

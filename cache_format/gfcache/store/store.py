@@ -1,7 +1,7 @@
 """A store of caches: files in fanned-out folders, an index beside them, a cap on their bytes.
 
-    ROOT/CACHEDIR.TAG
     ROOT/words.sqlite3
+    ROOT/library/CACHEDIR.TAG       made with the folder: without it nothing is removed there
     ROOT/library/index.sqlite3
     ROOT/library/ab/ab12....gfc
 
@@ -23,9 +23,9 @@ from gfcache.errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
 from gfcache.format.header import Header
 from gfcache.format.reader import CacheFile
 
-from .folder import REMNANT_AGE_S, StoreFolder, is_cache
+from .folder import INDEX_FILE, REMNANT_AGE_S, StoreFolder, is_cache
 from .index import Entry, Index, IndexDamaged, header_identity
-from .removal import LOCKED, PARENT, PERHAPS_PINNED, PINNED, Removal
+from .removal import CHANGED, FOREIGN, PARENT, PERHAPS_PINNED, PINNED, Removal
 from .words import WORDS_FILE, WordFile
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ class Store:
     Attributes:
         max_bytes: that cap.
         rebuilt: the index was lost or damaged and made again from the files.
+        set_aside: where the index is that was damaged, or held what gf does not make; None for none.
     """
 
     def __init__(self, root: Path | None = None, max_bytes: int | None = None) -> None:
@@ -48,6 +49,12 @@ class Store:
         self.max_bytes = max_bytes
         self._index: Index | None = None
         self.rebuilt = False
+        self.set_aside: Path | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its folder was made by gf, or is not there yet; in another one nothing is written or removed."""
+        return not os.path.lexists(self.folder) or self._files.is_ours()
 
     @property
     def root(self) -> Path:
@@ -93,13 +100,13 @@ class Store:
         return self._files.used_bytes()
 
     def remnants(self, older_than_s: float = REMNANT_AGE_S) -> list[tuple[str, int]]:
-        """(name, bytes) of files that runs cut short have left, oldest first: journals and temporary files."""
+        """(name, bytes) of files that runs cut short have left, oldest first: journals, temporary files, locks."""
         return self._files.remnants(older_than_s)
 
     def _with_index(self, action: Callable[[Index], T]) -> T:
         if self._index is None or (self._index.homeless and self.folder.exists()):
             self.close()
-            self._index = Index(self.folder / "index.sqlite3")
+            self._index = Index(self.folder / INDEX_FILE, is_ours=self._files.is_ours())
         try:
             if self._index.made:
                 self._scan(self._index)
@@ -107,6 +114,8 @@ class Store:
         except IndexDamaged:
             self._scan(self._index)
             return action(self._index)
+        finally:
+            self.set_aside = self.set_aside or self._index.set_aside
 
     def entries(self) -> list[Entry]:
         """Every cache of the store, the index brought up to date with the files first."""
@@ -173,12 +182,17 @@ class Store:
         return entry
 
     def pin(self, entries: Sequence[Entry], pinned: bool) -> None:
-        """Pin or unpin entries."""
-        self._with_index(lambda index: index.pin([e.name for e in entries], pinned))
+        """Pin or unpin entries; what removes some meanwhile is waited for, or sees it."""
+        with self._locked_if_there():
+            self._with_index(lambda index: index.pin([e.name for e in entries], pinned))
 
     def tag(self, entries: Sequence[Entry], add: Sequence[str], remove: Sequence[str]) -> None:
-        """Add and remove tags of entries."""
-        self._with_index(lambda index: index.tag([e.name for e in entries], add, remove))
+        """Add and remove tags of entries; as `pin`."""
+        with self._locked_if_there():
+            self._with_index(lambda index: index.tag([e.name for e in entries], add, remove))
+
+    def _locked_if_there(self) -> contextlib.AbstractContextManager[None]:
+        return self._files.locked() if self.folder.exists() and self.is_ours else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def writing(self, path: Path, at_most_bytes: int) -> Iterator[Removal]:
@@ -197,6 +211,8 @@ class Store:
             if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
                 raise NoRoom(path, at_most_bytes, self.max_bytes)
             yield room
+            if self.max_bytes is not None and self.used_bytes() > self.max_bytes:  # it took more than was announced
+                room.add(self._make_room(0, keep=path))
 
     def keep_cap(self) -> Removal:
         """Remove what is over the cap: that of an earlier call may have been higher."""
@@ -214,7 +230,7 @@ class Store:
         done = Removal()
         for name, size in self.remnants(older_than_s=0):
             output = self._files.output_of(name)
-            if done.freed_bytes < excess and output != keep and self._files.unlink(output, [name]):
+            if size and done.freed_bytes < excess and output != keep and not self._files.unlink(output, [name]):
                 done.remnants.append(name)
                 done.freed_bytes += size
         if done.freed_bytes < excess:
@@ -224,18 +240,29 @@ class Store:
         return done
 
     def remove(self, entries: Sequence[Entry], *, dry_run: bool = False, pinned_too: bool = False) -> Removal:
-        """Remove entries, but not pinned or locked ones or bases of entries that stay."""
+        """Remove entries, but not pinned or locked ones or bases of entries that stay.
+
+        Args:
+            entries: as they were listed: what was pinned, tagged or replaced since then stays.
+        """
         if dry_run:
             return self._remove(entries, None, dry_run=True, pinned_too=pinned_too)
+        if not self.is_ours:
+            return Removal(skipped=[(entry, FOREIGN) for entry in entries])
         with self._files.locked():
-            return self._remove(entries, None, dry_run=False, pinned_too=pinned_too)
+            now = {entry.name: entry for entry in self.entries()}
+            there = [(entry, now[entry.name]) for entry in entries if entry.name in now]
+            same = [new for old, new in there if _is_as_listed(old, new)]
+            done = self._remove(same, None, dry_run=False, pinned_too=pinned_too)
+            done.skipped += [(new, CHANGED) for old, new in there if not _is_as_listed(old, new)]
+            return done
 
     def prune(self, wanted: Sequence[Entry], max_bytes: int | None, *, dry_run: bool) -> Removal:
         """Remove remnants, damaged files, the entries `wanted`, then the longest unused ones down to `max_bytes`."""
         with contextlib.nullcontext() if dry_run else self._files.locked():
             done, entries = Removal(), self.entries()
             for name, size in self.remnants():
-                if dry_run or self._files.unlink(self._files.output_of(name), [name]):
+                if self.is_ours if dry_run else not self._files.unlink(self._files.output_of(name), [name]):
                     done.remnants.append(name)
                     done.freed_bytes += size
             unwanted = [e for e in entries if e in wanted or (e.error is not None and _is_damaged(self.path(e)))]
@@ -273,8 +300,10 @@ class Store:
                     reason = PINNED if entry.pinned else PERHAPS_PINNED if self.obstacle else None
                 if reason is None and entry.digest and entry.digest in staying.values():
                     reason = PARENT
-                if reason is None and not dry_run and not self._files.unlink(self.path(entry), self._all_files(entry)):
-                    reason = LOCKED
+                if reason is None and not self.is_ours:
+                    reason = FOREIGN
+                if reason is None and not dry_run:
+                    reason = self._files.unlink(self.path(entry), self._all_files(entry))
                 if reason is not None:
                     skipped[entry.name] = (entry, reason)
                     continue
@@ -319,6 +348,11 @@ def _entry(name: str, stat: os.stat_result, header: Header) -> Entry:
         error=None,
         last_used=stat.st_mtime,
     )
+
+
+def _is_as_listed(old: Entry, new: Entry) -> bool:
+    """Whether nobody has pinned, tagged or replaced a cache since it was listed; pins are looked at on their own."""
+    return (old.tags, old.digest, old.bytes) == (new.tags, new.digest, new.bytes)
 
 
 def _is_damaged(path: Path) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import gfcache
 import pytest
-from gfcache.files.replace import replacing, replacing_folder, restore_folder
+from gfcache.files.locks import sweep
+from gfcache.files.replace import replacing, replacing_folder
 
 from tests.cache_format.faults import act_at, in_child, names_of_steps, watch
 from tests.cache_format.small_cache import header, sections
@@ -30,6 +31,7 @@ def steps(tmp_path: Path) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_writer_killed_at_any_step_leaves_the_old_file_or_the_new(
     replaces: bool, steps: list[str], tmp_path: Path
@@ -200,10 +202,10 @@ def test_a_folder_whose_writer_was_killed_is_put_back(tmp_path: Path) -> None:
 
             assert in_child(act) == 137
             assert len(list(tmp_path.iterdir())) > 2
-            restore_folder(path)
+            sweep(path)
             assert (path / "a.txt").read_text() == ("new" if at and after else "old")
             assert sorted(tmp_path.iterdir()) == [notes, path]
-    restore_folder(tmp_path / "absent" / "m")  # no folder, nothing to do
+    sweep(tmp_path / "absent" / "m")  # no folder, nothing to do
 
 
 def test_a_missing_folder_is_one_error(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_nothing_is_removed_while_pins_cannot_be_seen(
             change(store, "PRAGMA user_version = 2", "ALTER TABLE entries ADD COLUMN notes TEXT")
         else:
             index.write_bytes(b"never was one" * 1000)
-            patches.setattr(os, "unlink", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+            patches.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
         before = index.read_bytes()
         with Store(store.root, max_bytes=entry.bytes + 1000) as again:
             assert [e.name for e in again.entries()] == [entry.name]
@@ -148,6 +148,7 @@ def test_a_folder_that_takes_no_file_can_be_listed(store: Store, monkeypatch: py
     store.close()
     (store.folder / "index.sqlite3").unlink()
     refuse_files(monkeypatch)
+    monkeypatch.setattr(store_index, "open_regular", lambda *_: (_ for _ in ()).throw(PermissionError(13, "denied")))
     again = Store(store.root)
     assert [e.source_name for e in again.entries()] == ["a.txt"]
     assert not again.obstacle

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gfcache
 import pytest
-from gfcache import CacheFile, Store
+from gfcache import CacheFile, Store, layout
 
 from tests.cache_format.small_store import GOLDEN, names, put
 
@@ -186,9 +186,9 @@ def test_prune_removes_remnants_damage_age_and_excess(store: Store) -> None:
     cap = min(put(store, f"{n}.txt", size=50_000, used=1000.0 + n).bytes for n in range(4)) * 3 // 2
     damaged = store.path_of("damaged")
     damaged.parent.mkdir(exist_ok=True)
-    damaged.write_bytes(b"x" * 1000)
+    damaged.write_bytes((GOLDEN / "goldfinch.gfc").read_bytes()[:1000])
     remnant = damaged.with_name(f".{damaged.name}.journal")
-    remnant.write_bytes(b"y" * 2000)
+    remnant.write_bytes(layout.MAGIC + b"y" * 2000)
     os.utime(remnant, (1.0, 1.0))
     young = damaged.with_name(f".{'0' * 40}.gfc.abcd.tmp")  # somebody may be writing it
     young.write_bytes(b"z")

@@ -191,3 +191,41 @@ def tokenizer() -> list[str]:
     from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
     return ["--tokenizer", str(ASSETS / DEFAULT_MODEL / "tokenizer.json")]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "link to a cache", "pipe", "diary"])
+def test_what_has_the_name_of_the_journal_and_is_none_stays(tmp_path: Path, tiny_model: Path, kind: str) -> None:
+    """A link `.doc.gfc.journal` turned the file that it leads to into a cache."""
+    model = goldfinch.load_model(tiny_model)
+    output, target = tmp_path / "doc.gfc", tmp_path / ".bashrc"
+    ids = torch.arange(2 * BLOCK_TOKENS + 9)[None] % 300
+    if kind == "link to a cache":
+        goldfinch.prefill(model, ids[:, :64]).save(target)
+    elif kind == "link":
+        target.write_text("export A=1")
+    journal = Journal(output, 0.0)
+    if kind == "pipe":
+        os.mkfifo(journal.path)
+    elif kind == "diary":
+        journal.path.write_text("a diary")
+    else:
+        journal.path.symlink_to(target)
+    before = target.read_bytes() if target.exists() else None
+    assert journal.read(model) is None
+    cache = goldfinch.prefill(model, ids, journal=journal)
+    assert "its journal" in str(journal.obstacle)
+    journal.finish(lambda: cache.save(output))
+    assert os.path.lexists(journal.path)
+    assert (target.read_bytes() if target.exists() else None) == before
+    assert gfcache.verify_cache(output).tokens == 2 * BLOCK_TOKENS + 9
+
+
+def test_a_journal_of_another_user_is_not_believed(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = goldfinch.load_model(tiny_model)
+    journal = Journal(tmp_path / "doc.gfc", 0.0)
+    goldfinch.prefill(model, torch.arange(64)[None]).save(journal.path)
+    assert journal.read(model) is not None
+    os.chown(journal.path, 12345, -1) if os.geteuid() == 0 else monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert journal.read(model) is None

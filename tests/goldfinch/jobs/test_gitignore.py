@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from goldfinch.jobs.gitignore import is_ignored, read_patterns
+from goldfinch.jobs.sources import find_sources
 
 IGNORE_CASES = [
     ("*.log", "a.log", False, True), ("*.log", "x/y/a.log", False, True), ("/a.log", "x/a.log", False, False),
@@ -50,3 +53,62 @@ def test_many_stars_do_not_make_matching_slow(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split() == ["False", "True", "False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a pipe", "a pipe"),
+        ("a folder", "a folder"),
+        ("10^6 lines", "more than"),
+        ("10^4 patterns", "more than 4,000 patterns"),
+        ("a line of 10 MB", "more than"),
+        ("a long pattern", "a pattern of 5,000 characters"),
+    ],
+)
+def test_an_ignore_file_that_cannot_be_used_fails_its_folder(tmp_path: Path, what: str, said: str) -> None:
+    """What it was to leave out may be secret. The others go on; nothing waits or grows."""
+    folder, path = tmp_path / "a", tmp_path / "a" / ".gitignore"
+    folder.mkdir()
+    for place in (tmp_path, folder):
+        (place / "doc.txt").write_text("text")
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        texts = {"10^6 lines": "ab\n" * 10**6, "10^4 patterns": "ab\n" * 10**4, "a line of 10 MB": "a" * 10**7}
+        path.write_text(texts.get(what, "a" * 5000))
+    found = find_sources([str(tmp_path)], recursive=True)
+    assert [(Path(s.name).name, s.obstacle is not None) for s in found.documents] == [("doc.txt", False), ("a", True)]
+    assert said in str(found.documents[1].obstacle)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "others", "nowhere"])
+def test_an_ignore_file_that_is_a_link_is_not_followed(tmp_path: Path, target: str) -> None:
+    (tmp_path / "others").write_text("doc.txt")
+    (tmp_path / ".gitignore").symlink_to(target)
+    (tmp_path / "doc.txt").write_text("text")
+    found = find_sources([str(tmp_path)], recursive=True)
+    assert str(tmp_path / "doc.txt") in [source.name for source in found.documents]
+    assert "is a link" in found.remarks[0]
+
+
+def test_ignore_files_above_have_the_same_limits(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".gitignore").write_text("ab\n" * 10**4)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "doc.txt").write_text("text")
+    (source,) = find_sources([str(tmp_path / "a")], recursive=True).documents
+    assert source.obstacle is not None
+
+
+def test_no_pattern_takes_exponential_time(tmp_path: Path) -> None:
+    names = ["a" * 200, "/".join("a" * 100), "/".join(["ab"] * 80) + "c"]
+    for pattern in ("*a*a*a*a*a*a*a*a*b", "**/a/" * 30 + "b", "*?" * 60 + "b", "*[ab]" * 40 + "z", "a*" * 300 + "z"):
+        (tmp_path / ".gitignore").write_text(pattern)
+        files = read_patterns(tmp_path)
+        started = time.monotonic()
+        for name in names:
+            is_ignored(tmp_path / name, False, files)
+        assert time.monotonic() - started < 2

@@ -7,10 +7,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import gfcache
 import pytest
 import torch
 from gfcache import CacheLocked, output_lock
-from gfcache.files.replace import restore_folder
+from gfcache.files.locks import sweep
 
 from goldfinch import load_model
 from goldfinch.errors import CheckpointError, DeviceError
@@ -46,12 +47,14 @@ def test_what_a_killed_save_left_is_put_back_or_removed(recipe: Recipe, corpora:
     kept.mkdir()
     before = load_model(model).card.model_fingerprint
     for _ in range(2):
-        model.rename(tmp_path / ".toy.gf-abcd_123.old")  # killed between the two renames
-        (tmp_path / ".toy.gf-abcd_123").mkdir()
-        restore_folder(model)
+        model.rename(tmp_path / ".toy.gf-12-abcd_123.old")  # killed between the two renames
+        (tmp_path / ".toy.gf-12-abcd_123.tmp").mkdir()
+        (tmp_path / ".toy.lock").touch()
+        sweep(model)
         assert load_model(model).card.model_fingerprint == before
         assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
-    shutil.copytree(model, tmp_path / ".toy.gf-abcd_124.old")  # killed after them
+    shutil.copytree(model, tmp_path / ".toy.gf-12-abcd_124.old")  # killed after them
+    (tmp_path / ".toy.lock").touch()
     train(recipe, corpora, tmp_path, compile_model=False, stop_after=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
 
@@ -135,7 +138,7 @@ def test_an_interrupted_replacement_leaves_the_old_model(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(gfcache.CacheWriteError, match=r"cannot write these .* bytes: Input/output"):
         train(recipe, corpora, tmp_path, compile_model=False)
     assert load_model(model).card.model_fingerprint == before
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -129,6 +129,7 @@ def test_low_precision_rows_are_computed_in_float32() -> None:
     assert relative(y, expected) <= 2**-7
 
 
+@pytest.mark.slow
 def test_the_compiler_takes_it_as_it_is() -> None:
     given = list(square_inputs(2, 40, 2, 16, 0.0))
     whole = torch.compile(lambda *x: wkv6(*x), fullgraph=True, dynamic=False)

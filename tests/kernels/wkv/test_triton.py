@@ -47,6 +47,7 @@ def test_equals_the_twin(T: int, w_high: float) -> None:
     check(inputs(T, w_high, B=1, H=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w_high", [-3.0, 1.3, 2.0, 5.0, 20.0, 1000.0])
 def test_every_decay(w_high: float) -> None:
     check(inputs(37, w_high))
@@ -77,6 +78,7 @@ def test_long_on_the_gpu(w_high: float, dtype: torch.dtype) -> None:
     check(inputs(700, w_high, B=1, H=2, K=128, V=96), dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segment", [16, 48, 208])
 @pytest.mark.parametrize("with_state", [True, False])
 def test_segments_side_by_side(segment: int, with_state: bool) -> None:
@@ -106,6 +108,7 @@ def _programs_in_any_order(request: pytest.FixtureRequest, monkeypatch: pytest.M
     monkeypatch.setattr(InterpreterBuilder, "set_grid_idx", reversed_idx)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_programs_in_any_order")
 @pytest.mark.parametrize("segment", [32, 256])
 @pytest.mark.parametrize("lengths", [[1, 70, 0, 33], [40, 0], [0, 0, 35, 0, 0]])

@@ -24,6 +24,7 @@ def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     poison_outputs(monkeypatch, triton, triton_backward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w_high", [-3.0, 1.0, 4.0, 20.0])
 @pytest.mark.parametrize("T", [1, 40])
 def test_gradients_equal_autograd_of_the_twin(T: int, w_high: float) -> None:
@@ -31,6 +32,7 @@ def test_gradients_equal_autograd_of_the_twin(T: int, w_high: float) -> None:
     check_gradients(given, torch.float32, tolerances.WKV6_GRADIENT_FP32)
 
 
+@pytest.mark.slow
 def test_gradients_of_slow_decays_beside_steep_ones() -> None:
     given = on_device([x[:1] if n != 4 else x for n, x in enumerate(mixed_decays(40))], torch.float32)
     check_gradients(given, torch.float32, tolerances.WKV6_GRADIENT_FP32)
