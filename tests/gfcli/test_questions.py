@@ -386,18 +386,3 @@ def test_a_link_to_answers_stays_and_new_files_have_the_usual_permissions(kb: Pa
 def test_a_cache_is_asked_whatever_it_is_called(capsys) -> None:
     os.rename("kb/a.gfc", "kb/a.cache")
     assert {row["document"] for row in asked(capsys, "--cache", "kb/a.cache")[0]} == {"kb/a.cache"}
-
-
-def test_the_time_of_reading_questions_grows_with_their_number(tmp_path: Path) -> None:
-    import time
-
-    from gfcli.support.question_file import read_questions
-
-    path = tmp_path / "q.txt"
-    seconds = {}
-    for count in (2_000, 20_000):
-        path.write_text("".join(f"Question {n}?\n" for n in range(count)))
-        started = time.process_time()
-        assert len(read_questions(str(path))) == count
-        seconds[count] = time.process_time() - started
-    assert seconds[20_000] < 50 * seconds[2_000]  # its square would be 100 times as much

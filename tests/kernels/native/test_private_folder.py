@@ -118,7 +118,8 @@ def test_nothing_is_loaded_from_a_folder_that_is_not_private(
     assert not builds[1].exists()
 
 
-def test_without_a_home(builds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("builds")
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # a user that no passwd entry knows
@@ -126,7 +127,9 @@ def test_without_a_home(builds: list[Path], monkeypatch: pytest.MonkeyPatch) -> 
         assert build.load("cc").library == BUILT
 
 
-def test_a_folder_that_cannot_be_written(place: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("builds")
+@pytest.mark.usefixtures("place")
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(folder: int, name: str, data: bytes) -> None:
         raise OSError(30, "Read-only file system")
 
