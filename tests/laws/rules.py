@@ -6,6 +6,7 @@ import ast
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 from tests.laws.sources import Import, Source, is_import_module
 
@@ -239,6 +240,49 @@ def folders_are_small(sources: list[Source]) -> Iterator[str]:
             yield f"{folder} has {count} files"
 
 
+# Who speaks to the user, and who draws bars; the child process of a measurement hands its figures to its parent.
+VOICE = "gfcli/support/console.py"
+BARS = "gfcli/support/progress.py"
+HANDS_FIGURES_OVER = "goldfinch/measure/flatness.py"
+# What may be asked of sys.stdout and sys.stderr elsewhere: none of it writes.
+_STREAM_FACTS = frozenset(("isatty", "flush", "fileno"))
+_WRITERS = {
+    "typer": {"echo", "secho", "prompt", "confirm", "echo_via_pager"},
+    "click": {"echo", "secho", "prompt", "confirm", "echo_via_pager"},
+    "traceback": {"print_exc", "print_exception", "print_last", "print_stack", "print_tb"},
+}
+
+
+def one_voice(sources: list[Source]) -> Iterator[str]:
+    """All that is printed goes through the console, which lets nothing steer a terminal; libraries print nothing."""
+    for source in sources:
+        if source.package == "bench" or source.place in (VOICE, HANDS_FIGURES_OVER):
+            continue
+        if source.place != BARS and any(one.target.split(".")[0] == "rich" for one in source.imports):
+            yield f"{source.place} imports rich"
+        asked = {id(node.value) for node in ast.walk(source.tree) if _asks_a_stream(node)}
+        for node in ast.walk(source.tree):
+            if id(node) not in asked and (what := _prints(node)):
+                yield f"{source.place}:{node.lineno} uses {what}"  # type: ignore[attr-defined]
+
+
+def _asks_a_stream(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and node.attr in _STREAM_FACTS and _prints(node.value).startswith("sys.")
+
+
+def _prints(node: ast.AST) -> str:
+    """The function or stream that a node names, if it prints."""
+    if isinstance(node, ast.Name) and node.id == "print":
+        return node.id
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "input":
+        return node.func.id
+    if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+        return ""
+    owner, name = node.value.id, node.attr
+    streams = owner == "sys" and name in ("stdout", "stderr", "__stdout__", "__stderr__")
+    return f"{owner}.{name}" if streams or name in _WRITERS.get(owner, ()) else ""
+
+
 def names_say_something(sources: list[Source]) -> Iterator[str]:
     """No utils.py."""
     for source in sources:
@@ -298,6 +342,7 @@ PRODUCT_LAWS: tuple[Law, ...] = (
     functions_are_short,
     parameters_are_few,
     folders_are_small,
+    one_voice,
     names_say_something,
     no_module_is_empty,
     public_things_have_docstrings,
