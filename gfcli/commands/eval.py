@@ -40,7 +40,7 @@ def evaluate(
         bool,
         typer.Option("--through-file", help="Ask every cache again after saving it, and count answers that differ."),
     ] = False,
-    read: Annotated[
+    policies: Annotated[
         list[str] | None,
         typer.Option(
             "--read",
@@ -48,7 +48,7 @@ def evaluate(
             help="Reading policy; repeated, each is asked about the same documents.",
         ),
     ] = None,
-    read_blocks: Annotated[
+    blocks: Annotated[
         int | None, typer.Option("--read-blocks", metavar="N", help="Blocks to read; by default as measured.")
     ] = None,
     device: DeviceOption = "auto",
@@ -89,8 +89,8 @@ def evaluate(
         documents=documents,
         passages=passages,
         through_file=through_file,
-        read=[checked_policy(policy) for policy in read or (AUTO,)],
-        read_blocks=checked_blocks(read_blocks),
+        read=[checked_policy(policy) for policy in policies or (AUTO,)],
+        read_blocks=checked_blocks(blocks),
         report=report,
     )
     text = json.dumps(record, indent=2)

@@ -20,6 +20,8 @@ LEAST = 500
 MOST = 1200
 # Tokens that one character can take: a byte each, and one more for what joins it at either end.
 LONGEST_CHARACTER = 6
+# Characters of the rows of a table, its heading included: among few rows a small model finds the right cell.
+ROWS = 250
 # Of a title, in characters, and rows that make a table.
 TITLE = 200
 LEAST_ROWS = 3
@@ -95,8 +97,8 @@ def _covering(parts: Sequence[Block], length: int) -> list[Block]:
 
 
 def _split(text: str, start: int, end: int) -> list[Block]:
-    """Blocks of at most MOST characters of what belongs together."""
-    if end - start <= MOST:
+    """Blocks of at most MOST characters of what belongs together; of a table, few rows."""
+    if end - start <= MOST and not any(is_table for is_table, _, _ in _runs(text, start, end)):
         return [Block(start, end)]
     blocks: list[Block] = []
     title: int | None = None
@@ -158,7 +160,7 @@ def _split_table(text: str, title: int, start: int, end: int) -> list[Block]:
     heading = (title, rows[headings - 1][1])
     if heading[1] - heading[0] > MOST // 2:  # as long as that it is a row like the others
         return _packed(text, [(title, rows[0][1]), *rows[1:]], end)
-    room = MOST - (heading[1] - heading[0])
+    room = max(ROWS - (heading[1] - heading[0]), ROWS // 2)
     first, *others = _packed(text, [(title, rows[0][1]), *rows[1:]], end, room)
     return [first, *(Block(block.start, block.end, heading) for block in others)]
 

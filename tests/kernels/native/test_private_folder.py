@@ -48,8 +48,9 @@ def test_kept_in_a_private_folder_and_built_once(place: Path, builds: list[Path]
     assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o600}
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("damage", ["cut", "altered", "no digest", "link", "writable"])
-def test_a_file_that_differs_is_built_again(place: Path, builds: list[Path], damage: str, tmp_path: Path) -> None:
+def test_a_file_that_differs_is_built_again(builds: list[Path], damage: str, tmp_path: Path) -> None:
     path = Path(build.load("cc").place)
     if damage == "cut":
         path.write_bytes(BUILT[:-3])
