@@ -11,9 +11,10 @@ from typing import Any
 
 from bench.places import RESULTS, ROOT
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
+from bench.report.reading import reading_lines, right_of, table, text_rows
 
 WIDTH = 116
-MARKS = re.compile(r"(<!-- (figures|training|size) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- (figures|training|size|reading) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def record(name: str) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def benchmarks_page() -> str:
         first = f"{percent(row['exact_value_first'])} of {row['questions_value_first']}"
         lines.append(f"| {row['length']:,} | {five} | {mixed} | {broken} | {first} |")
     lines += quality_lines(quality)
+    lines += ["", *reading_lines(record("reading-gf-mini"))]
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
@@ -275,22 +277,23 @@ def _span(row: dict[str, Any], name: str, digits: int) -> str:
 
 
 README = ROOT / "README.md"
+CONCEPTS = ROOT / "docs" / "concepts.md"
 MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
 
 
 def with_figures(page: Path) -> str:
-    """A page with the text between its marks renewed: `figures`, `training` and `size`, as far as it has them."""
-    made = {"figures": figures_table(), "training": training_line(), "size": size_line()}
+    """A page with the text between its marks renewed, as far as it has them."""
+    made = {"figures": figures_table(), "training": training_line(), "size": size_line(), "reading": reading_table()}
     return MARKS.sub(lambda m: m.group(1) + made[m.group(2)] + "\n" + m.group(3), page.read_text())
 
 
 def figures_table() -> str:
-    """What the embedded model answers exactly, in a few rows."""
-    quality = record("eval-gf-mini")
+    """What the embedded model answers exactly as it reads by default, in a few rows."""
+    quality = record("reading-gf-mini")["read"]["auto"]
     facts = {row["length"]: row for row in quality["facts"]}
     articles = {row["length"]: row["exact"] for row in quality["articles"]}
     q, samples = quality["questions"], quality["samples"]
-    right, asked = sum(round(r["exact"] * r["questions"]) for r in samples), sum(r["questions"] for r in samples)
+    asked = sum(r["questions"] for r in samples)
     shortest, longest = (f(r["tokens"] for r in samples) for f in (min, max))
 
     def shares(values: Iterable[float]) -> str:
@@ -302,11 +305,17 @@ def figures_table() -> str:
         ("the same, the value before its subject", shares(facts[n]["exact_value_first"] for n in (2000, 4000))),
         (f"a cell of a table with {tables} rows", shares(row["exact"] for row in quality["tables"])),
         ("a question about an encyclopedia passage", f"{percent(q['exact'])} (F1 {100 * q['f1']:.1f})"),
-        ("about 1,000 / 2,000 / 4,000 tokens of an article", shares(articles[n] for n in (1000, 2000, 4000))),
-        (f"about a whole document of {shortest:,} to {longest:,} tokens", f"{right} of {asked}"),
+        ("about 2,000 / 4,000 / 8,000 tokens of an article", shares(articles[n] for n in (2000, 4000, 8000))),
+        (f"about a whole document of {shortest:,} to {longest:,} tokens", f"{right_of(quality)} of {asked}"),
     ]
     head = ["| asked for, in text it never saw | answered exactly |", "|---|---|"]
     return "\n".join([*head, *(f"| {what} | {share} |" for what, share in rows)])
+
+
+def reading_table() -> str:
+    """Questions about text with the whole document read, and with the best block."""
+    read = record("reading-gf-mini")["read"]
+    return "\n".join(table(text_rows(read["all"], read["auto"])))
 
 
 def training_line() -> str:
@@ -331,7 +340,7 @@ def size_line() -> str:
 def main() -> None:
     """Write all pages."""
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
-    for page in (README, MODEL_CARD):
+    for page in (README, MODEL_CARD, CONCEPTS):
         page.write_text(with_figures(page))
 
 

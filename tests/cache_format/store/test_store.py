@@ -235,6 +235,6 @@ def test_five_thousand_caches_are_listed_without_reading_them_again(store: Store
         path.write_bytes(data)
     store.entries()  # the files are read once
     store.close()
-    monkeypatch.setattr("gfcache.store.CacheFile", None)
+    monkeypatch.setattr("gfcache.store.store.CacheFile", None)
     with Store(store.root) as again:
         assert len([entry for entry in again.entries() if entry.error is None]) == 5001
