@@ -139,6 +139,6 @@ def main() -> None:
         from typer.completion import completion_init
 
         completion_init()
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(sys.argv[1:]))

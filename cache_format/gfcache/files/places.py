@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -54,25 +55,28 @@ def user_folder(kind: Literal["cache", "config", "data"], program: str) -> Path:
         return expanded(given) / program
     if given and os.path.isabs(given):
         return Path(given) / program
-    if home_folder() is None:
-        return _private_folder(variable) / kind / program
-    found = _FOLDERS[kind](program, appauthor=False)
-    # platformdirs takes relative variables as they are.
-    return found if not given else _without(variable, kind, program)
+    found = None if home_folder() is None else _default_folder(kind, program, variable)
+    return found or _private_folder(variable) / kind / program
 
 
-def _without(variable: str, kind: Literal["cache", "config", "data"], program: str) -> Path:
-    given = os.environ.pop(variable)
+def _default_folder(kind: Literal["cache", "config", "data"], program: str, variable: str) -> Path | None:
+    """Where the system keeps such folders; None where that hangs on a home folder and HOME is empty, say."""
+    given = os.environ.pop(variable, None)
     try:
-        return _FOLDERS[kind](program, appauthor=False)
+        found = _FOLDERS[kind](program, appauthor=False)
+    except RuntimeError:
+        return None
     finally:
-        os.environ[variable] = given
+        if given is not None:
+            os.environ[variable] = given
+    return found if found.is_absolute() else None
 
 
 def _private_folder(variable: str) -> Path:
     """A folder of this user's, under a name that others know: so it is made or checked now."""
     path = Path(tempfile.gettempdir()) / f"gf-{os.geteuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         words = f"this user has no home folder, and others can write here: set HOME or {variable}"
