@@ -29,7 +29,12 @@ class NativeExecutor(TorchExecutor):
 
     @staticmethod
     def obstacle(model: Stack) -> str | None:
-        """Why the layers of this model cannot run here, None when they can."""
+        """Why the layers of this model cannot run here, None when they can; builds the kernels if need be."""
+        return NativeExecutor.misfit(model) or unavailable()
+
+    @staticmethod
+    def misfit(model: Stack) -> str | None:
+        """Why there are no kernels for a model as it is now, None where there are."""
         config = model.config
         if model.device.type != "cpu":
             return "the model is not on the CPU"
@@ -39,7 +44,7 @@ class NativeExecutor(TorchExecutor):
             return f"no kernels for {str(model.dtype).split('.')[1]} with heads of {config.head_dim}"
         if config.channel_mix != "finch":
             return "no kernels for this channel mix"
-        return unavailable()
+        return None
 
     @cached_property
     def _vectors(self) -> list[Prepared[BlockVectors]]:
