@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import signal
 import sys
@@ -19,7 +20,15 @@ from .support.console import console
 
 
 class Terminated(BaseException):
-    """SIGTERM: unwinds like Ctrl-C, so that nothing half-written stays behind."""
+    """SIGTERM, or SIGHUP of a terminal that was closed: unwinds like Ctrl-C, so that nothing half-written stays behind.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
 
 
 def _version(value: bool) -> None:
@@ -51,7 +60,7 @@ app.callback()(gf)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def run(arguments: list[str]) -> int:
@@ -69,9 +78,10 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort, EOFError):
         console.words(_ended("Interrupted", arguments))
         return exits.INTERRUPTED
-    except Terminated:
-        console.words(_ended("Terminated", arguments))
-        return exits.TERMINATED
+    except Terminated as error:
+        with contextlib.suppress(OSError):  # a terminal that was closed takes no words
+            console.words(_ended("Terminated", arguments))
+        return exits.HUNG_UP if error.number == signal.SIGHUP else exits.TERMINATED
     except BrokenPipeError:
         return _reader_has_gone()
     except SystemExit as error:  # how the command-line parser ends on a closed pipe
@@ -141,4 +151,6 @@ def main() -> None:
         completion_init()
     warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminate)
     sys.exit(run(sys.argv[1:]))

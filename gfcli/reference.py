@@ -34,6 +34,7 @@ CODES = (
         "a condition that was asked for is not met: a replay, diff or self-check that finds a difference, "
         "--fail-stale, --require-cached",
     ),
+    (exits.HUNG_UP, "the terminal was closed (SIGHUP)"),
     (exits.INTERRUPTED, "interrupted (Ctrl-C)"),
     (exits.TERMINATED, "terminated (SIGTERM)"),
 )

@@ -8,6 +8,7 @@ GoldFinchError
 ├── ModelDamaged          a model directory that does not match its own fingerprints
 ├── TokenizerError        a tokenizer that is missing or cannot be read
 ├── EmptyInput            nothing to pre-fill or to ask
+├── QuestionTooLong       a question that is longer than any that is asked
 ├── NotText               a document that is a directory, PDF, HTML or binary data
 ├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
@@ -81,6 +82,22 @@ class TokenizerError(GoldFinchError):
 
 class EmptyInput(GoldFinchError):
     """Nothing to pre-fill or to ask."""
+
+
+class QuestionTooLong(GoldFinchError):
+    """A question that is longer than any that is asked.
+
+    Attributes:
+        found, most: how long it is, and the limit.
+        unit: of both: "characters" or "tokens".
+    """
+
+    def __init__(self, found: int, most: int, unit: str) -> None:
+        self.found, self.most, self.unit = found, most, unit
+        super().__init__(
+            f"the question has {found:,} {unit}, at most {most:,} are allowed",
+            hint="a long text belongs into the document: gf append",
+        )
 
 
 class NotText(GoldFinchError):

@@ -98,6 +98,13 @@ def ask(
     require_cached: Annotated[
         bool, typer.Option("--require-cached", help="Exit with code 10 unless the document, as it is now, is cached.")
     ] = False,
+    require_verified: Annotated[
+        bool,
+        typer.Option(
+            "--require-verified",
+            help="Exit with code 10 unless a run of yours made the cache, or gf verify --replay 100% found it right.",
+        ),
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the question template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: print one JSON object per answer.")] = False,
@@ -133,7 +140,8 @@ def ask(
         "stop": tuple(stop or ()),
     }  # fmt: skip
     how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
-    options = Options(model, Models(device, dtype), parse_bytes(memory, "--memory"), strict, explain, require_cached)
+    memory_bytes = parse_bytes(memory, "--memory")
+    options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)
     if questions is not None:
         from .ask_questions import ask_many
 
@@ -174,10 +182,12 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
 
 def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options: Options) -> None:
     from goldfinch.errors import EmptyInput
+    from goldfinch.text.prompt import MOST_QUESTION_CHARACTERS, check_question
 
     interactive = question is None and sys.stdin.isatty()
     if not interactive:
-        question = clean_text(sys.stdin.read().strip() if question is None else question)
+        question = clean_text(sys.stdin.read(MOST_QUESTION_CHARACTERS + 1).strip() if question is None else question)
+        check_question(question)
         if not (question.strip() or how.raw):
             raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
     started = time.perf_counter()

@@ -183,6 +183,7 @@ def _tasks_of(document: Asked, asked: Sequence[Question], how: How) -> Iterator[
 
 def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, how: How, options: Options) -> None:
     from goldfinch.engine.batch_decode import MOST_ROWS, ask_many
+    from goldfinch.errors import GoldFinchError
 
     try:
         session = _session(document, how, options)
@@ -190,8 +191,16 @@ def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, h
         for task in tasks:
             answers.failed(task, error)
         return
-    for start in range(0, len(tasks), MOST_ROWS):
-        group = tasks[start : start + MOST_ROWS]
+    asked = []
+    for task in tasks:
+        try:
+            session.question_token_ids(task.question.text, raw=how.raw)
+        except GoldFinchError as error:  # too long: it alone fails
+            answers.failed(task, error)
+        else:
+            asked.append(task)
+    for start in range(0, len(asked), MOST_ROWS):
+        group = asked[start : start + MOST_ROWS]
         try:
             found = ask_many(session, [t.question.text for t in group], raw=how.raw, **how.sampling)
             rows = [_values(session, task, answer, how) for task, answer in zip(group, found, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_o
 from gfcli.support.options import QuietOption
 from gfcli.support.store import open_store, say_index
 from gfcli.support.values import counted, parse_age, parse_bytes, show_age, show_bytes
+from goldfinch.library.known import known_of
 
 Targets = Annotated[
     list[str] | None, typer.Argument(metavar="TARGET...", help="IDs, documents, or cache files of the library.")
@@ -48,7 +49,7 @@ def ls(
 ) -> None:
     """List the caches of the library.
 
-    Also: gf cache list.
+    Also: gf cache list. "imported" marks caches that no run of yours has made, or compared with their document.
 
     Examples:
       gf cache ls
@@ -59,8 +60,14 @@ def ls(
     with open_store() as store:
         entries = entries_of(store)
         rows = in_order(filtered(entries, filters or []), sort)[:limit]
+        known = {} if quiet else known_of([e.digest for e in rows if e.digest])
         if as_json:
-            console.json({"schema_version": SCHEMA_VERSION, "caches": [entry_json(store, e) for e in rows]})
+            console.json(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "caches": [entry_json(store, e) | {"known": known.get(e.digest)} for e in rows],
+                }
+            )
         elif quiet:
             console.lines(entry.id for entry in rows)
         else:
@@ -81,8 +88,12 @@ def entry_json(store: Store, entry: Entry) -> dict[str, Any]:
     return values | times | state | {"path": str(store.path(entry)), "digest": entry.digest, "error": entry.error}
 
 
-def table(rows: Sequence[Entry]) -> list[str]:
-    """A table for people; empty without rows."""
+def table(rows: Sequence[Entry], known: Mapping[str, str] | None = None) -> list[str]:
+    """A table for people; empty without rows.
+
+    Args:
+        known: what is known of files by digest, to mark those that nothing is known of; None marks none.
+    """
     if not rows:
         return []
     now = time.time()
@@ -90,6 +101,7 @@ def table(rows: Sequence[Entry]) -> list[str]:
     for e in rows:
         tokens = "unreadable" if e.error else f"{e.tokens:,}"
         marks = (["pinned"] if e.pinned else []) + [f"#{tag}" for tag in e.tags]
+        marks += ["imported"] if known is not None and e.digest and e.digest not in known else []
         name = e.source_path or e.source_name or "unknown"
         lines.append(
             f"{e.id:<12}  {tokens:>10}  {show_bytes(e.bytes):>9}  {show_age(now - e.last_used):>7}  {e.hits:>5}  "

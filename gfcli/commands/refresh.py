@@ -13,6 +13,7 @@ from gfcli.support.options import DeviceOption, QuietOption, checked_checkpoints
 from gfcli.support.sessions import Models
 from gfcli.support.tally import Failures
 from goldfinch.jobs.events import Failed, Planned, Written
+from goldfinch.library.reach import Reach
 
 
 def refresh(
@@ -52,7 +53,7 @@ def refresh(
     from goldfinch.jobs.refresh import Refresh
 
     with Teller() as tell:
-        run = Refresh(Models(device), checkpoints, dry_run, journal_seconds(), tell)
+        run = Refresh(Models(device), checkpoints, dry_run, journal_seconds(), tell, Reach(caches or []))
         for event in run.events(found):
             _show(event, failures, jsonl)
     failures.end()

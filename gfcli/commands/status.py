@@ -11,7 +11,8 @@ from gfcli.support.cache_files import find_caches
 from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import QuietOption
-from goldfinch.library.freshness import DETACHED, FRESH, STATES, cache_state
+from goldfinch.library.freshness import DETACHED, FRESH, STATES, UNREAD, cache_state
+from goldfinch.library.reach import Reach
 
 
 def status(
@@ -28,8 +29,9 @@ def status(
     """Show which caches are up to date.
 
     A cache is fresh; stale, if its source has changed; orphaned, if its source is gone; detached, if it has no source
-    file; broken, if its base is missing or has changed; or damaged. Sources are compared by content, so a file that was
-    only touched stays fresh. Every checksum is verified. No model is loaded.
+    file; broken, if its base is missing or has changed; damaged; or unread: a cache may name any file as its source, so
+    only those below the folders named or the current one are read, and those that runs of yours have read. Sources are
+    compared by content, so a file that was only touched stays fresh. Every checksum is verified. No model is loaded.
 
     Examples:
       gf status
@@ -37,7 +39,8 @@ def status(
       gf status --fail-stale doc.gfc && gf ask --cache doc.gfc "Who signed?"
     """
     console.quiet = quiet
-    rows = [cache_state(path) for path in find_caches(caches or ["."])]
+    reach = Reach(caches or [])
+    rows = [cache_state(path, reach) for path in find_caches(caches or ["."])]
     counts = Counter(row["state"] for row in rows)
     if as_json:
         console.json({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)})
@@ -45,6 +48,9 @@ def status(
         width = max(len(row["path"]) for row in rows)
         for row in rows:
             console.line(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}".rstrip())
+        for row in rows:
+            if row["state"] == UNREAD:
+                console.warn(row["message"])
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
     if fail_stale and any(row["state"] not in (FRESH, DETACHED) for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import gfcache
@@ -14,6 +15,8 @@ from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.tally import Failures
 from gfcli.support.values import MOST_SEED, parse_share
 from goldfinch.errors import GoldFinchError
+from goldfinch.library.freshness import check_source
+from goldfinch.library.known import REPLAYED, note
 
 
 def verify(
@@ -32,7 +35,8 @@ def verify(
     """Check that cache files are intact.
 
     Checks every checksum and every rule of the format. --replay also runs stored tokens through the model again, in
-    windows between checkpoints (from the start where there are none), and compares states, tails and compressed keys.
+    windows between checkpoints (from the start where there are none), and compares states, tails and compressed keys;
+    where the document is at hand as it was, the tokens must be its own.
     100% finds any altered token, vector or weight; in a cache computed with other numerics, any that changes a value
     by more than rounding. A smaller share is chosen at random. Exit code 10 when a value differs.
 
@@ -83,6 +87,13 @@ def _verify_one(
     loaded, cache = open_cache_file(path, model, models)
     from goldfinch.engine.replay import replay_cache
 
+    source = check_source(Path(path), header, loaded.card)
+    if source is False:
+        raise CommandError(
+            f"{path}: its token ids are not those of {(header.source or {}).get('path')}",
+            code=CONDITION_NOT_MET,
+            hint="the cache is of another text than it says; pre-fill the document again",
+        )
     report = replay_cache(loaded, cache, share=share, seed=seed)
     if report.difference is not None:
         raise CommandError(
@@ -90,12 +101,19 @@ def _verify_one(
             code=CONDITION_NOT_MET,
             hint="the cache does not hold what this model computes on this machine; pre-fill the document again",
         )
-    return result | {"tokens_replayed": report.tokens, "windows": report.windows, "exact": report.exact}
+    if source and share == 1.0:
+        note(header.digest, REPLAYED)
+    return (
+        result
+        | {"source_compared": bool(source)}
+        | {"tokens_replayed": report.tokens, "windows": report.windows, "exact": report.exact}
+    )
 
 
 def _text(result: dict[str, Any]) -> str:
     text = f"{result['path']}: ok, {result['sections']} sections, digest {result['digest'][:16]}"
     if "tokens_replayed" in result:
         how = "bit for bit" if result["exact"] else "within rounding (other numerics)"
+        text += "; token ids compared with the document" if result["source_compared"] else "; the document was not read"
         text += f"; {result['tokens_replayed']:,} of {result['tokens']:,} tokens replayed, equal {how}"
     return text

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
-from gfcache.files.replace import replacing
+from gfcache.files.regular import NotRegular, read_regular
+from gfcache.files.replace import PRIVATE, replacing
 
 from .console import console
 from .exits import CommandError
@@ -23,6 +24,7 @@ from .values import counted
 _Place = tuple[str, str, str]
 # How a line of answers begins: one that a kill has cut short is told by it.
 _LINE_START = b'{"id": '
+MOST_ANSWERS_BYTES = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Answers:
         """All lines in order, in one step."""
         assert self._path is not None
         lines = [self._lines[task.key] for task in self._tasks if task.key in self._lines]
-        with replacing(self._path, mode=None) as stream:
+        # Answers tell what the document says: a new file is private, that of an earlier run keeps its mode.
+        with replacing(self._path, mode=None if self._path.exists() else PRIVATE) as stream:
             stream.writelines(f"{line}\n".encode() for line in lines + self._others_left())
 
     def answered(self, task: Task, values: dict[str, Any]) -> None:
@@ -141,9 +144,12 @@ def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:
     if not path.exists():
         return
     foreign = CommandError(f"{path} exists and does not hold answers", hint="choose another file with -o")
-    if not path.is_file():
-        raise foreign
-    *lines, last = path.read_bytes().split(b"\n")
+    try:
+        data = read_regular(path, MOST_ANSWERS_BYTES)
+    except NotRegular as error:
+        raise foreign from error
+    # A power cut leaves zeros where the last lines were to be.
+    *lines, last = data.rstrip(b"\0").split(b"\n")
     for raw in lines + ([last] if last else []):
         try:
             row = json.loads(raw)
@@ -151,8 +157,8 @@ def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:
             is_ok = row["status"] == "ok" and isinstance(row["answer"], str)
             if not is_ok and row["error"] is None:
                 raise foreign
-        except (ValueError, KeyError, TypeError) as error:
-            if raw is last and raw.startswith(_LINE_START):
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if raw is last and (raw.startswith(_LINE_START) or _LINE_START.startswith(raw)):
                 continue
             raise foreign from error
         if is_ok:

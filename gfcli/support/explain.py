@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
-from goldfinch.library.freshness import STALE, STATES, compare_identity, first_divergent_token, source_state
+from goldfinch.library.freshness import (
+    STALE,
+    STATES,
+    UNREAD,
+    compare_identity,
+    first_divergent_token,
+    source_state,
+    unread_words,
+)
+from goldfinch.library.known import is_verified
 
 from .console import console
 from .documents import read_document
@@ -91,11 +100,27 @@ def require_cached(path: str, header: Header) -> None:
         CommandError: exit 10.
     """
     state, source = source_state(header, Path(path))
+    if state == UNREAD:
+        raise CommandError(f"{path}: {unread_words(source)}", code=CONDITION_NOT_MET)
     if state == STALE:
         raise CommandError(
             f"{path} does not cover {source} as it is now: the file has changed since",
             code=CONDITION_NOT_MET,
             hint=f"gf refresh {path}",
+        )
+
+
+def require_verified(path: str, digest: str | None) -> None:
+    """Refuse a cache that may be anybody's.
+
+    Raises:
+        CommandError: exit 10.
+    """
+    if not is_verified(digest):
+        raise CommandError(
+            f"{path} is not verified: no run of yours made it",
+            code=CONDITION_NOT_MET,
+            hint=f"gf verify --replay 100% {path}, beside its document",
         )
 
 

@@ -12,6 +12,8 @@ from .exits import CommandError
 
 # What an object of the questions file may hold.
 _KEYS = ("id", "question", "documents", "document")
+# Of a file, and of a line of it; a question itself has a limit of its own (goldfinch.text.prompt).
+MOST_QUESTIONS, MOST_LINE_CHARACTERS = 1_000_000, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,18 @@ def read_questions(name: str) -> list[Question]:
     """Questions of a file, or of stdin for "-", in the encodings of documents; blank lines do not count.
 
     Raises:
-        CommandError: a line that is neither a text nor an object with a question; no line; an id twice.
+        CommandError: a line that is neither a text nor an object with a question, or too long; no line, or too many;
+            an id twice.
         NotText: PDF, HTML, or binary data.
     """
     text = read_text(name)
     # Not splitlines(): JSON may hold other ends of lines, as they are.
-    found = [_question(line.strip(), n, name) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    found: list[Question] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            if len(found) == MOST_QUESTIONS:
+                raise CommandError(f"{name} holds more than {MOST_QUESTIONS:,} questions, the most for one run")
+            found.append(_question(line.strip(), number, name))
     if not found:
         raise CommandError(f"{name} holds no questions")
     unused = sorted(set().union(*(question.unused for question in found)))
@@ -53,12 +61,18 @@ def read_questions(name: str) -> list[Question]:
 
 
 def _question(line: str, number: int, name: str) -> Question:
+    if len(line) > MOST_LINE_CHARACTERS:
+        raise CommandError(
+            f"{name}, line {number}: {len(line):,} characters, at most {MOST_LINE_CHARACTERS:,} are allowed"
+        )
     if not line.startswith("{"):
         return Question(str(number), clean_text(line))
     try:
         values = json.loads(line)
     except ValueError as error:
         raise CommandError(f"{name}, line {number}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise CommandError(f"{name}, line {number}: brackets nested too deeply") from error
     text = values.get("question")
     if not isinstance(text, str) or not text.strip():
         raise CommandError(f'{name}, line {number}: no "question", expected text')

@@ -55,6 +55,7 @@ class Options:
     strict: bool
     explain: bool
     require_cached: bool
+    require_verified: bool = False
 
 
 def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[LanguageModel, DocumentCache]:
@@ -74,6 +75,8 @@ def cache_session(cache: str, how: How, options: Options) -> Session:
         if options.explain and not how.as_json:
             card = find_model(options.model) if options.model else find_model_of(header)
             explaining.show_identity(header, card)
+        if options.require_verified:
+            explaining.require_verified(cache, header.digest)
         if options.require_cached:
             explaining.require_cached(cache, header)
         elif not options.explain:
@@ -92,7 +95,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
     """A session on a document of the library.
 
     Raises:
-        CommandError: exit 10 when --require-cached is not met; the errors of computing.
+        CommandError: exit 10 when --require-cached or --require-verified is not met; the errors of computing.
         CacheMismatch: --strict, and a cache of other numerics.
     """
     from goldfinch.library.making import length_remark
@@ -111,6 +114,8 @@ def library_session(document: Document, how: How, options: Options) -> Session:
                 code=CONDITION_NOT_MET,
                 hint=f'gf ask {document.path or "-"} "QUESTION" computes it',
             )
+        if options.require_verified and found.state == HIT:
+            explaining.require_verified(str(found.path), explaining.read_header(str(found.path)).digest)
         model = load(str(card.path), device, dtype)
         prepared = None
         if found.state != HIT:

@@ -39,6 +39,7 @@ class Journal:
 
     Attributes:
         obstacle: why the last note could not be written, or None; the prefill goes on without it.
+        noted: takes the digest of each note that was written.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Journal:
     ) -> None:
         self.path = output.with_name(f".{output.name}.journal")
         self.obstacle: gfcache.CacheWriteError | None = None
+        self.noted: Callable[[str], object] = lambda _: None
         self._every_s, self._save = every_s, save or save_journal
         self._next = time.monotonic() + every_s
 
@@ -60,8 +62,11 @@ class Journal:
             return
         try:
             self._check_free()
-            self._save(partial(), self.path)
+            cache = partial()
+            self._save(cache, self.path)
             self.obstacle = None
+            if cache.digest is not None:
+                self.noted(cache.digest)
         except gfcache.CacheWriteError as error:
             self.obstacle = error
         ended = time.monotonic()

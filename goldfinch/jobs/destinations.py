@@ -70,7 +70,7 @@ class IntoFiles:
         self._model, self._plan, self._base, self._tell = model, plan, base, tell
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
-        self._wanted = Wanted(identity, model.card.config, plan.checkpoints, None if base is None else base.path)
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, None if base is None else base.path)
         self._taken: set[Path] = set()
 
     def is_wanted(self, job: Job) -> bool:
@@ -122,7 +122,7 @@ class IntoLibrary:
 
     def __init__(self, model: LazyModel, plan: Plan, library: Library, tell: Tell) -> None:
         self._model, self._plan, self._library, self._tell = model, plan, library, tell
-        self._wanted = Wanted(card_identity(model.card, model.dtype), model.card.config, plan.checkpoints)
+        self._wanted = Wanted(card_identity(model.card, model.dtype), model.card, plan.checkpoints)
         self._kept: dict[Path, tuple[Source, type[Written] | type[PassedOver]]] = {}
         self._undone: deque[Failed] = deque()
 

@@ -9,8 +9,9 @@ import gfcache
 
 from goldfinch.caching.numerics import Numerics
 from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
-from goldfinch.models.config import ModelConfig
+from goldfinch.library.known import holds_text
 from goldfinch.text.documents import Document
+from goldfinch.weights.directory import ModelCard
 
 from .events import WARNING, Remark, Report, Tell, tell_nobody
 
@@ -21,13 +22,13 @@ class Wanted:
 
     Attributes:
         identity: `gfcache.identity_key` of the model, in the dtype of the run.
-        config: of the model.
+        card: of the model.
         checkpoints: "none", "auto" or a number of tokens.
         base: the file that every cache continues, or None.
     """
 
     identity: str
-    config: ModelConfig
+    card: ModelCard
     checkpoints: str = "auto"
     base: Path | None = None
 
@@ -57,6 +58,9 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
     except gfcache.CacheFormatError as error:
         tell(Remark(WARNING, f"{error}; pre-filling the document again"))
         return None
+    if not holds_text(path, header, document.text, wanted.card):
+        tell(Remark(WARNING, f"{path}: its token ids are not those of {document.label}; it is pre-filled again"))
+        return None
     checkpoint_bytes: int = gfcache.inspect_cache(path)["checkpoint_bytes"]
     return Report(path, header.tokens, header.tokens, size, checkpoint_bytes=checkpoint_bytes)
 
@@ -65,7 +69,7 @@ def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache has the positions that the run would give it."""
     element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
     block = block_tokens_by(Numerics.from_dict(header.numerics))
-    planned = plan_checkpoints(wanted.config, header.tokens, wanted.checkpoints, element_bytes, block)
+    planned = plan_checkpoints(wanted.card.config, header.tokens, wanted.checkpoints, element_bytes, block)
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     expected = [p for p in planned if p > header.first_token]
     if wanted.checkpoints == "auto":  # few are wanted; those of an earlier version may stand elsewhere

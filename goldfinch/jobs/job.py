@@ -16,6 +16,7 @@ from goldfinch.devices import synchronize
 from goldfinch.engine.checkpoints import reusable_tokens
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
 from goldfinch.library.changes import appended, base_of, changed_source
+from goldfinch.library.known import MADE, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.documents import Document
@@ -154,6 +155,8 @@ def save(job: Job) -> Report:
     parent = None if job.parent is None else (job.parent, job.parent_tokens)
     job.made = None
     header = Journal(path).finish(lambda: made.cache.save(path, parent=parent))
+    if made.is_own:
+        note(header.digest, MADE)
     return Report(
         path,
         tokens,

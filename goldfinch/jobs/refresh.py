@@ -18,8 +18,20 @@ from goldfinch.caching.journal import EVERY_S
 from goldfinch.caching.numerics import Numerics
 from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 from goldfinch.errors import SourceGone, SourceLost, SourceUnknown
-from goldfinch.library.freshness import BROKEN, DAMAGED, DETACHED, FRESH, ORPHANED, STALE, cache_state, source_state
+from goldfinch.library.freshness import (
+    BROKEN,
+    DAMAGED,
+    DETACHED,
+    FRESH,
+    ORPHANED,
+    STALE,
+    UNREAD,
+    cache_state,
+    source_state,
+    unread_words,
+)
 from goldfinch.library.opening import Load, find_model_of, load_as_computed
+from goldfinch.library.reach import Reach
 from goldfinch.models.language_model import LanguageModel
 
 from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
@@ -38,6 +50,7 @@ class Refresh:
         dry_run: only say what would be done.
         journal_s: least seconds between two notes for a run that may be interrupted.
         tell: takes what there is to say while a document is computed.
+        reach: where sources may be read; by default in the current folder and beside each cache.
     """
 
     load: Load = load_as_computed
@@ -45,6 +58,7 @@ class Refresh:
     dry_run: bool = False
     journal_s: float = EVERY_S
     tell: Tell = tell_nobody
+    reach: Reach | None = None
     _models: dict[tuple[str, str | None], LanguageModel] = field(default_factory=dict, init=False)
 
     def events(self, caches: Sequence[Path]) -> Iterator[Written | Planned | Failed]:
@@ -54,7 +68,7 @@ class Refresh:
         """
         planned: set[Path] = set()
         for path, *bases in sorted(map(chain, caches), key=len):
-            row = cache_state(path)  # in its turn: a base that was refreshed leaves its children broken
+            row = cache_state(path, self.reach)  # in its turn: a base that was refreshed leaves its children broken
             if row["state"] in (FRESH, DETACHED):
                 if planned.isdisjoint(map(real, bases)):
                     sweep(path)
@@ -80,9 +94,10 @@ class Refresh:
         with gfcache.output_lock(path):
             with gfcache.read_cache(path) as file:
                 header = file.header
-            state, place = source_state(header, path)
+            state, place = source_state(header, path, self.reach)
             if place is None or state not in (FRESH, STALE):
-                raise SourceLost(path, place, f"its source is gone or unknown: {place or 'none is noted'}")
+                lost = f"its source is gone or unknown: {place or 'none is noted'}"
+                raise SourceLost(path, place, unread_words(place) if state == UNREAD else lost)
             job = Job(Source(place), path=path)
             job.document = job.source.read()
             if job.document.remark:
@@ -104,9 +119,10 @@ class Refresh:
         return self._models[key]
 
 
-def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceUnknown:
+def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceLost | SourceUnknown:
     """Why a cache cannot be refreshed."""
-    kind = SourceGone if row["state"] == ORPHANED else SourceUnknown
+    kinds: dict[str, type[SourceGone] | type[SourceLost]] = {ORPHANED: SourceGone, UNREAD: SourceLost}
+    kind = kinds.get(row["state"], SourceUnknown)
     reason = row.get("message") or row["source"]
     return kind(path, row["source"], f"{path} is {row['state']} and was skipped: {reason}")
 

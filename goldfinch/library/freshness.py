@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
+from goldfinch.errors import GoldFinchError
+from goldfinch.text.documents import read_document
+from goldfinch.weights.directory import find_model_by_fingerprint
+
+from .known import has_token_ids_of, holds_text
+from .reach import Reach
+
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
     from goldfinch.models.language_model import LanguageModel
@@ -19,34 +26,39 @@ if TYPE_CHECKING:
 
 
 FRESH, STALE, ORPHANED, DETACHED, BROKEN, DAMAGED = "fresh", "stale", "orphaned", "detached", "broken", "damaged"
+UNREAD = "unread"
 STATES = {
     FRESH: "the source is what was pre-filled",
     STALE: "the source has changed since",
     ORPHANED: "the source is gone, or is no file any more",
     DETACHED: "made from stdin, or changed by append or truncate: no source to compare with",
     BROKEN: "the base cache is gone, was replaced or is damaged",
-    DAMAGED: "not a readable cache, or one whose checksums do not hold",
+    DAMAGED: "not a readable cache, one whose checksums do not hold, or of another text than its source",
+    UNREAD: "the source lies where this command was not pointed at, and no run of yours has read it there",
 }
 
 
-def source_state(header: Header, cache: Path) -> tuple[str, str | None]:
-    """FRESH, STALE, ORPHANED or DETACHED, from the bytes of the source file, and where that is.
+def source_state(header: Header, cache: Path, reach: Reach | None = None) -> tuple[str, str | None]:
+    """FRESH, STALE, ORPHANED, DETACHED or UNREAD, from the bytes of the source file, and where that is.
 
     Where the path noted is gone, a file of that name beside the cache is the source if it has the very bytes that were
     pre-filled: both were moved together. With other bytes it may be anybody's.
 
     Args:
         cache: the file that the header was read from.
+        reach: where sources may be read; by default in the current folder and beside the cache.
     """
+    reach = Reach() if reach is None else reach
     source = header.source or {}
     path = source.get("path")
     if path is None or source.get("sha256") is None:
         return DETACHED, path
-    if not os.path.lexists(path):
+    is_allowed = reach.allows(path, cache, header)
+    if not is_allowed or not os.path.lexists(path):
         beside = Path(os.path.abspath(cache)).parent / Path(path).name
-        if _compare(beside, source) == FRESH:
+        if reach.allows(beside, cache, header) and _compare(beside, source) == FRESH:
             return FRESH, str(beside)
-    return _compare(Path(path), source), path
+    return (_compare(Path(path), source) if is_allowed else UNREAD), path
 
 
 def _compare(path: Path, source: Mapping[str, Any]) -> str:
@@ -64,13 +76,17 @@ def _compare(path: Path, source: Mapping[str, Any]) -> str:
     return FRESH if digest == source["sha256"] else STALE
 
 
-def cache_state(path: Path) -> dict[str, Any]:
-    """One row of gf status: path, state, source, tokens, bytes, model; no tokens when nothing can be read."""
+def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
+    """One row of gf status: path, state, source, tokens, bytes, model; no tokens when nothing can be read.
+
+    Args:
+        reach: as in `source_state`.
+    """
     row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
     try:
         with gfcache.read_cache(path) as file:
             header = file.header
-        state, place = source_state(header, path)
+        state, place = source_state(header, path, reach)
         row |= {
             "source": place or (header.source or {}).get("name"),
             "tokens": header.tokens,
@@ -79,9 +95,46 @@ def cache_state(path: Path) -> dict[str, Any]:
         }
         if not _verified(path) and state in (FRESH, DETACHED):
             state = BROKEN
+        if state == UNREAD:
+            row["message"] = unread_words(place)
+        elif state == FRESH and place is not None and not _holds_source(path, header, place):
+            state, row["message"] = DAMAGED, "its token ids are not those of its source"
     except (OSError, gfcache.CacheFormatError) as error:
         return {"state": DAMAGED, **row, "message": str(error)}
     return {"state": state, **row}
+
+
+def unread_words(source: str | None) -> str:
+    """Which source was not read, and how to allow it."""
+    folder = os.path.dirname(source or "") or "/"
+    return f"{source} was not read: it is outside of what was named; to allow it, name {folder}, too, or run there"
+
+
+def _holds_source(path: Path, header: Header, place: str) -> bool:
+    """Whether a file whose source has the bytes that it names is of that text."""
+    try:
+        text = read_document(place).text
+        card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
+    except (OSError, GoldFinchError):
+        return True
+    return holds_text(path, header, text, card, end=True)
+
+
+def check_source(path: Path, header: Header, card: ModelCard | None, reach: Reach | None = None) -> bool | None:
+    """Whether the token ids of a file are those of its source; None where that is not at hand as it was.
+
+    Args:
+        card: of the model of the file.
+        reach: as in `source_state`.
+    """
+    state, place = source_state(header, path, reach)
+    if state != FRESH or place is None or card is None or card.tokenizer_file is None:
+        return None
+    try:
+        text = read_document(place).text
+    except (OSError, GoldFinchError):
+        return None
+    return has_token_ids_of(text, path, header, card, end=True)
 
 
 def _verified(path: Path) -> bool:

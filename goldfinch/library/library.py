@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 
+from .known import MADE, holds_text, how_known, note
+
 HIT, STALE, MISS = "hit", "stale", "miss"
 # How often, and how long, to look whether another process has finished the same document.
 WAIT_STEP_S = 0.1
@@ -121,15 +123,15 @@ class Library:
         sha256 = document.source["sha256"]
         place = document.source["path"] or f"sha256:{sha256}"
         path = self.store.path_of(identity, place)
-        state = self._state(path, identity, sha256, verified)
+        state = self._state(path, identity, document, card, verified)
         if state != HIT:
             for other in self.store.of_content(sha256, identity):
-                if self._state(other, identity, sha256, verified) == HIT:
+                if self._state(other, identity, document, card, verified) == HIT:
                     return Found(HIT, other)
         return Found(state, path)
 
-    def _state(self, path: Path, identity: str, sha256: str, verified: bool) -> str:
-        """HIT, STALE or MISS from the file itself: the index may lag behind."""
+    def _state(self, path: Path, identity: str, document: Document, card: ModelCard, verified: bool) -> str:
+        """HIT, STALE or MISS from the file itself: the index may lag behind, and the file may be anybody's."""
         try:
             with gfcache.read_cache(path) as file:
                 header = file.header
@@ -137,14 +139,14 @@ class Library:
             return MISS
         if gfcache.header_identity(header) != identity:
             return MISS
-        if (header.source or {}).get("sha256") != sha256:
+        if (header.source or {}).get("sha256") != document.source["sha256"]:
             return STALE
         try:
-            if verified:
+            if verified or how_known(header.digest) is None:
                 gfcache.verify_cache(path, complete=True)
         except (OSError, gfcache.CacheFormatError):
             return MISS
-        return HIT
+        return HIT if holds_text(path, header, document.text, card) else MISS
 
     def get(
         self,
@@ -275,7 +277,9 @@ class Library:
             try:
                 with self.store.writing(found.path, at_most) as room:
                     removals.append(room)
-                    journal.finish(lambda: made.cache.save(found.path))
+                    header = journal.finish(lambda: made.cache.save(found.path))
+                if made.is_own:
+                    note(header.digest, MADE)
                 self._keep_words(model, made.cache, self.store.added(found.path).digest)
             except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
                 obstacle = error

@@ -16,6 +16,8 @@ from goldfinch.engine.checkpoints import first_difference, plan_checkpoints, reu
 from goldfinch.engine.prefill import Start, prefill_from
 from goldfinch.models.language_model import LanguageModel
 
+from .known import MADE, is_verified, note
+
 
 @dataclass
 class Made:
@@ -24,12 +26,14 @@ class Made:
     Attributes:
         cache: not saved yet.
         tokens_reused: taken over from a base.
+        is_own: all of it was computed by runs of this user.
         first_changed_token: where the document departs from that base; None when all of it is shared, or without one.
     """
 
     cache: DocumentCache
     tokens_reused: int
     first_changed_token: int | None
+    is_own: bool = True
 
 
 def where_to_start(
@@ -58,10 +62,14 @@ def where_to_start(
         fresh: take over nothing but from `bases`.
     """
     candidates = list(bases)
+    trusted = all(is_verified(base.digest) for base in bases)
+    if journal is not None and trusted:
+        journal.noted = lambda digest: note(digest, MADE)
     if not fresh:
         old = reusable(path, model) if path.exists() else None
         begun = journal.read(model) if journal is not None and journal.path.exists() else None
-        candidates += [base for base in (old, begun) if base is not None]
+        # Anybody may have put them there: their states are taken over only where a run of this user made them.
+        candidates += [base for base in (old, begun) if base is not None and is_verified(base.digest)]
     block, T = model.executor.block_tokens, token_ids.shape[1]
     exact = checkpoints != "auto" if exact is None else exact
     if isinstance(checkpoints, str):
@@ -93,8 +101,9 @@ def make_cache(
     cache = prefill_from(start, model, token_ids, progress=progress, document_range=document_range, source=source)
     if start.base is None:
         return Made(cache, 0, None)
+    is_own = is_verified(start.base.digest)
     reused = reusable_tokens(start.base, token_ids[:, : start.base_tokens], model.executor.block_tokens)
-    return Made(cache, reused, first_difference(start.base.token_ids, token_ids))
+    return Made(cache, reused, first_difference(start.base.token_ids, token_ids), is_own)
 
 
 def length_remark(label: str, tokens: int, model: LanguageModel) -> str | None:

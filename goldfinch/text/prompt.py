@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from goldfinch.errors import EmptyInput, TokenizerError
+from goldfinch.errors import EmptyInput, QuestionTooLong, TokenizerError
 
 from .template import PromptTemplate
 from .tokenizer import Tokenizer
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from goldfinch.models.language_model import LanguageModel
+
+# Tail and question pass the GOLD layers in one piece, so time and memory grow with the square of its length.
+MOST_QUESTION_TOKENS, MOST_QUESTION_CHARACTERS = 4096, 1 << 16
 
 
 def document_prompt(tokenizer: Tokenizer, template: PromptTemplate, text: str) -> tuple[list[int], tuple[int, int]]:
@@ -56,11 +59,25 @@ def question_token_ids(model: LanguageModel, question: str, *, raw: bool = False
 
     Raises:
         TokenizerError: the model directory has no tokenizer.
+        QuestionTooLong: as said.
     """
     if model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so it cannot read a question")
+    check_question(question)
     ids: list[int] = model.tokenizer.encode(question if raw else template_of(model).question_text(question))
+    if len(ids) > MOST_QUESTION_TOKENS:
+        raise QuestionTooLong(len(ids), MOST_QUESTION_TOKENS, "tokens")
     return ids
+
+
+def check_question(question: str) -> None:
+    """Refuse a question by its characters, before anything is loaded for it.
+
+    Raises:
+        QuestionTooLong: as said.
+    """
+    if len(question) > MOST_QUESTION_CHARACTERS:
+        raise QuestionTooLong(len(question), MOST_QUESTION_CHARACTERS, "characters")
 
 
 def template_of(model: LanguageModel) -> PromptTemplate:

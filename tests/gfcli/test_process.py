@@ -85,7 +85,7 @@ def test_light_commands_start_fast(cache: Path) -> None:
 def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text(TEXT * 2000)
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         process = subprocess.Popen(
             [sys.executable, "-m", "gfcli", "prefill", str(path), "-m", str(tiny_model)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -370,7 +370,7 @@ def test_one_command_writes_a_file_of_answers_at_a_time(capsys) -> None:
     assert Path("out.jsonl").read_bytes() == before
 
 
-def test_a_link_to_answers_stays_and_new_files_have_the_usual_permissions(kb: Path, capsys) -> None:
+def test_a_link_to_answers_stays_and_new_files_are_private(kb: Path, capsys) -> None:
     mask = os.umask(0o027)
     try:
         (kb / "far").mkdir()
@@ -379,7 +379,7 @@ def test_a_link_to_answers_stays_and_new_files_have_the_usual_permissions(kb: Pa
     finally:
         os.umask(mask)
     assert Path("out.jsonl").is_symlink()
-    assert (kb / "far/answers.jsonl").stat().st_mode & 0o777 == 0o640
+    assert (kb / "far/answers.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.usefixtures("kb")
