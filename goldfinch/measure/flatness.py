@@ -56,7 +56,7 @@ def measure_flatness(
     for length in lengths:
         found = sorted(rates[length])
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, model_name, dtype_name, str(length)],
+            [sys.executable, "-P", "-c", _CHILD, model_name, dtype_name, str(length)],
             capture_output=True,
             text=True,
             check=True,

@@ -200,7 +200,7 @@ def measure_load(model: LanguageModel, repeats: int, report: Report = lambda row
     for _ in range(repeats + 1):
         for name, code in _STARTS.items():
             started = time.perf_counter()
-            command = [sys.executable, "-c", code, str(model.card.path)]
+            command = [sys.executable, "-P", "-c", code, str(model.card.path)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - started)
     rows = [{"name": name, "seconds": spread(values[1:])} for name, values in seconds.items()]

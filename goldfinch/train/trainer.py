@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 from gfcache import output_lock
 from gfcache.files.locks import sweep
+from gfcache.files.places import user_folder
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
@@ -180,6 +183,7 @@ class _Run:
         """Steps first .. last - 1, then a save."""
         loss_of: Any = loss_function(self.model, self.recipe)
         if compile_model:
+            keep_compiled_steps_private()
             loss_of = torch.compile(loss_of, dynamic=False)
         saved_at = self.logged_at = time.monotonic()
         for step in range(first, last):
@@ -348,3 +352,18 @@ def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers
         raise CheckpointError(
             f"{path} does not belong to this recipe: {error}", hint="use another run folder or remove it"
         ) from error
+
+
+def keep_compiled_steps_private() -> None:
+    """Let torch.compile keep what it compiles among the user's own files.
+
+    Its default, /tmp/torchinductor_USER, may be a folder that another user made first, and it loads what lies there.
+    """
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        return
+    folder = user_folder("cache", "gf") / "torchinductor"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written: compiled anew each time
+        folder = Path(tempfile.mkdtemp(prefix="gf-torchinductor-"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

@@ -283,6 +283,16 @@ def _prints(node: ast.AST) -> str:
     return f"{owner}.{name}" if streams or name in _WRITERS.get(owner, ()) else ""
 
 
+def children_import_nothing_of_here(sources: list[Source]) -> Iterator[str]:
+    """A Python that ours starts does not look for modules in the current folder, which may be anybody's: -P."""
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if source.package == "bench" or not isinstance(node, ast.List | ast.Tuple) or not node.elts:
+                continue
+            if ast.unparse(node.elts[0]) == "sys.executable" and "'-P'" not in map(ast.unparse, node.elts[1:2]):
+                yield f"{source.place}:{node.lineno} starts Python without -P"
+
+
 def names_say_something(sources: list[Source]) -> Iterator[str]:
     """No utils.py."""
     for source in sources:
@@ -343,6 +353,7 @@ PRODUCT_LAWS: tuple[Law, ...] = (
     parameters_are_few,
     folders_are_small,
     one_voice,
+    children_import_nothing_of_here,
     names_say_something,
     no_module_is_empty,
     public_things_have_docstrings,

@@ -218,6 +218,13 @@ BROKEN: list[tuple[Law, dict[str, str], list[str]]] = [
         ],
     ),
     (
+        rules.children_import_nothing_of_here,
+        {
+            "goldfinch/devices.py": "import sys\n\nX = [sys.executable, str(), str()]\nY = [sys.executable, '-P', str()]\n"
+        },
+        ["goldfinch/devices.py:4 starts Python without -P"],
+    ),
+    (
         rules.no_module_is_empty,
         {"goldfinch/serve/app.py": "", "goldfinch/serve/openai.py": "from goldfinch.errors import GoldFinchError\n"},
         ["goldfinch/serve/app.py is empty", "goldfinch/serve/openai.py is empty"],
