@@ -66,8 +66,8 @@ _BREAKING = {ord(unbroken): chr(plain) for plain, unbroken in _UNBROKEN.items()}
 def _row(param: Any, ctx: Any) -> tuple[str, str]:
     if param.param_type_name == "argument":
         return param.metavar, param.help or ""
-    # -n stays short for --dry-run, but elsewhere it is --max-tokens: one meaning is documented.
-    names = [name for name in sorted(param.opts, key=len) if name != "-n" or "--dry-run" not in param.opts]
+    # -n stays short for --dry-run and --limit, but elsewhere it is --max-tokens: one meaning is documented.
+    names = [name for name in sorted(param.opts, key=len) if name != "-n" or "--max-tokens" in param.opts]
     notes = ["required"] if param.required else []
     default = param.get_default(ctx, call=False)
     if param.show_default and not param.is_flag and default not in (None, (), []):

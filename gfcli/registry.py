@@ -63,6 +63,7 @@ COMMANDS = (
         ("device", "memory", "read", "read_blocks", "max_tokens"),
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
+    Command("search", "search:search", "Find places in cached documents.", "Ask"),
     Command(
         "prefill", "prefill:prefill", "Read documents once and write their caches.", "Ask", _WRITING,
         loads_torch=True, resumes=True,

@@ -11,11 +11,13 @@ import typer
 from gfcache import layout
 
 from gfcli.support.answers import How, answer_question, prompt
+from gfcli.support.cache_files import are_several, expand
 from gfcli.support.console import console
-from gfcli.support.documents import STDIN, clean_text, read_document
+from gfcli.support.documents import STDIN, question_of, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
 from gfcli.support.outputs import checked_output
+from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.sessions import Models, Options, cache_session, library_session
 from gfcli.support.values import MOST_SEED, checked_blocks, checked_policy, parse_bytes
 
@@ -27,7 +29,16 @@ def ask(
     second: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; by default, stdin.")] = None,
     cache: Annotated[
         list[str] | None,
-        typer.Option("--cache", metavar="FILE", help="Cache file to ask instead of a document; may be repeated."),
+        typer.Option(
+            "--cache", metavar="FILE", help="Cache file to ask instead of a document, or a pattern; may be repeated."
+        ),
+    ] = None,
+    recursive: RecursiveOption = False,
+    library: LibraryOption = False,
+    filters: FilterOption = None,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", min=1, max=MOST_RESULTS, metavar="N", help="Answers from the N best documents; else 1."),
     ] = None,
     questions: Annotated[
         str | None,
@@ -123,6 +134,11 @@ def ask(
     with the question, "hybrid" also the one that is most alike in meaning (with the extra goldfinch-gf[find]), "all"
     reads everything, "auto" does what was measured to answer best with the model.
 
+    -r asks a folder, --library all that is cached there, --cache with several files or a pattern those: the documents
+    that fit the question best are found by its words, and the best block of each answers. Documents of a folder that
+    are not cached as they are now are pre-filled first. What cannot be asked is named, and the others are (exit code
+    3). gf search lists the places alone.
+
     --questions asks many: each line is a question, or an object with "question" and optionally "id" and "documents"
     (names of those to ask; by default, all). --cache may be repeated, or be a quoted pattern. Each document is loaded
     once, and answers come document by document in the order given. With -o, an interrupted run resumes. A failure does
@@ -132,6 +148,8 @@ def ask(
       gf ask doc.txt "Who signed the treaty?"
       gf ask --cache doc.gfc --cite "Who signed the treaty?"
       echo "When was it signed?" | gf ask doc.txt --json
+      gf ask -r kb/ "Who signed the treaty?" --top 3
+      gf ask --library --filter tag=law "Who signed the treaty?"
       gf ask --cache 'kb/*.gfc' --questions q.jsonl --jsonl -o answers.jsonl
     """
     console.quiet, console.verbose = quiet, verbose
@@ -142,6 +160,10 @@ def ask(
     how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
     memory_bytes = parse_bytes(memory, "--memory")
     options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)
+    scope = Scope(first if recursive else None, library, filters or (), cache or ())
+    several = recursive or library or are_several(cache or [])
+    if several or filters or top is not None:
+        _check_several(scope, first, second, recursive, several, questions)
     if questions is not None:
         from .ask_questions import ask_many
 
@@ -149,8 +171,30 @@ def ask(
         return
     if output is not None or jsonl:
         raise CommandError("-o and --jsonl belong to --questions", hint="for one answer, use --json, or > FILE")
+    if several:
+        from .ask_collection import ask_collection
+
+        ask_collection(scope, second if recursive else first, how, options, top or 1)
+        return
     place, question = _place_and_question(first, second, cache or [])
     _ask_one(place, question, bool(cache) or place.endswith(layout.SUFFIX), how, options)
+
+
+def _check_several(
+    scope: Scope, first: str | None, second: str | None, recursive: bool, several: bool, questions: str | None
+) -> None:
+    """Refuse options about several documents that cannot be given so."""
+    scope.check()
+    if questions is not None and (recursive or scope.library):
+        raise CommandError(
+            "--questions with -r or --library", hint="--cache 'kb/*.gfc' --questions FILE asks many files"
+        )
+    if not several:
+        raise CommandError("--top belongs to several documents", hint="add -r, --library or a pattern with --cache")
+    if recursive and not first:
+        raise CommandError("-r without a folder", hint='gf ask -r kb/ "QUESTION"')
+    if not recursive and second is not None:
+        raise CommandError(f"{first!r} and {second!r}: expected one question", hint="quote the question")
 
 
 def _place_and_question(first: str | None, second: str | None, caches: list[str]) -> tuple[str, str | None]:
@@ -159,12 +203,7 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
             raise CommandError(
                 f"{first!r} and {second!r} with --cache: expected one question", hint="quote the question"
             )
-        from .ask_questions import expand
-
-        found = expand(caches) if len(caches) == 1 else caches
-        if len(found) > 1:
-            raise CommandError(f"--cache names {len(found)} files for one question", hint="add --questions FILE")
-        return found[0], first
+        return expand(caches)[0], first
     if not first:
         raise CommandError(
             "no document", hint='name one: gf ask doc.txt "QUESTION", or gf ask --cache doc.gfc "QUESTION"'
@@ -181,20 +220,15 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
 
 
 def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options: Options) -> None:
-    from goldfinch.errors import EmptyInput
-    from goldfinch.text.prompt import MOST_QUESTION_CHARACTERS, check_question
-
     interactive = question is None and sys.stdin.isatty()
     if not interactive:
-        question = clean_text(sys.stdin.read(MOST_QUESTION_CHARACTERS + 1).strip() if question is None else question)
-        check_question(question)
-        if not (question.strip() or how.raw):
-            raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
+        question = question_of(question, may_be_empty=how.raw)
     started = time.perf_counter()
     session = cache_session(place, how, options) if is_cache else library_session(read_document(place), how, options)
     how.load_s = time.perf_counter() - started
     if interactive:
-        prompt(session, how)
+        tokens = f"{session.cache.length:,} tokens cached"
+        prompt(lambda text: answer_question(session, text, how), f"{tokens}. An empty line or Ctrl-D ends.")
         return
     assert question is not None
     answer_question(session, question, how)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -16,9 +15,10 @@ from gfcache import layout
 
 from gfcli.support.answers import How, answer_json, citations, document_name
 from gfcli.support.answers_file import Answers, Task
+from gfcli.support.cache_files import expand
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
-from gfcli.support.exits import NOT_FOUND, CommandError
+from gfcli.support.exits import CommandError
 from gfcli.support.explain import read_header
 from gfcli.support.options import chosen_model, numerics
 from gfcli.support.question_file import Question, read_questions
@@ -104,21 +104,6 @@ def ask_many(
     done = len(in_order) - len(answers.failures)
     console.say(f"{done} of {len(in_order)} answers" + (f", {answers.kept} of them reused" if answers.kept else ""))
     answers.failures.end()
-
-
-def expand(patterns: Sequence[str]) -> list[str]:
-    """Files of names and patterns, each once, in the order given.
-
-    Raises:
-        CommandError: a pattern that no file matches (exit 4).
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        fitting = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
-        if not fitting:
-            raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
-        found += fitting
-    return list(dict.fromkeys(found))
 
 
 def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:

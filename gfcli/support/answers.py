@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class How:
         computed: document tokens that had to be computed for it.
         explanation: the object of --explain, or None.
         library: state and path in the library, or None for a cache that was named.
+        document: what it is called, None for the name of its source.
     """
 
     sampling: dict[str, Any]
@@ -43,20 +45,18 @@ class How:
     computed: int = 0
     explanation: dict[str, Any] | None = None
     library: dict[str, Any] | None = None
+    document: str | None = None
 
 
 def answer_question(session: Session, question: str, how: How) -> None:
     """Answer one question on stdout."""
-    ids: list[int] = []
-    if how.as_json or how.no_stream or how.cite:
+    if how.as_json:
+        console.json(answer_values(session, question, how))
+    elif how.no_stream or how.cite:
         answer = session.ask(question, raw=how.raw, **how.sampling)
-        ids = answer.token_ids
-        cited = citations(session, question, ids, how.raw) if how.cite else None
-        if how.as_json:
-            console.json(_json(session, question, answer, how, cited))
-        else:
-            console.text(answer.text, end="\n")
-            console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited or [])
+        cited = citations(session, question, answer.token_ids, how.raw) if how.cite else []
+        console.text(answer.text, end="\n")
+        console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited)
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
             console.text(piece)
@@ -68,10 +68,11 @@ def answer_question(session: Session, question: str, how: How) -> None:
     how.computed = 0  # the next question finds all of it cached
 
 
-def _json(
-    session: Session, question: str, answer: Answer, how: How, cited: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    values = answer_json(answer, document_name(session), how.load_s, how.computed)
+def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
+    """Answer one question; its object for JSON."""
+    answer = session.ask(question, raw=how.raw, **how.sampling)
+    cited = citations(session, question, answer.token_ids, how.raw) if how.cite else None
+    values = answer_json(answer, how.document or document_name(session), how.load_s, how.computed)
     if how.explanation is not None:
         reading = explained_reading(session, question, how.raw)
         values["explain"] = counted(how.explanation, how.computed) | {"reading": reading}
@@ -159,14 +160,14 @@ def _show_usage(usage: Usage, how: How) -> None:
     )
 
 
-def prompt(session: Session, how: How) -> None:
+def prompt(answer: Callable[[str], None], greeting: str) -> None:
     """Questions one after the other with the model loaded; an empty line or Ctrl-D ends."""
     import contextlib
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  line editing and history for input()
 
-    console.say(f"{session.cache.length:,} tokens cached. An empty line or Ctrl-D ends.")
+    console.say(greeting)
     while True:
         try:
             question = clean_text(console.question().strip())
@@ -178,7 +179,7 @@ def prompt(session: Session, how: How) -> None:
         if not question:
             return
         try:
-            answer_question(session, question, how)
+            answer(question)
         except KeyboardInterrupt:
             console.page("\n(stopped)")
         except BrokenPipeError:
@@ -211,3 +212,12 @@ def shown_lines(row: dict[str, Any]) -> str:
     """The place of a citation for people."""
     first, last = row["first_line"], row["last_line"]
     return f"line {first}" if first == last else f"lines {first}-{last}"
+
+
+def shown_blocks(usage: Usage) -> str:
+    """Where the blocks that were read stand, for behind the name of their document; nothing for all of it."""
+    found = usage.reading.found if usage.reading is not None else ()
+    return "".join(
+        f"{', ' if n == 0 else '; '}{shown_lines({'first_line': b.first_line, 'last_line': b.last_line})}"
+        for n, b in enumerate(found)
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from gfcache import layout
 
-from .exits import CommandError
+from .exits import NOT_FOUND, CommandError
 
 
 def find_caches(names: Sequence[str]) -> list[Path]:
@@ -29,3 +31,23 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     if not found:
         raise CommandError(f"no cache files in {', '.join(names)}", hint="gf prefill doc.txt makes one")
     return list(dict.fromkeys(found))
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+    """Files of names and patterns, each once, in the order given.
+
+    Raises:
+        CommandError: a pattern that no file matches (exit 4).
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        fitting = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        if not fitting:
+            raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
+        found += fitting
+    return list(dict.fromkeys(found))
+
+
+def are_several(names: Sequence[str]) -> bool:
+    """Whether names of cache files mean several, however many a pattern fits today."""
+    return len(names) > 1 or any(not os.path.lexists(name) and set("*?[") & set(name) for name in names)

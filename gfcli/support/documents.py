@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from goldfinch.errors import EmptyInput
 from goldfinch.jobs.sources import STDIN, Source
 from goldfinch.text.documents import STDIN_LABEL, Document, decode_text
 from goldfinch.text.inputs import MOST_LIST_BYTES, read_named, read_stdin
+from goldfinch.text.prompt import MOST_QUESTION_CHARACTERS, check_question
 
 from .console import console
 from .exits import CommandError
@@ -15,6 +18,20 @@ from .exits import CommandError
 def clean_text(text: str) -> str:
     """Text that was typed or piped in; bytes of it that are no UTF-8 came as surrogates, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode()
+
+
+def question_of(given: str | None, *, may_be_empty: bool = False) -> str:
+    """The question of the command line, or the text of stdin.
+
+    Raises:
+        EmptyInput: there is none.
+        QuestionTooLong: as said.
+    """
+    question = clean_text(sys.stdin.read(MOST_QUESTION_CHARACTERS + 1).strip() if given is None else given)
+    check_question(question)
+    if not (question.strip() or may_be_empty):
+        raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
+    return question
 
 
 def read_text(name: str) -> str:

@@ -61,6 +61,49 @@ class BatchProgress:
         self._bar.update(self._task, completed=completed, place=place, bytes=amount)
 
 
+class DocumentProgress:
+    """Documents done, of how many, on one line of the terminal; silent elsewhere, and where nothing is to be done."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+        self._visible = not console.quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> DocumentProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            if not self._visible:
+                return
+            self._start()
+        self._bar.update(self._task, completed=done, total=total)
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=RichConsole(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._what, total=None)
+        self._bar.start()
+
+
 def _size(name: str) -> int:
     try:
         return 0 if name == STDIN else os.path.getsize(name)

@@ -7,9 +7,8 @@ afterwards. The text of a block is decoded from the token ids of its cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import gfcache
@@ -23,6 +22,8 @@ from goldfinch.policies.collection import CANDIDATES, BlockWords, Candidate, Col
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.tokenizer import Tokenizer
 from goldfinch.weights.directory import ModelCard, find_tokenizer
+
+from .known import known_of
 
 # Rows are written so many at a time: an interrupted run begins again behind them.
 _AT_ONCE = 64
@@ -95,6 +96,33 @@ def members_of_files(paths: Iterable[Path]) -> tuple[list[Member], list[Obstacle
     return sorted(members.values(), key=_order), obstacles
 
 
+def members_of_texts(
+    store: Store, entries: Sequence[Entry], texts: Mapping[str, str], identity: str | None = None
+) -> tuple[list[Member], list[str]]:
+    """The documents of a library that hold given texts, each under the name given, and the names of those it lacks.
+
+    A cache that no run of this user knows may hold any text, whatever it says of its source: it counts as lacking.
+
+    Args:
+        texts: SHA-256 of each text, by name.
+        identity: of the caches wanted (`gfcache.identity_key`); None takes those of any model.
+    """
+    known, held = known_of([entry.digest for entry in entries if entry.digest]), dict[str, Entry]()
+    for entry in sorted(entries, key=lambda e: (e.last_used, e.name)):
+        if entry.digest in known and entry.source_sha256 and identity in (None, entry.identity):
+            held[entry.source_sha256] = entry
+    found = [
+        Member(store.path(held[sha256]), name, held[sha256].digest) for name, sha256 in texts.items() if sha256 in held
+    ]
+    return unique(found), [name for name, sha256 in texts.items() if sha256 not in held]
+
+
+def unique(members: Iterable[Member]) -> list[Member]:
+    """Each cache once, under the first of its names, in the order that decides between equals."""
+    first = {member.digest: member for member in sorted(members, key=_order, reverse=True)}
+    return sorted(first.values(), key=_order)
+
+
 def _order(member: Member) -> tuple[str, str]:
     return member.name, str(member.path)
 
@@ -141,12 +169,14 @@ class Collection:
         members: the documents, in an order that decides between equals.
         words: what is known of their words; what is missing is added.
         texts: where they come from.
-        all_of_store: the members are all that the store has: what else was kept of it is dropped.
+        in_store: the members are in the store; what is kept of their words goes with them.
+        by_likeness: compare the best blocks by word vectors, too; by default where these are installed.
         progress: called while words are found.
 
     Attributes:
         members: those that can be searched.
         obstacles: the others.
+        by_likeness: as it was asked for.
     """
 
     def __init__(
@@ -155,17 +185,17 @@ class Collection:
         words: WordFile,
         texts: Texts,
         *,
-        all_of_store: bool = False,
+        in_store: bool = False,
+        by_likeness: bool | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.obstacles: list[Obstacle] = []
+        self.by_likeness = vectors_at_hand() if by_likeness is None else by_likeness
         self._words, self._texts = words, texts
         self._indexes: dict[str, DocumentIndex] = {}
         known = self._known(members)
-        if all_of_store:
-            words.keep_only([member.digest for member in members])
         missing = [member for member in members if member.digest not in known]
-        known |= self._learn(missing, all_of_store, progress)
+        known |= self._learn(missing, in_store, progress)
         self.members = [member for member in members if member.digest in known]
         self._index = CollectionIndex([known[member.digest] for member in self.members])
 
@@ -200,11 +230,6 @@ class Collection:
             progress(len(members), len(members))
         return learned
 
-    @cached_property
-    def by_likeness(self) -> bool:
-        """Whether the best blocks are compared by word vectors, too; else by their words alone."""
-        return vectors_at_hand()
-
     def search(self, question: str, most: int) -> list[Place]:
         """The best blocks of all documents, best first; none where no word of the question occurs.
 
@@ -223,12 +248,12 @@ class Collection:
             places = [_scored(places[n], float(scores[n])) for n in order]
         return places[:most]
 
-    def documents(self, question: str, most: int) -> list[Place]:
-        """The best block of each of the best documents, best first."""
-        best: dict[str, Place] = {}
+    def documents(self, question: str, most: int) -> list[list[Place]]:
+        """The best documents, best first, each by its best blocks, best first."""
+        found: dict[str, list[Place]] = {}
         for place in self.search(question, max(CANDIDATES, most)):
-            best.setdefault(place.member.digest, place)
-        return list(best.values())[:most]
+            found.setdefault(place.member.digest, []).append(place)
+        return list(found.values())[:most]
 
     def _place(self, candidate: Candidate) -> Place | None:
         member = self.members[candidate.document]
@@ -264,6 +289,13 @@ def keep_words(words: WordFile, tokenizer: Tokenizer, token_ids: Sequence[int], 
     words.put({digest: BlockWords.of(texts).pack()}, kept=True)
 
 
-def open_words(store: Store) -> WordFile:
-    """What is known of the words of caches, by the rules of this version."""
-    return store.words(rules())
+def open_words(store: Store, entries: Iterable[Entry] | None = None) -> WordFile:
+    """What is known of the words of caches, by the rules of this version.
+
+    Args:
+        entries: all caches that the store has now: what is kept of others that it had is dropped.
+    """
+    words = store.words(rules())
+    if entries is not None:
+        words.keep_only([entry.digest for entry in entries])
+    return words

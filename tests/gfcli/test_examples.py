@@ -77,7 +77,7 @@ def test_first_examples_run(
     monkeypatch.setenv("GF_MAX_TOKENS", "2")
     monkeypatch.setenv("GF_DATA_DIR", "corpora")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    if name.startswith("cache "):
+    if name.startswith("cache ") or name == "search":
         assert run(["prefill", "doc.txt", "--library", "-q"]) == 0
     assert run([*name.split(), "--help"]) == 0
     line = capsys.readouterr().out.split("Examples:\n", 1)[1].splitlines()[0]

@@ -254,9 +254,9 @@ def test_what_a_line_may_hold_and_what_is_not_used(kb: Path, capsys) -> None:
 
 @pytest.mark.usefixtures("kb")
 def test_one_question_to_a_pattern(capsys) -> None:
-    assert run(["ask", "--cache", "kb/a*.gfc", "-n", "1", "What?"]) == 0
-    assert run(["ask", "--cache", "kb/*.gfc", "-n", "1", "What?"]) == 2
-    assert "3 files for one question" in capsys.readouterr().err
+    assert run(["ask", "--cache", "kb/a*.gfc", "-n", "1", "What is freedom?"]) == 0
+    assert run(["ask", "--cache", "kb/*.gfc", "-n", "1", "What is freedom?"]) == 0
+    assert "[" in capsys.readouterr().out
     assert run(["ask", "--cache", "kb/z*.gfc", "-n", "1", "What?"]) == 4
 
 

@@ -117,7 +117,7 @@ def test_aliases(capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_one_letter_means_one_thing(capsys) -> None:
-    """-n is --max-tokens; for --dry-run it works, and only the long name is documented."""
+    """-n is --max-tokens; for --dry-run and --limit it works, and only the long name is documented."""
     pages = {name: page(capsys, name) for name in NAMES}
     assert [name for name, text in pages.items() if "  -n, " in text] == ["ask"]
     assert [name for name, text in pages.items() if " --dry-run" in text] == ["refresh", "cache rm", "cache prune"]
@@ -140,7 +140,7 @@ def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Pa
         "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],
         "cache pin": ["--filter", "hits>9"], "cache unpin": ["--filter", "hits>9"], "cache du": [],
         "cache tag": ["--add", "x", "--filter", "hits>9"], "cache export": ["--filter", "hits>9"],
-        "model list": [], "model show": [str(tiny_model)], "config show": [],
+        "search": ["--cache", str(cache), "-m", str(tiny_model), "the world"], "model list": [], "model show": [str(tiny_model)], "config show": [],
         "completion": ["bash"],
     }  # fmt: skip
     assert sorted(lines) == sorted(command.name for command in LEAVES if not command.loads_torch)

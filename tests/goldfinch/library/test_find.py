@@ -11,8 +11,8 @@ from gfcache import Store
 
 import goldfinch
 from goldfinch.errors import ModelNotFound
-from goldfinch.library import find
-from goldfinch.library.find import Collection, Texts, members_of_files, members_of_library, open_words
+from goldfinch.library import find, known
+from goldfinch.library.find import Collection, Texts, members_of_files, members_of_library, members_of_texts, open_words
 from goldfinch.library.library import Library
 from goldfinch.policies.collection import BlockWords
 from goldfinch.policies.vectors import vectors_at_hand
@@ -54,11 +54,14 @@ def files(model: goldfinch.LanguageModel, tmp_path: Path) -> list[Path]:
     return paths
 
 
-def searched(library: Library, tiny_model: Path, progress: find.Progress | None = None) -> Collection:
-    members, obstacles = members_of_library(library.store, library.store.entries())
+def searched(
+    library: Library, tiny_model: Path, progress: find.Progress | None = None, likeness: bool | None = None
+) -> Collection:
+    entries = library.store.entries()
+    members, obstacles = members_of_library(library.store, entries)
     assert not obstacles
-    texts = Texts(read_card(tiny_model))
-    return Collection(members, open_words(library.store), texts, all_of_store=True, progress=progress)
+    words, texts = open_words(library.store, entries), Texts(read_card(tiny_model))
+    return Collection(members, words, texts, in_store=True, by_likeness=likeness, progress=progress)
 
 
 def first_names(collection: Collection) -> list[str]:
@@ -67,11 +70,8 @@ def first_names(collection: Collection) -> list[str]:
 
 
 @pytest.mark.parametrize("likeness", [False, *([True] if vectors_at_hand() else [])])
-def test_the_right_block_is_found(
-    likeness: bool, library: Library, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(find, "vectors_at_hand", lambda: likeness)
-    collection = searched(library, tiny_model)
+def test_the_right_block_is_found(likeness: bool, library: Library, tiny_model: Path) -> None:
+    collection = searched(library, tiny_model, likeness=likeness)
     assert first_names(collection) == list(TRADES)
     place = collection.search("Who trades in jute?", 1)[0]
     assert place.member.name == "/kb/Dundee.txt"
@@ -79,7 +79,8 @@ def test_the_right_block_is_found(
     assert (place.found.first_line, place.found.last_line) == (5, 5)
     assert collection.search("zyzzyva", 5) == []
     documents = collection.documents("Which town lies by the sea?", 3)
-    assert len({place.member.name for place in documents}) == 3
+    assert len({places[0].member.name for places in documents}) == len(documents) == 3
+    assert all(len({place.member for place in places}) == 1 for places in documents)
     assert documents == collection.documents("Which town lies by the sea?", 9)[:3]
 
 
@@ -148,7 +149,9 @@ def test_what_cannot_be_read_is_named_and_the_others_are_found(
     collection = Collection(members, open_words(store), texts)
     files[3].unlink()
     files[4].write_bytes(files[0].read_bytes())
-    assert [Path(p.member.name).stem for p in collection.documents("town trade sea people", 9)] == list(TRADES)[:3]
+    assert {Path(p[0].member.name).stem for p in collection.documents("town trade sea people", 9)} == set(
+        list(TRADES)[:3]
+    )
     assert sorted(o.name for o in collection.obstacles) == ["Dundee.txt", "Exeter.txt"]
     assert {type(o.error) for o in collection.obstacles} == {FileNotFoundError, gfcache.CacheFormatError}
 
@@ -173,7 +176,26 @@ def test_words_that_somebody_planted_name_no_block_that_is_not_there(
     with open_words(store) as words:
         words.put(rows, kept=False)
     collection = Collection(members, open_words(store), texts)
-    assert [Path(p.member.name).stem for p in collection.documents("jute", 9)] == ["Dundee"]
+    assert [Path(p[0].member.name).stem for p in collection.documents("jute", 9)] == ["Dundee"]
     with open_words(store) as words:
         assert words.of(rows)[members[1].digest] != b"never was any"
         assert members[0].digest not in words.of(rows)
+
+
+def test_texts_of_a_folder(library: Library) -> None:
+    entries = library.store.entries()
+    texts = {f"kb/{e.source_name}": str(e.source_sha256) for e in entries} | {"kb/new.txt": "0" * 64}
+    texts["kb/A-copy.txt"] = texts["kb/Bristol.txt"]
+    members, missing = members_of_texts(library.store, entries, texts)
+    assert missing == ["kb/new.txt"]
+    assert [m.name for m in members] == sorted(["kb/A-copy.txt", *(f"kb/{p}.txt" for p in TRADES if p != "Bristol")])
+    assert members_of_texts(library.store, entries, texts, entries[0].identity)[0] == members
+    assert members_of_texts(library.store, entries, texts, "of another model")[0] == []
+
+
+def test_a_cache_that_nobody_knows_is_of_no_text(library: Library) -> None:
+    entries = library.store.entries()
+    texts = {str(e.source_name): str(e.source_sha256) for e in entries}
+    assert members_of_texts(library.store, entries, texts)[1] == []
+    known.forget(next(e.digest for e in entries if e.source_name == "Cardiff.txt"))
+    assert members_of_texts(library.store, entries, texts)[1] == ["Cardiff.txt"]
