@@ -1,6 +1,8 @@
 # make ask    create the environment, pre-fill a sample document, answer questions from the cache file
 # make test   create the environment if needed, run every test
 #
+# make attack      stop and fail every command that writes at every call that changes a file: under an hour on two cores
+#
 # make test-gpu    the tests of the Triton kernels, on a GPU where there is one, then a table
 # make bench-gpu   the sweep on a GPU (about 8 minutes), then a table; record in $OUT or bench/results/gpu.json
 #
@@ -22,7 +24,7 @@ QUESTIONS ?= docs/samples/lighthouse-questions.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ask test test-gpu bench-gpu lint docs environment clean
+.PHONY: ask test attack test-gpu bench-gpu lint docs environment clean
 
 ask: $(READY)
 	@mkdir -p build
@@ -34,6 +36,9 @@ ask: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+attack: $(READY)
+	GF_ATTACK=all $(BIN)/pytest tests/attack
 
 TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
 GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/backends/triton/test_executor.py \

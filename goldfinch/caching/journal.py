@@ -116,11 +116,13 @@ class Journal:
             self.remove()
         return header
 
+    def is_there(self) -> bool:
+        """Whether there is a journal, or what a killed writer of it left."""
+        return os.path.lexists(self.path) or lock_path(self.path).exists()
+
     def remove(self) -> None:
         """The output is complete: the journal and what a killed writer of it left have done their part."""
-        if not os.path.lexists(self.path) and not lock_path(self.path).exists():
-            return
-        if self.path.is_symlink():
+        if self.path.is_symlink() or not self.is_there():
             return
         with gfcache.output_lock(self.path), contextlib.suppress(FileNotFoundError):
             if self._is_ours():

@@ -146,6 +146,7 @@ class IntoLibrary:
     def make(self, job: Job, writer: Executor) -> Result | Future[Result]:
         found, plan = self._find(job), self._plan
         if not plan.force and self._is_good(found):
+            self._library.tidy(found.path)
             with gfcache.read_cache(found.path) as file:
                 tokens, size = file.header.tokens, file.file_bytes
             self._kept[found.path] = job.source, PassedOver

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import gfcache
 from gfcache import Removal, Store, layout
-from gfcache.files.locks import sweep
+from gfcache.files.locks import lock_path
 
 from goldfinch.caching.numerics import file_dtype, numerics_of
 from goldfinch.text.documents import Document, read_document
@@ -202,9 +202,18 @@ class Library:
                 return found, None
             kept = self._open(found.path, model)
             if kept is not None:
-                sweep(found.path)
+                self.tidy(found.path)
                 return found, kept
         return Found(MISS, found.path), None
+
+    def tidy(self, path: Path) -> None:
+        """Remove what a run that was killed when its cache was complete has left: lock, journal, temporary files."""
+        from goldfinch.caching.journal import Journal
+
+        journal = Journal(path)
+        if os.path.lexists(lock_path(path)) or journal.is_there():
+            with contextlib.suppress(gfcache.CacheFormatError), gfcache.output_lock(path):
+                journal.remove()
 
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged."""

@@ -1,0 +1,1 @@
+"""Commands that write, stopped or failing at their file-system calls."""

@@ -1,0 +1,159 @@
+"""gf commands in forked children of one process that has imported all they need, with faults at chosen calls.
+
+Run as a program it is that process: it takes requests and gives results, one JSON object per line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import importlib
+import json
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+COUNT, KILL, TEAR, FAIL = range(4)
+MOST_S = 120.0
+_LIBRARY = "GF_TEST_FAULTS"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at a call that changes something below `folder`; `onwards`: at all that follow, too."""
+
+    folder: str
+    how: int = COUNT
+    call: int = 0
+    number: int = 0
+    onwards: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its exit code (negative for a signal), its words, the calls that it made."""
+
+    code: int
+    out: str
+    err: str
+    calls: int
+
+
+def built(folder: Path) -> Path | None:
+    """The library of faults; None without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        return None
+    source = Path(__file__).with_name("faults.c")
+    path = folder / f"faults-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(path), str(source), "-ldl"], check=True)
+    return path
+
+
+class Commands:
+    """The process that runs commands."""
+
+    def __init__(self, library: Path, environment: dict[str, str]) -> None:
+        variables = os.environ | environment | {"LD_PRELOAD": str(library), _LIBRARY: str(library)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.attack.commands"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=variables, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+
+    def __call__(self, *arguments: str, cwd: Path, fault: Fault | None = None, **environment: str) -> Done:
+        """Run one command to its end."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        wanted = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
+        print(json.dumps(wanted | {"fault": None if fault is None else asdict(fault)}), file=process.stdin, flush=True)
+        return Done(**json.loads(process.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=60)
+
+
+def _import_all() -> None:
+    importlib.import_module("gfcli.app")
+    importlib.import_module("safetensors.torch")
+    goldfinch = importlib.import_module("goldfinch")
+    for module in pkgutil.walk_packages(goldfinch.__path__, "goldfinch."):
+        if "triton" not in module.name:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
+
+
+def _serve(answers: IO[str]) -> None:
+    _import_all()
+    for line in sys.stdin:
+        print(json.dumps(asdict(_run(json.loads(line)))), file=answers, flush=True)
+
+
+def _run(wanted: dict[str, Any]) -> Done:
+    texts = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
+    calls, write_calls = os.pipe()
+    child = os.fork()
+    if not child:
+        _become(wanted, [text.fileno() for text in texts], write_calls)
+    os.close(write_calls)
+    deadline = time.monotonic() + MOST_S
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            deadline += MOST_S
+        time.sleep(0.002)
+    out, err = (_content(text) for text in texts)
+    counted = os.read(calls, 32)
+    os.close(calls)
+    return Done(os.waitstatus_to_exitcode(ended[1]), out, err, int(counted or 0))
+
+
+def _content(text: IO[bytes]) -> str:
+    with text:
+        text.seek(0)
+        return text.read().decode(errors="replace")
+
+
+def _become(wanted: dict[str, Any], texts: list[int], calls: int) -> None:
+    """The child: a gf of its own, from its arguments to its exit code."""
+    code = 99
+    try:
+        from gfcli import app
+
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, text in enumerate(texts, 1):
+            os.dup2(text, number)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        os.chdir(wanted["cwd"])
+        os.environ.update(wanted["environment"])
+        sys.argv = ["gf", *wanted["arguments"]]
+        library = ctypes.CDLL(os.environ[_LIBRARY])
+        if wanted["fault"] is not None:
+            folder, *rest = wanted["fault"].values()
+            library.faults_begin(folder.encode(), rest[0], ctypes.c_long(rest[1]), *map(int, rest[2:]))
+        try:
+            app.main()
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        finally:
+            os.write(calls, str(library.faults_end()).encode())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    os.environ.pop("LD_PRELOAD", None)
+    _serve(channel)
