@@ -200,7 +200,7 @@ def _walk(root: Path, found: Sources) -> None:
 def _leads_to_wanted(link: Path, root: Path, patterns: list[gitignore.IgnoreFile]) -> bool:
     """Whether a link stays in the folder that was named, and leads to nothing that is left out there."""
     parts = PurePath(os.path.relpath(os.path.realpath(link), os.path.realpath(root))).parts
-    if any(part.startswith(".") for part in parts) or parts[-1].endswith(layout.SUFFIX):
+    if any(part.startswith(".") for part in parts) or (parts and parts[-1].endswith(layout.SUFFIX)):
         return False
     place = root.absolute()
     for i, part in enumerate(parts):
