@@ -45,7 +45,7 @@ class NotACacheFile(CacheFormatError):
         self.found = found
         if not found:
             super().__init__(path, "not a .gfc cache file (it is empty, a directory or a device)")
-        elif found.decode(errors="ignore").replace("\n", " ").isprintable():
+        elif not found.startswith(b"%PDF") and found.decode(errors="ignore").replace("\n", " ").isprintable():
             super().__init__(path, "this is a text document, not a .gfc cache file")
             self.hint = f'to ask it: gf ask {shlex.quote(self.path)} "QUESTION"'
         else:
