@@ -131,8 +131,11 @@ class Answers:
             self._rewrite()
             self._begun = True
         self._lines[task.key] = line
-        with open(self._path, "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        try:
+            with open(self._path, "a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise gfcache.CacheWriteError(self._path, error) from error
 
 
 def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:

@@ -11,13 +11,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from gfcache import output_lock
+from gfcache import CacheWriteError, output_lock
 from gfcache.files.locks import sweep
 from gfcache.files.places import user_folder
 from gfcache.files.replace import replacing_output
@@ -236,8 +236,12 @@ class _Run:
             "tok_s": round(rate),
             "peak_share": round(rate * flops / self.peak, 3),
         }
-        with open(self.folder / LOG_FILE, "a") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        log = self.folder / LOG_FILE
+        try:
+            with open(log, "a") as stream:
+                stream.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise CacheWriteError(log, error) from error
         self.report(entry)
         self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
@@ -246,9 +250,21 @@ class _Run:
         path = self.folder / CHECKPOINT_FILE
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        with replacing_output(path, mode=None) as stream:
-            torch.save(values, stream)
+        tensors = [*self.model.state_dict().values(), *(t for state in states for t in _tensors(state))]
+        with replacing_output(path, mode=None, needed_bytes=sum(tensor.nbytes for tensor in tensors)) as stream:
+            try:
+                torch.save(values, stream)
+            except RuntimeError as error:  # how it ends after an error of the stream, which it keeps to itself
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
         export(self.recipe, self.folder, self.model)
+
+
+def _tensors(state: Mapping[str, Any]) -> Iterator[Tensor]:
+    """The tensors of an optimizer's state."""
+    for of_parameter in state.get("state", {}).values():
+        yield from (value for value in of_parameter.values() if isinstance(value, Tensor))
 
 
 def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
