@@ -129,6 +129,14 @@ class Journal:
                 self.path.unlink()
 
 
+def tidy(output: Path) -> None:
+    """Remove what a run that was killed when its output was complete has left: lock, journal, temporary files."""
+    journal = Journal(output)
+    if os.path.lexists(lock_path(output)) or journal.is_there():
+        with contextlib.suppress(gfcache.CacheFormatError), gfcache.output_lock(output):
+            journal.remove()
+
+
 def save_journal(cache: DocumentCache, path: Path) -> None:
     """Write a note; a link that has its name by now is replaced, not followed."""
     cache.save(path, follow=False)

@@ -12,7 +12,7 @@ from typing import Protocol
 import gfcache
 
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.journal import EVERY_S, Journal
+from goldfinch.caching.journal import EVERY_S, Journal, tidy
 from goldfinch.errors import MadeRoom
 from goldfinch.library.library import HIT, Found, Library, Prepared, card_identity
 from goldfinch.library.making import length_remark
@@ -146,7 +146,7 @@ class IntoLibrary:
     def make(self, job: Job, writer: Executor) -> Result | Future[Result]:
         found, plan = self._find(job), self._plan
         if not plan.force and self._is_good(found):
-            self._library.tidy(found.path)
+            tidy(found.path)
             with gfcache.read_cache(found.path) as file:
                 tokens, size = file.header.tokens, file.file_bytes
             self._kept[found.path] = job.source, PassedOver

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
-from gfcache.files.locks import sweep
 
 from goldfinch.caching.document_cache import DocumentCache, open_cache
-from goldfinch.caching.journal import EVERY_S
+from goldfinch.caching.journal import EVERY_S, tidy
 from goldfinch.caching.numerics import Numerics
 from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 from goldfinch.errors import SourceGone, SourceLost, SourceUnknown
@@ -71,7 +70,8 @@ class Refresh:
             row = cache_state(path, self.reach)  # in its turn: a base that was refreshed leaves its children broken
             if row["state"] in (FRESH, DETACHED):
                 if planned.isdisjoint(map(real, bases)):
-                    sweep(path)
+                    if not self.dry_run:
+                        tidy(path)
                     continue
                 row["state"] = BROKEN
             outcome = self._outcome(path, row)

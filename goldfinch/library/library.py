@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import gfcache
 from gfcache import Removal, Store, layout
-from gfcache.files.locks import lock_path
 
 from goldfinch.caching.numerics import file_dtype, numerics_of
 from goldfinch.text.documents import Document, read_document
@@ -196,24 +195,17 @@ class Library:
 
     def _hit(self, document: Document, model: LanguageModel, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
         """Where a document stands, and its cache on a hit, unless all is to be computed `fresh`."""
+        from goldfinch.caching.journal import tidy
+
         for verified in (False, True):  # one that turns out to be damaged is no hit, and there may be another
             found = self.find(document, model.card, dtype, verified=verified)
             if found.state != HIT or fresh:
                 return found, None
             kept = self._open(found.path, model)
             if kept is not None:
-                self.tidy(found.path)
+                tidy(found.path)
                 return found, kept
         return Found(MISS, found.path), None
-
-    def tidy(self, path: Path) -> None:
-        """Remove what a run that was killed when its cache was complete has left: lock, journal, temporary files."""
-        from goldfinch.caching.journal import Journal
-
-        journal = Journal(path)
-        if os.path.lexists(lock_path(path)) or journal.is_there():
-            with contextlib.suppress(gfcache.CacheFormatError), gfcache.output_lock(path):
-                journal.remove()
 
     def _open(self, path: Path, model: LanguageModel) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged."""
