@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from gfcache.files.regular import not_regular
+from gfcache.files.regular import not_regular, read_at_most
 
 from goldfinch.errors import InputRefused
 
@@ -32,7 +32,7 @@ def read_stdin(most_bytes: int) -> bytes:
     Raises:
         InputRefused: more bytes than that.
     """
-    return _limited(sys.stdin.buffer.read(most_bytes + 1), most_bytes, "stdin")
+    return _limited(read_at_most(sys.stdin.buffer, most_bytes + 1), most_bytes, "stdin")
 
 
 def read_named(path: Path, most_bytes: int) -> bytes:
@@ -53,7 +53,7 @@ def read_named(path: Path, most_bytes: int) -> bytes:
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or os.isatty(handle)):
             raise _refused(path, mode)
         os.set_blocking(handle, True)
-        return _limited(stream.read(most_bytes + 1), most_bytes, str(path))
+        return _limited(read_at_most(stream, most_bytes + 1), most_bytes, str(path))
 
 
 def check_not_made_up(path: Path) -> None:

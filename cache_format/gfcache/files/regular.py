@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
+_PIECE_BYTES = 1 << 20
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a link",
@@ -57,10 +59,19 @@ def read_regular(path: Path | str, most_bytes: int, *, follow: bool = True) -> b
         OSError: as the system says.
     """
     with os.fdopen(open_regular(path, follow=follow), "rb") as stream:
-        data = stream.read(most_bytes + 1)
+        data = read_at_most(stream, most_bytes + 1)
     if len(data) > most_bytes:
         raise TooLarge(errno.EFBIG, f"more than {most_bytes:,} bytes, the most that is read here", str(path))
     return data
+
+
+def read_at_most(stream: BinaryIO, most_bytes: int) -> bytes:
+    """Bytes up to the end or to a limit, in memory of their own size: `read(limit)` asks for all of the limit first."""
+    pieces, left = [], most_bytes
+    while left > 0 and (piece := stream.read(min(left, _PIECE_BYTES))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def starts_with(path: Path | str, magic: bytes, *, folder: int | None = None) -> bool:

@@ -52,3 +52,15 @@ def test_a_lock_that_is_no_lock_stays_as_it_is(tmp_path: Path) -> None:
         assert os.lstat(lock).st_ino == before.st_ino
         assert not keys.exists()
         lock.unlink()
+
+
+def test_a_limit_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    import tracemalloc
+
+    (tmp_path / "a").write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "a", 1 << 30) == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
