@@ -21,8 +21,15 @@ CODES = (
     ),
     (exits.SOME_FAILED, "several documents, some failed"),
     (exits.NOT_FOUND, "a file, a model or the base of a cache that does not exist"),
-    (exits.DOES_NOT_BELONG, "the cache belongs to another model, tokenizer, template or base"),
-    (exits.DAMAGED, "a damaged or foreign cache file, a damaged model directory"),
+    (
+        exits.DOES_NOT_BELONG,
+        "the cache belongs to another model, tokenizer, template or base; weights that do not fit their configuration",
+    ),
+    (
+        exits.DAMAGED,
+        "a damaged or foreign cache file; a damaged model directory; weights, "
+        "configurations and tokenizers that cannot be read",
+    ),
     (exits.UNSUPPORTED, "a cache file of a newer version"),
     (
         exits.MEMORY_DEVICE_DISK,

@@ -2,11 +2,15 @@
 
 GoldFinchError
 ├── ConfigError           a model configuration that cannot be built
-├── CheckpointError       weights that do not fit the configuration
+│   └── ConfigDamaged       a file of one that cannot be understood, or asks for what no model has
+├── CheckpointError       weights that cannot be taken
+│   ├── WeightsDamaged      a file that cannot be read, or holds what no weights are
+│   └── WeightsMismatch     tensors that do not fit the configuration
 ├── ModelNotFound         no model under that name, path or fingerprint
 ├── CorpusMissing         a folder of training data that lacks one of its files
-├── ModelDamaged          a model directory that does not match its own fingerprints
-├── TokenizerError        a tokenizer that is missing or cannot be read
+├── ModelDamaged          a model directory that cannot be understood, or does not match its own fingerprints
+├── TokenizerError        a tokenizer that is missing or cannot be used
+│   └── TokenizerDamaged    a file that cannot be read, or holds what no tokenizer here has
 ├── EmptyInput            nothing to pre-fill or to ask
 ├── QuestionTooLong       a question that is longer than any that is asked
 ├── NotText               a document that is a directory, PDF, HTML or binary data
@@ -60,8 +64,20 @@ class ConfigError(GoldFinchError):
     """A model configuration that cannot be built."""
 
 
+class ConfigDamaged(ConfigError):
+    """A file of a configuration that cannot be understood, or asks for what no model has."""
+
+
 class CheckpointError(GoldFinchError):
-    """Weights that do not fit the configuration."""
+    """Weights that cannot be taken."""
+
+
+class WeightsDamaged(CheckpointError):
+    """A file of weights that cannot be read, or holds what no weights are."""
+
+
+class WeightsMismatch(CheckpointError):
+    """Tensors that do not fit the configuration."""
 
 
 class ModelNotFound(GoldFinchError):
@@ -73,11 +89,15 @@ class CorpusMissing(GoldFinchError):
 
 
 class ModelDamaged(GoldFinchError):
-    """A model directory that does not match its own fingerprints."""
+    """A model directory that cannot be understood, or does not match its own fingerprints."""
 
 
 class TokenizerError(GoldFinchError):
-    """A tokenizer that is missing or cannot be read."""
+    """A tokenizer that is missing or cannot be used."""
+
+
+class TokenizerDamaged(TokenizerError):
+    """A file that cannot be read, or holds what no tokenizer here has."""
 
 
 class EmptyInput(GoldFinchError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError
+from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError, describe
 from gfcli.support.options import chosen_model
 from gfcli.support.values import MOST_SEED, show_bytes
 
@@ -21,22 +21,29 @@ Name = Annotated[
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """List the models that have a name here.
 
-    Lists the folders under GF_MODELS_DIR, then the models that come with gf. Also: gf model ls.
+    Lists the folders under GF_MODELS_DIR, then the models that come with gf. A broken one is marked, and
+    what is wrong with it goes to stderr. Also: gf model ls.
 
     Examples:
       gf model list
       GF_MODELS_DIR=~/models gf model list --json
     """
-    from goldfinch import list_models
+    from goldfinch.weights.headers import checked_directories
 
-    cards = list(list_models())
+    models = list(checked_directories())
     if as_json:
-        rows = [_row(card) for card in cards]
-        console.json({"schema_version": SCHEMA_VERSION, "models": rows})
+        rows = [_row(card) for _, card, error in models if error is None]
+        broken = [{"path": str(path), "message": describe(error)[0]} for path, _, error in models if error is not None]
+        console.json({"schema_version": SCHEMA_VERSION, "models": rows, "broken": broken})
         return
-    for card in cards:
-        shape = f"{card.config.n_layer} x {card.config.d_model}"
-        console.line(f"{card.name:<24} {card.config.model_type:<18} {shape:<10} {card.path}")
+    for path, card, error in models:
+        name, kind, shape = path.name, "broken", "-"
+        if card is not None and error is None:
+            name, kind, shape = card.name, card.config.model_type, f"{card.config.n_layer} x {card.config.d_model}"
+        console.line(f"{name:<24} {kind:<18} {shape:<10} {path}")
+    for _, _, error in models:
+        if error is not None:
+            console.warn(describe(error)[0])
 
 
 def _row(card: Any) -> dict[str, Any]:

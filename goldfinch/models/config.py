@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,6 +10,13 @@ from goldfinch.errors import ConfigError
 TIME_MIXES = ("finch", "finch_c2", "gptalpha", "llama")
 UPPER_TIME_MIXES = ("gold", "gptalpha")
 CHANNEL_MIXES = ("finch", "llama")
+# The most of each that a model may have: several times those of the largest published ones, so that sizes computed from
+# them are numbers that a machine can refuse for lack of memory. A configuration may come from a stranger.
+MOST = {
+    "n_layer": 1024, "d_model": 1 << 16, "d_ffn": 1 << 20, "vocab_size": 1 << 21, "head_dim": 4096,
+    "layer_ratio": 1024, "compression_ratio": 1 << 16, "context_length": (1 << 31) - 1, "group_norm_divisor": 1 << 16,
+}  # fmt: skip
+_MOST_ROPE = 1e18
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,9 @@ class RopeConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-                raise ConfigError(f"{name} of rope is {value!r}, allowed: a positive number")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 1 / _MOST_ROPE <= value <= _MOST_ROPE:
+                raise ConfigError(f"{name} of rope is {value!r:.40}, allowed: a positive number up to {_MOST_ROPE:.0e}")
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         def demand(holds: bool, field: str, expected: str) -> None:
             if not holds:
-                raise ConfigError(f"{field} is {getattr(self, field)!r}, allowed: {expected}")
+                raise ConfigError(f"{field} is {getattr(self, field)!r:.40}, allowed: {expected}")
 
-        for field in ("n_layer", "d_model", "d_ffn", "vocab_size", "head_dim", "layer_ratio", "compression_ratio",
-                      "context_length", "group_norm_divisor"):  # fmt: skip
+        for field, most in MOST.items():
             value = getattr(self, field)
-            holds = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
-            demand(holds, field, "a positive whole number")
+            holds = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+            demand(holds, field, f"a positive whole number up to {most:,}")
         for field in ("one_minus_w", "second_value"):
             demand(isinstance(getattr(self, field), bool), field, "true or false")
         demand(self.rope is None or isinstance(self.rope, RopeConfig), "rope", "base, rescale and rebase, or null")
+        # Looked for in tuples, not sets: a list or an object of a foreign file has no hash.
         demand(self.time_mix in TIME_MIXES, "time_mix", ", ".join(TIME_MIXES))
         demand(
             self.upper_time_mix in (None, *UPPER_TIME_MIXES), "upper_time_mix", ", ".join(UPPER_TIME_MIXES) + " or null"
@@ -151,10 +158,12 @@ class ModelConfig:
         Raises:
             ConfigError: an unknown field, a missing one, or a value out of range.
         """
+        if not isinstance(values, dict):
+            raise ConfigError(f"the configuration is {values!r:.40}, allowed: a JSON object")
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ConfigError(f"unknown configuration field {unknown[0]!r}, known: {', '.join(sorted(known))}")
+            raise ConfigError(f"unknown configuration field {unknown[0]!r:.40}, known: {', '.join(sorted(known))}")
         values = dict(values)
         try:
             if isinstance(values.get("rope"), dict):

@@ -13,6 +13,13 @@ from typing import Any
 
 from goldfinch.errors import ConfigError
 
+from .json_files import is_count, is_text
+
+# Limits of what a template may hold; it may come from a stranger.
+MOST_TEXT, MOST_STOP, MOST_STOPS = 32_768, 256, 32
+# Fields that are text.
+TEXTS = ("document_prefix", "question_prefix", "question_suffix", "answer_prefix")
+
 
 @dataclass(frozen=True)
 class PromptTemplate:
@@ -35,6 +42,36 @@ class PromptTemplate:
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
 
+    def __post_init__(self) -> None:
+        for name in TEXTS:
+            value = getattr(self, name)
+            if not is_text(value, MOST_TEXT):
+                raise ConfigError(
+                    f"{name} of the prompt template is {value!r:.40}, allowed: text of up to {MOST_TEXT:,} characters, "
+                    "without halves of surrogate pairs"
+                )
+        for name in ("bos_token_id", "end_token_id"):
+            value = getattr(self, name)
+            if value is not None and not is_count(value, 1 << 31):
+                raise ConfigError(f"{name} of the prompt template is {value!r:.40}, allowed: a token id, or null")
+        stops = isinstance(self.stop, tuple) and len(self.stop) <= MOST_STOPS
+        if not stops or not all(text and is_text(text, MOST_STOP) for text in self.stop):
+            raise ConfigError(
+                f"stop of the prompt template is {self.stop!r:.40}, allowed: up to {MOST_STOPS} texts of 1 to "
+                f"{MOST_STOP} characters"
+            )
+
+    def check_token_ids(self, vocab_size: int) -> None:
+        """Refuse token ids that a model of this vocabulary does not have.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for name in ("bos_token_id", "end_token_id"):
+            value = getattr(self, name)
+            if value is not None and value >= vocab_size:
+                raise ConfigError(f"{name} of the prompt template is {value}, allowed: 0 to {vocab_size - 1}")
+
     def question_text(self, question: str) -> str:
         return f"{self.question_prefix}{question}{self.question_suffix}"
 
@@ -54,11 +91,13 @@ class PromptTemplate:
         """Build from the model directory's words.
 
         Raises:
-            ConfigError: an unknown field.
+            ConfigError: an unknown field, or a value that is not allowed.
         """
+        if not isinstance(values, dict):
+            raise ConfigError(f"the prompt template is {values!r:.40}, allowed: a JSON object")
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
-            raise ConfigError(f"unknown field {unknown[0]!r} in the prompt template")
+            raise ConfigError(f"unknown field {unknown[0]!r:.40} in the prompt template")
         if isinstance(values.get("stop"), list):
             values = values | {"stop": tuple(values["stop"])}
         return cls(**values)

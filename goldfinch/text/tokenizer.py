@@ -1,4 +1,4 @@
-"""Tokenizers: byte-level BPE (Hugging Face `tokenizers`) and the RWKV World vocabulary.
+"""Tokenizers: byte-pair encoding (Hugging Face `tokenizers`) and the RWKV World vocabulary.
 
 A tokenizer here is any object with `encode(text) -> list[int]`, `decode(ids) -> str`, `vocab_size` and
 `fingerprint` (SHA-256 of the file it was read from).
@@ -8,10 +8,24 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from goldfinch.errors import TokenizerError
+from gfcache.files.regular import read_regular
+
+from goldfinch.errors import TokenizerDamaged
+from goldfinch.models.config import MOST
+
+from . import bpe_file
+
+T = TypeVar("T")
+# Limits of a World vocabulary; the published one has 65,529 lines of up to 500 characters, and 128 bytes to a token.
+_WORLD_BYTES, _WORLD_LINE_CHARACTERS, _WORLD_TOKEN_BYTES = 64 << 20, 1200, 256
+_WORLD_LINE = re.compile(r"""(\d{1,9}) +(b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*") +(\d{1,4})""")
 
 
 class Tokenizer(Protocol):
@@ -25,28 +39,51 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> str: ...
 
 
-class ByteLevelBPE:
-    """A `tokenizer.json` of the `tokenizers` library."""
+class BytePairTokenizer:
+    """A `tokenizer.json` of the `tokenizers` library, of the parts that `bpe_file` accepts.
+
+    Raises:
+        TokenizerDamaged: it holds others, or the library cannot read it.
+    """
 
     def __init__(self, path: Path) -> None:
         from tokenizers import Tokenizer as Backend
 
+        self._path = path
         try:
-            data = path.read_bytes()
-            self._backend = Backend.from_str(data.decode("utf-8"))
-        except Exception as error:  # the library raises plain Exception for a bad file
-            raise TokenizerError(f"cannot read the tokenizer {path}: {error}") from error
+            data = read_regular(path, bpe_file.MOST_BYTES)
+            file = bpe_file.accepted(data)
+            self._backend = self._ask(lambda: Backend.from_str(file.text))
+            # The library gives an added text that the vocabulary lacks an id of its own choice.
+            for text, token_id in file.added_tokens.items():
+                if self._ask(partial(self._backend.token_to_id, text)) != token_id:
+                    raise ValueError(f"the added token {text!r} does not have the id {token_id} that it states")
+        except (OSError, ValueError) as error:
+            raise TokenizerDamaged(f"cannot read the tokenizer {path}: {error}") from error
         # Text that spells a special token is text: a document must not be able to forge one.
         self._backend.encode_special_tokens = True
         self.fingerprint = hashlib.sha256(data).hexdigest()
-        self.vocab_size: int = max(self._backend.get_vocab().values(), default=-1) + 1  # ids may have gaps
+        self.vocab_size: int = file.highest_id + 1  # ids may have gaps
 
     def encode(self, text: str) -> list[int]:
         # The call for many texts that leaves out offsets: a third less time than `encode`, and the same ids.
-        return self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return self._ask(lambda: self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
     def decode(self, token_ids: list[int]) -> str:
-        return self._backend.decode(token_ids, skip_special_tokens=True)
+        return self._ask(lambda: self._backend.decode(token_ids, skip_special_tokens=True))
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """The one place where the library is called: it raises plain Exceptions, and its panics are none at all."""
+        try:
+            return call()
+        except (MemoryError, OverflowError, TypeError, UnicodeError):
+            raise
+        except Exception as error:
+            raise TokenizerDamaged(f"the tokenizer {self._path} cannot be used: {error}") from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            raise TokenizerDamaged(f"the tokenizer {self._path} makes its library fail: {error}") from error
 
 
 class RWKVWorldTokenizer:
@@ -54,14 +91,17 @@ class RWKVWorldTokenizer:
 
     Each line of that file is `index literal length`, the literal being a Python string or bytes constant.
     Token 0 is the end of a document and has no bytes.
+
+    Raises:
+        TokenizerDamaged: lines of another form, ids or texts twice, or a byte without a token.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            data = path.read_bytes()
+            data = read_regular(path, _WORLD_BYTES)
             self._token_bytes = _read_world_vocabulary(data.decode("utf-8"))
         except (OSError, UnicodeDecodeError, ValueError, SyntaxError) as error:
-            raise TokenizerError(f"cannot read the RWKV vocabulary {path}: {error}") from error
+            raise TokenizerDamaged(f"cannot read the RWKV vocabulary {path}: {error}") from error
         self._ids = {token: i for i, token in self._token_bytes.items()}
         # Lengths that occur after a two-byte beginning, longest first: a short list to try at each place.
         lengths: dict[bytes, set[int]] = {}
@@ -70,7 +110,7 @@ class RWKVWorldTokenizer:
         self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
         missing = [b for b in range(256) if bytes([b]) not in self._ids]
         if missing:
-            raise TokenizerError(f"the vocabulary {path} has no token for byte {missing[0]}")
+            raise TokenizerDamaged(f"the vocabulary {path} has no token for byte {missing[0]}")
         self.fingerprint = hashlib.sha256(data).hexdigest()
         self.vocab_size = max(self._token_bytes) + 1
 
@@ -94,24 +134,30 @@ def _read_world_vocabulary(text: str) -> dict[int, bytes]:
     for line in text.splitlines():
         if not line.strip():
             continue
-        first, last = line.index(" "), line.rindex(" ")
-        literal = ast.literal_eval(line[first:last].strip())
+        found = _WORLD_LINE.fullmatch(line.strip()) if len(line) <= _WORLD_LINE_CHARACTERS else None
+        if found is None:
+            raise ValueError(f"line {line[:40]!r}: expected an id, a text in quotes, and its length")
+        literal = ast.literal_eval(found[2])
         token = literal.encode("utf-8") if isinstance(literal, str) else literal
-        if not isinstance(token, bytes) or len(token) != int(line[last:]):
+        if len(token) != int(found[3]):
             raise ValueError(f"line {line[:40]!r}: length does not match the literal")
-        tokens[int(line[:first])] = token
-    if not tokens:
-        raise ValueError("no tokens in the file")
+        if not 0 < len(token) <= _WORLD_TOKEN_BYTES:
+            raise ValueError(f"line {line[:40]!r}: {len(token)} bytes, allowed: 1 to {_WORLD_TOKEN_BYTES}")
+        if not 0 < int(found[1]) < MOST["vocab_size"] or int(found[1]) in tokens:
+            raise ValueError(f"line {line[:40]!r}: the id is there twice or not from 1 to {MOST['vocab_size'] - 1}")
+        tokens[int(found[1])] = token
+    if len(set(tokens.values())) != len(tokens) or not tokens:
+        raise ValueError("two tokens have one text" if tokens else "no tokens in the file")
     return tokens
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer file: `.json` is byte-level BPE, `.txt` the RWKV World vocabulary.
+    """Read a tokenizer file: `.json` is a byte-pair tokenizer, `.txt` the RWKV World vocabulary.
 
     Raises:
         FileNotFoundError: no such file.
-        TokenizerError: the file is not of its kind.
+        TokenizerDamaged: the file is not of its kind.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise FileNotFoundError(2, "tokenizer file does not exist", str(path))
-    return RWKVWorldTokenizer(path) if path.suffix == ".txt" else ByteLevelBPE(path)
+    return RWKVWorldTokenizer(path) if path.suffix == ".txt" else BytePairTokenizer(path)

@@ -4,60 +4,69 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from goldfinch.errors import CheckpointError
+from goldfinch.errors import WeightsDamaged
 
-from .directory import INDEX_ENDING, files_of_index
+from .directory import INDEX_ENDING, files_of_weights
+from .headers import Shape, check_shapes, read_shapes
 
 
-def read_weights(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def read_weights(
+    path: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
+    shapes: Mapping[str, Shape] | None = None,
+) -> dict[str, Tensor]:
     """Tensors of a `.safetensors` or `.pth` file by published key, or of all the files that an index names.
 
     Args:
         path: the file, or the `.safetensors.index.json` of weights in several files (see `write_weights`).
         device, dtype: where and as what they are wanted; each tensor is converted as it is read, so that no two copies
             of all weights stand in memory together. As stored when dtype is None.
+        shapes: of the tensors by key, where `read_shapes` has been asked for them already.
 
     Raises:
         FileNotFoundError: no such file.
         torch.OutOfMemoryError: not enough memory on the device.
-        CheckpointError: damaged, or a `.pth` that holds anything but tensors.
+        WeightsDamaged: damaged, or anything but tensors of floating-point numbers.
+        WeightsMismatch: other keys or shapes than before.
     """
-    if not path.is_file():
-        raise FileNotFoundError(2, "weights file does not exist", str(path))
-    if path.name.endswith(INDEX_ENDING):
-        weights: dict[str, Tensor] = {}
-        for file in files_of_index(path):
-            weights |= read_weights(file, device, dtype)
-        return weights
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
+    shapes = read_shapes(path) if shapes is None else shapes
+    weights: dict[str, Tensor] = {}
+    for file in files_of_weights(path):
+        try:
+            weights |= dict(_tensors_of(file, device, dtype))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # safetensors has an error class of its own, and torch raises in many ways
+            if "allocate memory" in str(error):
+                raise MemoryError(f"not enough memory for the weights {file}") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsDamaged(f"cannot read the weights {file}: {reason}") from error
+    # The files may have been replaced since, and torch reads a .pth in its own way.
+    check_shapes(shapes_of(weights), shapes)
+    return weights
 
-            with safe_open(path, "pt", device=str(device)) as file:
-                names = file.keys()
-                return {name: file.get_tensor(name).to(dtype) for name in names}
-        # weights_only: a .pth is a pickle, and a pickle can run code.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"cannot read the weights {path}: {reason}") from error
-    except Exception as error:  # safetensors has an error class of its own
-        raise CheckpointError(f"cannot read the weights {path}: {error}") from error
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise CheckpointError(f"{path} is not a dictionary of tensors")
-    for name in loaded:
-        loaded[name] = loaded[name].to(device, dtype)
-    return loaded
+
+def _tensors_of(path: Path, device: torch.device | str, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    if path.suffix == ".pth":
+        # weights_only: a .pth is a pickle, and a pickle can run code. What else it could do: `pickles`.
+        for key, tensor in torch.load(path, map_location="cpu", weights_only=True).items():
+            yield key, tensor.to(device, dtype)
+        return
+    from safetensors import safe_open
+
+    with safe_open(path, "pt", device=str(device)) as file:
+        names = file.keys()
+        for key in names:
+            yield key, file.get_tensor(key).to(dtype)
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], max_shard_bytes: int | None = None) -> list[Path]:
@@ -122,25 +131,17 @@ def _save(shard: dict[str, Tensor], path: Path) -> None:
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless keys and shapes are those of the model."""
-    missing = sorted(set(expected) - set(weights))
-    surplus = sorted(set(weights) - set(expected))
-    if missing or surplus:
-        what = f"lack {missing[0]!r}" if missing else f"have {surplus[0]!r}, which the model does not"
-        raise CheckpointError(
-            f"the weights do not fit the configuration: they {what} ({len(missing)} missing, {len(surplus)} unknown)",
-            hint="give the config.json that belongs to these weights",
-        )
-    for name, tensor in expected.items():
-        if weights[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"the weights do not fit the configuration: {name} has shape {tuple(weights[name].shape)}, "
-                f"expected {tuple(tensor.shape)}"
-            )
+    """Raise WeightsMismatch unless keys and shapes are those of the model."""
+    check_shapes(shapes_of(weights), shapes_of(expected))
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Shapes by key."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 def check_finite(weights: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError when a weight is NaN or infinite: every cache made with it would be refused (SPEC W7)."""
+    """Raise WeightsDamaged when a weight is NaN or infinite: every cache made with it would be refused (SPEC W7)."""
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"the weights hold NaN or infinity: {name}", hint="get or train them again")
+            raise WeightsDamaged(f"the weights hold NaN or infinity: {name}", hint="get or train them again")

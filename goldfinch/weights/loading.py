@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from goldfinch.backends.choose import choose_executor
 from goldfinch.devices import available_device, make_current
 from goldfinch.errors import DeviceError, ModelDamaged
+from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
 
 from .directory import ModelCard, find_model, weights_file_of
-from .files import check_finite, check_weights, read_weights
+from .files import check_finite, read_weights, shapes_of
 from .fingerprints import fingerprints
+from .headers import check_shapes, check_sizes, read_shapes
 
 
 def load_model(
@@ -45,27 +49,49 @@ def load_model(
     card = find_model(path_or_name)
     device = available_device(device)
     make_current(device)
-    model = LanguageModel(card.config, initial_values=False)
     try:
-        weights = read_weights(weights_file_of(card.path), device, dtype or torch.float32)
-        check_weights(weights, model.state_dict())
+        model, weights = fitting_weights(card.config, weights_file_of(card.path), device, dtype or torch.float32)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
-    model.load_state_dict(weights, assign=True)
-    model.eval().requires_grad_(False)
-    model.choose_executor(partial(choose_executor, requested=backend))
-    model.card = card
     if card.tokenizer_file is not None:
         model.tokenizer = read_tokenizer(card.path / card.tokenizer_file)
         if model.tokenizer.fingerprint != card.tokenizer_fingerprint:
             raise ModelDamaged(f"the tokenizer of {card.path} is not the one that its config.json names")
+        if model.tokenizer.vocab_size > card.config.vocab_size:
+            highest, rows = model.tokenizer.vocab_size - 1, card.config.vocab_size
+            raise ModelDamaged(f"the tokenizer of {card.path} has ids up to {highest}, the model {rows} rows for them")
+    model.load_state_dict(weights, assign=True)
+    model.eval().requires_grad_(False)
+    model.choose_executor(partial(choose_executor, requested=backend))
+    model.card = card
     return model
+
+
+def empty_model(config: ModelConfig) -> LanguageModel:
+    """A model whose tensors have shapes and no memory, until `load_state_dict(..., assign=True)` puts others there."""
+    with torch.device("meta"):
+        return LanguageModel(config, initial_values=False)
+
+
+def fitting_weights(
+    config: ModelConfig, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[LanguageModel, dict[str, Tensor]]:
+    """An empty model and weights for it. The weights' header is compared before the model is built, and keys and shapes
+    before a tensor is read: either file may be a stranger's.
+
+    Raises:
+        FileNotFoundError, WeightsDamaged, WeightsMismatch, torch.OutOfMemoryError: see `read_weights`.
+    """
+    shapes = read_shapes(path)
+    check_sizes(config, shapes)
+    model = empty_model(config)
+    check_shapes(shapes, shapes_of(model.state_dict()))
+    return model, read_weights(path, device, dtype, shapes=shapes)
 
 
 def verify_model(card: ModelCard) -> list[str]:
     """What does not match the card's fingerprints, in words; empty when all is well."""
-    weights = read_weights(weights_file_of(card.path))
-    check_weights(weights, LanguageModel(card.config, initial_values=False).state_dict())
+    _, weights = fitting_weights(card.config, weights_file_of(card.path))
     check_finite(weights)
     found = dict(zip(("prefill_fingerprint", "model_fingerprint"), fingerprints(card.config, weights), strict=True))
     if card.tokenizer_file is not None:

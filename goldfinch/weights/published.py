@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from goldfinch.errors import ConfigError
+from goldfinch.errors import ConfigDamaged, ConfigError
 from goldfinch.models.config import ModelConfig, RopeConfig
+from goldfinch.text.json_files import read_json
+
+_MOST_BYTES = 1 << 20
 
 PUBLISHED_TIME_MIX = {"x060": "finch", "x060c2": "finch_c2", "gold": "gold", "gptalpha": "gptalpha", "llama": "llama"}
 PUBLISHED_CHANNEL_MIX = {"x060": "finch", "llama": "llama"}
@@ -19,19 +22,19 @@ def read_config(path: Path) -> ModelConfig:
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: not JSON, or fields that neither form has.
+        ConfigDamaged: not JSON, fields that neither form has, or values that no model has.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise FileNotFoundError(2, "configuration does not exist", str(path))
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"the configuration {path} is not a JSON object")
-    if isinstance(values.get("config"), dict):  # the config.json of one of our model directories
-        return ModelConfig.from_dict(values["config"])
-    return config_from_published(values) if "n_embd" in values else ModelConfig.from_dict(values)
+        values = read_json(path, _MOST_BYTES)
+        if not isinstance(values, dict):
+            raise ConfigError("it is not a JSON object")
+        if isinstance(values.get("config"), dict):  # the config.json of one of our model directories
+            return ModelConfig.from_dict(values["config"])
+        return config_from_published(values) if "n_embd" in values else ModelConfig.from_dict(values)
+    except (OSError, ValueError, ConfigError) as error:
+        raise ConfigDamaged(f"cannot read the configuration {path}: {error}") from error
 
 
 def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
@@ -52,8 +55,8 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
             channel_mix=PUBLISHED_CHANNEL_MIX[values.get("cmix", "x060")],
             layer_ratio=values.get("inv_other_layer_ratio", 3),
             compression_ratio=values.get("kv_cache_compression_ratio", 16),
-            one_minus_w=bool(values.get("use_one_minus_w", 1)),
-            second_value=bool(values.get("use_v2", 1)),
+            one_minus_w=_flag(values, "use_one_minus_w"),
+            second_value=_flag(values, "use_v2"),
             rope=RopeConfig(**rope) if rope else None,
             context_length=values.get("ctx_len", 1024),
             group_norm_divisor=values.get("head_size_divisor", 8),
@@ -62,3 +65,11 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
         raise ConfigError(f"the published configuration lacks or does not know {error}") from error
     except TypeError as error:
         raise ConfigError(f"the published configuration does not fit: {error}") from error
+
+
+def _flag(values: Mapping[str, Any], name: str) -> bool:
+    """A field that is 0, 1, false or true; 1 where it is absent."""
+    value = values.get(name, 1)
+    if value not in (0, 1):
+        raise ConfigError(f"{name} is {value!r:.40}, allowed: 0 or 1")
+    return bool(value)

@@ -13,16 +13,17 @@ from gfcache.files.locks import sweep
 from gfcache.files.replace import replacing_folder
 from torch import Tensor
 
-from goldfinch.errors import CheckpointError, ConfigError
+from goldfinch.errors import CheckpointError, ConfigError, WeightsMismatch
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.presets import presets
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import read_tokenizer
 
-from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard
-from .files import check_finite, check_weights, read_weights, write_weights
+from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard, check_name
+from .files import check_finite, check_weights, write_weights
 from .fingerprints import fingerprints
+from .loading import empty_model, fitting_weights
 from .published import read_config
 
 # All that gf writes into a model directory.
@@ -47,30 +48,34 @@ def write_model_directory(
         max_shard_bytes: most bytes of weights in a file (`files.write_weights`); None writes one file.
 
     Raises:
-        CheckpointError: `out` exists and `overwrite` is not set, or it is not a model directory; the
-            weights do not fit.
+        CheckpointError: `out` exists and `overwrite` is not set, or it is not a model directory.
+        WeightsMismatch: the weights do not fit, or the tokenizer has more tokens than the model.
+        TokenizerDamaged: the tokenizer file cannot be read.
+        ConfigError: a name or a template that no model may have.
         gfcache.CacheLocked, gfcache.CacheWriteError: another process writes it now; the system does not let it
             be written.
-        TokenizerError: the tokenizer file cannot be read or has more tokens than the model.
     """
     sweep(out)
     if overwrite:
         check_replaceable(out)
     elif out.exists():
         raise CheckpointError(f"{out} exists already", hint="choose another output or remove it first")
-    check_weights(weights, LanguageModel(config, initial_values=False).state_dict())
+    check_name(name)
+    template = template or PromptTemplate()
+    template.check_token_ids(config.vocab_size)
+    check_weights(weights, empty_model(config).state_dict())
     stored_name = tokenizer_fingerprint = None
     if tokenizer_file is not None:
         stored_name = "rwkv_vocab.txt" if tokenizer_file.suffix == ".txt" else "tokenizer.json"
         tokenizer = read_tokenizer(tokenizer_file)
         if tokenizer.vocab_size > config.vocab_size:
-            raise CheckpointError(
+            raise WeightsMismatch(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
             )
         tokenizer_fingerprint = tokenizer.fingerprint
     prefill_fingerprint, model_fingerprint = fingerprints(config, weights)
     card = ModelCard(
-        name, config, template or PromptTemplate(), prefill_fingerprint, model_fingerprint,
+        name, config, template, prefill_fingerprint, model_fingerprint,
         stored_name, tokenizer_fingerprint, out,
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +109,13 @@ def check_replaceable(path: Path) -> None:
 
 
 def import_model(weights_file: Path, config_file: Path, tokenizer_file: Path | None, out: Path) -> ModelCard:
-    """Make a model directory from published weights (`gf model import`)."""
+    """Make a model directory from published weights (`gf model import`).
+
+    Sizes are compared before anything is built or read: the files may be a stranger's.
+    """
     config = read_config(config_file)
     template = PromptTemplate(bos_token_id=0, end_token_id=0) if tokenizer_file is not None else None
-    weights = read_weights(weights_file)
+    _, weights = fitting_weights(config, weights_file)
     check_finite(weights)
     return write_model_directory(out, out.name, config, weights, template, tokenizer_file)
 

@@ -1,0 +1,56 @@
+"""JSON files of foreign origin: small enough, without what readers of JSON take in different ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gfcache.files.regular import read_regular
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: larger than `most_bytes`, not JSON in UTF-8, nested without end, a name twice in one object, or a
+            number that is not finite.
+    """
+    return parse_json(read_regular(path, most_bytes))
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text; errors as of `read_json`."""
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        raise ValueError(f"it has {twice!r:.60} twice in one object")
+    return values
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, which is not a number")
+
+
+def is_text(value: object, most_characters: int) -> bool:
+    """Whether a value of foreign JSON is a text that can be stored and shown: not too long, no half of a pair."""
+    return (
+        isinstance(value, str) and len(value) <= most_characters and not any("\ud800" <= c <= "\udfff" for c in value)
+    )
+
+
+def is_count(value: object, below: int) -> bool:
+    """Whether a value of foreign JSON is a whole number from 0 to `below` - 1; true and false are not numbers."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
