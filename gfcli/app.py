@@ -68,6 +68,7 @@ def run(arguments: list[str]) -> int:
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
     console.quiet = console.verbose = False
+    console.said.clear()
     try:
         code = _run(arguments)
         if code == exits.INTERRUPTED:  # what the command-line parser makes of Ctrl-C

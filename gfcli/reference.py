@@ -27,7 +27,7 @@ CODES = (
     ),
     (
         exits.DAMAGED,
-        "a damaged or foreign cache file; a damaged model directory; weights, "
+        "a damaged or foreign cache file; a model directory that is damaged or was changed after it was made; weights, "
         "configurations and tokenizers that cannot be read",
     ),
     (exits.UNSUPPORTED, "a cache file of a newer version"),

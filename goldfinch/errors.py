@@ -9,6 +9,7 @@ GoldFinchError
 ├── ModelNotFound         no model under that name, path or fingerprint
 ├── CorpusMissing         a folder of training data that lacks one of its files
 ├── ModelDamaged          a model directory that cannot be understood, or does not match its own fingerprints
+│   └── ModelChanged        one that was changed after it was made
 ├── TokenizerError        a tokenizer that is missing or cannot be used
 │   └── TokenizerDamaged    a file that cannot be read, or holds what no tokenizer here has
 ├── EmptyInput            nothing to pre-fill or to ask
@@ -90,6 +91,18 @@ class CorpusMissing(GoldFinchError):
 
 class ModelDamaged(GoldFinchError):
     """A model directory that cannot be understood, or does not match its own fingerprints."""
+
+
+class ModelChanged(ModelDamaged):
+    """A model directory that was changed after it was made.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        self.path = path
+        super().__init__(message)
 
 
 class TokenizerError(GoldFinchError):

@@ -18,7 +18,7 @@ from gfcli.support.console import console
 from gfcli.support.documents import question_of
 from gfcli.support.events import Teller, say_outcome
 from gfcli.support.exits import CONDITION_NOT_MET, NOT_FOUND, SCHEMA_VERSION, CommandError
-from gfcli.support.options import chosen_model, journal_seconds, numerics
+from gfcli.support.options import journal_seconds, model_card, numerics
 from gfcli.support.progress import BatchProgress
 from gfcli.support.scope import Scope
 from gfcli.support.sessions import Options, cache_session
@@ -30,7 +30,6 @@ from goldfinch.library.find import Member, Place, members_of_texts, unique
 from goldfinch.library.library import Library, card_identity
 from goldfinch.library.opening import LazyModel
 from goldfinch.policies.named import ALL, AUTO
-from goldfinch.weights.directory import find_model
 
 
 def ask_collection(scope: Scope, question: str | None, how: How, options: Options, top: int) -> None:
@@ -70,7 +69,7 @@ class _Computing:
     ) -> list[Member]:
         options = self._options
         device, dtype = numerics(options.models.device, options.models.dtype)
-        card = find_model(chosen_model(options.model))
+        card = model_card(options.model)
         identity = card_identity(card, FILE_DTYPES[dtype])
         members, missing = members_of_texts(store, store.entries(), texts, identity)
         if not missing:

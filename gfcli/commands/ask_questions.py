@@ -20,11 +20,11 @@ from gfcli.support.console import console
 from gfcli.support.documents import STDIN, read_document
 from gfcli.support.exits import CommandError
 from gfcli.support.explain import read_header
-from gfcli.support.options import chosen_model, numerics
+from gfcli.support.options import model_card, numerics
 from gfcli.support.question_file import Question, read_questions
 from gfcli.support.sessions import Options, cache_session, library_session
 from gfcli.support.values import SHORT_DTYPES
-from goldfinch.library.opening import find_model_of
+from goldfinch.library.opening import model_asked
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.documents import Document
 
@@ -115,7 +115,6 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
     import gfcache
 
     from goldfinch.errors import GoldFinchError
-    from goldfinch.weights.directory import find_model
 
     dtype = options.models.dtype or ""  # else the cache's own
     names, basis = _names(name), [SHORT_DTYPES.get(dtype, dtype)]
@@ -126,16 +125,14 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
         names |= {str(header.source[n]) for n in ("name", "path") if header.source and header.source.get(n)}
         key = options.model or header.model["prefill_fingerprint"] + header.model["model_fingerprint"]
         if key not in cards:
-            cards[key] = (find_model(options.model) if options.model else find_model_of(header)).to_json()
+            cards[key] = model_asked(header, options.model, remark=console.warn_once).to_json()
         basis.append(cards[key])
     return Asked(name, frozenset(names), tuple(basis))
 
 
 def _asked_text(name: str, options: Options) -> Asked:
     """A document to ask through the library."""
-    from goldfinch.weights.directory import find_model
-
-    card = find_model(chosen_model(options.model))
+    card = model_card(options.model)
     try:
         document = read_document(name)
     except Exception as error:

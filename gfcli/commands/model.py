@@ -1,4 +1,4 @@
-"""gf model: list, show, import, verify, init."""
+"""gf model: list, show, import, verify, set, init."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError, describe
-from gfcli.support.options import chosen_model
+from gfcli.support.options import model_card
 from gfcli.support.values import MOST_SEED, show_bytes
 
 Name = Annotated[
@@ -68,9 +68,9 @@ def show(
       gf model show gf-mini
       gf model show ./my-model --json
     """
-    from goldfinch.weights.directory import find_model, weights_bytes_of
+    from goldfinch.weights.directory import weights_bytes_of
 
-    card = find_model(chosen_model(name))
+    card = model_card(name)
     config = card.config
     weights_bytes = weights_bytes_of(card.path)
     if as_json:
@@ -128,14 +128,46 @@ def verify(name: Name = None) -> None:
       gf model verify gf-mini
       gf model verify ./my-model
     """
-    from goldfinch.weights.directory import find_model
     from goldfinch.weights.loading import verify_model
 
-    card = find_model(chosen_model(name))
+    card = model_card(name)
     differences = verify_model(card)
     if differences:
         raise CommandError(f"{card.path}: {differences[0]}", code=DAMAGED, hint="import the model again")
     console.line(f"{card.name}: weights and tokenizer match their fingerprints")
+
+
+def set_(
+    name: Annotated[str, typer.Argument(metavar="DIR|NAME", help="Model folder or name.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FIELD=VALUE]...",
+            help="New values: template.FIELD, config.FIELD or name. A text as it is, or in JSON; other values in JSON.",
+        ),
+    ] = None,
+) -> None:
+    """Change a model's template or configuration.
+
+    Writes config.json and takes all fingerprints again. Without FIELD=VALUE, it adopts what was changed in the folder
+    by hand. Caches made with another template still open; to ask them with the new one, name the model with -m.
+
+    Examples:
+      gf model set ./my-model 'template.stop=["Question:"]'
+      gf model set ./my-model template.end_token_id=1 config.context_length=8192
+      gf model set ./my-model
+    """
+    from goldfinch.weights.changing import change_model
+
+    pairs = [change.partition("=") for change in changes or ()]
+    odd = next((field for field, sign, _ in pairs if not (field and sign)), None)
+    if odd is not None:
+        raise CommandError(f"{odd!r} is not a change", hint="gf model set DIR template.question_suffix=...")
+    changed = change_model(name, {field: value for field, _, value in pairs})
+    for what, old, new in changed:
+        console.say(f"{what}: {old} -> {new}")
+    if not changed:
+        console.say("nothing changed")
 
 
 def init(

@@ -20,9 +20,9 @@ from gfcli.support.options import (
     QuietOption,
     VerboseOption,
     checked_checkpoints,
-    chosen_model,
     journal_seconds,
     load,
+    model_card,
     numerics,
 )
 from gfcli.support.outputs import check_folder
@@ -36,7 +36,6 @@ from goldfinch.jobs.outputs import is_folder
 from goldfinch.jobs.sources import STDIN, find_sources
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
-from goldfinch.weights.directory import find_model
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
@@ -160,7 +159,7 @@ def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -
 
 
 def _lazy_model(model: str | None, device: str, dtype: str | None) -> LazyModel:
-    card = find_model(chosen_model(model))
+    card = model_card(model)
     device, dtype = numerics(device, dtype)
     return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype))
 

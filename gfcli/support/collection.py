@@ -24,12 +24,12 @@ from goldfinch.library.find import (
 )
 from goldfinch.policies.named import HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.vectors import vectors_at_hand
-from goldfinch.weights.directory import find_model
 
 from .cache_files import expand
 from .console import console
 from .exits import NOT_FOUND, CommandError
 from .filters import filtered
+from .options import model_card
 from .progress import DocumentProgress
 from .scope import Scope
 from .store import open_store, say_index
@@ -94,7 +94,7 @@ def searched(
     scope.check()
     if policy == HYBRID and not vectors_at_hand():
         raise CommandError("the word vectors are not installed", hint=f"{INSTALL_VECTORS}, or --read lexical")
-    failures, card = Failures(), None if model is None else find_model(model)
+    failures, card = Failures(), None if model is None else model_card(model)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(keep_cap=prefill is not None))
         entries: list[Entry] | None = None

@@ -47,9 +47,11 @@ class Console:
         debug: tracebacks too.
         quiet: no progress and no remarks (errors and warnings stay).
         verbose: also what was found and decided on the way.
+        said: warnings that one run says once.
     """
 
     def __init__(self) -> None:
+        self.said: set[str] = set()
         self.json_errors = self.debug = self.quiet = self.verbose = False
 
     def line(self, text: str = "") -> None:
@@ -102,6 +104,11 @@ class Console:
     def warn(self, message: str) -> None:
         """What is odd, said even when quiet."""
         self.words(f"warning: {message}")
+
+    def warn_once(self, message: str) -> None:
+        if message not in self.said:
+            self.said.add(message)
+            self.warn(message)
 
     def say(self, message: str) -> None:
         """A remark; not when quiet."""

@@ -24,6 +24,7 @@ HINTS: dict[type[Exception], str] = {
     errors.BaseNotRecurrent: "gf model show",
     errors.SourceLost: "pre-fill the document again",
     errors.MadeRoom: _ROOM,
+    errors.ModelChanged: "gf model set {path} adopts the change if it is yours; else import the model again",
     cache.NotACacheFile: "gf prefill makes a cache from a text document",
     cache.UnsupportedVersion: "update gf, or pre-fill the document again with this version",
     cache.UnsupportedSection: "update gf, or pre-fill the document again with this version",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import settings, values
+from .console import console
 from .exits import NOT_FOUND, CommandError
 
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
+    from goldfinch.weights.directory import ModelCard
 
 checked_checkpoints = values.checked("--checkpoints", values.checkpoints)
 
@@ -59,26 +61,26 @@ def choose_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def chosen_model(option: str | None) -> str:
-    """The model that -m names, else that of the settings.
+def model_card(option: str | None) -> ModelCard:
+    """The model that -m names, else that of the settings; that others have its name, too, is said once.
 
     Raises:
         CommandError: a project's gf.toml names one that is not among the user's.
-        ModelNotFound: there is none of the name that it gives.
+        ModelNotFound, ModelDamaged.
     """
-    if option:
-        return option
-    found = settings.resolve().values["model"]
-    if found.origin == "project":
-        from goldfinch.weights.directory import ASSETS, find_model, models_folder
+    from goldfinch.weights.directory import ASSETS, find_model, models_folder
 
-        if find_model(found.value).path.parent not in (models_folder(), ASSETS):
-            raise CommandError(
-                f"{found.place}: model is {found.value!r}, which is none of your models",
-                code=NOT_FOUND,
-                hint=f"to use the folder of that name: -m ./{found.value}",
-            )
-    return str(found.value)
+    if option:
+        return find_model(option, remark=console.warn_once)
+    found = settings.resolve().values["model"]
+    card = find_model(found.value, remark=console.warn_once)
+    if found.origin == "project" and card.path.parent not in (models_folder(), ASSETS):
+        raise CommandError(
+            f"{found.place}: model is {found.value!r}, which is none of your models",
+            code=NOT_FOUND,
+            hint=f"to use the folder of that name: -m ./{found.value}",
+        )
+    return card
 
 
 def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:
@@ -99,7 +101,7 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
 
     from goldfinch import load_model
 
-    return load_model(chosen_model(model), device=device, dtype=getattr(torch, name))
+    return load_model(model_card(model).path, device=device, dtype=getattr(torch, name))
 
 
 def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:

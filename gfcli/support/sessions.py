@@ -10,14 +10,13 @@ import gfcache
 
 from goldfinch.library.freshness import FRESH, source_state
 from goldfinch.library.library import HIT, STALE, Library, Prepared
-from goldfinch.library.opening import check_numerics, find_model_of, open_session, open_with_model, session_on
+from goldfinch.library.opening import check_numerics, model_asked, open_session, open_with_model, session_on
 from goldfinch.policies.named import INSTALL_VECTORS
-from goldfinch.weights.directory import find_model
 
 from . import explain as explaining
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import chosen_model, journal_seconds, load, numerics
+from .options import journal_seconds, load, model_card, numerics
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
 
@@ -65,7 +64,7 @@ def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Lang
         FileNotFoundError, and the errors of `open_with_model`.
     """
     with gfcache.read_cache(cache) as file:
-        return open_with_model(file, models, model=model, remark=console.warn)
+        return open_with_model(file, models, model=model, remark=console.warn_once)
 
 
 def cache_session(cache: str, how: How, options: Options) -> Session:
@@ -73,7 +72,7 @@ def cache_session(cache: str, how: How, options: Options) -> Session:
     with gfcache.read_cache(cache) as file:
         header = file.header
         if options.explain and not how.as_json:
-            card = find_model(options.model) if options.model else find_model_of(header)
+            card = model_asked(header, options.model, remark=console.warn_once)
             explaining.show_identity(header, card)
         if options.require_verified:
             explaining.require_verified(cache, header.digest)
@@ -83,7 +82,7 @@ def cache_session(cache: str, how: How, options: Options) -> Session:
             explaining.warn_if_stale(cache, header)
         session = open_session(
             file, options.models, model=options.model, strict=options.strict, memory_bytes=options.memory_bytes,
-            read=how.read, read_blocks=how.read_blocks, remark=console.warn,
+            read=how.read, read_blocks=how.read_blocks, templated=not how.raw, remark=console.warn_once,
         )  # fmt: skip
     say_path(session)
     if options.explain:
@@ -102,7 +101,7 @@ def library_session(document: Document, how: How, options: Options) -> Session:
     from goldfinch.text.prompt import document_token_ids
 
     device, dtype = numerics(options.models.device, options.models.dtype)
-    card = find_model(chosen_model(options.model))
+    card = model_card(options.model)
     store = open_store(keep_cap=not options.require_cached)
     with Library(store, journal_s=journal_seconds()) as library:
         found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)

@@ -175,7 +175,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> D
         identity={
             "model": header.model,
             "tokenizer": header.tokenizer,
-            "template": {"prefix_fingerprint": header.template["prefix_fingerprint"]},
+            "template": {n: header.template[n] for n in ("prefix_fingerprint", "fingerprint") if n in header.template},
         },
         numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
         source=header.source,

@@ -39,7 +39,7 @@ def identity_of(model: LanguageModel) -> dict[str, Any]:
             "fingerprint": model.tokenizer.fingerprint if model.tokenizer is not None else None,
             "vocab_size": model.config.vocab_size,
         },
-        "template": {"prefix_fingerprint": template.prefix_fingerprint()},
+        "template": {"prefix_fingerprint": template.prefix_fingerprint(), "fingerprint": template.fingerprint()},
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import gfcache
 
 from goldfinch.errors import CacheMismatch, ModelNotFound
 from goldfinch.policies.named import AUTO
-from goldfinch.weights.directory import ModelCard, find_model_by_fingerprint
+from goldfinch.weights.directory import Made, ModelCard, find_model, find_model_by_fingerprint
 
 if TYPE_CHECKING:
     from goldfinch.caching.document_cache import DocumentCache
@@ -49,7 +50,7 @@ def find_model_of(header: gfcache.Header, *, exact: bool = False) -> ModelCard:
     Raises:
         ModelNotFound: none here has its fingerprint.
     """
-    card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
+    card = find_model_by_fingerprint(*astuple(made_by(header)))
     if card is None or (exact and card.model_fingerprint != header.model["model_fingerprint"]):
         raise ModelNotFound(
             f"no model here made this cache: it was written by {header.model.get('name')!r} "
@@ -57,6 +58,43 @@ def find_model_of(header: gfcache.Header, *, exact: bool = False) -> ModelCard:
             hint="put its directory under GF_MODELS_DIR" + ("" if exact else ", or name it with -m"),
         )
     return card
+
+
+def made_by(header: gfcache.Header) -> Made:
+    """The fingerprints of the model that wrote a cache."""
+    return Made(
+        header.model["prefill_fingerprint"], header.model["model_fingerprint"], header.template.get("fingerprint")
+    )
+
+
+def model_asked(header: gfcache.Header, model: str | None, *, remark: Remark = warnings.warn) -> ModelCard:
+    """The model that a cache is to be used with: the one that is named, or else the one that wrote it.
+
+    Args:
+        model: directory or name; of several models of one name, the one that wrote the cache.
+
+    Raises:
+        ModelNotFound, ModelDamaged.
+    """
+    return find_model(model, made=made_by(header), remark=remark) if model else find_model_of(header)
+
+
+def check_template(header: gfcache.Header, card: ModelCard) -> None:
+    """Refuse to answer with another prompt template than the model had when it wrote the cache.
+
+    What precedes the document is compared wherever a cache is used (`identity.check_belongs`); the rest matters to
+    answers alone. Caches of before it was noted, and of another model with the same prefill layers, say nothing of it.
+
+    Raises:
+        CacheMismatch: the template differs.
+    """
+    made, own = made_by(header), card.template.fingerprint()
+    if made.model_fingerprint == card.model_fingerprint and made.template_fingerprint not in (None, own):
+        raise CacheMismatch(
+            "template.fingerprint", f"{made.template_fingerprint:.16}", f"{own:.16}",
+            hint=f"the prompt template of {card.name} has changed since; name the model with -m to answer with the "
+            "new one",
+        )  # fmt: skip
 
 
 def open_with_model(
@@ -82,7 +120,7 @@ def open_with_model(
         gfcache.CacheFormatError: damaged.
     """
     header = file.header
-    loaded = load(model or str(find_model_of(header).path), header.compute_dtype)
+    loaded = load(str(model_asked(header, model, remark=remark).path), header.compute_dtype)
     from goldfinch.caching.document_cache import cache_in
 
     cache = cache_in(file, loaded, checkpoints=checkpoints)
@@ -117,12 +155,20 @@ def open_session(
     memory_bytes: int | None = None,
     read: str | Chosen | None = None,
     read_blocks: int | None = None,
+    templated: bool = True,
     remark: Remark = warnings.warn,
 ) -> Session:
-    """A session on a cache file; arguments and errors as of `open_with_model` and `Session`."""
+    """A session on a cache file; arguments and errors as of `open_with_model` and `Session`.
+
+    Args:
+        templated: questions will be put into the prompt template, so it must be the one that the cache was made with,
+            unless `model` names a model, and with it its template (`check_template`).
+    """
     with ExitStack() as stack:
         if not isinstance(cache, gfcache.CacheFile):
             cache = stack.enter_context(gfcache.read_cache(cache))
+        if templated and model is None:
+            check_template(cache.header, find_model_of(cache.header))
         loaded, opened = open_with_model(cache, load, model=model, strict=strict, checkpoints=False, remark=remark)
         return session_on(loaded, opened, memory_bytes=memory_bytes, read=read, read_blocks=read_blocks)
 

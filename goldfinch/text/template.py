@@ -83,6 +83,11 @@ class PromptTemplate:
         part = {"bos_token_id": self.bos_token_id, "document_prefix": self.document_prefix}
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
+    def fingerprint(self) -> str:
+        """SHA-256 over all that an answer depends on: every field but `answer_prefix`, which only training uses."""
+        part = {name: value for name, value in self.to_dict().items() if name != "answer_prefix"}
+        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

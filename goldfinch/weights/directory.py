@@ -7,10 +7,12 @@ Reading a card needs no torch, so `gf model list` starts at once. Nothing is eve
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 from gfcache.files.places import expanded, folder_of, user_folder
 from gfcache.files.regular import read_regular
 
-from goldfinch.errors import ConfigError, ModelDamaged, ModelNotFound, TokenizerError, WeightsDamaged
+from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged, ModelNotFound, TokenizerError, WeightsDamaged
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.json_files import is_text, parse_json, read_json
 from goldfinch.text.template import PromptTemplate
@@ -31,7 +33,7 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "rwkv_vocab.txt")
 MOST_NAME = 128
 _MOST_CARD_BYTES = 1 << 20
-_DIGESTS = ("prefill_fingerprint", "model_fingerprint", "tokenizer_fingerprint")
+_DIGESTS = ("prefill_fingerprint", "model_fingerprint", "tokenizer_fingerprint", "template_fingerprint")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _NEEDED_FIELDS = {"name", "config", "template", "prefill_fingerprint", "model_fingerprint"}
 _CARD_FIELDS = ("name", "model_type", "config", "template", "tokenizer_file", *_DIGESTS)
@@ -49,6 +51,9 @@ class ModelCard:
         tokenizer_file: file name inside the directory, or None.
         tokenizer_fingerprint: SHA-256 of that file, or None.
         path: the directory.
+        template_fingerprint: of the whole template, as it was when the directory was made; None in directories that
+            were made before it was noted.
+        config_digest: SHA-256 of config.json; None for a card that was not read.
     """
 
     name: str
@@ -59,6 +64,8 @@ class ModelCard:
     tokenizer_file: str | None = None
     tokenizer_fingerprint: str | None = None
     path: Path = field(default=Path("."), compare=False)
+    template_fingerprint: str | None = field(default=None, compare=False)
+    config_digest: str | None = field(default=None, compare=False)
 
     def to_json(self) -> str:
         values = {
@@ -70,30 +77,39 @@ class ModelCard:
             "model_fingerprint": self.model_fingerprint,
             "tokenizer_file": self.tokenizer_file,
             "tokenizer_fingerprint": self.tokenizer_fingerprint,
+            "template_fingerprint": self.template.fingerprint(),
         }
         return json.dumps(values, indent=2) + "\n"
 
 
-def read_card(path: Path) -> ModelCard:
+def read_card(path: Path, *, adopt: bool = False) -> ModelCard:
     """Read the card of a model directory. Every field is checked: the directory may be a stranger's.
+
+    Args:
+        adopt: take the template as it stands now, even where it is not the one that its fingerprint was taken of.
 
     Raises:
         ModelNotFound: no config.json there.
+        ModelChanged: the template is not as it was when the directory was made.
         ModelDamaged: the card cannot be understood, or asks for what no model has.
     """
     file = path / CONFIG_FILE
     if not os.path.lexists(file):
         raise ModelNotFound(f"{path} is not a model directory: it has no {CONFIG_FILE}")
     try:
-        return _card_of(parse_json(read_regular(file, _MOST_CARD_BYTES)), path)
+        data = read_regular(file, _MOST_CARD_BYTES)
+        card = _card_of(parse_json(data), path, hashlib.sha256(data).hexdigest())
     except (OSError, ValueError, ConfigError) as error:
         reason = f"{type(error).__name__} {error}" if isinstance(error, UnicodeError) else str(error)
         raise ModelDamaged(
             f"{file} cannot be understood: {reason}", hint="make the directory again with gf model import"
         ) from error
+    if card.template_fingerprint not in (None, card.template.fingerprint()) and not adopt:
+        raise ModelChanged(path, f"the prompt template in {file} is not the one that the model was made with")
+    return card
 
 
-def _card_of(values: Any, path: Path) -> ModelCard:
+def _card_of(values: Any, path: Path, digest: str) -> ModelCard:
     """The card that JSON describes.
 
     Raises:
@@ -117,7 +133,7 @@ def _card_of(values: Any, path: Path) -> ModelCard:
     _demand(file in (None, *TOKENIZER_FILES), "tokenizer_file", file, ", ".join(TOKENIZER_FILES) + " or null")
     _demand((file is None) == (digests["tokenizer_fingerprint"] is None), "tokenizer_fingerprint",
             digests["tokenizer_fingerprint"], "there if, and only if, tokenizer_file is")  # fmt: skip
-    return ModelCard(values["name"], config, template, tokenizer_file=file, path=path, **digests)
+    return ModelCard(values["name"], config, template, tokenizer_file=file, path=path, config_digest=digest, **digests)
 
 
 def check_name(name: object) -> None:
@@ -164,39 +180,108 @@ def list_models() -> Iterator[ModelCard]:
     return (card for _, card in list_directories() if isinstance(card, ModelCard))
 
 
-def find_model(path_or_name: str | os.PathLike[str] | None = None) -> ModelCard:
+def find_model(
+    path_or_name: str | os.PathLike[str] | None = None,
+    *,
+    made: Made | None = None,
+    remark: Callable[[str], object] = warnings.warn,
+) -> ModelCard:
     """The card of a directory or of a named model; without either, of the embedded default.
+
+    Args:
+        made: the fingerprints of a cache: among several models of one name, the one that made it is taken.
+        remark: takes what the user should know: that several different models have this name.
+
+    Raises:
+        ModelNotFound: neither a model directory nor a known name.
+        ModelDamaged: it is broken.
+    """
+    name = DEFAULT_MODEL if path_or_name is None else os.fspath(path_or_name)
+    found = _candidates(name)
+    if isinstance(found, Path):
+        return read_card(found)
+    chosen, card = found[0]
+    if made is not None:
+        cards = [(place, c) for place, c in found if isinstance(c, ModelCard)]
+        best = max(cards, key=lambda item: made.likeness(item[1]), default=None)
+        if best is not None and made.likeness(best[1]):
+            chosen, card = best
+    if isinstance(card, ModelDamaged):
+        raise card
+    others = [str(place) for place, other in found if place != chosen and not _is_same(card, other)]
+    if others:
+        remark(f"{len(others) + 1} different models are called {name}: {chosen} is used, not {', '.join(others)}")
+    return card
+
+
+def directory_of(path_or_name: str) -> Path:
+    """The directory of a model that may have been changed, so that its card is not believed.
 
     Raises:
         ModelNotFound: neither a model directory nor a known name.
     """
-    name = DEFAULT_MODEL if path_or_name is None else os.fspath(path_or_name)
+    found = _candidates(path_or_name)
+    return found if isinstance(found, Path) else found[0][0]
+
+
+def _candidates(name: str) -> Path | list[tuple[Path, ModelCard | ModelDamaged]]:
+    """The model directory of a path, or those of a name, best first.
+
+    Raises:
+        ModelNotFound: none at all.
+    """
     path = expanded(name)
-    if os.path.lexists(path / CONFIG_FILE) and (os.sep in name or not _named(name)):
-        return read_card(path)
-    found = _named(name)
-    if found is not None:
-        return found
-    known = ", ".join(sorted({card.name for card in list_models()})) or "none"
-    raise ModelNotFound(
-        f"no model named {name!r}, and no such folder", hint=f"known models: {known} (see gf model list)"
-    )
+    # A broken link or a pipe of that name is a broken directory, not a name to look for elsewhere.
+    is_directory = os.path.lexists(path / CONFIG_FILE)
+    named = [] if is_directory and os.sep in name else _named(name)
+    if not named and is_directory:
+        return path
+    if not named:
+        known = ", ".join(sorted({card.name for card in list_models()})) or "none"
+        raise ModelNotFound(
+            f"no model named {name!r}, and no such folder", hint=f"known models: {known} (see gf model list)"
+        )
+    return named
 
 
-def _named(name: str) -> ModelCard | None:
-    for card in list_models():
-        if name in (card.name, card.path.name):
-            return card
-    return None
+def _named(name: str) -> list[tuple[Path, ModelCard | ModelDamaged]]:
+    """Directories of a name: the user's before the package's, and of these the one that is called so first."""
+    found = [(path, card) for path, card in list_directories() if name in (path.name, getattr(card, "name", None))]
+    return sorted(found, key=lambda item: (item[0].parent == ASSETS, item[0].name != name))
 
 
-def find_model_by_fingerprint(prefill_fingerprint: str, model_fingerprint: str | None = None) -> ModelCard | None:
-    """The model that made a cache: one with both fingerprints if there is one, else with the first."""
-    fitting = [card for card in list_models() if card.prefill_fingerprint == prefill_fingerprint]
-    for card in fitting:
-        if card.model_fingerprint == model_fingerprint:
-            return card
-    return fitting[0] if fitting else None
+def _is_same(card: ModelCard, other: ModelCard | ModelDamaged) -> bool:
+    return isinstance(other, ModelCard) and _whole_identity(card) == _whole_identity(other)
+
+
+def _whole_identity(card: ModelCard) -> tuple[str | None, ...]:
+    return card.model_fingerprint, card.tokenizer_fingerprint, card.template.fingerprint()
+
+
+@dataclass(frozen=True)
+class Made:
+    """The fingerprints of the model that made a cache, as the cache names them."""
+
+    prefill_fingerprint: str
+    model_fingerprint: str | None = None
+    template_fingerprint: str | None = None
+
+    def likeness(self, card: ModelCard) -> int:
+        """0: another model; 1: its prefill layers; 2: the model; 3: its template, too."""
+        if card.prefill_fingerprint != self.prefill_fingerprint:
+            return 0
+        if card.model_fingerprint != self.model_fingerprint:
+            return 1
+        return 2 + (card.template.fingerprint() == self.template_fingerprint)
+
+
+def find_model_by_fingerprint(
+    prefill_fingerprint: str, model_fingerprint: str | None = None, template_fingerprint: str | None = None
+) -> ModelCard | None:
+    """The model that made a cache: with all of its fingerprints if there is one, else with its prefill layers."""
+    made = Made(prefill_fingerprint, model_fingerprint, template_fingerprint)
+    best = max(list_models(), key=made.likeness, default=None)
+    return best if best is not None and made.likeness(best) else None
 
 
 def find_tokenizer(fingerprint: str, card: ModelCard | None = None) -> Tokenizer:

@@ -20,10 +20,11 @@ from goldfinch.models.presets import presets
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import read_tokenizer
 
-from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard, check_name
+from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard, check_name, read_card
 from .files import check_finite, check_weights, write_weights
 from .fingerprints import fingerprints
 from .loading import empty_model, fitting_weights
+from .noted import note, state_of
 from .published import read_config
 
 # All that gf writes into a model directory.
@@ -85,6 +86,8 @@ def write_model_directory(
         if tokenizer_file is not None and stored_name is not None:
             shutil.copyfile(tokenizer_file, folder / stored_name)
         (folder / CONFIG_FILE).write_text(card.to_json())
+    card = read_card(out)
+    note(card, state_of(card))
     return card
 
 

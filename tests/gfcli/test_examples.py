@@ -79,6 +79,8 @@ def test_first_examples_run(
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     if name.startswith("cache ") or name == "search":
         assert run(["prefill", "doc.txt", "--library", "-q"]) == 0
+    if name == "model set":
+        shutil.copytree(tmp_path / "user-models" / named_model, "my-model")
     assert run([*name.split(), "--help"]) == 0
     line = capsys.readouterr().out.split("Examples:\n", 1)[1].splitlines()[0]
     words = shlex.split(line.split(" > ")[0])

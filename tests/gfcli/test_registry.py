@@ -81,7 +81,7 @@ def test_settings_are_those_of_the_options(name: str) -> None:
     ("line", "hint"),
     [
         ("prefil", "gf prefill"), ("cache lss", "gf cache ls"), ("ls", "gf cache ls or gf model list"), ("pin", "gf cache pin"),
-        ("model lst", "gf model list"), ("ask --jsn", "--json or --jsonl"), ("inspect --jason x", "--json"),
+        ("model lisst", "gf model list"), ("ask --jsn", "--json or --jsonl"), ("inspect --jason x", "--json"),
     ],
 )  # fmt: skip
 def test_the_nearest_is_suggested(line: str, hint: str, capsys) -> None:

@@ -137,6 +137,7 @@ LINES: dict[str, list[list[str]]] = {
     "model list": [[]],
     "model show": [[MODEL], [EVIL], ["named"]],
     "model verify": [[MODEL], [EVIL]],
+    "model set": [[EVIL], [MODEL, f"template.{EVIL}=x"], [MODEL, f"name={EVIL}"], [MODEL, EVIL]],
     "model init": [["-o", f"model{EVIL_UTF8}"], ["-o", EVIL_UTF8], ["--preset", EVIL, "-o", "x"]],
     "model import": [[EVIL, "--config", EVIL, "-o", EVIL], [DOC, "--config", DOC, "-o", f"new{EVIL}"]],
     "train": [[EVIL, "-o", EVIL], [f"{EVIL}.toml", "-o", EVIL], [f"{EVIL}.toml", "-o", f"n{EVIL}", "--run", EVIL]],

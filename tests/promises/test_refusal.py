@@ -23,6 +23,7 @@ from gfcli.app import run
 from goldfinch.errors import CacheMismatch
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.changing import change_model
 from tests.cache_format.craft import craft, sections_of
 
 TEXT = "A document of some length, with a few words in it. " * 8
@@ -66,7 +67,7 @@ def other_tokenizer(given: Given) -> None:
 
 
 def other_template(given: Given) -> None:
-    change_card(given.model, lambda card: card["template"].update(document_prefix="Document: "))
+    change_model(str(given.model), {"template.document_prefix": "Document: "})
 
 
 def other_shape(given: Given) -> None:

@@ -19,6 +19,8 @@ IDENTITY = (
     ("tokenizer", "fingerprint"),
     ("template", "prefix_fingerprint"),
 )
+# The same, where both files note them.
+NOTED = (("template", "fingerprint"),)
 
 
 def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
     Raises:
         ParentMissing, ParentChanged, DamagedCache: see `whole_array`.
     """
-    identity = [f"{part}.{name}" for part, name in IDENTITY if _value(a, part, name) != _value(b, part, name)]
+    fields = (*IDENTITY, *(f for f in NOTED if None not in (_value(a, *f), _value(b, *f))))
+    identity = [f"{part}.{name}" for part, name in fields if _value(a, part, name) != _value(b, part, name)]
     noted = {*a.header.numerics, *b.header.numerics}
     numerics = sorted(name for name in noted if a.header.numerics.get(name) != b.header.numerics.get(name))
     sections = _different_sections(a.header, b.header)

@@ -73,7 +73,8 @@ class Header:
         tokens: T, tokens that the cache covers.
         model: name, model_type, config (our field names), prefill_fingerprint, model_fingerprint.
         tokenizer: fingerprint (or None) and vocab_size.
-        template: prefix_fingerprint, document_start, document_end (token range of the document).
+        template: prefix_fingerprint, document_start, document_end (token range of the document), and fingerprint, of
+            the whole template, where it was noted.
         numerics: device, compute_dtype, backend, threads, library; not part of the identity.
         source: name, sha256, bytes, modified_at of the document, or None.
         parent: the base cache that this one continues (digest, tokens, name, path), or None.
@@ -191,6 +192,8 @@ def _check_identity(values: dict[str, Any]) -> None:
     holds = _is_count(found) and found == expected
     demand(holds, "R7", f"tokenizer.vocab_size={found!r:.40}", f"{expected}, that of model.config")
     demand(_is_digest(template.get("prefix_fingerprint")), "R7", "template.prefix_fingerprint", "64 hex digits")
+    whole = template.get("fingerprint")
+    demand(whole is None or _is_digest(whole), "R7", "template.fingerprint", "64 hex digits or null")
     start, end = template.get("document_start"), template.get("document_end")
     holds = _is_count(start) and _is_count(end) and start <= end <= values["tokens"]
     demand(holds, "R8", f"document tokens {start} to {end}", f"a range inside 0 to {values['tokens']}")

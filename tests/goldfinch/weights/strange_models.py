@@ -43,7 +43,7 @@ def card(**changes: Any) -> Change:
         for name, value in changes.items():
             part, _, inner = name.rpartition("__")
             (values[part] if part else values)[inner] = value
-        values.pop("template_fingerprint", None)
+        values["template_fingerprint"] = None
         (folder / "config.json").write_text(json.dumps(values))
 
     return change

@@ -1,0 +1,111 @@
+"""What this user's own runs have checked of model directories, and so need not compute at every load.
+
+A model directory states fingerprints of its weights, tokenizer and template. Whether they are true takes reading and
+hashing all weights, too long for every load. So it is done once, and noted: where the directory is, size and times of
+each file of weights, the digest of config.json, the fingerprints of tokenizer and template. A load compares these and
+checks in full again when any differs: after `gf model import` (which notes what it wrote), after a copy, a move, an
+edit, a new download.
+
+Where the note is kept decides what it is worth. In the model directory it would be worth nothing: who can change the
+weights could change the note. It could not be written into a directory that is read-only either, and would be wrong in
+a copy, whose files have other times. So it stands in the user's private cache, in a folder of mode 0700 that belongs to
+the user: a copy, or a directory that was moved here, is checked once and noted; a read-only one as well; and where the
+cache cannot be written, or belongs to someone else, every load checks in full. Loss of the cache costs one check.
+
+Compared are the times of change (ctime), too: they cannot be set, so a file that was edited and given its old size and
+time of modification back is noticed. Whoever can write as the user, or set the clock, can forge all of it.
+
+Notes are kept by model fingerprint. What is measured of a model (a policy, a calibration, a self-check) belongs into
+the same folder, `place_of`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from gfcache.files.places import user_folder
+from gfcache.files.regular import read_regular
+from gfcache.files.replace import replacing
+
+from goldfinch.text.json_files import parse_json
+
+from .directory import ModelCard, check_regular, files_of_weights, weights_file_of
+
+_VERSION = 1
+_MOST_NOTE_BYTES = 1 << 20
+
+
+def place_of(model_fingerprint: str) -> Path | None:
+    """The user's private folder for what is known of a model, made if need be; None where there is none to be had.
+
+    Private is a folder of this user's that no one else may write, however it came about.
+    """
+    try:
+        root = user_folder("cache", "goldfinch")
+        place = root / "models" / model_fingerprint
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in (place.parent, place):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+        return place if all(map(_is_private, (place.parent, place))) else None
+    except (OSError, RuntimeError):  # no home
+        return None
+
+
+def _is_private(folder: Path) -> bool:
+    found = folder.lstat()
+    own = getattr(os, "geteuid", lambda: found.st_uid)()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == own and not found.st_mode & 0o022
+
+
+def state_of(card: ModelCard) -> dict[str, Any]:
+    """What tells a directory that was checked from one that may have changed since.
+
+    Raises:
+        FileNotFoundError, WeightsDamaged: weights that are missing.
+    """
+    files = {}
+    for path in files_of_weights(weights_file_of(card.path)):
+        check_regular(path)
+        found = path.stat()
+        files[path.name] = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return {
+        "version": _VERSION,
+        "path": os.path.realpath(card.path),
+        "config_digest": card.config_digest,
+        "tokenizer_fingerprint": card.tokenizer_fingerprint,
+        "template_fingerprint": card.template.fingerprint(),
+        "weights": files,
+    }
+
+
+def noted(card: ModelCard) -> dict[str, Any] | None:
+    """The state in which a directory was last checked in full and held, or None."""
+    file = _note_of(card)
+    if file is None:
+        return None
+    try:
+        found = parse_json(read_regular(file, _MOST_NOTE_BYTES))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("version") == _VERSION else None
+
+
+def note(card: ModelCard, state: dict[str, Any]) -> None:
+    """Note that a directory was checked in full in this state, and held. Where that cannot be, the next load checks."""
+    file = _note_of(card)
+    if file is not None:
+        with contextlib.suppress(OSError), replacing(file) as stream:
+            stream.write(json.dumps(state).encode())
+
+
+def _note_of(card: ModelCard) -> Path | None:
+    place = place_of(card.model_fingerprint)
+    name = hashlib.sha256(os.fsencode(os.path.realpath(card.path))).hexdigest()
+    return None if place is None else place / f"checked-{name[:32]}.json"
