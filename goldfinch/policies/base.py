@@ -13,10 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from .blocks import TokenMap, sentences_of, split_blocks
-from .lexical import K1, WordIndex
+from .lexical import WordIndex
 from .named import HYBRID, LEXICAL
 from .vectors import VectorIndex, word_vectors
-from .words import words_of
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,12 @@ class DocumentIndex:
         self.tokens = tokens
         self.blocks = split_blocks(tokens.text)
         self.texts = [block.text(tokens.text) for block in self.blocks]
+        self._sentences = [sentences_of(text) for text in self.texts]
 
     @cached_property
     def words(self) -> WordIndex:
-        """For BM25."""
-        return WordIndex(self.texts)
+        """For words in common."""
+        return WordIndex(self._sentences)
 
     @cached_property
     def vectors(self) -> VectorIndex:
@@ -74,7 +74,7 @@ class DocumentIndex:
         Raises:
             FileNotFoundError: the word vectors are not installed.
         """
-        return VectorIndex(word_vectors(), [sentences_of(text) for text in self.texts])
+        return VectorIndex(word_vectors(), self._sentences)
 
     def found(self, block: int, score: float) -> Found:
         """A block as what is read of it."""
@@ -87,25 +87,21 @@ class DocumentIndex:
         return Found(block, score, self.tokens.line(first), self.tokens.line(last), rows)
 
 
-# Chosen on ordinary documents, some of the articles of `gf eval` and made-up tables, where 2 and 3 find about as much.
-WORDS_WEIGHT = 3.0
 Scores = Callable[[DocumentIndex, str], np.ndarray]
 
 
 def lexical(index: DocumentIndex, question: str) -> np.ndarray:
-    """BM25, (N,)."""
+    """Words in common with each block, (N,)."""
     return index.words.scores(question)
 
 
 def hybrid(index: DocumentIndex, question: str) -> np.ndarray:
-    """BM25 as a share of the most that any block could have, three times, and likeness of word vectors, (N,).
+    """Words in common and likeness of word vectors, (N,).
 
     Both are measured by themselves, not against the other blocks, so that the few parts of a table, all about the same
     things, are told apart by the words that they hold.
     """
-    words = index.words
-    most = sum(words.idf(word) for word in set(words_of(question))) * (K1 + 1)
-    return WORDS_WEIGHT * words.scores(question) / max(most, 1e-9) + index.vectors.scores(question)
+    return index.words.scores(question) + index.vectors.scores(question)
 
 
 # Every policy that chooses by the question's words. "all" reads everything and chooses nothing.

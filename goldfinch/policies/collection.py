@@ -224,7 +224,7 @@ def _norm(lengths: np.ndarray) -> np.ndarray:
 
 
 def _idf(total: int, holding: int) -> float:
-    """As `lexical.WordIndex.idf`."""
+    """How much a word says that `holding` of `total` texts hold."""
     return math.log(1 + (total - holding + 0.5) / (holding + 0.5))
 
 

@@ -1,10 +1,15 @@
-"""BM25 over the blocks of a document (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009).
+"""Words in common: BM25 over the blocks of a document, and how many of them one sentence holds.
 
-    score(block) = sum over words w of the question of
-                   idf(w) f(w) (k1 + 1) / (f(w) + k1 (1 - b + b length / mean length))
+BM25 is that of Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009, as a share of its limit:
+
+    bm25(block) = sum over words w of the question of
+                  idf(w) f(w) (k1 + 1) / (f(w) + k1 (1 - b + b length / mean length))   /   sum of idf(w) (k1 + 1)
+    together(block) = the most of sum of idf(w) over the words of one of its sentences  /   sum of idf(w)
+    score = 2 bm25 + together
     idf(w) = ln(1 + (N - n(w) + 0.5) / (n(w) + 0.5))
 
-Notation: N blocks, n(w) blocks that hold w, f(w) how often this block does.
+Notation: N sentences, n(w) sentences that hold w, f(w) how often a block does. A short document has too few blocks to
+tell rare words from common ones; it has sentences enough.
 """
 
 from __future__ import annotations
@@ -21,43 +26,68 @@ K1 = 1.2
 B = 0.75
 
 
+BM25_WEIGHT = 2.0
+
+
 class WordIndex:
-    """Which blocks hold which words.
+    """Which blocks and which sentences hold which words.
 
     Args:
-        texts: of the blocks.
+        blocks: the sentences of each block.
 
     Attributes:
         blocks: their number.
-        lengths: words per block, (N,).
+        lengths: words per block, (number of blocks,).
         postings: per word the blocks that hold it and how often, ascending.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, blocks: Sequence[Sequence[str]]) -> None:
         postings: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        lengths = np.zeros(len(texts))
-        for n, text in enumerate(texts):
-            counts = Counter(words_of(text))
+        lengths = np.zeros(len(blocks))
+        self._sentences: list[list[frozenset[str]]] = []
+        self._holding: Counter[str] = Counter()
+        for n, sentences in enumerate(blocks):
+            found = [words_of(sentence) for sentence in sentences]
+            counts = Counter(word for words in found for word in words)
             lengths[n] = counts.total()
             for word, count in counts.items():
                 postings[word].append((n, count))
-        self.blocks, self.lengths, self.postings = len(texts), lengths, dict(postings)
+            self._sentences.append([frozenset(words) for words in found])
+            for words in self._sentences[-1]:
+                self._holding.update(words)
+        self._count = sum(len(sentences) for sentences in self._sentences)
+        self.blocks, self.lengths, self.postings = len(blocks), lengths, dict(postings)
 
     def idf(self, word: str) -> float:
-        """How much a word says about a block: more the fewer hold it; that of a word in no block is the highest."""
-        holding = len(self.postings.get(word, ()))
-        return math.log(1 + (self.blocks - holding + 0.5) / (holding + 0.5))
+        """How much a word says: more the fewer sentences hold it; that of a word in none is the highest."""
+        holding = self._holding.get(word, 0)
+        return math.log(1 + (self._count - holding + 0.5) / (holding + 0.5))
 
     def scores(self, question: str) -> np.ndarray:
-        """BM25 of each block, (N,) float64; zeros where no word of the question occurs."""
+        """How well each block fits, (number of blocks,) float64, 0 to 3; zeros where no word of the question occurs."""
+        # A fixed order of summation: equal bits everywhere.
+        weights = {word: self.idf(word) for word in sorted(set(words_of(question)))}
+        total = sum(weights.values())
+        if not total or not self.blocks:
+            return np.zeros(self.blocks)
+        return (BM25_WEIGHT * self._bm25(weights) + self._together(weights)) / total
+
+    def _bm25(self, weights: dict[str, float]) -> np.ndarray:
         scores = np.zeros(self.blocks)
-        norm = K1 * (1 - B + B * self.lengths / max(self.lengths.mean(), 1.0)) if self.blocks else scores
-        for word in sorted(set(words_of(question))):  # a fixed order of summation: equal bits everywhere
+        norm = K1 * (1 - B + B * self.lengths / max(float(self.lengths.mean()), 1.0))
+        for word, weight in weights.items():
             found = self.postings.get(word)
             if found:
                 at, counts = np.array(found).T
-                scores[at] += self.idf(word) * counts * (K1 + 1) / (counts + norm[at])
+                scores[at] += weight * counts / (counts + norm[at])
         return scores
+
+    def _together(self, weights: dict[str, float]) -> np.ndarray:
+        best = [
+            max((sum(weight for word, weight in weights.items() if word in words) for words in sentences), default=0.0)
+            for sentences in self._sentences
+        ]
+        return np.array(best)
 
     def matched(self, question: str, block: int) -> list[str]:
         """The words of the question that a block holds, the most telling first."""

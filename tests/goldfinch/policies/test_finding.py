@@ -47,14 +47,22 @@ def test_words(text: str, words: list[str]) -> None:
     assert words_of(text) == words
 
 
-def test_bm25_is_the_formula() -> None:
-    texts = ["red apple apple", "green pear", "red wine and red grapes"]
-    lengths = np.array([3, 2, 5])
-    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
-    counts = np.array([1, 0, 2])
-    expected = idf * counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths / lengths.mean()))
-    np.testing.assert_allclose(WordIndex(texts).scores("Red?"), expected, rtol=1e-12)
-    assert not WordIndex(texts).scores("zebra").any()
+def test_words_in_common_are_the_formula() -> None:
+    blocks = [["Red apple.", "An apple."], ["green pear"], ["red wine", "red grapes", "blue sea"]]
+    lengths = np.array([4, 2, 6])
+
+    def idf(sentences: int) -> float:
+        return math.log(1 + (6 - sentences + 0.5) / (sentences + 0.5))
+
+    red, apple = idf(3), idf(2)
+    counts_red, counts_apple = np.array([1, 0, 2]), np.array([2, 0, 0])
+    norm = K1 * (1 - B + B * lengths / lengths.mean())
+    bm25 = red * counts_red / (counts_red + norm) + apple * counts_apple / (counts_apple + norm)
+    together = np.array([red + apple, 0, red])
+    expected = (2 * bm25 + together) / (red + apple)
+    np.testing.assert_allclose(WordIndex(blocks).scores("Red apples?"), expected, rtol=1e-12)
+    assert not WordIndex(blocks).scores("zebra").any()
+    assert not WordIndex(blocks).scores("").any()
     assert WordIndex([]).scores("red").shape == (0,)
 
 
