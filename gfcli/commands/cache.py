@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from gfcache import Entry, Removal, Store
+from gfcache.files.places import user_folder
 
 from gfcli.support.console import console
 from gfcli.support.exits import SCHEMA_VERSION, CommandError
@@ -291,7 +292,7 @@ def du(as_json: AsJson = False) -> None:
             sums = by_model.setdefault(entry.model or "unreadable", [0, 0])
             sums[0] += 1
             sums[1] += entry.bytes
-        kernels = sum(p.stat().st_size for p in (store.root / "kernels").glob("*") if p.is_file())
+        kernels = sum(p.stat().st_size for p in user_folder("cache", "gf-kernels").glob("*") if p.is_file())
         values = {
             "schema_version": SCHEMA_VERSION,
             "folder": str(store.folder),
