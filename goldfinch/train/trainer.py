@@ -86,6 +86,8 @@ def train(
     place = available_device(device)
     run_directory.mkdir(parents=True, exist_ok=True)
     checkpoint = run_directory / CHECKPOINT_FILE
+    if checkpoint.is_symlink():
+        raise CheckpointError(f"{checkpoint} is a link, expected a file", hint="use another run folder or remove it")
     with output_lock(checkpoint):
         sweep(run_directory / recipe.name)
         check_replaceable(run_directory / recipe.name)

@@ -160,3 +160,11 @@ def test_a_full_disk_is_said_with_the_path_and_the_bytes_needed(recipe: Recipe, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [path for path in tmp_path.rglob(".*")]
+
+
+def test_a_checkpoint_that_is_a_link_is_not_followed(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").symlink_to(tmp_path / "profile")
+    with pytest.raises(CheckpointError, match="is a link"):
+        train(recipe, corpora, tmp_path / "run", compile_model=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
