@@ -112,23 +112,19 @@ def _prefill(store: Store, model: LazyModel, sources: list[Source], failures: Fa
 
 def _answer(found: Searched, question: str, how: How, options: Options, top: int) -> None:
     """Answer from the best documents, as many as are asked for; one that cannot is named, and the next one does."""
-    documents = found.collection.documents(question, len(found.collection.members))
-    found.tell()
-    if not documents:
-        count = len(found.collection.members)
-        raise CommandError(f"no word of the question is in any of {count:,} documents", code=NOT_FOUND)
-    rows = list[dict[str, Any]]()
-    answered = 0
-    for places in documents:
-        if answered == top:
-            break
+    rows, matched = list[dict[str, Any]](), False
+    for places in found.collection.documents(question):
+        matched = True
         try:
-            row = _answer_one(found, places, question, how, options)
+            rows.append(_answer_one(found, places, question, how, options))
         except Exception as error:  # of one document: the others are asked
             found.failures.note(places[0].member.name, error)
-            continue
-        answered += 1
-        rows.append(row)
+        if len(rows) == top:
+            break
+    found.tell()
+    if not matched:
+        count = len(found.collection.members)
+        raise CommandError(f"no word of the question is in any of {count:,} documents", code=NOT_FOUND)
     if how.as_json:
         console.json({"schema_version": SCHEMA_VERSION, "question": question, "answers": rows})
 

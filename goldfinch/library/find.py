@@ -7,9 +7,11 @@ afterwards. The text of a block is decoded from the token ids of its cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import gfcache
 from gfcache import Entry, Store, layout
@@ -17,7 +19,7 @@ from gfcache.store.words import WordFile
 
 from goldfinch.errors import TokenizerError
 from goldfinch.policies.base import DocumentIndex, Found
-from goldfinch.policies.blocks import map_tokens
+from goldfinch.policies.blocks import map_tokens, split_blocks
 from goldfinch.policies.collection import CANDIDATES, BlockWords, Candidate, CollectionIndex, compared, rules
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.tokenizer import Tokenizer
@@ -25,6 +27,7 @@ from goldfinch.weights.directory import ModelCard, find_tokenizer
 
 from .known import known_of
 
+T = TypeVar("T")
 # Rows are written so many at a time: an interrupted run begins again behind them.
 _AT_ONCE = 64
 # Called with (documents done, of how many) while words are found.
@@ -139,12 +142,22 @@ class Texts:
         self._tokenizers: dict[str | None, Tokenizer] = {}
 
     def index(self, member: Member) -> DocumentIndex:
-        """A document cut into blocks.
+        """A document cut into blocks, with the places of its tokens; errors as of `blocks`."""
+        return DocumentIndex(map_tokens(*self._read(member)))
+
+    def blocks(self, member: Member) -> list[str]:
+        """The texts of its blocks, in a third of the time.
 
         Raises:
             OSError, gfcache.CacheFormatError: its cache cannot be read, or is another one now.
-            TokenizerError: no model here has its tokenizer.
+            ModelNotFound: no model here has its tokenizer.
+            TokenizerError: it was made without one.
         """
+        tokenizer, ids = self._read(member)
+        text = tokenizer.decode(ids)
+        return [block.text(text) for block in split_blocks(text)]
+
+    def _read(self, member: Member) -> tuple[Tokenizer, list[int]]:
         with gfcache.read_cache(member.path) as file:
             header = file.header
             if header.digest != member.digest:
@@ -152,7 +165,7 @@ class Texts:
             start, end = header.template["document_start"], header.template["document_end"]
             ids, _ = gfcache.whole_array(file, layout.TOKEN_IDS)
         tokenizer = self._tokenizer(header.tokenizer.get("fingerprint"))
-        return DocumentIndex(map_tokens(tokenizer, ids[start:end].tolist()))
+        return tokenizer, ids[start:end].tolist()
 
     def _tokenizer(self, fingerprint: str | None) -> Tokenizer:
         if fingerprint not in self._tokenizers:
@@ -192,7 +205,8 @@ class Collection:
         self.obstacles: list[Obstacle] = []
         self.by_likeness = vectors_at_hand() if by_likeness is None else by_likeness
         self._words, self._texts = words, texts
-        self._indexes: dict[str, DocumentIndex] = {}
+        self._indexes: dict[int, DocumentIndex | None] = {}
+        self._blocks: dict[int, list[str] | None] = {}
         known = self._known(members)
         missing = [member for member in members if member.digest not in known]
         known |= self._learn(missing, in_store, progress)
@@ -235,47 +249,64 @@ class Collection:
 
         A document that cannot be read any more is added to `obstacles`, and has no place.
         """
-        places = list[Place]()
-        for candidate in self._index.best(question, max(most, CANDIDATES)):
-            place = self._place(candidate)
-            if place is not None:
-                places.append(place)
-                if len(places) >= most and not self.by_likeness:
-                    break
-        if self.by_likeness and places:
-            scores = compared(question, [p.text for p in places], [p.found.score for p in places])
-            order = (-scores).argsort(kind="stable")
-            places = [_scored(places[n], float(scores[n])) for n in order]
-        return places[:most]
+        places = (self._place(candidate) for candidate in self._ranked(question, max(most, CANDIDATES)))
+        return list(islice((place for place in places if place is not None), most))
 
-    def documents(self, question: str, most: int) -> list[list[Place]]:
-        """The best documents, best first, each by its best blocks, best first."""
-        found: dict[str, list[Place]] = {}
-        for place in self.search(question, max(CANDIDATES, most)):
-            found.setdefault(place.member.digest, []).append(place)
-        return list(found.values())[:most]
+    def documents(self, question: str) -> Iterator[list[Place]]:
+        """The documents of the best blocks, best first, each by its best blocks, best first."""
+        found: dict[int, list[Candidate]] = {}
+        for candidate in self._ranked(question, CANDIDATES):
+            found.setdefault(candidate.document, []).append(candidate)
+        for candidates in found.values():
+            places = [self._place(candidate) for candidate in candidates]
+            readable = [place for place in places if place is not None]
+            if readable:
+                yield readable
+
+    def _ranked(self, question: str, most: int) -> list[Candidate]:
+        """The best blocks: by words, and where that is asked for by likeness, too."""
+        candidates = self._index.best(question, most)
+        if not self.by_likeness:
+            return candidates
+        texts: list[str] = []
+        kept: list[Candidate] = []
+        for candidate in candidates:
+            blocks = self._read(candidate.document, self._blocks, self._texts.blocks)
+            if blocks is not None and self._is_there(candidate, len(blocks)):
+                kept.append(candidate)
+                texts.append(blocks[candidate.block])
+        if not kept:
+            return []
+        scores = compared(question, texts, [candidate.score for candidate in kept])
+        order = (-scores).argsort(kind="stable")
+        return [replace(kept[n], score=float(scores[n])) for n in order]
 
     def _place(self, candidate: Candidate) -> Place | None:
-        member = self.members[candidate.document]
-        if any(obstacle.name == member.name for obstacle in self.obstacles):
+        index = self._read(candidate.document, self._indexes, self._texts.index)
+        if index is None or not self._is_there(candidate, len(index.blocks)):
             return None
-        try:
-            if member.digest not in self._indexes:
-                self._indexes[member.digest] = self._texts.index(member)
-            index = self._indexes[member.digest]
-        except Exception as error:
-            self.obstacles.append(Obstacle(member.name, error))
-            return None
-        if candidate.block >= len(index.blocks):  # what was kept of it is not of this text
-            self._words.forget([member.digest])
-            return None
-        return Place(member, index.found(candidate.block, candidate.score), index.texts[candidate.block])
+        return Place(
+            self.members[candidate.document],
+            index.found(candidate.block, candidate.score),
+            index.texts[candidate.block],
+        )
 
+    def _is_there(self, candidate: Candidate, blocks: int) -> bool:
+        """Whether a document of so many blocks has that one; else what was kept of it is of another text, and goes."""
+        if candidate.block >= blocks:
+            self._words.forget([self.members[candidate.document].digest])
+        return candidate.block < blocks
 
-def _scored(place: Place, score: float) -> Place:
-    found = place.found
-    changed = Found(found.block, score, found.first_line, found.last_line, found.rows)
-    return Place(place.member, changed, place.text)
+    def _read(self, document: int, kept: dict[int, T | None], read: Callable[[Member], T]) -> T | None:
+        """What there is to read of a document, read once; None where it cannot be, which is noted."""
+        if document not in kept:
+            member, kept[document] = self.members[document], None
+            try:
+                kept[document] = read(member)
+            except Exception as error:
+                if all(obstacle.name != member.name for obstacle in self.obstacles):
+                    self.obstacles.append(Obstacle(member.name, error))
+        return kept[document]
 
 
 def keep_words(words: WordFile, tokenizer: Tokenizer, token_ids: Sequence[int], digest: str) -> None:

@@ -38,9 +38,9 @@ CANDIDATES = 50
 # Decompressed; a document of ten million tokens takes some fifty.
 MOST_BYTES = 256 << 20
 _HASH_BYTES = 3
-_COUNTS = struct.Struct("<III")
-# Bytes of a number: a hash as its distance from the one before, blocks of a word, block, frequency, words of a block.
-_WIDTHS = (_HASH_BYTES, 4, 4, 2, 4)
+# Words, pairs, blocks; bytes of a number in the columns behind the hashes.
+_HEAD = struct.Struct("<III4B")
+_WIDTHS = (1, 2, 4)
 _MOST_FREQUENCY = 65535
 _LEVEL = 9
 
@@ -56,9 +56,9 @@ class BlockWords:
 
     Attributes:
         hashes: of the words, (U,) uint32 ascending.
-        counts: blocks that hold each, (U,) uint32.
-        blocks, frequencies: of the pairs, word by word, (P,) uint32.
-        lengths: words per block, (N,) uint32.
+        counts: blocks that hold each, (U,); these and all below are unsigned integers of any width.
+        blocks, frequencies: of the pairs, word by word, (P,).
+        lengths: words per block, (N,).
     """
 
     hashes: np.ndarray
@@ -89,10 +89,11 @@ class BlockWords:
     def pack(self) -> bytes:
         """As bytes: some 1.7 kB for a document of 2,000 tokens."""
         gaps = np.diff(self.hashes, prepend=np.uint32(0))
-        columns = (gaps, self.counts, self.blocks, self.frequencies, self.lengths)
-        counts = _COUNTS.pack(len(self.hashes), len(self.blocks), len(self.lengths))
-        planes = [_planes(column, width) for column, width in zip(columns, _WIDTHS, strict=True)]
-        return zstandard.ZstdCompressor(level=_LEVEL).compress(counts + b"".join(planes))
+        others = (self.counts, self.blocks, self.frequencies, self.lengths)
+        widths = [_width(column) for column in others]
+        head = _HEAD.pack(len(self.hashes), len(self.blocks), len(self.lengths), *widths)
+        parts = [column.astype(f"<u{width}").tobytes() for column, width in zip(others, widths, strict=True)]
+        return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join((head, _planes(gaps), *parts)))
 
     @classmethod
     def unpack(cls, data: bytes) -> BlockWords:
@@ -102,40 +103,45 @@ class BlockWords:
             ValueError: they are not those of `pack`.
         """
         raw = _decompressed(data)
-        words, pairs, blocks = _COUNTS.unpack_from(raw)
-        sizes = (words, words, pairs, pairs, blocks)
-        if len(raw) != _COUNTS.size + sum(n * width for n, width in zip(sizes, _WIDTHS, strict=True)):
+        words, pairs, blocks, *widths = _HEAD.unpack_from(raw)
+        sizes = (words, pairs, pairs, blocks)
+        expected = _HEAD.size + words * _HASH_BYTES + sum(n * width for n, width in zip(sizes, widths, strict=True))
+        if len(raw) != expected or not set(widths) <= set(_WIDTHS):
             raise ValueError(f"{len(raw)} bytes for {words} words in {blocks} blocks")
-        columns, at = [], _COUNTS.size
-        for n, width in zip(sizes, _WIDTHS, strict=True):
-            columns.append(_of_planes(raw[at : at + n * width], n, width))
+        at = _HEAD.size + words * _HASH_BYTES
+        gaps, columns = _of_planes(raw[_HEAD.size : at], words), []
+        for n, width in zip(sizes, widths, strict=True):
+            columns.append(np.frombuffer(raw, f"<u{width}", n, at))
             at += n * width
-        gaps, *others = columns
-        found = cls(np.cumsum(gaps, dtype=np.uint64).astype(np.uint32), *others)
+        found = cls(np.cumsum(gaps, dtype=np.uint32), *columns)
         if int(found.counts.sum(dtype=np.uint64)) != pairs or (pairs and int(found.blocks.max()) >= blocks):
             raise ValueError(f"{pairs} pairs that do not fit {blocks} blocks")
-        if words and (not found.counts.all() or not gaps[1:].all()):
+        if not (found.counts.all() and gaps[1:].all() and found.frequencies.all()):
             raise ValueError("a word in no block, or twice")
         return found
 
 
-def _planes(column: np.ndarray, width: int) -> bytes:
+def _width(column: np.ndarray) -> int:
+    most = int(column.max()) if len(column) else 0
+    return next(width for width in _WIDTHS if most < 1 << 8 * width)
+
+
+def _planes(gaps: np.ndarray) -> bytes:
     """The lowest bytes of all numbers, then the next ones: what compresses together stands together."""
-    return np.ascontiguousarray(column.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :width].T).tobytes()
+    return np.ascontiguousarray(gaps.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :_HASH_BYTES].T).tobytes()
 
 
-def _of_planes(data: bytes, count: int, width: int) -> np.ndarray:
-    numbers = np.zeros((count, 4), np.uint8)
-    numbers[:, :width] = np.frombuffer(data, np.uint8).reshape(width, count).T
-    column: np.ndarray = numbers.view("<u4")[:, 0].astype(np.uint32)
-    return column
+def _of_planes(data: bytes, count: int) -> np.ndarray:
+    planes = np.frombuffer(data, np.uint8).reshape(_HASH_BYTES, count).astype(np.uint32)
+    gaps: np.ndarray = planes[0] | planes[1] << 8 | planes[2] << 16
+    return gaps
 
 
 def _decompressed(data: bytes) -> bytes:
     try:
         size = zstandard.get_frame_parameters(data).content_size
-        if not _COUNTS.size <= size <= MOST_BYTES:
-            raise ValueError(f"{size} bytes, allowed: {_COUNTS.size} to {MOST_BYTES}")
+        if not _HEAD.size <= size <= MOST_BYTES:
+            raise ValueError(f"{size} bytes, allowed: {_HEAD.size} to {MOST_BYTES}")
         return zstandard.ZstdDecompressor().decompress(data)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
