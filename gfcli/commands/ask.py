@@ -214,6 +214,8 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
                 f"{first!r}: a question without a document", hint=f'name the document, too: gf ask doc.txt "{first}"'
             )
         raise CommandError(f"{first}: no such file or directory", code=NOT_FOUND)
+    if Path(first).is_dir():
+        raise CommandError(f"{first} is a folder", hint=f'ask its documents: gf ask -r {first} "QUESTION"')
     if first == STDIN and second is None:
         raise CommandError("stdin is the document, so the question must be an argument", hint='gf ask - "QUESTION"')
     return first, second

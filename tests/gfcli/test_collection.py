@@ -190,6 +190,7 @@ def test_search_loads_no_torch() -> None:
     ("arguments", "says"),
     [
         (["ask", "-r"], "-r without a folder"),
+        (["ask", "kb", "What?"], 'gf ask -r kb "QUESTION"'),
         (["ask", "-r", "kb", "--library", "What?"], "do not go together"),
         (["ask", "--library", "--cache", "x.gfc", "What?"], "do not go together"),
         (["ask", "--filter", "tag=a", "kb/Bristol.txt", "What?"], "--filter belongs to --library"),

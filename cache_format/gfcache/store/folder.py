@@ -32,7 +32,7 @@ TAG_TEXT = (
 )
 LOCK_WAIT_S = 30.0
 REMNANT_AGE_S = 3600.0
-INDEX_FILE = "index.sqlite3"
+INDEX_FILE, WORDS_FILE = "index.sqlite3", "words.sqlite3"
 _PRIVATE_FOLDER = 0o700
 # Digits of a key: those of the folder, and all of the file.
 _FOLDER, _KEY = re.compile(r"[0-9a-f]{2}"), r"[0-9a-f]{40}"
@@ -42,7 +42,9 @@ _JOURNAL = re.compile(rf"\.({_KEY}){_SUFFIX}\.journal")
 _TEMPORARY = re.compile(rf"\.{{1,2}}({_KEY}){_SUFFIX}(?:\.journal)?\.(?:gf-\d+-)?\w{{4,16}}\.tmp")
 _LOCK = re.compile(rf"\.{{1,2}}({_KEY}){_SUFFIX}(?:\.journal)?\.lock")
 # What lies beside the folders of caches.
-_BESIDE = re.compile(rf"\.lock|{re.escape(INDEX_FILE)}(-journal|-wal|-shm|\.set-aside)?|{re.escape(TAG_FILE)}")
+_BESIDE = re.compile(
+    rf"\.lock|({re.escape(INDEX_FILE)}|{re.escape(WORDS_FILE)})(-journal|-wal|-shm|\.set-aside)?|{re.escape(TAG_FILE)}"
+)
 
 
 def default_root() -> Path:

@@ -1,8 +1,8 @@
 """A store of caches: files in fanned-out folders, an index beside them, a cap on their bytes.
 
-    ROOT/words.sqlite3
     ROOT/library/CACHEDIR.TAG       made with the folder: without it nothing is removed there
     ROOT/library/index.sqlite3
+    ROOT/library/words.sqlite3
     ROOT/library/ab/ab12....gfc
 
 Each file is written, read and locked like any other .gfc. One lock of the store is held while room is made and a
@@ -23,10 +23,10 @@ from gfcache.errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
 from gfcache.format.header import Header
 from gfcache.format.reader import CacheFile
 
-from .folder import INDEX_FILE, REMNANT_AGE_S, StoreFolder, is_cache
+from .folder import INDEX_FILE, REMNANT_AGE_S, WORDS_FILE, StoreFolder, is_cache
 from .index import Entry, Index, IndexDamaged, header_identity
 from .removal import CHANGED, FOREIGN, PARENT, PERHAPS_PINNED, PINNED, Removal
-from .words import WORDS_FILE, WordFile
+from .words import WordFile
 
 T = TypeVar("T")
 
@@ -156,7 +156,8 @@ class Store:
 
     def words(self, rules: str | None) -> WordFile:
         """What is known of the words of caches, those outside the store included; see `WordFile`."""
-        return WordFile(self.root / WORDS_FILE, rules)
+        path = self.folder / WORDS_FILE
+        return WordFile(path, rules, lambda: self._files.make_folders(path))
 
     def of_content(self, sha256: str, identity: str) -> list[Path]:
         """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.

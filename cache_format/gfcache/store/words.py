@@ -16,7 +16,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-WORDS_FILE = "words.sqlite3"
+from gfcache.errors import CacheWriteError
+
 # Of one row; the words of a document of ten million tokens take some ten.
 MOST_ROW_BYTES = 64 << 20
 # Rows that nobody has asked for so long are dropped, and how exactly that is noted.
@@ -40,13 +41,15 @@ class WordFile:
     Args:
         path: of the file; it and its folder are made when first written to.
         rules: how the rows are made. A file of other rules is emptied; None takes any, to forget rows.
+        make_folder: makes the folder of the file, or raises when it is not one to write to; private by default.
 
     Attributes:
         in_memory: there is no file to be had, so that all is forgotten with this object.
     """
 
-    def __init__(self, path: Path, rules: str | None) -> None:
+    def __init__(self, path: Path, rules: str | None, make_folder: Callable[[], None] | None = None) -> None:
         self.path, self.in_memory = path, False
+        self._make_folder = make_folder or self._make_private_folder
         self._version = None if rules is None else zlib.crc32(rules.encode()) & 0x7FFFFFFF
         self._connection: sqlite3.Connection | None = None
         self._memory: dict[str, bytes] = {}
@@ -127,19 +130,21 @@ class WordFile:
                 with _transaction(self._connection):
                     action(self._connection)
                 return True
-            except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            except (OSError, sqlite3.Error, UnicodeDecodeError, CacheWriteError) as error:
                 self.close()
                 if not (isinstance(error, UnicodeDecodeError) or _code(error) in _DAMAGE) or not self._unlink():
                     self.in_memory = True
         return False
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         self._check_own()
         connection = sqlite3.connect(str(self.path), timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ROW_BYTES)
-            for pragma in ("trusted_schema = OFF", f"page_size = {PAGE_BYTES}", "secure_delete = ON"):
+            # What a power cut takes or damages is made again, so no row waits for the disk.
+            pragmas = ("trusted_schema = OFF", f"page_size = {PAGE_BYTES}", "secure_delete = ON", "synchronous = OFF")
+            for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}")
             with _transaction(connection):  # one process makes the table
                 schema = list(connection.execute("SELECT type, name, sql FROM sqlite_master"))
@@ -155,6 +160,9 @@ class WordFile:
             connection.close()
             raise
         return connection
+
+    def _make_private_folder(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _check_own(self) -> None:
         """Make the file, private whatever the umask, or see that what is there is a file of the user's own."""

@@ -79,7 +79,23 @@ def test_a_removed_cache_takes_its_words_along(store: Store) -> None:
 
 def test_removing_makes_no_file(store: Store) -> None:
     store.remove([put(store, "a.txt")])
-    assert not (store.root / store_words.WORDS_FILE).exists()
+    assert not store.words(None).path.exists()
+
+
+def test_a_folder_that_gf_did_not_make_gets_no_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.folder.mkdir()
+    (store.folder / "thesis.txt").write_text("mine")
+    words_of_somebody = store.words(None).path
+    words_of_somebody.write_text("mine, too")
+    for rules in ("rules", None):
+        with store.words(rules) as words:
+            assert words.of([FIRST]) == {}
+            words.put({FIRST: b"x"}, kept=True)
+            words.forget(["other"])
+            assert words.of([FIRST]) == {FIRST: b"x"}
+    assert words_of_somebody.read_text() == "mine, too"
+    assert sorted(path.name for path in store.folder.iterdir()) == ["thesis.txt", "words.sqlite3"]
 
 
 def test_what_nobody_asks_for_is_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

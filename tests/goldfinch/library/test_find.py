@@ -138,7 +138,7 @@ def test_cache_files_anywhere(files: Sequence[Path], tiny_model: Path, tmp_path:
         assert not collection.obstacles
     assert sorted(path.name for path in files[0].parent.iterdir()) == before
     assert store.words(None).path.exists()
-    assert not store.folder.exists()
+    assert store.entries() == []
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_found(
