@@ -90,7 +90,7 @@ def guide_commands() -> list[str]:
 # What needs a terminal, weights from elsewhere, a converter or hours; each of these has tests of its own.
 NOT_RUN = (
     "gf ask report.txt", "gf model import", "gf prefill report.txt -m my-model", "GF_DATA_DIR", "pdftotext", "gf bench",
-    "gf model list", "gf train recipe.toml",
+    "gf model list", "gf model set", "gf train recipe.toml",
 )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ def test_first_examples_run(
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     if name.startswith("cache ") or name == "search":
         assert run(["prefill", "doc.txt", "--library", "-q"]) == 0
+    if name == "refresh":  # what was made here may be read again here
+        assert run(["prefill", "docs/a.txt", "docs/b.txt", "-o", "caches/", "--force", "-q"]) == 0
     if name == "model set":
         shutil.copytree(tmp_path / "user-models" / named_model, "my-model")
     assert run([*name.split(), "--help"]) == 0

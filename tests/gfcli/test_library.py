@@ -180,7 +180,7 @@ def test_explain_a_document(capsys) -> None:
 def test_documents_on_stdin_and_wrong_calls(capsys) -> None:
     for arguments, code in (
         (["What is it?"], 2), (["Who signed?"], 2), (["absent.txt"], 4), (["absent.txt", "What?"], 4), ([], 2),
-        (["--cache", "a.gfc", "--cache", "b.gfc", "What?"], 2), (["doc.txt", "What?", "-o", "x"], 2), ([".", "What?"], 2),
+        (["--cache", "a.gfc", "--cache", "b.gfc", "What?"], 4), (["doc.txt", "What?", "-o", "x"], 2), ([".", "What?"], 2),
         (["--cache", "a.gfc", "doc.txt", "What?"], 2), (["doc.txt", "What?", "--jsonl"], 2), (["-"], 2),
     ):  # fmt: skip
         assert run(["ask", *arguments]) == code, arguments

@@ -22,19 +22,21 @@ def seen(code: str, **variables: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("code", ["import goldfinch.model", "import gfkernels.native", "import gfkernels, torch"])
+@pytest.mark.parametrize(
+    "code", ["import goldfinch.models.language_model", "import gfkernels.layer.native", "import gfkernels, torch"]
+)
 def test_whoever_loads_torch_spins_briefly(code: str) -> None:
     assert f"GOMP_SPINCOUNT = '{threads.SPIN_COUNT}'" in seen(code)
 
 
 def test_the_users_choice_stands() -> None:
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in seen("import goldfinch.model", OMP_WAIT_POLICY="PASSIVE")
-    assert "GOMP_SPINCOUNT = '7'" in seen("import goldfinch.model", GOMP_SPINCOUNT="7")
-    assert f"'{threads.SPIN_COUNT}'" not in seen("import goldfinch.model", OMP_WAIT_POLICY="ACTIVE")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in seen("import goldfinch.models.language_model", OMP_WAIT_POLICY="PASSIVE")
+    assert "GOMP_SPINCOUNT = '7'" in seen("import goldfinch.models.language_model", GOMP_SPINCOUNT="7")
+    assert f"'{threads.SPIN_COUNT}'" not in seen("import goldfinch.models.language_model", OMP_WAIT_POLICY="ACTIVE")
 
 
 def test_nothing_is_handed_down_that_had_no_effect() -> None:
-    code = "import torch, goldfinch.model, os; assert not {'GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'} & set(os.environ)"
+    code = "import torch, goldfinch.models.language_model, os; assert not {'GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'} & set(os.environ)"
     assert str(threads.SPIN_COUNT) not in seen(code)
 
 

@@ -15,7 +15,7 @@ from gfcli.app import run
 from goldfinch.datasets.articles import Passage
 from goldfinch.datasets.facts import NOT_STATED, FactMaker
 from goldfinch.datasets.tables import table
-from goldfinch.evaluate import asking, documents, facts, questions, retrieval
+from goldfinch.evaluate import documents, facts, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.prose import insert_at, prose_of
 from tests.conftest import SAMPLES
@@ -157,9 +157,8 @@ def test_answers_through_the_file_are_compared(mini, monkeypatch) -> None:
     text = (SAMPLES / "lighthouse-handbook.txt").read_text()
     reader.answers_to(text[:3000], ["What is the pass key?", "Who lived there?"], max_tokens=8)
     assert (reader.answers, reader.differences) == (2, 0)
-    real = asking._ask
-    calls: list[int] = []
-    monkeypatch.setattr(asking, "_ask", lambda *a: calls.append(1) or (real(*a) if len(calls) == 1 else ["other"]))
+    real, calls = Reader._ask, list[int]()
+    monkeypatch.setattr(Reader, "_ask", lambda *a: calls.append(1) or (real(*a) if len(calls) == 1 else ["other"]))
     assert reader.answers_to(PROSE, ["What is the pass key?"], max_tokens=8) == ["other"]
     assert (reader.answers, reader.differences) == (3, 1)
 

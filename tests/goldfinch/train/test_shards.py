@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gfcache import CacheWriteError
 from safetensors.numpy import save
 
 from gfcli.app import run
@@ -140,7 +141,7 @@ def test_nothing_is_mixed_or_replaced(recipe: Recipe, corpora: Path, tmp_path: P
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CacheWriteError, match="No space"):
         list(make_shards(recipe, corpora, folder))
     assert list(folder.iterdir()) == []
 
