@@ -23,7 +23,7 @@ class How:
     """How to answer, and what is known before the first question.
 
     Attributes:
-        sampling: fields of `goldfinch.sampling.Sampling`.
+        sampling: fields of `goldfinch.engine.sampling.Sampling`.
         raw: no question template.
         as_json, no_stream, usage, cite, read, read_blocks: as the options say.
         load_s: seconds until the session was ready.

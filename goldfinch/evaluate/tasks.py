@@ -124,7 +124,7 @@ def evaluate(
     """Run tasks on held-out data.
 
     Args:
-        directory: the corpora (see `train.corpora`).
+        directory: the corpora (see `datasets.corpora`).
         tasks: names from TASKS.
         documents, passages, report: as `Evaluation` has them.
         read: reading policies, as `Session` has them; each is asked about the same documents.

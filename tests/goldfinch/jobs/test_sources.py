@@ -122,7 +122,7 @@ def test_folders_may_be_as_deep_as_a_path_is_long(tmp_path: Path) -> None:
 )
 def test_devices_and_files_that_a_kernel_makes_up_are_refused_at_once(name: str) -> None:
     if not os.path.exists(name):
-        pytest.skip("not here")
+        pytest.skip("this system has no such file")
     with pytest.raises(InputRefused):
         Source(name).read()
     with pytest.raises(InputRefused):
