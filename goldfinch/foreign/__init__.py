@@ -1,0 +1,1 @@
+"""Models of others, run by the transformers library (extra `hf`): taken in, checked, loaded."""
