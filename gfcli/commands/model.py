@@ -72,7 +72,7 @@ def show(
 
     card = model_card(name)
     config = card.config
-    weights_bytes = weights_bytes_of(card.path)
+    weights_bytes = weights_bytes_of(card)
     if as_json:
         row = {"schema_version": SCHEMA_VERSION} | _row(card) | {"weights_bytes": weights_bytes}
         console.json(row | {"tokenizer": card.tokenizer_file, "card": json.loads(card.to_json())})
@@ -81,7 +81,8 @@ def show(
     console.line(f"name       {card.name}")
     console.line(f"path       {card.path}")
     console.line(f"weights    {size}")
-    console.line(f"layers     {config.n_layer} x {config.d_model}: {config.n_prefill} in prefill, {config.n_gold} GOLD")
+    prefill = "" if card.is_foreign else f": {card.own_config.n_prefill} in prefill, {card.own_config.n_gold} GOLD"
+    console.line(f"layers     {config.n_layer} x {config.d_model}{prefill}")
     console.line(f"tokenizer  {card.tokenizer_file or 'none'}")
     console.text(card.to_json())
 

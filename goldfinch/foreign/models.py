@@ -3,39 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from goldfinch.text.template import PromptTemplate
-
-# What a layer keeps of the tokens before: all keys and values, those of a window, a state alone, nothing.
-LayerKind = Literal["full", "sliding", "linear", "none"]
-# How a document may be computed: in blocks of any size; or in one piece, and what follows token by token.
-Schedule = Literal["blocks", "whole_then_steps"]
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """What one layer keeps of a sequence, batch 1.
-
-    Attributes:
-        kind: what the attention of the layer keeps; "linear" for a layer that has states and no attention. A layer
-            with both (Falcon-H1) is "full" or "sliding" and has `states`.
-        kv_heads, head_dim, value_dim: of keys (kv_heads, rows, head_dim) and values (kv_heads, rows, value_dim); 0
-            without attention.
-        window: rows that a query sees, its own among them, where kind is "sliding"; window - 1 are kept.
-        states: shape by role ("conv", "recurrent"; a second of a kind is "conv.1"), without the batch.
-        state_dtypes: dtype by role: "f32", "bf16", "f64".
-    """
-
-    kind: LayerKind
-    kv_heads: int = 0
-    head_dim: int = 0
-    value_dim: int = 0
-    window: int | None = None
-    states: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    state_dtypes: Mapping[str, str] = field(default_factory=dict)
+from goldfinch.weights.foreign_config import ForeignConfig, LayerShape, Schedule
 
 
 class ForeignTokenizer(Protocol):
@@ -67,7 +40,7 @@ class ForeignModel:
         network: a transformers PreTrainedModel in evaluation mode, without gradients.
         name: of its model directory.
         path: the model directory, which may lead to the weights elsewhere.
-        config: what our config.json says of it.
+        config: what our config.json says of it (`weights.foreign_config`).
         tokenizer: see ForeignTokenizer; None where the folder had none.
         template: `document_prefix`, `question_prefix` and `question_suffix` are the three strings around document and
             question, for `encode_template`; no bos_token_id, which the first string spells; `stop` ends an answer.
@@ -86,7 +59,7 @@ class ForeignModel:
     network: Any
     name: str
     path: Path
-    config: Any
+    config: ForeignConfig
     tokenizer: ForeignTokenizer | None
     template: PromptTemplate
     stop_token_ids: tuple[int, ...]

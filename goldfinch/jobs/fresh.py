@@ -69,7 +69,7 @@ def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache has the positions that the run would give it."""
     element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
     block = block_tokens_by(Numerics.from_dict(header.numerics))
-    planned = plan_checkpoints(wanted.card.config, header.tokens, wanted.checkpoints, element_bytes, block)
+    planned = plan_checkpoints(wanted.card.own_config, header.tokens, wanted.checkpoints, element_bytes, block)
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     expected = [p for p in planned if p > header.first_token]
     if wanted.checkpoints == "auto":  # few are wanted; those of an earlier version may stand elsewhere

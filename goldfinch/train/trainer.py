@@ -27,8 +27,9 @@ from goldfinch.devices import available_device, make_current
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
-from goldfinch.weights.directory import find_model, weights_file_of
+from goldfinch.weights.directory import find_model
 from goldfinch.weights.files import check_weights, read_weights
+from goldfinch.weights.parts import weights_file_of
 from goldfinch.weights.writing import check_replaceable, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing

@@ -14,11 +14,12 @@ from goldfinch.models.config import ModelConfig
 from goldfinch.text.template import TEXTS, PromptTemplate
 from goldfinch.text.tokenizer import read_tokenizer
 
-from .directory import ASSETS, CONFIG_FILE, ModelCard, check_name, directory_of, read_card, weights_file_of
+from .directory import ASSETS, CONFIG_FILE, ModelCard, check_name, directory_of, read_card
 from .files import check_finite
 from .fingerprints import fingerprints
 from .loading import fitting_weights
 from .noted import note, state_of
+from .parts import weights_file_of
 
 _COMPARED = ("name", "template_fingerprint", "tokenizer_fingerprint", "prefill_fingerprint", "model_fingerprint")
 
@@ -95,9 +96,9 @@ def _value(field: str, inner: str, text: str) -> Any:
 
 def _fingerprinted(card: ModelCard) -> ModelCard:
     """The card with the fingerprints of what stands in the directory."""
-    _, weights = fitting_weights(card.config, weights_file_of(card.path))
+    _, weights = fitting_weights(card.own_config, weights_file_of(card.path))
     check_finite(weights)
-    prefill_fingerprint, model_fingerprint = fingerprints(card.config, weights)
+    prefill_fingerprint, model_fingerprint = fingerprints(card.own_config, weights)
     tokenizer_fingerprint = None
     if card.tokenizer_file is not None:
         tokenizer = read_tokenizer(card.path / card.tokenizer_file)

@@ -20,11 +20,22 @@ from typing import Any
 from gfcache.files.places import expanded, folder_of, user_folder
 from gfcache.files.regular import read_regular
 
-from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged, ModelNotFound, TokenizerError, WeightsDamaged
+from goldfinch.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelChanged,
+    ModelDamaged,
+    ModelNotFound,
+    TokenizerError,
+    WeightsDamaged,
+)
 from goldfinch.models.config import ModelConfig
-from goldfinch.text.json_files import is_text, parse_json, read_json
+from goldfinch.text.json_files import is_text, parse_json
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
+
+from .foreign_config import LIBRARY, ForeignConfig
+from .parts import files_of_weights, weights_file_of
 
 DEFAULT_MODEL = "gf-mini"
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -36,7 +47,7 @@ _MOST_CARD_BYTES = 1 << 20
 _DIGESTS = ("prefill_fingerprint", "model_fingerprint", "tokenizer_fingerprint", "template_fingerprint")
 _DIGEST = re.compile("[0-9a-f]{64}")
 _NEEDED_FIELDS = {"name", "config", "template", "prefill_fingerprint", "model_fingerprint"}
-_CARD_FIELDS = ("name", "model_type", "config", "template", "tokenizer_file", *_DIGESTS)
+_CARD_FIELDS = ("name", "library", "model_type", "config", "template", "tokenizer_file", *_DIGESTS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class ModelCard:
 
     Attributes:
         name: of the model; the directory may be called otherwise.
-        config: its ModelConfig.
+        config: its ModelConfig; of a model of others, its ForeignConfig.
         template: how documents and questions are joined.
         prefill_fingerprint, model_fingerprint: see `fingerprints.fingerprints`.
         tokenizer_file: file name inside the directory, or None.
@@ -57,7 +68,7 @@ class ModelCard:
     """
 
     name: str
-    config: ModelConfig
+    config: ModelConfig | ForeignConfig
     template: PromptTemplate
     prefill_fingerprint: str
     model_fingerprint: str
@@ -67,9 +78,29 @@ class ModelCard:
     template_fingerprint: str | None = field(default=None, compare=False)
     config_digest: str | None = field(default=None, compare=False)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is a model of others."""
+        return isinstance(self.config, ForeignConfig)
+
+    @property
+    def own_config(self) -> ModelConfig:
+        """The configuration of a model of ours.
+
+        Raises:
+            CheckpointError: it is a model of others.
+        """
+        if isinstance(self.config, ForeignConfig):
+            raise CheckpointError(
+                f"{self.name} is a model of others ({self.config.model_type}), which this cannot take",
+                hint="name a GoldFinch model with -m: gf model list",
+            )
+        return self.config
+
     def to_json(self) -> str:
         values = {
             "name": self.name,
+            **({"library": LIBRARY} if self.is_foreign else {}),
             "model_type": self.config.model_type,
             "config": self.config.to_dict(),
             "template": self.template.to_dict(),
@@ -121,7 +152,10 @@ def _card_of(values: Any, path: Path, digest: str) -> ModelCard:
     _demand(not unknown, "a field", unknown[:1], ", ".join(_CARD_FIELDS))
     _demand(not missing, "a field that is missing", missing[:1], "nowhere")
     check_name(values["name"])
-    config, template = ModelConfig.from_dict(values["config"]), PromptTemplate.from_dict(values["template"])
+    library = values.get("library")
+    _demand(library in (None, LIBRARY), "library", library, f"{LIBRARY}, or nothing")
+    config = (ForeignConfig if library else ModelConfig).from_dict(values["config"])
+    template = PromptTemplate.from_dict(values["template"])
     template.check_token_ids(config.vocab_size)
     _demand(values.get("model_type", config.model_type) == config.model_type, "model_type", values.get("model_type"),
             f"{config.model_type}, as config says")  # fmt: skip
@@ -306,64 +340,20 @@ def find_tokenizer(fingerprint: str, card: ModelCard | None = None) -> Tokenizer
     )
 
 
-WEIGHTS_FILE = "model.safetensors"
-
-
-INDEX_ENDING = ".index.json"
-_MOST_INDEX_BYTES, _MOST_FILES = 16 << 20, 4096
-
-
-def weights_file_of(directory: Path) -> Path:
-    """model.safetensors of a model directory, or the index of the files that stand for it."""
-    whole = directory / WEIGHTS_FILE
-    index = directory / f"{WEIGHTS_FILE}{INDEX_ENDING}"
-    return index if os.path.lexists(index) and not os.path.lexists(whole) else whole
-
-
-def check_regular(path: Path) -> None:
-    """Refuse weights that are no file: a pipe never ends, a device has no size.
-
-    Raises:
-        FileNotFoundError: nothing of that name.
-        WeightsDamaged: something else than a file, or a link to one.
-    """
-    if not os.path.lexists(path):
-        raise FileNotFoundError(2, "weights file does not exist", str(path))
-    if not path.is_file():
-        raise WeightsDamaged(f"cannot read the weights {path}: not a regular file")
-
-
-def files_of_index(path: Path) -> list[Path]:
-    """The files beside an index that hold its tensors, sorted.
-
-    Raises:
-        WeightsDamaged: no index, or one that names anything but .safetensors files beside it.
-    """
-    try:
-        places = read_json(path, _MOST_INDEX_BYTES)["weight_map"].values()
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WeightsDamaged(f"cannot read the index {path}: {type(error).__name__} {error}") from error
-    for name in places:
-        if not is_text(name, 200) or Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
-            raise WeightsDamaged(f"the index {path} names {name!r:.60}, which is not a .safetensors file beside it")
-    names = sorted(set(places))
-    if not 0 < len(names) <= _MOST_FILES:
-        raise WeightsDamaged(f"the index {path} names {len(names):,} files, allowed: 1 to {_MOST_FILES:,}")
-    return [path.parent / name for name in names]
-
-
-def files_of_weights(path: Path) -> list[Path]:
-    """The files that hold tensors: those of an index, or the file itself.
+def weights_files_of(card: ModelCard) -> list[Path]:
+    """The files that hold the tensors of a model, those of a model of others where they were registered.
 
     Raises:
         WeightsDamaged: see `files_of_index`.
     """
-    return files_of_index(path) if path.name.endswith(INDEX_ENDING) else [path]
+    if isinstance(card.config, ForeignConfig):
+        return card.config.files_in(card.path)
+    return files_of_weights(weights_file_of(card.path))
 
 
-def weights_bytes_of(directory: Path) -> int | None:
-    """Size of the weights of a model directory in bytes; None when any of their files is missing."""
+def weights_bytes_of(card: ModelCard) -> int | None:
+    """Size of the weights of a model in bytes; None when any of their files is missing."""
     try:
-        return sum(file.stat().st_size for file in files_of_weights(weights_file_of(directory)))
+        return sum(file.stat().st_size for file in weights_files_of(card))
     except (OSError, WeightsDamaged):
         return None

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from goldfinch.errors import WeightsDamaged
 
-from .directory import INDEX_ENDING, files_of_weights
 from .headers import Shape, check_shapes, read_shapes
+from .parts import INDEX_ENDING, files_of_weights
 
 
 def read_weights(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,9 @@ from goldfinch.errors import CheckpointError, ModelDamaged, WeightsDamaged, Weig
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.json_files import is_text, parse_json
 
-from .directory import ModelCard, check_regular, files_of_weights, list_directories, weights_file_of
+from .directory import ModelCard, list_directories
+from .foreign_config import ForeignConfig
+from .parts import check_regular, files_of_weights, weights_file_of
 
 Shape = tuple[int, ...]
 # The largest model that a configuration allows has a header of half of that; a stranger's may be 100 MB.
@@ -35,11 +37,16 @@ def read_shapes(path: Path) -> dict[str, Shape]:
         FileNotFoundError: a file is missing.
         WeightsDamaged: a header that is damaged, or states what no weights have.
     """
+    return shapes_of_files(files_of_weights(path))
+
+
+def shapes_of_files(files: Iterable[Path]) -> dict[str, Shape]:
+    """Shapes of the tensors in several files; errors as of `read_shapes`."""
     shapes: dict[str, Shape] = {}
-    for file in files_of_weights(path):
+    for file in files:
         for key, shape in _shapes_of_file(file).items():
             if key in shapes:
-                raise WeightsDamaged(f"two files beside {path} hold {key}")
+                raise WeightsDamaged(f"two files beside {file} hold {key}")
             shapes[key] = shape
     return shapes
 
@@ -170,6 +177,8 @@ def check_directory(card: ModelCard) -> dict[str, Shape]:
     Raises:
         FileNotFoundError, WeightsDamaged, WeightsMismatch.
     """
+    if isinstance(card.config, ForeignConfig):
+        return shapes_of_files(card.config.files_in(card.path))
     shapes = read_shapes(weights_file_of(card.path))
     check_sizes(card.config, shapes)
     return shapes

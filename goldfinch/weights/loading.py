@@ -18,11 +18,12 @@ from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 
-from .directory import ModelCard, find_model, weights_file_of
+from .directory import ModelCard, find_model
 from .files import check_finite, read_weights, shapes_of
 from .fingerprints import fingerprints
 from .headers import check_shapes, check_sizes, read_shapes
 from .noted import note, noted, state_of
+from .parts import weights_file_of
 
 
 def load_model(
@@ -53,7 +54,7 @@ def load_model(
     make_current(device)
     state = state_of(card)
     try:
-        model, weights = fitting_weights(card.config, weights_file_of(card.path), device, dtype or torch.float32)
+        model, weights = fitting_weights(card.own_config, weights_file_of(card.path), device, dtype or torch.float32)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
     if card.tokenizer_file is not None:
@@ -125,7 +126,7 @@ def check_identity(
 def verify_model(card: ModelCard) -> list[str]:
     """What does not match the card's fingerprints, in words; empty when all is well, which is noted."""
     state = state_of(card)
-    _, weights = fitting_weights(card.config, weights_file_of(card.path))
+    _, weights = fitting_weights(card.own_config, weights_file_of(card.path))
     check_finite(weights)
     differences = fingerprint_differences(card, weights)
     if card.tokenizer_file is not None:
@@ -140,7 +141,7 @@ def verify_model(card: ModelCard) -> list[str]:
 def fingerprint_differences(card: ModelCard, weights: Mapping[str, Tensor]) -> list[str]:
     """Fingerprints of weights that are not the card's, in words."""
     names = ("prefill_fingerprint", "model_fingerprint")
-    found = dict(zip(names, fingerprints(card.config, weights), strict=True))
+    found = dict(zip(names, fingerprints(card.own_config, weights), strict=True))
     expected = {name: getattr(card, name) for name in names}
     return [
         f"{name} is {found[name]}, config.json says {expected[name]}" for name in names if found[name] != expected[name]

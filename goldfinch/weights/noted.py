@@ -35,7 +35,8 @@ from gfcache.files.replace import replacing
 
 from goldfinch.text.json_files import parse_json
 
-from .directory import ModelCard, check_regular, files_of_weights, weights_file_of
+from .directory import ModelCard, weights_files_of
+from .parts import check_regular
 
 _VERSION = 1
 _MOST_NOTE_BYTES = 1 << 20
@@ -71,7 +72,7 @@ def state_of(card: ModelCard) -> dict[str, Any]:
         FileNotFoundError, WeightsDamaged: weights that are missing.
     """
     files = {}
-    for path in files_of_weights(weights_file_of(card.path)):
+    for path in weights_files_of(card):
         check_regular(path)
         found = path.stat()
         files[path.name] = [found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -20,11 +20,12 @@ from goldfinch.models.presets import presets
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import read_tokenizer
 
-from .directory import CONFIG_FILE, WEIGHTS_FILE, ModelCard, check_name, read_card
+from .directory import CONFIG_FILE, ModelCard, check_name, read_card
 from .files import check_finite, check_weights, write_weights
 from .fingerprints import fingerprints
 from .loading import empty_model, fitting_weights
 from .noted import note, state_of
+from .parts import WEIGHTS_FILE
 from .published import read_config
 
 # All that gf writes into a model directory.

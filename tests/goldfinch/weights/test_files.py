@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from goldfinch.errors import CheckpointError
-from goldfinch.weights.directory import find_model, weights_bytes_of
+from goldfinch.weights.directory import find_model, read_card, weights_bytes_of
 from goldfinch.weights.files import read_weights
 from goldfinch.weights.loading import load_model, verify_model
 from goldfinch.weights.writing import import_model, write_model_directory
@@ -54,14 +54,14 @@ def test_weights_in_several_files(tiny_model: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
     assert verify_model(b.card) == []
     (out / "model-stray-of-others.safetensors").write_bytes(b"x" * 999)
-    assert weights_bytes_of(out) == sum((out / name).stat().st_size for name in files)
+    assert weights_bytes_of(read_card(out)) == sum((out / name).stat().st_size for name in files)
     config = tmp_path / "config.json"
     config.write_text((out / "config.json").read_text())
     again = import_model(out / "model.safetensors.index.json", config, None, tmp_path / "whole")
     assert again.model_fingerprint == card.model_fingerprint
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     (out / files[1]).unlink()
-    assert weights_bytes_of(out) is None
+    assert weights_bytes_of(read_card(out)) is None
     with pytest.raises(FileNotFoundError):
         load_model(out)
     (out / "model.safetensors.index.json").unlink()
