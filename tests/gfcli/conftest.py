@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gfcli.app import run
 from tests.conftest import SAMPLES
-from tests.gfcli.batch_tree import tree as tree
+from tests.gfcli.commands.batch_tree import tree as tree
+from tests.gfcli.commands.three_caches import folder as folder
 from tests.gfcli.library_place import place as place
-from tests.gfcli.three_caches import folder as folder
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:3000]
 
@@ -48,10 +46,3 @@ def cache(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(["prefill", str(document), "-m", str(tiny_model), "-q"]) == 0
     capsys.readouterr()
     return document.with_suffix(".gfc")
-
-
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
-
-
-def schema(name: str) -> Any:
-    return json.loads((SCHEMAS / f"{name}.json").read_text())

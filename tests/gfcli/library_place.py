@@ -11,11 +11,9 @@ import pytest
 
 from gfcli.app import run
 from tests.conftest import SAMPLES
+from tests.schemas import schema
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-
-
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> A
         assert out == ""
         return None
     found = json.loads(out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "ask.json").read_text()))
+    jsonschema.validate(found, schema("ask"))
     return found
 
 
@@ -41,5 +39,5 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
     capsys.readouterr()
     assert run(["cache", "ls", "--json", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "cache-ls.json").read_text()))
+    jsonschema.validate(found, schema("cache-ls"))
     return found["caches"]

@@ -16,7 +16,8 @@ import torch
 
 from gfcli.app import run
 from gfcli.support import exits
-from tests.gfcli.conftest import TEXT, schema
+from tests.gfcli.conftest import TEXT
+from tests.schemas import schema
 
 
 def test_prefill_then_ask(document: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
-from tests.gfcli.conftest import schema
+from tests.schemas import schema
 
 
 def test_model_commands(

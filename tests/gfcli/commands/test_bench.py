@@ -10,8 +10,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
-
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "bench.json").read_text())
+from tests.schemas import schema
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,7 @@ def test_records(what: str, arguments: list[str], figure: str, tiny_model: Path,
     command = ["bench", what, "-m", str(tiny_model), "--repeats", "2", *arguments]
     assert run([*command, "--json", "-o", str(tmp_path / "record.json")]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, SCHEMA)
+    jsonschema.validate(found, schema("bench"))
     assert found["what"] == what
     assert found["repeats"] == 2
     assert json.loads((tmp_path / "record.json").read_text()) == found

@@ -18,7 +18,7 @@ import pytest
 from gfcli.app import run
 from goldfinch.jobs import sources
 from goldfinch.jobs.batch import Batch
-from tests.gfcli.batch_tree import TEXT, below, statuses
+from tests.gfcli.commands.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
 

@@ -9,7 +9,7 @@ import gfcache
 import pytest
 
 from gfcli.app import run
-from tests.gfcli.three_caches import TEXT
+from tests.gfcli.commands.three_caches import TEXT
 
 
 @pytest.mark.usefixtures("named_model")

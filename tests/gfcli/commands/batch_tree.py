@@ -10,11 +10,9 @@ import pytest
 
 from gfcli.app import run
 from tests.conftest import SAMPLES
+from tests.schemas import schema
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-
-
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "prefill.json").read_text())
 
 
 @pytest.fixture
@@ -42,5 +40,5 @@ def statuses(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0)
     assert run(["prefill", *arguments, "--jsonl"]) == code
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for row in rows:
-        jsonschema.validate(row, SCHEMA)
+        jsonschema.validate(row, schema("prefill"))
     return {row["source"]: row["status"] for row in rows}

@@ -11,7 +11,7 @@ import pytest
 from gfcli.app import run
 from goldfinch.policies.base import BY_WORDS
 from goldfinch.policies.named import ALL, AUTO, POLICIES
-from tests.gfcli.conftest import schema
+from tests.schemas import schema
 
 PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
 FILLER = "It lies by the sea and has many streets, full of people on most days. " * 9

@@ -18,7 +18,8 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
-from tests.gfcli.library_place import SCHEMAS, TEXT, ask, listed
+from tests.gfcli.library_place import TEXT, ask, listed
+from tests.schemas import schema
 
 # Every test has a current folder, with a library of its own.
 pytestmark = pytest.mark.usefixtures("place")
@@ -246,9 +247,8 @@ def test_documents_that_make_room_for_each_other_have_failed(place: Path, capsys
     assert run(["prefill", "0.txt", "1.txt", "2.txt", "--library", "--jsonl"]) == 3
     out, err = capsys.readouterr()
     found = [json.loads(line) for line in out.splitlines()]
-    schema = json.loads((SCHEMAS / "prefill.json").read_text())
     for row in found:
-        jsonschema.validate(row, schema)
+        jsonschema.validate(row, schema("prefill"))
     assert [(row["source"], row["status"]) for row in found] == [
         ("0.txt", "fresh"), ("1.txt", "ok"), ("0.txt", "failed"), ("2.txt", "ok"), ("1.txt", "failed"),
     ]  # fmt: skip

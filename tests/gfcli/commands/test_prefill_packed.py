@@ -12,7 +12,7 @@ from gfcli.app import run
 from goldfinch.engine import packed_prefill as packing
 from goldfinch.errors import DeviceError
 from tests import tolerances
-from tests.gfcli.batch_tree import TEXT, below, statuses
+from tests.gfcli.commands.batch_tree import TEXT, below, statuses
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 import goldfinch
 from gfcli.app import run
 from goldfinch.library.freshness import source_state
-from tests.gfcli.conftest import schema
-from tests.gfcli.three_caches import TEXT
+from tests.gfcli.commands.three_caches import TEXT
+from tests.schemas import schema
 
 
 def states(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ import pytest
 from gfcli.app import run
 from gfcli.support.cache_files import are_several
 from goldfinch.library import known
-from tests.gfcli.conftest import schema
 from tests.laws.test_start_up import loaded_by
+from tests.schemas import schema
 
 TRADES = {"Aberdeen": "granite", "Bristol": "tobacco", "Cardiff": "coal", "Dundee": "jute"}
 FILLER = "It lies by the sea and has many streets, full of people on most days. " * 9

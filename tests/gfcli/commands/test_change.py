@@ -13,9 +13,9 @@ import pytest
 from gfcli.app import run
 from tests.cache_format.craft import craft, sections_of
 from tests.conftest import SAMPLES, SMALL_GOLDEN
+from tests.schemas import schema
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:6000]
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 GOLDEN = SMALL_GOLDEN / "v1"
 
 
@@ -108,7 +108,7 @@ def test_diff(made, other_model: Path, tmp_path: Path, capsys) -> None:
     assert "equal" in capsys.readouterr().out
     assert run(["diff", "--json", a, b]) == 10
     result = json.loads(capsys.readouterr().out)
-    jsonschema.validate(result, json.loads((SCHEMAS / "diff.json").read_text()))
+    jsonschema.validate(result, schema("diff"))
     assert not result["equal"]
     assert result["identity"] == []
     assert 0 < result["first_divergent_token"] < result["tokens"][0]
@@ -146,7 +146,7 @@ def test_diff_sees_the_base(changed: str, tmp_path: Path, capsys) -> None:
     rewritten(GOLDEN / "child.gfc", child, parent=reference)
     assert run(["diff", "--json", str(GOLDEN / "child.gfc"), str(child)]) == (10 if changed else 0)
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "diff.json").read_text()))
+    jsonschema.validate(found, schema("diff"))
     assert found["equal"] is not bool(changed)
     assert found["first_divergent_token"] == (0 if changed == "token_ids" else None)
     assert found["sections"] == (["compressed_k of the base"] if changed.startswith("compressed_k") else [])

@@ -18,8 +18,8 @@ from gfcli.app import run
 from gfcli.support import settings_files
 from goldfinch.measure.profile import profile_path
 from tests.conftest import SAMPLES
+from tests.schemas import schema
 
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 
 
@@ -37,7 +37,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
     assert run(["config", "show", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((SCHEMAS / "config-show.json").read_text()))
+    jsonschema.validate(found, schema("config-show"))
     settings: dict[str, Any] = found["settings"]
     return settings
 
@@ -141,7 +141,7 @@ def test_planned_bytes_are_those_of_the_file(project: Path, capsys, monkeypatch,
     options = ["--dtype", dtype, "--checkpoints", checkpoints]
     assert run(["plan", "doc.txt", "long.txt", "--json", *options]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads((Path(__file__).parents[2] / "docs/schemas/plan.json").read_text()))
+    jsonschema.validate(found, schema("plan"))
     assert run(["prefill", "doc.txt", "long.txt", *options, "-q"]) == 0
     for row in found["documents"]:
         file = Path(row["source"]).with_suffix(".gfc")

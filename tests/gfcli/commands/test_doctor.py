@@ -9,7 +9,7 @@ import gfcache
 import jsonschema
 
 from gfcli.app import run
-from tests.gfcli.conftest import schema
+from tests.schemas import schema
 
 
 def test_doctor(tiny_model: Path, capsys, monkeypatch) -> None:

@@ -18,10 +18,10 @@ import goldfinch
 from gfcli.app import run
 from goldfinch.engine import batch_decode as batching
 from tests.conftest import SAMPLES
+from tests.schemas import schema
 from tests.tolerances import BATCH_FP32
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "answers.json").read_text())
 QUESTIONS = ["What?", "Who spoke to the Congress, and when?", "Why?", "Which freedoms are named?", "How many years?"]
 
 
@@ -41,7 +41,7 @@ def rows(capsys, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
     assert run(["ask", "--cache", "kb/*.gfc", "-n", "6", "--jsonl", *arguments]) == code
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for row in found:
-        jsonschema.validate(row, SCHEMA)
+        jsonschema.validate(row, schema("answers"))
     return found
 
 
