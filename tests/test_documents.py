@@ -35,6 +35,10 @@ def test_the_readme_fits_one_screen() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 60
 
 
+def test_the_model_card_stays_short() -> None:
+    assert len((ROOT / "goldfinch/assets/gf-mini/MODEL_CARD.md").read_text().splitlines()) <= 50
+
+
 def test_python_examples_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = (ROOT / "docs" / "guide.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
