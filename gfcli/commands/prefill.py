@@ -97,11 +97,12 @@ def prefill(
 ) -> None:
     """Read documents once and write their caches.
 
-    doc.txt gives doc.gfc beside it, or in the folder of -o, which mirrors the folders below those of -r. A document
-    whose cache is fresh is skipped. If it has changed, only the part after the last checkpoint before the change is
-    recomputed, and an interrupted run resumes where it stopped; the result is that of a cold run either way. --force
-    recomputes everything. -r reads text files that are neither hidden nor ignored by git. The paths of the caches go
-    to stdout. A document that fails does not stop the others (exit code 3).
+    doc.txt gives doc.gfc beside it, or in the folder of -o, which mirrors the folders below those of -r. Documents
+    with the same stem all keep their suffix (doc.txt.gfc, doc.md.gfc). A document whose cache is fresh is skipped. If
+    it has changed, only the part after the last checkpoint before the change is recomputed, and an interrupted run
+    resumes where it stopped; the result is that of a cold run either way. --force recomputes everything. -r reads
+    text files that are neither hidden nor ignored by git. The paths of the caches go to stdout. A document that fails
+    does not stop the others (exit code 3).
 
     Examples:
       gf prefill doc.txt

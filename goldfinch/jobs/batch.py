@@ -85,6 +85,7 @@ class Batch:
         ends it; what is computed by then gets written.
         """
         underway: deque[_Underway] = deque()
+        self._destination.expect(sources)
         # Leaving the executor waits: what is computed gets written, whatever ends this run.
         with ThreadPoolExecutor(UNWRITTEN) as writer, closing(self._jobs(sources)) as jobs:
             for job in jobs:

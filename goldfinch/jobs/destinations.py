@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from goldfinch.text.prompt import document_token_ids
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints
 from .job import Job, compute, save, tokenise
-from .outputs import check_not_base, check_place, check_replaceable, output_path, real
+from .outputs import OutputNames, check_not_base, check_place, check_replaceable
 from .sources import Source
 
 Result = Written | PassedOver
@@ -50,6 +51,9 @@ class Plan:
 class Destination(Protocol):
     """Where caches go."""
 
+    def expect(self, sources: Sequence[Source]) -> None:
+        """Take note of all documents of the run, before the first."""
+
     def is_wanted(self, job: Job) -> bool:
         """Decide on the place of a document that was read, and whether there is anything to compute."""
 
@@ -71,17 +75,19 @@ class IntoFiles:
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
         self._wanted = Wanted(identity, model.card, plan.checkpoints, None if base is None else base.path)
-        self._taken: set[Path] = set()
+        self._names = OutputNames(plan.output, ())
+
+    def expect(self, sources: Sequence[Source]) -> None:
+        self._names = OutputNames(self._plan.output, sources)
 
     def is_wanted(self, job: Job) -> bool:
         path = self._placed(job)
         return self._plan.force or not path.exists() or fresh_report(path, job.read, self._wanted, self._tell) is None
 
     def _placed(self, job: Job) -> Path:
-        """The file of a document; decided once for each, as no two of them may have the same."""
+        """The file of a document, decided once for each."""
         if job.path is None:
-            job.path = output_path(job.read, self._plan.output, self._taken, job.source.folder)
-            self._taken.add(real(job.path))
+            job.path = self._names.of(job.source, job.read)
         return job.path
 
     def tokenise(self, job: Job) -> None:
@@ -125,6 +131,9 @@ class IntoLibrary:
         self._wanted = Wanted(card_identity(model.card, model.dtype), model.card, plan.checkpoints)
         self._kept: dict[Path, tuple[Source, type[Written] | type[PassedOver]]] = {}
         self._undone: deque[Failed] = deque()
+
+    def expect(self, sources: Sequence[Source]) -> None:
+        """A library tells documents apart by their bytes."""
 
     def is_wanted(self, job: Job) -> bool:
         return self._plan.force or not self._is_good(self._find(job))

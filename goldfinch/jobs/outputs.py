@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from gfcache import layout
 from goldfinch.errors import NoSuchFolder, NotACache, NotReplaced, OutputError, OutputNeeded, OutputTaken
 from goldfinch.text.documents import Document
 
-from .sources import relative_folder
+from .sources import STDIN, Source
 
 
 def is_folder(output: str) -> bool:
@@ -20,36 +22,88 @@ def is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir()
 
 
-def output_path(document: Document, output: str | None, taken: set[Path], mirrored: str = ".") -> Path:
-    """The cache file of a document.
+class OutputNames:
+    """The cache files of the documents of one call, each with its own.
 
-    `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names. When that name belongs to another
-    document, in this call or on disk, the whole name is kept: `doc.md.gfc`; and when that one is taken, too, the
-    folder of the document is kept below the output folder.
+    `doc.txt` gives `doc.gfc` beside it, or in the folder that `output` names. Where documents of the call would have
+    the same file, all of them keep their whole names (`doc.txt.gfc`, `doc.md.gfc`); where these are the same, too, in
+    an output folder, all lie below it in the folders that tell them apart. So the names depend on the call, not on
+    the order of its documents. A file that was there before and belongs to another document keeps its name: the
+    newcomer takes its whole name.
 
     Args:
-        taken: real paths (links resolved) of other outputs of this call.
-        mirrored: folder below an output folder, made when it is not there.
-
-    Raises:
-        OutputNeeded: stdin without an output.
-        OutputTaken: no name is left.
+        output: a file, or a folder; None for beside each document.
+        sources: all documents of the call.
     """
-    if output is not None and not is_folder(output):
-        return Path(output)
-    if document.path is None:
-        raise OutputNeeded(f"a document from {document.label} needs an output file")
-    places = [mirrored, relative_folder(document.path)] if output is not None else ["."]
-    for place in dict.fromkeys(places):
-        folder = Path(output) / place if output is not None else document.path.parent
-        if place != ".":
-            folder.mkdir(parents=True, exist_ok=True)
-        short, long = (folder / (name + layout.SUFFIX) for name in (document.path.stem, document.path.name))
-        if real(short) not in taken and not is_of_another(short, document.source):
-            return short
-        if real(long) not in taken:
-            return long
-    raise OutputTaken(long, f"{document.label}: {long} is already the output of another document of this call")
+
+    def __init__(self, output: str | None, sources: Sequence[Source]) -> None:
+        self._folder = Path(output) if output is not None and is_folder(output) else None
+        self._file = Path(output) if output is not None and self._folder is None else None
+        files = [source for source in sources if source.name != STDIN and source.obstacle is None]
+        common = _common_folder(files) if self._folder is not None else None
+        self._names: dict[str, list[Path]] = {source.name: self._candidates(source, common) for source in files}
+        self._chosen = _apart(self._names)
+        self._taken = Counter(real(place) for place in self._chosen.values())
+
+    def _candidates(self, source: Source, common: str | None) -> list[Path]:
+        """Files that a document may have, in the order in which they are tried."""
+        path = Path(source.name)
+        names = (path.stem + layout.SUFFIX, path.name + layout.SUFFIX)
+        if self._folder is None:
+            return [path.parent / name for name in names]
+        folders = [source.folder]
+        if common is not None:
+            folders.append(os.path.relpath(os.path.abspath(path.parent), common))
+        return [self._folder / folder / name for folder in dict.fromkeys(folders) for name in names]
+
+    def of(self, source: Source, document: Document) -> Path:
+        """The cache file of a document that was read. Its folder is made below an output folder.
+
+        Raises:
+            OutputNeeded: stdin without an output.
+            OutputTaken: other documents of the call would have the same file.
+        """
+        if self._file is not None:
+            return self._file
+        if source.name not in self._chosen:
+            raise OutputNeeded(f"a document from {document.label} needs an output file")
+        path = self._chosen[source.name]
+        if self._taken[real(path)] > 1:
+            raise OutputTaken(path, f"{document.label}: {path} would be that of another document of this call, too")
+        candidates = self._names[source.name]
+        at = candidates.index(path)
+        if at % 2 == 0 and self._yields(path, candidates[at + 1], document.source):
+            path = candidates[at + 1]
+        if self._folder is not None and path.parent != self._folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _yields(self, short: Path, long: Path, source: dict[str, Any]) -> bool:
+        """Whether a document leaves the short name to another, or has its cache under the long one already."""
+        if self._taken[real(long)]:
+            return False
+        if short.exists():
+            return is_of_another(short, source)
+        return _is_made_from(long, source)
+
+
+def _common_folder(sources: Sequence[Source]) -> str | None:
+    folders = {os.path.abspath(os.path.dirname(source.name)) for source in sources}
+    return os.path.commonpath(folders) if folders else None
+
+
+def _apart(names: dict[str, list[Path]]) -> dict[str, Path]:
+    """One file for each document: all that would have the same one go on to their next, as far as they have one."""
+    at = dict.fromkeys(names, 0)
+    places = {name: real(candidates[0]) for name, candidates in names.items()}
+    while True:
+        count = Counter(places.values())
+        moved = [name for name, place in places.items() if count[place] > 1 and at[name] + 1 < len(names[name])]
+        if not moved:
+            return {name: candidates[at[name]] for name, candidates in names.items()}
+        for name in moved:
+            at[name] += 1
+            places[name] = real(names[name][at[name]])
 
 
 def real(path: Path) -> Path:
@@ -62,6 +116,15 @@ def is_of_another(path: Path, source: dict[str, Any]) -> bool:
     try:
         with gfcache.read_cache(path) as cache:
             return not is_same_source(cache.header, source)
+    except (OSError, gfcache.CacheFormatError):
+        return False
+
+
+def _is_made_from(path: Path, source: dict[str, Any]) -> bool:
+    """Whether there is a cache at `path` of the document in this place."""
+    try:
+        with gfcache.read_cache(path) as cache:
+            return bool((cache.header.source or {}).get("path") == source["path"])
     except (OSError, gfcache.CacheFormatError):
         return False
 

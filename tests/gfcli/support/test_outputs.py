@@ -17,12 +17,12 @@ def test_output_names(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFi
     (tmp_path / "doc.md").write_text(TEXT + "more")
     names = [str(tmp_path / "doc.txt"), str(tmp_path / "doc.md")]
     assert run(["prefill", *names, "-m", str(tiny_model), "-q"]) == 0
-    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.gfc", "doc.md.gfc"]
-    # The same names again, in the other order: each document keeps its file.
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.txt.gfc", "doc.md.gfc"]
+    # The same names again, in the other order, or one of them alone: each document keeps its file.
     assert run(["prefill", *names[::-1], "-m", str(tiny_model), "-q"]) == 0
-    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.md.gfc", "doc.gfc"]
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == ["doc.md.gfc", "doc.txt.gfc"]
     assert run(["prefill", names[0], "-m", str(tiny_model), "-q", "-o", str(tmp_path)]) == 0
-    assert Path(capsys.readouterr().out.strip()) == tmp_path / "doc.gfc"
+    assert Path(capsys.readouterr().out.strip()) == tmp_path / "doc.txt.gfc"
     assert run(["prefill", *names, "-m", str(tiny_model), "-o", str(tmp_path / "one.gfc")]) == 2
     assert capsys.readouterr().err.count("one output file") == 1
 
@@ -44,29 +44,53 @@ def test_a_document_has_one_identity_under_all_its_names(cache: Path, document: 
 
 
 def test_three_documents_of_one_name(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in "abc":
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "x.txt").write_text(f"{TEXT} {folder}")
-    names = [str(tmp_path / folder / "x.txt") for folder in "abc"]
-    assert run(["prefill", *names, "-m", str(tiny_model), "-o", f"{tmp_path}/out/", "--force"]) == 3
-    assert len(capsys.readouterr().out.split()) == 2
-    sources = {gfcache.inspect_cache(path)["source"]["path"] for path in (tmp_path / "out").iterdir()}
-    assert sources == set(names[:2])
-
-
-def test_relative_names_keep_their_folders_where_others_are_taken(
-    tmp_path: Path, tiny_model: Path, capsys, monkeypatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = [f"{folder}/x.txt" for folder in ("a", "b", "c", "c/d")]
-    for name in names:
-        Path(name).parent.mkdir()
-        Path(name).write_text(f"{TEXT[:300]} {name}")
-    for status in ("ok", "fresh"):
-        assert run(["prefill", *names, "-m", str(tiny_model), "-o", "out/", "--jsonl"]) == 0
+    """In one folder: those that tell them apart are kept below it, whatever else the names begin with."""
+    for folder in ("a", "b", "c/d"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "x.txt").write_text(f"{TEXT[:300]} {folder}")
+    names = [str(tmp_path / folder / "x.txt") for folder in ("a", "b", "c/d")]
+    for order, status in ((1, "ok"), (-1, "fresh")):
+        assert run(["prefill", *names[::order], "-m", str(tiny_model), "-o", f"{tmp_path}/out/", "--jsonl"]) == 0
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [row["output"] for row in rows] == ["out/x.gfc", "out/x.txt.gfc", "out/c/x.gfc", "out/c/d/x.gfc"]
         assert {row["status"] for row in rows} == {status}
+    for folder in ("a", "b", "c/d"):
+        source = gfcache.inspect_cache(tmp_path / "out" / folder / "x.gfc")["source"]
+        assert source["path"] == str(tmp_path / folder / "x.txt")
+
+
+def test_documents_that_cannot_be_told_apart_fail(tmp_path: Path, tiny_model: Path, monkeypatch, capsys) -> None:
+    """The folders that would tell them apart are links to one."""
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "x.txt").write_text(f"{TEXT[:300]} {folder}")
+        Path("out", folder).symlink_to(".")
+    assert run(["prefill", "a/x.txt", "b/x.txt", "-m", str(tiny_model), "-o", "out"]) == 3
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("would be that of another document of this call, too") == 2
+    assert not list(tmp_path.rglob("*.gfc"))
+
+
+def test_a_name_that_is_taken_is_left_to_its_document(work: Path, capsys) -> None:
+    """Whoever comes later keeps the whole name, and the same call gives the same names again."""
+    for name, code in (("article.err", "11111"), ("article.txt", "48213")):
+        (work / name).write_text(f"The code of the blue cabinet is {code}.\n" + TEXT[:300])
+
+    def made(*arguments: str) -> dict[str, str]:
+        assert run(["prefill", *arguments, "--jsonl"]) == 0
+        return {row["source"]: row["output"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+
+    assert made("article.err") == {"article.err": "article.gfc"}
+    for _ in range(2):
+        assert made("article.txt") == {"article.txt": "article.txt.gfc"}
+    assert gfcache.inspect_cache("article.gfc")["source"]["name"] == "article.err"
+    for _ in range(2):
+        found = made("-r", ".", "-o", ".")
+        assert found == {"article.err": "article.err.gfc", "article.txt": "article.txt.gfc"}
+    for name in ("article.err", "article.txt"):
+        assert gfcache.inspect_cache(name + ".gfc")["source"]["name"] == name
 
 
 def test_existing_outputs(

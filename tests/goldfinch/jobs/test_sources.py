@@ -16,11 +16,10 @@ from goldfinch.errors import (
     NoSuchFolder,
     NothingFound,
     OutputNeeded,
-    OutputTaken,
     SourceError,
 )
 from goldfinch.jobs import sources
-from goldfinch.jobs.outputs import check_place, output_path, real
+from goldfinch.jobs.outputs import OutputNames, check_place
 from goldfinch.jobs.sources import Source, find_sources
 from goldfinch.text import documents, inputs
 from goldfinch.text.documents import document_of_bytes
@@ -45,18 +44,22 @@ def test_names_that_lead_to_no_documents(tmp_path: Path) -> None:
 
 
 def test_each_document_has_an_output_of_its_own(tmp_path: Path) -> None:
-    taken: set[Path] = set()
-    found = []
-    for name in ("a.txt", "a.md"):
-        (tmp_path / name).write_text(name)
-        path = output_path(Source(str(tmp_path / name)).read(), None, taken)
-        taken.add(real(path))
-        found.append(path.name)
-    assert found == ["a.gfc", "a.md.gfc"]
-    with pytest.raises(OutputTaken):
-        output_path(Source(str(tmp_path / "a.md")).read(), None, taken)
+    for names, caches in (
+        (["a.txt"], ["a.gfc"]),
+        (["a.txt", "a.md"], ["a.txt.gfc", "a.md.gfc"]),
+        (["a.md", "a.txt", "b.md"], ["a.md.gfc", "a.txt.gfc", "b.gfc"]),
+        (["a", "a.md", "a.md.txt"], ["a.gfc", "a.md.gfc", "a.md.txt.gfc"]),
+        ([".a", "a"], [".a.gfc", "a.gfc"]),
+    ):
+        sources = [Source(str(tmp_path / name)) for name in names]
+        for source in sources:
+            Path(source.name).write_text(source.name)
+        found = OutputNames(None, sources)
+        assert [found.of(source, source.read()).name for source in sources] == caches
+        found = OutputNames(str(tmp_path / "there.gfc"), sources[:1])
+        assert found.of(sources[0], sources[0].read()) == tmp_path / "there.gfc"
     with pytest.raises(OutputNeeded):
-        output_path(document_of_bytes(b"text", "stdin"), None, taken)
+        OutputNames(None, [Source("-")]).of(Source("-"), document_of_bytes(b"text", "stdin"))
     with pytest.raises(NoSuchFolder) as missing:
         check_place(tmp_path / "none" / "a.gfc")
     assert missing.value.folder == tmp_path / "none"
