@@ -195,6 +195,14 @@ class StoreFolder:
             raise CacheWriteError(output, error) from error
         return None
 
+    def is_locked(self, output: Path) -> bool:
+        """Whether somebody else holds an output now, or it cannot be known."""
+        try:
+            with output_lock(output):
+                return False
+        except (CacheLocked, OSError):
+            return True
+
     def output_of(self, remnant: str) -> Path:
         """The cache file that a journal, temporary file or lock belongs to."""
         return self.folder / remnant[:2] / f"{key_of(remnant)}{layout.SUFFIX}"

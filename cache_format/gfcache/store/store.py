@@ -202,12 +202,13 @@ class Store:
         The file that is replaced and its replacement exist together for a moment, so both count.
 
         Raises:
-            NoRoom: even without everything that may be removed.
+            NoRoom: even without everything that may be removed; nothing is removed then.
         """
         with self._files.locked():
             self.make_folders(path)
             with contextlib.suppress(OSError, CacheFormatError):  # made after its first file it would seem lost
                 self._with_index(lambda index: None)
+            self._check_room(path, at_most_bytes)
             room = self._make_room(at_most_bytes, keep=path)
             if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
                 raise NoRoom(path, at_most_bytes, self.max_bytes)
@@ -221,6 +222,29 @@ class Store:
             return Removal()
         with self._files.locked():
             return self._make_room(0)
+
+    def _check_room(self, path: Path, wanted_bytes: int) -> None:
+        """Refuse a file that has no room even without everything that may be removed, before anything is."""
+        if self.max_bytes is None:
+            return
+        excess = self.used_bytes() + wanted_bytes - self.max_bytes
+        outputs = [(self._files.output_of(name), size) for name, size in self.remnants(older_than_s=0) if size]
+        if excess > 0:
+            excess -= sum(size for output, size in outputs if output != path and not self._files.is_locked(output))
+        staying = {self._files.name(path)}
+        while excess > 0:
+            candidates = [e for e in self._by_use() if e.name not in staying]
+            planned = self._remove(candidates, excess, dry_run=True)
+            if planned.freed_bytes < excess:
+                raise NoRoom(path, wanted_bytes, self.max_bytes)
+            locked = {e.name for e in planned.removed if self._files.is_locked(self.path(e))}
+            if not locked:
+                return
+            staying |= locked
+
+    def _by_use(self) -> list[Entry]:
+        """All entries, the longest unused first."""
+        return sorted(self.entries(), key=lambda e: e.last_used)
 
     def _make_room(self, wanted_bytes: int, keep: Path | None = None) -> Removal:
         if self.max_bytes is None:
@@ -236,7 +260,7 @@ class Store:
                 done.freed_bytes += size
         if done.freed_bytes < excess:
             kept = None if keep is None else self._files.name(keep)
-            candidates = [e for e in sorted(self.entries(), key=lambda e: e.last_used) if e.name != kept]
+            candidates = [e for e in self._by_use() if e.name != kept]
             done.add(self._remove(candidates, excess - done.freed_bytes, dry_run=False))
         return done
 

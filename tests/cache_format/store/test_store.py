@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import gfcache
@@ -146,21 +148,52 @@ def _hold(path: str, ready: object, leave: object) -> None:
         leave.wait(30)  # type: ignore[attr-defined]
 
 
-def test_locked_entries_are_skipped_and_counted(store: Store) -> None:
-    locked, free = put(store, "locked.txt", used=1.0), put(store, "free.txt", used=2.0)
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process holds an output meanwhile."""
     context = multiprocessing.get_context("spawn")
     ready, leave = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(str(store.path(locked)), ready, leave))
+    process = context.Process(target=_hold, args=(str(path), ready, leave))
     process.start()
     try:
         assert ready.wait(30)
+        yield
+    finally:
+        leave.set()
+        process.join(30)
+
+
+def test_nothing_is_removed_for_what_does_not_fit_anyway(store: Store) -> None:
+    """Too large on its own; beside what is pinned; beside what another process holds."""
+    large, small = put(store, "large.txt", size=150_000, used=1.0), put(store, "small.txt", size=20_000, used=2.0)
+    store.max_bytes = large.bytes + small.bytes + 70_000
+    remnant = store.path(small).with_name(f".{store.path(small).name}.journal")
+    remnant.write_bytes(store.path(small).read_bytes()[:9000])
+
+    def refused(size: int) -> bool:
+        with pytest.raises(gfcache.NoRoom) as caught:
+            put(store, "new.txt", size=size)
+        assert caught.value.needed_bytes > size
+        return remnant.exists() and names(store) == {"large.txt", "small.txt"}
+
+    assert refused(store.max_bytes)
+    store.pin([large], True)
+    assert refused(130_000)
+    store.pin([large], False)
+    with held(store.path(large)):
+        assert refused(130_000)
+    put(store, "new.txt", size=130_000)
+    assert not remnant.exists()
+    assert names(store) == {"small.txt", "new.txt"}
+
+
+def test_locked_entries_are_skipped_and_counted(store: Store) -> None:
+    locked, free = put(store, "locked.txt", used=1.0), put(store, "free.txt", used=2.0)
+    with held(store.path(locked)):
         removal = store.remove([locked, free])
         assert [e.source_name for e in removal.removed] == ["free.txt"]
         assert [(e.source_name, why) for e, why in removal.skipped] == [("locked.txt", "locked")]
         assert store.path(locked).exists()
-    finally:
-        leave.set()
-        process.join(30)
     assert len(store.remove([locked]).removed) == 1
 
 
