@@ -57,6 +57,14 @@ ERROR_RECEIPT = "error_receipt"
 SOURCE_TEXT = "source_text"
 DROPPED_TOKENS = "dropped_tokens"
 ENCRYPTED = "encrypted"  # reserved: version 1 writes none
+# Kinds of models that are not ours (SPEC 1.1)
+KV_KEYS = "kv_keys"
+KV_VALUES = "kv_values"
+WINDOW_KEYS = "window_keys"
+WINDOW_VALUES = "window_values"
+LAYER_STATE = "layer_state"
+# Tokens of one section of keys or values.
+RANGE_TOKENS = 4096
 # Tokens of one compressed_k section: a reader can take a long document in pieces.
 CHUNK_TOKENS = 65_536
 

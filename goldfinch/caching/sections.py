@@ -39,7 +39,7 @@ def pack(
     """
     *earlier, end = checkpoints
     described = GOLDFINCH.sections(
-        config.to_dict(),
+        {"config": config.to_dict()},
         end.position,
         file_dtype(end.tail_hidden.dtype),
         first_token=first,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gfcache import Header, Section, layout
 from gfcache.codecs import registry as codecs
-from gfcache.format.families.goldfinch import GOLDFINCH
+from gfcache.format.families.registry import family_of
 
 from .numerics import Numerics
 
@@ -39,9 +39,8 @@ def planned_bytes(
         compress_ids: find the size of the token ids by compressing them; else an upper bound of the file results.
     """
     tokens, offset = len(token_ids), 0
-    described = GOLDFINCH.sections(
-        identity["model"]["config"], tokens, str(numerics.compute_dtype), checkpoints=checkpoints
-    )
+    model = identity["model"]
+    described = family_of(model).sections(model, tokens, str(numerics.compute_dtype), checkpoints=checkpoints)
     sections: list[Section] = []
     for row in described:
         raw_bytes = math.prod(row.shape) * layout.DTYPES[row.dtype]
@@ -51,8 +50,8 @@ def planned_bytes(
             codec, stored = codecs.encode(ids.data.cast("B") if tokens else b"", row.codec)
             stored_bytes = len(stored)
         facts = (row.name, row.kind, row.dtype, row.shape, codec, row.depends_on, row.required)
-        section = Section(*facts, offset, raw_bytes, stored_bytes, _SHA256, row.position, row.token_start, row.layer)
-        sections.append(section)
+        places = (row.position, row.token_start, row.layer, row.role, row.rotated)
+        sections.append(Section(*facts, offset, raw_bytes, stored_bytes, _SHA256, *places))
         offset += layout.align(stored_bytes)
     template = identity["template"] | {"document_start": tokens, "document_end": tokens}
     header = Header(

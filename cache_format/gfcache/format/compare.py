@@ -8,6 +8,8 @@ import numpy as np
 
 from gfcache import layout
 
+from .families.base import Group, Stands, named
+from .families.registry import family_of
 from .header import Header
 from .parents import whole_array
 from .reader import CacheFile
@@ -18,6 +20,7 @@ IDENTITY = (
     ("model", "model_fingerprint"),
     ("tokenizer", "fingerprint"),
     ("template", "prefix_fingerprint"),
+    ("model", "layers"),
 )
 # The same, where both files note them.
 NOTED = (("template", "fingerprint"),)
@@ -39,8 +42,8 @@ def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
     numerics = sorted(name for name in noted if a.header.numerics.get(name) != b.header.numerics.get(name))
     sections = _different_sections(a.header, b.header)
     bases = [(file.header.parent or {}).get("digest") for file in (a, b)]
-    if None not in bases and bases[0] != bases[1] and not _same_compressed_k(a, b):
-        sections.append(f"{layout.COMPRESSED_K} of the base")
+    if None not in bases and bases[0] != bases[1]:
+        sections += [f"{name} of the base" for name in _different_rows(a, b)]
     first = first_divergent_token(*(whole_array(file, layout.TOKEN_IDS)[0] for file in (a, b)))
     return {
         "equal": not (identity or sections) and first is None,
@@ -63,13 +66,18 @@ def _different_sections(a: Header, b: Header) -> list[str]:
     return sorted(set(mine) ^ set(theirs)) + [name for name in both if mine[name] != theirs[name]]
 
 
-def _same_compressed_k(a: CacheFile, b: CacheFile) -> bool:
-    """Whether two caches with a base each hold the same compressed keys, the bases' part included."""
-    kind = layout.COMPRESSED_K
-    if not (a.header.of_kind(kind) and b.header.of_kind(kind)):
-        return True  # the table says whether one of them has some
-    (one, one_dtype), (other, other_dtype) = (whole_array(file, kind) for file in (a, b))
-    return one_dtype == other_dtype and one.tobytes() == other.tobytes()
+def _different_rows(a: CacheFile, b: CacheFile) -> list[str]:
+    """Names of the per-token kinds, bases included, that two caches with a base each hold differently; without the
+    token ids, and without kinds that only one has: the table says so."""
+    kinds = [kind.kind for kind in family_of(a.header.model).kinds if kind.stands is Stands.CHUNKS]
+    found = []
+    for kind in kinds:
+        layers = ({s.layer for s in file.header.of_kind(kind)} for file in (a, b))
+        for layer in sorted(set.intersection(*layers), key=str):
+            (one, one_dtype), (other, other_dtype) = (whole_array(file, kind, layer) for file in (a, b))
+            if one_dtype != other_dtype or one.tobytes() != other.tobytes():
+                found.append(named(kind, Group(layer)))
+    return found
 
 
 def first_divergent_token(a: np.ndarray, b: np.ndarray) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 from gfcache import layout
 from gfcache.files.replace import replacing_output
 
+from .families.base import Group, named
 from .families.registry import family_of
 from .parents import whole_array
 from .reader import CacheFile
@@ -26,8 +27,9 @@ _TAKEN = (layout.TOKEN_IDS, layout.COMPRESSED_K, "__metadata__")
 def export_safetensors(path: Path | str, out: Path | str) -> None:
     """Write the sections of a cache, those of its bases joined, as one safetensors file (mode 0600), atomically.
 
-    Per-token kinds are one tensor each (`token_ids`, `compressed_k`), the others keep their section names (an
-    apostrophe behind one that is taken). The header's facts are in the metadata under "gfc", as JSON.
+    Per-token kinds are one tensor each (`token_ids`, `compressed_k`; `kv_keys/LAYER` for each group of layers), the
+    others keep their section names (an apostrophe behind one that is taken). The header's facts are in the metadata
+    under "gfc", as JSON.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
@@ -39,8 +41,9 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
             if not section.is_known:
                 continue
             if family.by_name[section.kind].stands.continues:
-                if section.kind not in tensors:
-                    tensors[section.kind] = whole_array(file, section.kind)
+                name = named(section.kind, Group(section.layer))
+                if name not in tensors:
+                    tensors[name] = whole_array(file, section.kind, section.layer)
             else:
                 name = section.name
                 while name in _TAKEN or name in tensors:  # a section may be called what something else is called here

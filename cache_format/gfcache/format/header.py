@@ -12,9 +12,11 @@ from typing import Any
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 
-from .families.registry import COMPUTE_KINDS, KINDS
+from .families.registry import COMPUTE_KINDS, KINDS, family_of
 
 MAX_CONFIG_COUNT = 1 << 31
+# Fields of a section that only some kinds have.
+OPTIONAL = ("position", "token_start", "layer", "role", "rotated")
 
 
 class HeaderError(ValueError):
@@ -41,7 +43,9 @@ class Section:
         sha256: of the stored bytes, hex.
         position: tokens before this state (states, tail_hidden); None elsewhere.
         token_start: first token of a per-token section; None elsewhere.
-        layer: layer number (attention_kv); None elsewhere.
+        layer: layer number (attention_kv), or the first of the layers that it stacks; None elsewhere.
+        role: of a state: "conv", "recurrent", ...; None elsewhere.
+        rotated: keys: whether they are as queries meet them; None elsewhere.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Section:
     position: int | None = None
     token_start: int | None = None
     layer: int | None = None
+    role: str | None = None
+    rotated: bool | None = None
 
     @property
     def is_known(self) -> bool:
@@ -71,7 +77,8 @@ class Header:
 
     Attributes:
         tokens: T, tokens that the cache covers.
-        model: name, model_type, config (our field names), prefill_fingerprint, model_fingerprint.
+        model: name, model_type, config (our field names), prefill_fingerprint, model_fingerprint; layers, of models
+            that are not ours.
         tokenizer: fingerprint (or None) and vocab_size.
         template: prefix_fingerprint, document_start, document_end (token range of the document), and fingerprint, of
             the whole template, where it was noted.
@@ -127,7 +134,7 @@ class Header:
         values = asdict(self)
         del values["format_version"], values["digest"]
         for section in values["sections"]:
-            for optional in ("position", "token_start", "layer"):
+            for optional in OPTIONAL:
                 if section[optional] is None:
                     del section[optional]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -183,6 +190,8 @@ def _check_identity(values: dict[str, Any]) -> None:
         value = model["config"].get(name)
         holds = _is_count(value) and 0 < value <= MAX_CONFIG_COUNT
         demand(holds, "R7", f"model.config.{name}={value!r:.40}", f"1 to {MAX_CONFIG_COUNT}")
+    problem = family_of(model).check(model)
+    demand(problem is None, "R7", *(problem or ("", "")))
     _check_numerics(values["numerics"])
     _check_source(values.get("source"))
     _check_parent(values.get("parent"), values["tokens"])
@@ -247,6 +256,10 @@ def _parse_section(row: Any) -> Section:
     demand(row["offset"] % layout.ALIGNMENT == 0, "R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
     for name in ("position", "token_start", "layer"):
         demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
+    role = row.get("role")
+    holds = role is None or (isinstance(role, str) and 0 < len(role) <= layout.MAX_NAME_CHARACTERS)
+    demand(holds, "R9", f"role={role!r:.40}", "a short text")
+    demand(row.get("rotated") in (None, True, False), "R9", f"rotated={row.get('rotated')!r:.40}", "true or false")
     shape = row.get("shape")
     holds = isinstance(shape, list) and all(_is_count(n) for n in shape)
     demand(holds, "R9", f"shape {shape!r:.60}", "a list of counts")

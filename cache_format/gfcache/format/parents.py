@@ -14,7 +14,7 @@ from gfcache import layout
 from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
 
 from .families.registry import family_of
-from .header import Header
+from .header import Header, Section
 from .reader import CacheFile
 from .writer import SectionData, write_cache
 
@@ -87,6 +87,7 @@ def _check_fits(file: CacheFile, parent: CacheFile) -> None:
         and own.tokenizer.get("fingerprint") == other.tokenizer.get("fingerprint")
         and own.template["prefix_fingerprint"] == other.template["prefix_fingerprint"]
         and own.model["config"] == other.model["config"]
+        and own.model.get("layers") == other.model.get("layers")
         and own.compute_dtype == other.compute_dtype
         and own.first_token <= other.tokens
     )
@@ -95,35 +96,51 @@ def _check_fits(file: CacheFile, parent: CacheFile) -> None:
         raise DamagedCache(file.path, "R13", f"a parent of another model or dtype, {parent.path.name}", "this one's")
 
 
-def whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
+def whole_array(file: CacheFile, kind: str, layer: int | None = None) -> tuple[np.ndarray, str]:
     """A per-token kind over all tokens of the document, the parents' part included, and its dtype name.
 
     Args:
-        kind: one that a parent holds the beginning of: layout.TOKEN_IDS (1 axis), layout.COMPRESSED_K (rows).
+        kind: one that a parent holds the beginning of: layout.TOKEN_IDS (1 axis), layout.COMPRESSED_K (rows), ...
+        layer: of a kind that stacks layers in several groups: the first of the group.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache: see `ancestors`.
     """
     if file.header.parent is not None:
         ancestors(file.path)  # a chain that is too long is refused before any of it is read
-    return _whole_array(file, kind)
+    return _whole_array(file, kind, layer)
 
 
-def _whole_array(file: CacheFile, kind: str) -> tuple[np.ndarray, str]:
-    sections = file.header.of_kind(kind)
+def _whole_array(file: CacheFile, kind: str, layer: int | None) -> tuple[np.ndarray, str]:
+    sections = sorted(continuing(file.header, kind, layer), key=lambda s: s.token_start or 0)
     if not sections:
         raise DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
     dtype = sections[0].dtype
     if any(section.dtype != dtype for section in sections):
         raise DamagedCache(file.path, "R13", f"{kind} in several dtypes", "one dtype")
-    parts = file.arrays_of_kind(kind)
+    parts, axis = [file.array(section) for section in sections], _row_axis(file.header, kind)
     if file.header.parent is not None:
         with open_parent(file) as parent:
-            inherited, parent_dtype = _whole_array(parent, kind)
+            inherited, parent_dtype = _whole_array(parent, kind, layer)
             if parent_dtype != dtype:
                 raise DamagedCache(file.path, "R13", f"{kind} in {dtype}, its parent's in {parent_dtype}", "one dtype")
-            parts.insert(0, inherited[: file.header.first_token])
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), dtype
+            parts.insert(0, rows_of(inherited, axis, 0, file.header.first_token))
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis)), dtype
+
+
+def rows_of(array: np.ndarray, axis: int, start: int, end: int) -> np.ndarray:
+    """Rows `start` to `end` of an axis, as a view."""
+    return array[(slice(None),) * axis + (slice(start, end),)]
+
+
+def continuing(header: Header, kind: str, layer: int | None = None) -> list[Section]:
+    """The sections of a per-token kind, of one group of layers where it stacks several."""
+    return [s for s in header.of_kind(kind) if layer is None or s.layer == layer]
+
+
+def _row_axis(header: Header, kind: str) -> int:
+    found = family_of(header.model).by_name.get(kind)
+    return 0 if found is None else found.row_axis
 
 
 def verify_cache(path: Path | str, *, complete: bool = False) -> Header:
@@ -166,15 +183,15 @@ def flatten_cache(path: Path | str, out: Path | str) -> Header:
     """
     with CacheFile(path) as file:
         family, data = family_of(file.header.model), list[SectionData]()
-        joined: set[str] = set()
+        joined: set[tuple[str, int | None]] = set()
         for section in file.header.sections:
             if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
                 continue
             if not family.by_name[section.kind].stands.continues:
                 data.append(SectionData.of(section, file.array(section)))
-            elif section.kind not in joined:
-                joined.add(section.kind)
-                data += _joined(file, section.kind)
+            elif (section.kind, section.layer) not in joined:
+                joined.add((section.kind, section.layer))
+                data += _joined(file, section.kind, section.layer)
         header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
         return write_cache(out, header, data)
 
@@ -189,13 +206,12 @@ def _joined_source(header: Header) -> dict[str, Any] | None:
     )
 
 
-def _joined(file: CacheFile, kind: str) -> list[SectionData]:
-    array, _ = whole_array(file, kind)
-    header = file.header
-    described = family_of(header.model).sections(header.model["config"], header.tokens, str(header.compute_dtype))
-    sections = [section for section in described if section.kind == kind]
-    starts = [section.token_start or 0 for section in sections]
-    return [
-        SectionData.of(section, array[start : start + section.shape[0]])
-        for section, start in zip(sections, starts, strict=True)
-    ]
+def _joined(file: CacheFile, kind: str, layer: int | None) -> list[SectionData]:
+    array, _ = whole_array(file, kind, layer)
+    header, axis = file.header, _row_axis(file.header, kind)
+    described = family_of(header.model).sections(header.model, header.tokens, str(header.compute_dtype))
+    data = []
+    for section in (section for section in described if section.kind == kind and section.layer == layer):
+        start = section.token_start or 0
+        data.append(SectionData.of(section, rows_of(array, axis, start, start + section.shape[axis])))
+    return data

@@ -15,7 +15,8 @@ from gfcache.codecs import registry as codecs
 from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
 from gfcache.files.regular import NotRegular, open_regular
 
-from .families.registry import KINDS
+from .families.base import Stands
+from .families.registry import KINDS, family_of
 from .header import Header, HeaderError, Section, parse_header
 from .rules import all_finite, check_table
 
@@ -109,8 +110,10 @@ class CacheFile:
 
     def check_complete(self) -> None:
         """Refuse a file without any state (R13): it can be looked at, but no model can go on from it."""
-        if not self.header.of_kind(layout.TAIL_HIDDEN):
-            raise self._damaged("R13", "no state and no tail_hidden", "those behind the last token")
+        family = family_of(self.header.model)
+        needed = family.standing(Stands.STATE, family.dimensions(self.header.model))
+        if needed and not self.header.of_kind(needed[-1].kind):
+            raise self._damaged("R13", f"no state and no {needed[-1].kind}", "those behind the last token")
 
     def section(self, name: str) -> Section:
         """The table row of that name; KeyError when absent."""

@@ -13,7 +13,7 @@ import numpy as np
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 
-from .families.base import Dimensions, Family, Place, Stands
+from .families.base import Dimensions, Family, Group, Place, SectionKind, Stands, named, one_group
 from .families.registry import family_of
 from .header import Header, Section, demand
 
@@ -25,7 +25,7 @@ def check_table(header: Header) -> None:
         HeaderError: a rule does not hold.
     """
     family, dtype = family_of(header.model), header.compute_dtype
-    dimensions = family.dimensions(header.model["config"])
+    dimensions = family.dimensions(header.model)
     for section in header.sections:
         if section.is_known:
             _check_storage(section)
@@ -58,20 +58,23 @@ def _check_values(
     name = f"section {section.name!r}"
     demand(section.kind in family.by_name, "R12", f"{name} of kind {section.kind}", f"one of {family.name} models")
     kind = family.by_name[section.kind]
-    dtypes = kind.dtypes(dimensions, compute_dtype)
+    place = _place(header, section)
+    dtypes = kind.dtypes(dimensions, compute_dtype, place)
     demand(section.dtype in dtypes, "R12", f"{name} in {section.dtype}", " or ".join(dtypes))
     if kind.stands in (Stands.STATE, Stands.END):
         at = section.position
         demand(at is not None and 0 < at <= header.tokens, "R12", f"{name} at token {at}", f"1 to {header.tokens}")
-    expected = None if kind.shape is None else kind.shape(dimensions, _place(header, section))
+    expected = None if kind.shape is None else kind.shape(dimensions, place)
     demand(expected in (None, section.shape), "R12", f"{name} of shape {section.shape}", expected)
     depends_on = kind.depends_on(dimensions)
     demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
     demand(section.required or not kind.required, "R12", f"{name} that is not required", "required")
+    demand(section.rotated == kind.rotated, "R12", f"{name} with rotated {section.rotated}", kind.rotated)
 
 
 def _place(header: Header, section: Section) -> Place:
-    return Place(header.tokens, header.first_token, section.position, section.token_start, section.layer)
+    at = section.position, section.token_start, section.layer, section.role
+    return Place(header.tokens, header.first_token, *at)
 
 
 def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
@@ -80,7 +83,7 @@ def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
     kind = family.by_name.get(section.kind)
     if kind is None or kind.shape is None:
         return None
-    return kind.shape(family.dimensions(header.model["config"]), _place(header, section))
+    return kind.shape(family.dimensions(header.model), _place(header, section))
 
 
 def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> None:
@@ -92,12 +95,17 @@ def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> Non
         start = found[0].token_start
         demand((start or 0) == first, "R13", f"{kind.kind} from token {start}", first)
     for kind in (kind for kind in family.kinds if kind.stands is Stands.CHUNKS):
-        covered = first
+        by_group = defaultdict(list)
         for chunk in sorted(header.of_kind(kind.kind), key=lambda s: s.token_start or 0):
-            demand((chunk.token_start or 0) == covered, "R13", f"{kind.kind} from token {chunk.token_start}", covered)
-            covered += chunk.shape[0]
-        expected = header.tokens if kind.present(dimensions) else first
-        demand(covered == expected, "R13", f"{kind.kind} up to token {covered}", expected)
+            by_group[_group(kind, chunk)].append(chunk)
+        wanted = set(kind.groups(dimensions)) if kind.present(dimensions) else set()
+        for group in {*by_group, *wanted}:
+            covered, name = first, named(kind.kind, group)
+            for chunk in by_group[group]:
+                demand((chunk.token_start or 0) == covered, "R13", f"{name} from token {chunk.token_start}", covered)
+                covered += chunk.shape[kind.row_axis]
+            expected = header.tokens if group in wanted else first
+            demand(covered == expected, "R13", f"{name} up to token {covered}", expected)
 
 
 def _check_states(header: Header, family: Family, dimensions: Dimensions) -> None:
@@ -106,13 +114,14 @@ def _check_states(header: Header, family: Family, dimensions: Dimensions) -> Non
     found: dict[int, list[str]] = defaultdict(list)
     for section in header.sections:
         if section.is_known and family.by_name[section.kind].stands in (Stands.STATE, Stands.END):
-            found[section.position or 0].append(section.kind)
+            kind = family.by_name[section.kind]
+            found[section.position or 0].append(named(section.kind, _group(kind, section)))
     by_layer = [kind for kind in family.kinds if kind.stands is Stands.LAYERS]
     has_layers = any(header.of_kind(kind.kind) for kind in by_layer)
     if not found and not has_layers:
         return  # a file to look at, as the example of SPEC 11: see CacheFile.check_complete
-    needed = [kind.kind for kind in family.standing(Stands.STATE, dimensions)]
-    at_end = needed + [kind.kind for kind in family.standing(Stands.END, dimensions)]
+    needed = _names(family, Stands.STATE, dimensions)
+    at_end = needed + _names(family, Stands.END, dimensions)
     for position in {*found, T}:
         kinds, expected = sorted(found[position]), sorted(at_end if position == T else needed)
         what = f"{', '.join(kinds) or 'no state':.200} at token {position}"
@@ -126,6 +135,16 @@ def _check_states(header: Header, family: Family, dimensions: Dimensions) -> Non
         demand(holds, "R13", f"{kind.kind} of layers {layers!s:.100}", what)
         alone = len(found) == 1 and header.parent is None
         demand(alone or not layers, "R13", f"checkpoints or a parent beside {kind.kind}", "neither")
+
+
+def _group(kind: SectionKind, section: Section) -> Group:
+    """Of which layers a section is, where its kind tells them apart."""
+    return Group() if kind.groups is one_group else Group(section.layer, section.role)
+
+
+def _names(family: Family, stands: Stands, dimensions: Dimensions) -> list[str]:
+    standing = family.standing(stands, dimensions)
+    return [named(kind.kind, group) for kind in standing for group in kind.groups(dimensions)]
 
 
 def all_finite(array: np.ndarray, dtype: str) -> bool:

@@ -24,7 +24,7 @@ class SectionData:
     """An array to store.
 
     Attributes:
-        name, kind, dtype, depends_on, required, position, token_start, layer: as in `header.Section`.
+        name, kind, dtype, depends_on, required, position, token_start, layer, role, rotated: as in `header.Section`.
         array: the values; bf16 as 16-bit words.
         try_zstd: compress when that wins.
     """
@@ -39,12 +39,15 @@ class SectionData:
     token_start: int | None = None
     layer: int | None = None
     try_zstd: bool = False
+    role: str | None = None
+    rotated: bool | None = None
 
     @classmethod
     def of(cls, section: Described | Section, array: np.ndarray) -> SectionData:
         """A section as the family describes it, or as a file has it, with its values."""
         facts = (section.depends_on, section.required, section.position, section.token_start, section.layer)
-        return cls(section.name, section.kind, section.dtype, array, *facts, section.codec == codecs.ZSTD.name)
+        try_zstd, more = section.codec == codecs.ZSTD.name, (section.role, section.rotated)
+        return cls(section.name, section.kind, section.dtype, array, *facts, try_zstd, *more)
 
 
 def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:
@@ -77,6 +80,8 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
                 position=item.position,
                 token_start=item.token_start,
                 layer=item.layer,
+                role=item.role,
+                rotated=item.rotated,
             )
         )
         padding = layout.align(len(stored)) - len(stored)

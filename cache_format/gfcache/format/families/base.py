@@ -16,13 +16,15 @@ from gfcache import layout
 
 # The numbers of a model that shapes follow from: a type of each family's own.
 Dimensions = Any
+# The dtypes that a section may have: from dimensions, compute dtype (None: not known) and place.
+DtypesOf = Callable[[Dimensions, "str | None", "Place"], tuple[str, ...]]
 
 
 class Stands(enum.Enum):
     """Where the sections of a kind stand in a file of T tokens, of which a parent holds the first P."""
 
     OWN_TOKENS = "one section for the file's own tokens, P to T"
-    CHUNKS = "one section for each layout.CHUNK_TOKENS of the file's own tokens"
+    CHUNKS = "one section for each `chunk_tokens` of the file's own tokens"
     LAYERS = "one section for each of some layers, of all tokens: in a file without a parent or checkpoints"
     STATE = "one section at T and at each checkpoint"
     END = "one section at T"
@@ -39,7 +41,7 @@ class Place(NamedTuple):
 
     Attributes:
         tokens, first_token: T and P of the file.
-        position, token_start, layer: as in `header.Section`.
+        position, token_start, layer, role: as in `header.Section`.
     """
 
     tokens: int
@@ -47,11 +49,32 @@ class Place(NamedTuple):
     position: int | None = None
     token_start: int | None = None
     layer: int | None = None
+    role: str | None = None
 
-    @property
-    def chunk_tokens(self) -> int:
-        """Tokens of the chunk that begins here."""
-        return max(min(layout.CHUNK_TOKENS, self.tokens - (self.token_start or 0)), 0)
+    def rows(self, chunk_tokens: int) -> int:
+        """Tokens of the chunk that begins here, where full ones have `chunk_tokens`."""
+        return max(min(chunk_tokens, self.tokens - (self.token_start or 0)), 0)
+
+
+class Group(NamedTuple):
+    """Layers that one section stacks, where a kind has several sections at one place.
+
+    Attributes:
+        layer: the first of them.
+        role: of the state.
+    """
+
+    layer: int | None = None
+    role: str | None = None
+
+
+# Of a kind that has one section at a place.
+ONE = (Group(),)
+
+
+def one_group(dimensions: Dimensions) -> Sequence[Group]:
+    """All of a model in one section."""
+    return ONE
 
 
 def always(dimensions: Dimensions) -> bool:
@@ -69,19 +92,24 @@ def on_model(dimensions: Dimensions) -> str:
     return "model"
 
 
-def in_compute_dtype(dimensions: Dimensions, compute_dtype: str | None) -> tuple[str, ...]:
+def in_compute_dtype(dimensions: Dimensions, compute_dtype: str | None, place: Place) -> tuple[str, ...]:
     """The compute dtype; any that it may be where it is not known."""
     return (compute_dtype,) if compute_dtype in layout.COMPUTE_DTYPES else layout.COMPUTE_DTYPES
 
 
-def in_state_dtype(dimensions: Dimensions, compute_dtype: str | None) -> tuple[str, ...]:
+def in_state_dtype(dimensions: Dimensions, compute_dtype: str | None, place: Place) -> tuple[str, ...]:
     """f32, f64 beside f64: sums over a whole document."""
     return ("f64",) if compute_dtype == "f64" else ("f32",)
 
 
-def fixed(*names: str) -> Callable[[Dimensions, str | None], tuple[str, ...]]:
+def in_token_dtype(dimensions: Dimensions, compute_dtype: str | None, place: Place) -> tuple[str, ...]:
+    """Of token ids, from the `vocab_size` of the dimensions."""
+    return ("u16",) if dimensions.vocab_size <= 1 << 16 else ("u32",)
+
+
+def fixed(*names: str) -> DtypesOf:
     """One of these dtypes, whatever is computed in."""
-    return lambda dimensions, compute_dtype: names
+    return lambda dimensions, compute_dtype, place: names
 
 
 @dataclass(frozen=True)
@@ -92,32 +120,41 @@ class SectionKind:
         kind: its name (layout).
         stands: where its sections stand.
         shape: of the section at a place; None where any is allowed.
-        dtypes: that it may have beside a compute dtype (None: not known); a writer takes the first.
+        dtypes: that it may have at a place, beside a compute dtype (None: not known); a writer takes the first.
         depends_on: "prefill" or "model": which fingerprint must match to use it.
         present: whether a model has it.
         layers: those that have a section, of a kind that stands in layers.
+        groups: of layers, each with a section of its own wherever the kind stands.
         required: a reader that does not know the kind must refuse the file.
         per_token: it grows with the document.
         codec: tried when it is written; raw where that wins.
+        chunk_tokens: of a full chunk, of a kind that stands in chunks.
+        row_axis: the axis of the tokens, of a kind that a parent holds the beginning of.
+        rotated: keys as their queries meet them, nothing left to rotate; None of what is no keys.
     """
 
     kind: str
     stands: Stands
     shape: Callable[[Dimensions, Place], tuple[int, ...]] | None
-    dtypes: Callable[[Dimensions, str | None], tuple[str, ...]] = in_compute_dtype
+    dtypes: DtypesOf = in_compute_dtype
     depends_on: Callable[[Dimensions], str] = on_prefill
     present: Callable[[Dimensions], bool] = always
     layers: Callable[[Dimensions], range] | None = None
+    groups: Callable[[Dimensions], Sequence[Group]] = one_group
     required: bool = True
     per_token: bool = False
     codec: str = "raw"
+    chunk_tokens: int = layout.CHUNK_TOKENS
+    row_axis: int = 0
+    rotated: bool | None = None
 
 
 class Described(NamedTuple):
     """A section as the description has it: what a writer fills with values.
 
     Attributes:
-        name, kind, dtype, shape, depends_on, required, position, token_start, layer: as in `header.Section`.
+        name, kind, dtype, shape, depends_on, required, position, token_start, layer, role, rotated: as in
+            `header.Section`.
         codec: to try.
     """
 
@@ -131,6 +168,8 @@ class Described(NamedTuple):
     position: int | None
     token_start: int | None
     layer: int | None
+    role: str | None = None
+    rotated: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -140,14 +179,16 @@ class Family:
     Attributes:
         name: for people.
         reads: whether the family reads a header's `model`.
-        dimensions: the numbers that shapes follow from, of a configuration that rule R7 has passed.
+        dimensions: the numbers that shapes follow from, of a header's `model` that rule R7 has passed.
         kinds: its table.
+        check: what of a header's `model` breaks R7 besides what all families share: (found, expected), or None.
     """
 
     name: str
     reads: Callable[[Mapping[str, Any]], bool]
     dimensions: Callable[[Mapping[str, Any]], Dimensions]
     kinds: tuple[SectionKind, ...]
+    check: Callable[[Mapping[str, Any]], tuple[str, str] | None] = lambda model: None
 
     @cached_property
     def by_name(self) -> dict[str, SectionKind]:
@@ -160,7 +201,7 @@ class Family:
 
     def sections(
         self,
-        config: Mapping[str, Any],
+        model: Mapping[str, Any],
         tokens: int,
         compute_dtype: str,
         *,
@@ -170,34 +211,43 @@ class Family:
         """The sections of a file that a model can go on from, in the order in which they are written.
 
         Args:
-            config: of the model.
+            model: as a header holds it.
             tokens: T.
             compute_dtype: "f64", "f32" or "bf16".
             first_token: P, tokens that a parent holds.
             checkpoints: positions of states before T.
         """
-        dimensions = self.dimensions(config)
+        dimensions = self.dimensions(model)
         found: list[Described] = []
 
         def add(kind: SectionKind, name: str, place: Place) -> None:
             assert kind.shape is not None
-            dtype, shape = kind.dtypes(dimensions, compute_dtype)[0], kind.shape(dimensions, place)
+            dtype, shape = kind.dtypes(dimensions, compute_dtype, place)[0], kind.shape(dimensions, place)
             row = (name, kind.kind, dtype, shape, kind.depends_on(dimensions), kind.required, kind.codec)
-            found.append(Described(*row, place.position, place.token_start, place.layer))
+            found.append(Described(*row, place.position, place.token_start, place.layer, place.role, kind.rotated))
 
         here = Place(tokens, first_token)
         for kind in (kind for kind in self.kinds if kind.present(dimensions)):
-            if kind.stands is Stands.OWN_TOKENS:
-                add(kind, kind.kind, here._replace(token_start=first_token))
-            elif kind.stands is Stands.CHUNKS:
-                for start in range(first_token, tokens, layout.CHUNK_TOKENS):
-                    add(kind, f"{kind.kind}/{start}", here._replace(token_start=start))
-            elif kind.stands is Stands.LAYERS and kind.layers is not None:
-                for layer in kind.layers(dimensions):
-                    add(kind, f"{kind.kind}/{layer}", here._replace(token_start=0, layer=layer))
-            elif kind.stands in (Stands.STATE, Stands.END):
-                add(kind, kind.kind, here._replace(position=tokens))
+            for group in kind.groups(dimensions):
+                name, place = named(kind.kind, group), here._replace(layer=group.layer, role=group.role)
+                if kind.stands is Stands.OWN_TOKENS:
+                    add(kind, name, place._replace(token_start=first_token))
+                elif kind.stands is Stands.CHUNKS:
+                    for start in range(first_token, tokens, kind.chunk_tokens):
+                        add(kind, f"{name}/{start}", place._replace(token_start=start))
+                elif kind.stands is Stands.LAYERS and kind.layers is not None:
+                    for layer in kind.layers(dimensions):
+                        add(kind, f"{name}/{layer}", place._replace(token_start=0, layer=layer))
+                elif kind.stands in (Stands.STATE, Stands.END):
+                    add(kind, name, place._replace(position=tokens))
         for position in checkpoints:
             for kind in self.standing(Stands.STATE, dimensions):
-                add(kind, f"{kind.kind}@{position}", here._replace(position=position))
+                for group in kind.groups(dimensions):
+                    place = here._replace(position=position, layer=group.layer, role=group.role)
+                    add(kind, f"{named(kind.kind, group)}@{position}", place)
         return found
+
+
+def named(kind: str, group: Group) -> str:
+    """How the sections of a group are called, before what tells them apart."""
+    return "/".join(str(part) for part in (kind, group.layer, group.role) if part is not None)

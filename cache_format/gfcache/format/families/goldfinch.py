@@ -8,7 +8,7 @@ from typing import Any
 
 from gfcache import layout
 
-from .base import Family, Place, SectionKind, Stands, fixed, in_state_dtype, on_model
+from .base import Family, Place, SectionKind, Stands, fixed, in_state_dtype, in_token_dtype, on_model
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,6 @@ class Dimensions:
         )
 
 
-def _token_dtypes(model: Dimensions, compute_dtype: str | None) -> tuple[str, ...]:
-    return ("u16",) if model.vocab_size <= 1 << 16 else ("u32",)
-
-
 def _wkv_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
     return (model.n_finch, model.d_model // model.head_dim, model.head_dim, model.head_dim)
 
@@ -88,14 +84,14 @@ _KINDS = (
         layout.TOKEN_IDS,
         Stands.OWN_TOKENS,
         lambda model, place: (place.tokens - place.first_token,),
-        _token_dtypes,
+        in_token_dtype,
         per_token=True,
         codec="zstd",
     ),
     SectionKind(
         layout.COMPRESSED_K,
         Stands.CHUNKS,
-        lambda model, place: (place.chunk_tokens, model.d_compressed),
+        lambda model, place: (place.rows(layout.CHUNK_TOKENS), model.d_compressed),
         present=lambda model: model.n_gold > 0,
         per_token=True,
     ),
@@ -133,4 +129,4 @@ _KINDS = (
 )
 
 # Format 1.0 leaves model_type open: whatever no other family claims is read by these rules.
-GOLDFINCH = Family("goldfinch", lambda model: True, Dimensions.of, _KINDS)
+GOLDFINCH = Family("goldfinch", lambda model: True, lambda model: Dimensions.of(model["config"]), _KINDS)

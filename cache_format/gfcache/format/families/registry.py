@@ -7,9 +7,10 @@ from typing import Any
 
 from .base import Family, in_compute_dtype
 from .goldfinch import GOLDFINCH
+from .transformers import TRANSFORMERS
 
 # In the order in which they are asked.
-FAMILIES: tuple[Family, ...] = (GOLDFINCH,)
+FAMILIES: tuple[Family, ...] = (TRANSFORMERS, GOLDFINCH)
 
 _ALL = {kind.kind: kind for family in FAMILIES for kind in family.kinds}
 # Every kind of section that this version knows.

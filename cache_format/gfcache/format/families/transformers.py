@@ -1,0 +1,227 @@
+"""Models of others: attention that keeps its keys and values, sliding windows, recurrent and convolution states.
+
+What each layer keeps is told by `model.layers` of the header (SPEC, "Models of others"), so that files are checked and
+planned without the library that ran the model. Layers that keep arrays of one shape are stacked in one section.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from gfcache import layout
+
+from .base import Family, Group, Place, SectionKind, Stands, in_token_dtype, on_model
+
+# What the attention of a layer keeps of the tokens before; a layer of any of these may have states, too.
+FULL, SLIDING, LINEAR, NONE = "full", "sliding", "linear", "none"
+LAYER_KINDS = (FULL, SLIDING, LINEAR, NONE)
+MOST_LAYERS, MOST_STATES, MOST_STATE_AXES = 4096, 16, 4
+_MOST = 1 << 31
+_ROLE = re.compile(r"[a-z][a-z_]{0,31}(\.[1-9][0-9]?)?")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer, as `model.layers` has it.
+
+    Attributes:
+        kind: one of LAYER_KINDS.
+        kv_heads, head_dim, value_dim: of keys (kv_heads, rows, head_dim) and values (kv_heads, rows, value_dim).
+        window: tokens that a query of a sliding layer sees, itself among them.
+        states: (shape, dtype) by role.
+    """
+
+    kind: str
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int
+    states: Mapping[str, tuple[tuple[int, ...], str]]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Layer:
+        """Of a row as rule R7 leaves it."""
+        states = {role: (tuple(s["shape"]), s["dtype"]) for role, s in row.get("states", {}).items()}
+        heads, head_dim, value_dim = (row.get(name, 0) for name in ("kv_heads", "head_dim", "value_dim"))
+        return cls(row["kind"], heads, head_dim, value_dim, row.get("window") or 0, states)
+
+    def likeness(self, role: str | None = None) -> tuple[Any, ...]:
+        """What layers of one section share: keys and values, or the state of a role."""
+        if role is not None:
+            return self.states[role]
+        return self.kind, self.kv_heads, self.head_dim, self.value_dim, self.window
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The numbers of a model that sections follow from.
+
+    Attributes:
+        vocab_size: as in the configuration.
+        layers: all of them.
+    """
+
+    vocab_size: int
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> Dimensions:
+        """Of a header's `model` as rule R7 leaves it."""
+        return cls(model["config"]["vocab_size"], tuple(Layer.of(row) for row in model["layers"]))
+
+    @cached_property
+    def members(self) -> dict[Group, list[int]]:
+        """The layers that the sections of each group hold, in their order; a group is named after the first."""
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for n, layer in enumerate(self.layers):
+            for role in (*([None] if layer.kind in (FULL, SLIDING) else []), *layer.states):
+                alike.setdefault((role, layer.likeness(role)), []).append(n)
+        return {Group(layers[0], role): layers for (role, _), layers in alike.items()}
+
+    @cached_property
+    def full(self) -> tuple[Group, ...]:
+        """Groups of layers that keep all keys and values."""
+        return self._of_kind(FULL)
+
+    @cached_property
+    def sliding(self) -> tuple[Group, ...]:
+        """Groups of layers that keep those of a window."""
+        return self._of_kind(SLIDING)
+
+    @cached_property
+    def stateful(self) -> tuple[Group, ...]:
+        """Groups of layers that keep a state, by role."""
+        return tuple(group for group in self.members if group.role is not None)
+
+    def _of_kind(self, kind: str) -> tuple[Group, ...]:
+        groups = (group for group in self.members if group.role is None)
+        return tuple(group for group in groups if self.layers[group.layer or 0].kind == kind)
+
+    def layers_at(self, place: Place) -> list[int]:
+        """The layers that a section holds; none where there is no such group."""
+        return self.members.get(Group(place.layer, place.role), [])
+
+
+def _rows_of(part: str, rows: Callable[[Layer, Place], int]) -> Callable[[Dimensions, Place], tuple[int, ...]]:
+    """The shape of keys ("head_dim") or values ("value_dim"): layers x kv_heads x rows x channels."""
+
+    def shape(model: Dimensions, place: Place) -> tuple[int, ...]:
+        layers = model.layers_at(place)
+        if not layers:
+            return (0, 0, 0, 0)  # no such group: R13 names it
+        layer = model.layers[layers[0]]
+        return len(layers), layer.kv_heads, rows(layer, place), getattr(layer, part)
+
+    return shape
+
+
+def _range_rows(layer: Layer, place: Place) -> int:
+    return place.rows(layout.RANGE_TOKENS)
+
+
+def window_rows(window: int, position: int) -> int:
+    """Rows that a sliding layer keeps of `position` tokens: the next query sees window - 1 of them, and itself."""
+    return min(window - 1, position)
+
+
+def _window_rows(layer: Layer, place: Place) -> int:
+    return window_rows(layer.window, place.position or place.tokens)
+
+
+def _state_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
+    layers = model.layers_at(place)
+    return (len(layers), *model.layers[layers[0]].states[str(place.role)][0]) if layers else (0,)
+
+
+def _state_dtypes(model: Dimensions, compute_dtype: str | None, place: Place) -> tuple[str, ...]:
+    layers = model.layers_at(place)
+    return (model.layers[layers[0]].states[str(place.role)][1],) if layers else layout.FLOAT_DTYPES
+
+
+def _of_ranges(kind: str, part: str, **more: Any) -> SectionKind:
+    return SectionKind(
+        kind, Stands.CHUNKS, _rows_of(part, _range_rows), depends_on=on_model, per_token=True, row_axis=2,
+        present=lambda model: bool(model.full), groups=lambda model: model.full,
+        chunk_tokens=layout.RANGE_TOKENS, **more,
+    )  # fmt: skip
+
+
+def _of_windows(kind: str, part: str, **more: Any) -> SectionKind:
+    return SectionKind(
+        kind, Stands.STATE, _rows_of(part, _window_rows), depends_on=on_model,
+        present=lambda model: bool(model.sliding), groups=lambda model: model.sliding, **more,
+    )  # fmt: skip
+
+
+_KINDS = (
+    SectionKind(
+        layout.TOKEN_IDS,
+        Stands.OWN_TOKENS,
+        lambda model, place: (place.tokens - place.first_token,),
+        in_token_dtype,
+        per_token=True,
+        codec="zstd",
+    ),
+    _of_ranges(layout.KV_KEYS, "head_dim", rotated=True),
+    _of_ranges(layout.KV_VALUES, "value_dim"),
+    _of_windows(layout.WINDOW_KEYS, "head_dim", rotated=True),
+    _of_windows(layout.WINDOW_VALUES, "value_dim"),
+    SectionKind(
+        layout.LAYER_STATE,
+        Stands.STATE,
+        _state_shape,
+        _state_dtypes,
+        depends_on=on_model,
+        present=lambda model: bool(model.stateful),
+        groups=lambda model: model.stateful,
+    ),
+)
+
+
+def _check(model: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What of `model.layers` breaks R7: (found, expected), or None."""
+    layers, n_layer = model["layers"], model["config"]["n_layer"]
+    if not isinstance(layers, list) or len(layers) != n_layer or n_layer > MOST_LAYERS:
+        return f"model.layers of {n_layer} layers", f"a list of as many, at most {MOST_LAYERS}"
+    for n, row in enumerate(layers):
+        problem = _check_layer(row)
+        if problem is not None:
+            return f"model.layers[{n}] {problem[0]}", problem[1]
+    if not any(row["kind"] in (FULL, SLIDING) or row.get("states") for row in layers):
+        return "model.layers without any that keeps something", "one at least"
+    return None
+
+
+def _check_layer(row: Any) -> tuple[str, str] | None:
+    if not isinstance(row, dict) or row.get("kind") not in LAYER_KINDS:
+        return f"{row!r:.60}", f"an object whose kind is {', '.join(LAYER_KINDS)}"
+    needed = {FULL: 1, SLIDING: 1}.get(row["kind"], 0)
+    for name in ("kv_heads", "head_dim", "value_dim"):
+        if not _is_count(row.get(name, 0), needed):
+            return f"{name} {row.get(name)!r:.40}", f"{needed} to {_MOST}"
+    if row["kind"] == SLIDING and not _is_count(row.get("window"), 2):
+        return f"window {row.get('window')!r:.40}", f"2 to {_MOST}"
+    states = row.get("states", {})
+    if not isinstance(states, dict) or len(states) > MOST_STATES:
+        return "states", f"an object of at most {MOST_STATES}"
+    for role, state in states.items():
+        if not _ROLE.fullmatch(role) or not isinstance(state, dict):
+            return f"state {role!r:.40}", "a role (as conv, recurrent or conv.1) with shape and dtype"
+        shape = state.get("shape")
+        axes = shape if isinstance(shape, list) else []
+        if not 1 <= len(axes) <= MOST_STATE_AXES or not all(_is_count(n, 1) for n in axes):
+            return f"state {role} of shape {shape!r:.60}", f"1 to {MOST_STATE_AXES} counts from 1"
+        if state.get("dtype") not in layout.FLOAT_DTYPES:
+            return f"state {role} in {state.get('dtype')!r:.20}", ", ".join(layout.FLOAT_DTYPES)
+    return None
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MOST
+
+
+TRANSFORMERS = Family("transformers", lambda model: "layers" in model, Dimensions.of, _KINDS, _check)
