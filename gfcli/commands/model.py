@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,26 +22,35 @@ Name = Annotated[
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """List the models that have a name here.
 
-    Lists the folders under GF_MODELS_DIR, then the models that come with gf. A broken one is marked, and
-    what is wrong with it goes to stderr. Also: gf model ls.
+    Lists the folders under GF_MODELS_DIR, then the models that come with gf. Of several with one name, those that the
+    name does not lead to are marked. A broken one is marked, and what is wrong with it goes to stderr. Also: gf model
+    ls.
 
     Examples:
       gf model list
       GF_MODELS_DIR=~/models gf model list --json
     """
+    from goldfinch.weights.directory import directory_of
     from goldfinch.weights.headers import checked_directories
 
     models = list(checked_directories())
+    shown = [card.name if card is not None and error is None else path.name for path, card, error in models]
+    count = Counter(name for one, (path, _, _) in zip(shown, models, strict=True) for name in {one, path.name})
+    taken = {name: directory_of(name) for name in shown if count[name] > 1}
     if as_json:
-        rows = [_row(card) for _, card, error in models if error is None]
+        rows = [
+            _row(card) | {"taken": taken.get(card.name, path) == path} for path, card, error in models if error is None
+        ]
         broken = [{"path": str(path), "message": describe(error)[0]} for path, _, error in models if error is not None]
         console.json({"schema_version": SCHEMA_VERSION, "models": rows, "broken": broken})
         return
-    for path, card, error in models:
-        name, kind, shape = path.name, "broken", "-"
+    for name, (path, card, error) in zip(shown, models, strict=True):
+        kind, shape = "broken", "-"
         if card is not None and error is None:
-            name, kind, shape = card.name, card.config.model_type, f"{card.config.n_layer} x {card.config.d_model}"
-        console.line(f"{name:<24} {kind:<18} {shape:<10} {path}")
+            kind, shape = card.config.model_type, f"{card.config.n_layer} x {card.config.d_model}"
+        other = taken.get(name, path)
+        remark = "" if other == path else f"  (not taken: {name} is {other})"
+        console.line(f"{name:<24} {kind:<18} {shape:<10} {path}{remark}")
     for _, _, error in models:
         if error is not None:
             console.warn(describe(error)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -39,11 +40,40 @@ def test_model_commands(
     assert run(["model", "init", "-o", str(out)]) == 2  # exists already
 
 
+def test_which_of_several_models_of_one_name_is_taken(
+    tiny_model: Path, other_model: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """By the name of the folder, or by that in the card; the one that is listed is the one that runs."""
+    folder = tmp_path / "user-models"
+    for name, model in (("a", tiny_model), ("b", other_model), ("tiny", other_model), ("alone", tiny_model)):
+        shutil.copytree(model, folder / name)
+        values = json.loads((folder / name / "config.json").read_text())
+        (folder / name / "config.json").write_text(json.dumps(values | {"name": name if name == "alone" else "tiny"}))
+    (folder / "gf-mini").mkdir()
+    (folder / "gf-mini" / "config.json").write_text("broken")
+    assert run(["model", "list"]) == 0
+    lines = {line.split("  (")[0].split()[-1]: line for line in capsys.readouterr().out.splitlines()}
+    assert {Path(path).name for path, line in lines.items() if "(not taken: " not in line} == {
+        "tiny",
+        "alone",
+        "gf-mini",
+    }
+    assert f"(not taken: tiny is {folder}/tiny)" in lines[f"{folder}/a"]
+    [embedded] = [line for path, line in lines.items() if not path.startswith(str(folder))]
+    assert f"(not taken: gf-mini is {folder}/gf-mini)" in embedded
+    assert run(["model", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    jsonschema.validate(rows, schema("model-list"))
+    taken = {Path(row["path"]).name: row["taken"] for row in rows["models"]}
+    assert taken == {"a": False, "b": False, "tiny": True, "alone": True, "gf-mini": False}
+    assert run(["model", "show", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(folder / "tiny")
+    assert run(["model", "show", "gf-mini"]) != 0
+
+
 def test_model_verify_finds_one_changed_weight(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     copy = tmp_path / "copy"
