@@ -39,7 +39,9 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
     taken = {name: directory_of(name) for name in shown if count[name] > 1}
     if as_json:
         rows = [
-            _row(card) | {"taken": taken.get(card.name, path) == path} for path, card, error in models if error is None
+            _row(card) | {"taken": taken.get(card.name, path) == path}
+            for path, card, error in models
+            if card is not None and error is None
         ]
         broken = [{"path": str(path), "message": describe(error)[0]} for path, _, error in models if error is not None]
         console.json({"schema_version": SCHEMA_VERSION, "models": rows, "broken": broken})

@@ -97,7 +97,8 @@ def _row(model: LanguageModel, document: Document, checkpoints: str, profile: Ma
     tokens = ids.shape[1]
     element_bytes, block = model.emb.weight.element_size(), model.executor.block_tokens
     positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
-    size = planned_bytes(identity_of(model), numerics_of(model), document.source, ids[0].numpy(), positions)
+    source = document.source | {"relative_path": document.source["name"]}
+    size = planned_bytes(identity_of(model), numerics_of(model), source, ids[0].numpy(), positions)
     return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import gfcache
 import torch
 from gfcache import Header, layout
+from gfcache.files.places import seen_from
 from torch import Tensor
 
 from goldfinch import version
@@ -21,6 +22,7 @@ from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
+from goldfinch.text.documents import storable_name
 
 from .checkpoint import Checkpoint
 from .identity import check_belongs
@@ -91,7 +93,7 @@ class DocumentCache:
             gfcache.CacheLocked: another process writes this file now.
         """
         config = ModelConfig.from_dict(self.identity["model"]["config"])
-        header, first = self._header(created_at), 0
+        header, first = self._header(Path(path), created_at), 0
         if parent is not None:
             base, first = parent
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
@@ -104,7 +106,7 @@ class DocumentCache:
         self.path, self.digest = Path(path), header.digest
         return header
 
-    def _header(self, created_at: str | None) -> Header:
+    def _header(self, path: Path, created_at: str | None) -> Header:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         start, end = self.document_range
         return Header(
@@ -114,10 +116,17 @@ class DocumentCache:
             template=self.identity["template"] | {"document_start": start, "document_end": end},
             # Opened in another dtype, it is written in that.
             numerics=replace(self.numerics, compute_dtype=file_dtype(self.tail_hidden.dtype)).to_dict(),
-            source=self.source,
+            source=source_seen_from(path, self.source),
             created_at=created_at or now,
             writer=f"goldfinch-gf {version.__version__}",
         )
+
+
+def source_seen_from(path: Path, source: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a cache file at `path` notes of its document: also where that lies from there, so that both can be moved."""
+    if source is None or source.get("path") is None:
+        return source
+    return source | {"relative_path": storable_name(seen_from(path.parent, source["path"]))}
 
 
 def _reference(base: DocumentCache, tokens: int, child: Path) -> dict[str, Any]:

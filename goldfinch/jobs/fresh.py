@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import gfcache
 
 from goldfinch.caching.numerics import Numerics
 from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
+from goldfinch.library.freshness import place_seen_from
 from goldfinch.library.known import holds_text
 from goldfinch.text.documents import Document
 from goldfinch.weights.directory import ModelCard
@@ -47,7 +49,7 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
     source = header.source or {}
     same = (
         source.get("sha256") == document.source["sha256"]
-        and source.get("path") == document.source["path"]
+        and _is_the_same_file(document.source["path"], header, path)
         and gfcache.header_identity(header) == wanted.identity
         and (header.parent or {}).get("digest") == parent
     )
@@ -63,6 +65,16 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
         return None
     checkpoint_bytes: int = gfcache.inspect_cache(path)["checkpoint_bytes"]
     return Report(path, header.tokens, header.tokens, size, checkpoint_bytes=checkpoint_bytes)
+
+
+def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) -> bool:
+    """Of two documents with the same bytes: the one that a cache notes, there or moved, or all that is left of it."""
+    source = header.source or {}
+    noted, seen = source.get("path"), place_seen_from(cache, source)
+    if noted == place:
+        return True
+    is_moved = seen is not None and place is not None and os.path.realpath(seen) == os.path.realpath(place)
+    return is_moved or (noted is not None and place is not None and not os.path.lexists(noted))
 
 
 def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:

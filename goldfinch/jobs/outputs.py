@@ -12,6 +12,7 @@ import gfcache
 from gfcache import layout
 
 from goldfinch.errors import NoSuchFolder, NotACache, NotReplaced, OutputError, OutputNeeded, OutputTaken
+from goldfinch.library.freshness import is_at
 from goldfinch.text.documents import Document
 
 from .sources import STDIN, Source
@@ -115,7 +116,7 @@ def is_of_another(path: Path, source: dict[str, Any]) -> bool:
     """Whether there is a cache at `path` of another document. What cannot be read is nobody's."""
     try:
         with gfcache.read_cache(path) as cache:
-            return not is_same_source(cache.header, source)
+            return not is_same_source(cache.header, path, source)
     except (OSError, gfcache.CacheFormatError):
         return False
 
@@ -124,16 +125,14 @@ def _is_made_from(path: Path, source: dict[str, Any]) -> bool:
     """Whether there is a cache at `path` of the document in this place."""
     try:
         with gfcache.read_cache(path) as cache:
-            return bool((cache.header.source or {}).get("path") == source["path"])
+            return is_at(source["path"], cache.header, path)
     except (OSError, gfcache.CacheFormatError):
         return False
 
 
-def is_same_source(header: gfcache.Header, source: dict[str, Any]) -> bool:
-    """Whether a cache was made from this document (same place, or same bytes)."""
-    old = header.source or {}
-    same_place = old.get("path") is not None and old["path"] == source["path"]
-    return same_place or old.get("sha256") == source["sha256"]
+def is_same_source(header: gfcache.Header, path: Path, source: dict[str, Any]) -> bool:
+    """Whether the cache at `path` was made from this document (same place, perhaps moved, or same bytes)."""
+    return is_at(source["path"], header, path) or (header.source or {}).get("sha256") == source["sha256"]
 
 
 def check_place(path: Path) -> None:
@@ -170,7 +169,7 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         raise NotReplaced(path, f"{path} exists and is not a readable cache: {error}") from error
     if force:
         return
-    if not is_same_source(old, source):
+    if not is_same_source(old, path, source):
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise NotReplaced(path, f"{path} exists and was made from {name}")
     if old.model["prefill_fingerprint"] != prefill_fingerprint:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FRESH, STALE, ORPHANED, DETACHED, BROKEN, DAMAGED = "fresh", "stale", "orphaned", "detached", "broken", "damaged"
 UNREAD = "unread"
+# Files of a folder that may be the source by their size.
+_MOST_LOOKED_AT = 10_000
 STATES = {
     FRESH: "the source is what was pre-filled",
     STALE: "the source has changed since",
@@ -41,8 +45,10 @@ STATES = {
 def source_state(header: Header, cache: Path, reach: Reach | None = None) -> tuple[str, str | None]:
     """FRESH, STALE, ORPHANED, DETACHED or UNREAD, from the bytes of the source file, and where that is.
 
-    Where the path noted is gone, a file of that name beside the cache is the source if it has the very bytes that were
-    pre-filled: both were moved together. With other bytes it may be anybody's.
+    The source is the first file with the very bytes that were pre-filled: at the noted place seen from the cache (both
+    were moved together), at the noted path, under its name beside the cache, or any beside one of these. If none has
+    them, the file at the noted path has changed, or, where that is gone, the one at the place seen from the cache.
+    Other files may be anybody's.
 
     Args:
         cache: the file that the header was read from.
@@ -53,12 +59,55 @@ def source_state(header: Header, cache: Path, reach: Reach | None = None) -> tup
     path = source.get("path")
     if path is None or source.get("sha256") is None:
         return DETACHED, path
-    is_allowed = reach.allows(path, cache, header)
-    if not is_allowed or not os.path.lexists(path):
-        beside = Path(os.path.abspath(cache)).parent / Path(path).name
-        if reach.allows(beside, cache, header) and _compare(beside, source) == FRESH:
-            return FRESH, str(beside)
-    return (_compare(Path(path), source) if is_allowed else UNREAD), path
+
+    def state_at(place: Path | None) -> str:
+        if place is None or not reach.allows(place, cache, header):
+            return UNREAD
+        return _compare(place, source)
+
+    seen, beside = place_seen_from(cache, source), Path(os.path.abspath(cache)).parent / Path(path).name
+    at_seen, at_path = state_at(seen), state_at(Path(path))
+    if at_seen == FRESH:
+        return FRESH, str(seen)
+    if at_path in (FRESH, STALE) or (at_path == ORPHANED and os.path.lexists(path)):
+        return at_path, path
+    if state_at(beside) == FRESH:
+        return FRESH, str(beside)
+    folders = dict.fromkeys(place.parent for place in (seen, beside) if place is not None)
+    for place in _of_as_many_bytes(folders, source.get("bytes")):
+        if state_at(place) == FRESH:
+            return FRESH, str(place)
+    return (at_seen, str(seen)) if at_seen == STALE else (at_path, path)
+
+
+def place_seen_from(cache: Path, source: Mapping[str, Any]) -> Path | None:
+    """Where the source lies if it was moved together with its cache; None where that is not noted."""
+    noted = source.get("relative_path")
+    return None if noted is None else Path(os.path.normpath(Path(os.path.realpath(cache.parent)) / noted))
+
+
+def is_at(place: str | None, header: Header, cache: Path) -> bool:
+    """Whether the source that a cache notes lies at an absolute path: it was there, or it was moved there with it."""
+    source = header.source or {}
+    if place is None or source.get("path") is None:
+        return False
+    if source["path"] == place:
+        return True
+    seen = place_seen_from(cache, source)
+    is_moved = seen is not None and os.path.realpath(seen) == os.path.realpath(place)
+    return is_moved and not os.path.lexists(source["path"])
+
+
+def _of_as_many_bytes(folders: Iterable[Path], size: int | None) -> Iterator[Path]:
+    """Files of a size in folders, nothing hidden, by name."""
+    for folder in folders:
+        found = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in itertools.islice(entries, _MOST_LOOKED_AT):
+                with contextlib.suppress(OSError):
+                    if not entry.name.startswith(".") and entry.is_file() and entry.stat().st_size == size:
+                        found.append(folder / entry.name)
+        yield from sorted(found)
 
 
 def _compare(path: Path, source: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gfcache
 from gfcache import Removal, Store, layout
@@ -248,6 +248,7 @@ class Library:
         prepared: Prepared | None,
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
+        from goldfinch.caching.document_cache import source_seen_from
         from goldfinch.engine.checkpoints import library_checkpoints, plan_checkpoints
         from goldfinch.text.prompt import document_token_ids
 
@@ -261,7 +262,8 @@ class Library:
             positions = library_checkpoints(model.config, tokens, element_bytes, block)
         else:
             positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
-        at_most = _at_most_bytes(model, document, token_ids, positions)
+        noted = source_seen_from(found.path, document.source)
+        at_most = _at_most_bytes(model, noted, token_ids, positions)
         removals: list[Removal] = []
         journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
         if prepared.cache is not None:
@@ -298,12 +300,12 @@ class Library:
                 keep_words(words, model.tokenizer, cache.token_ids[0, start:end].tolist(), digest)
 
 
-def _at_most_bytes(model: LanguageModel, document: Document, token_ids: Tensor, positions: list[int]) -> int:
+def _at_most_bytes(model: LanguageModel, source: dict[str, Any] | None, token_ids: Tensor, positions: list[int]) -> int:
     from goldfinch.caching.identity import identity_of
     from goldfinch.caching.sizes import planned_bytes
 
     ids = token_ids[0].numpy()
-    planned = planned_bytes(identity_of(model), numerics_of(model), document.source, ids, positions, compress_ids=False)
+    planned = planned_bytes(identity_of(model), numerics_of(model), source, ids, positions, compress_ids=False)
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 

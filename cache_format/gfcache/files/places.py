@@ -106,6 +106,15 @@ def folder_is_users(folder: Path) -> bool:
         return False
 
 
+def seen_from(folder: Path | str, path: Path | str) -> str:
+    """The way from a folder to a file, whose name may be that of a link.
+
+    The system follows links before "..": the way between two places is that between where they really are.
+    """
+    above, name = os.path.split(os.path.abspath(path))
+    return os.path.relpath(os.path.join(os.path.realpath(above), name), os.path.realpath(folder))
+
+
 def folder_of(variable: str) -> Path | None:
     """The folder that an environment variable names, `~` expanded; None where it is not set or empty."""
     given = os.environ.get(variable)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gfcache import layout
 from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
+from gfcache.files.places import seen_from
 
 from .families.registry import family_of
 from .header import Header, Section
@@ -21,8 +22,7 @@ from .writer import SectionData, write_cache
 
 def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
     """The header field of a file at `child` that continues the first `tokens` tokens of `base`."""
-    # The system follows links before "..": the way between two places is that between where they really are.
-    path = os.path.relpath(os.path.realpath(base.path), os.path.realpath(child.parent))
+    path = seen_from(child.parent, os.path.realpath(base.path))
     return {"digest": base.header.digest, "tokens": tokens, "name": base.path.name, "path": path}
 
 

@@ -41,7 +41,7 @@ def test_model_commands(
 
 
 def test_which_of_several_models_of_one_name_is_taken(
-    tiny_model: Path, other_model: Path, tmp_path: Path, capsys, monkeypatch
+    tiny_model: Path, other_model: Path, tmp_path: Path, capsys
 ) -> None:
     """By the name of the folder, or by that in the card; the one that is listed is the one that runs."""
     folder = tmp_path / "user-models"

@@ -107,7 +107,7 @@ def test_a_source_that_is_no_file_is_gone(folder: Path, capsys) -> None:
             for s in header.sections
         ]
     for path in ("/dev/zero", str(folder / "pipe"), str(folder)):
-        source = dict(header.source) | {"path": path, "bytes": 0}
+        source = dict(header.source) | {"path": path, "relative_path": None, "bytes": 0}
         gfcache.write_cache("x.gfc", dataclasses.replace(header, source=source, sections=()), data)
         is_here = not path.startswith("/dev")
         assert states(capsys, "x.gfc") == {"x.gfc": "orphaned" if is_here else "unread"}
@@ -120,21 +120,6 @@ def test_a_source_that_is_no_file_is_gone(folder: Path, capsys) -> None:
     (folder / "gone.txt").write_bytes(b"x")
     nameless = dataclasses.replace(header, source={"path": "/no/such/gone.txt", "bytes": 1})
     assert source_state(nameless, folder / "a.gfc")[0] == "detached"
-
-
-def test_documents_and_caches_that_were_moved_together(folder: Path, capsys, monkeypatch) -> None:
-    """A source beside its cache is known by its bytes; another file of that name is anybody's."""
-    moved = folder.rename(folder.parent / "moved")
-    monkeypatch.chdir(moved)
-    assert states(capsys) == {"a.gfc": "fresh", "b.gfc": "fresh", "c.gfc": "fresh"}
-    assert run(["status"]) == 0
-    assert str(moved / "b.txt") in capsys.readouterr().out
-    kept = (moved / "b.gfc").read_bytes()
-    (moved / "b.txt").write_text("Another document of this name.")
-    assert states(capsys) == {"a.gfc": "fresh", "b.gfc": "orphaned", "c.gfc": "fresh"}
-    assert run(["refresh"]) == 3
-    assert run(["prefill", "b.txt", "-m", "tiny", "-q"]) == 0
-    assert (moved / "b.gfc").read_bytes() == kept
 
 
 @pytest.mark.parametrize("spacing", ["none", "auto", "512", "1024"])
