@@ -14,6 +14,7 @@ GoldFinchError
 │   └── TokenizerDamaged    a file that cannot be read, or holds what no tokenizer here has
 ├── EmptyInput            nothing to pre-fill or to ask
 ├── QuestionTooLong       a question that is longer than any that is asked
+├── ContextTooLong        more tokens than the model has positions for
 ├── NotText               a document that is a directory, PDF, HTML or binary data
 ├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
@@ -130,6 +131,21 @@ class QuestionTooLong(GoldFinchError):
         super().__init__(
             f"the question has {found:,} {unit}, at most {most:,} are allowed",
             hint="a long text belongs into the document: gf append",
+        )
+
+
+class ContextTooLong(GoldFinchError):
+    """More tokens than the model has positions for.
+
+    Attributes:
+        found, allowed: tokens.
+    """
+
+    def __init__(self, found: int, allowed: int, model: str, what: str = "the document") -> None:
+        self.found, self.allowed = found, allowed
+        super().__init__(
+            f"{what} is {found:,} tokens long, {model} has positions for {allowed:,}",
+            hint="shorten it, or take a model with a longer context",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gfcache
 import typer
@@ -26,8 +26,7 @@ from goldfinch.jobs.outputs import real
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from goldfinch.caching.document_cache import DocumentCache
-    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.library.opening import Model
 
 OutputOption = Annotated[
     str | None,
@@ -81,8 +80,8 @@ def output_of(cache: str, output: str | None, force: bool) -> Path:
 
 def write_changed(
     path: Path,
-    model: LanguageModel,
-    old: DocumentCache,
+    model: Model,
+    old: Any,
     changed: tuple[Tensor, tuple[int, int], str],
     note: str,
     checkpoints: str,

@@ -164,8 +164,9 @@ def _tasks_of(document: Asked, asked: Sequence[Question], how: How) -> Iterator[
 
 
 def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, how: How, options: Options) -> None:
-    from goldfinch.engine.batch_decode import MOST_ROWS, ask_many
+    from goldfinch.engine.batch_decode import MOST_ROWS
     from goldfinch.errors import GoldFinchError
+    from goldfinch.library.opening import engine_of
 
     try:
         session = _session(document, how, options)
@@ -184,7 +185,8 @@ def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, h
     for start in range(0, len(asked), MOST_ROWS):
         group = asked[start : start + MOST_ROWS]
         try:
-            found = ask_many(session, [t.question.text for t in group], raw=how.raw, **how.sampling)
+            texts = [task.question.text for task in group]
+            found = engine_of(session.model).ask_many(session, texts, raw=how.raw, **how.sampling)
             rows = [_values(session, task, answer, how) for task, answer in zip(group, found, strict=True)]
         except Exception as error:
             for task in group:

@@ -19,8 +19,8 @@ from gfcli.support.values import counted, show_bytes
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
+    from goldfinch.library.opening import Model
     from goldfinch.measure.profile import MachineProfile
-    from goldfinch.models.language_model import LanguageModel
     from goldfinch.text.documents import Document
 
 
@@ -61,10 +61,11 @@ def plan(
     for remark in sources.remarks:
         console.warn(remark)
     many = len(sources.documents) > 1 or recursive or files_from is not None
+    from goldfinch.library.opening import engine_of
     from goldfinch.measure.profile import machine_profile
 
     loaded = load(model, device, dtype)
-    profile, is_new = machine_profile(loaded, measure=measure)
+    profile, is_new = machine_profile(engine_of(loaded), measure=measure)
     if is_new:
         console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s")
     rows, failures = [], Failures()
@@ -86,19 +87,16 @@ def plan(
     failures.end()
 
 
-def _row(model: LanguageModel, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
-    from goldfinch import document_token_ids
-    from goldfinch.caching.identity import identity_of
-    from goldfinch.caching.numerics import numerics_of
+def _row(model: Model, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
     from goldfinch.caching.sizes import planned_bytes
-    from goldfinch.engine.checkpoints import plan_checkpoints
+    from goldfinch.library.changes import document_token_ids
+    from goldfinch.library.opening import engine_of
 
-    ids, _ = document_token_ids(model, document.text)
+    engine, (ids, _) = engine_of(model), document_token_ids(model, document.text)
     tokens = ids.shape[1]
-    element_bytes, block = model.emb.weight.element_size(), model.executor.block_tokens
-    positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
+    positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
-    size = planned_bytes(identity_of(model), numerics_of(model), source, ids[0].numpy(), positions)
+    size = planned_bytes(engine.identity, engine.numerics, source, ids[0].numpy(), positions)
     return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 
 

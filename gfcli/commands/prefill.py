@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,9 +36,6 @@ from goldfinch.jobs.outputs import is_folder
 from goldfinch.jobs.sources import STDIN, find_sources
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
-
-if TYPE_CHECKING:
-    from goldfinch.caching.document_cache import DocumentCache
 
 
 def prefill(
@@ -154,7 +151,7 @@ def _check_together(output: str | None, library: bool, base: str | None, many: b
         check_folder(Path(output))
 
 
-def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -> tuple[LazyModel, DocumentCache]:
+def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -> tuple[LazyModel, Any]:
     loaded, cache = open_cache_file(base, model, Models(device, dtype))
     return LazyModel.of(loaded), cache
 

@@ -85,16 +85,17 @@ def _verify_one(
         return result
 
     loaded, cache = open_cache_file(path, model, models)
-    from goldfinch.engine.replay import replay_cache
+    from goldfinch.library.opening import engine_of
 
-    source = check_source(Path(path), header, loaded.card)
+    engine = engine_of(loaded)
+    source = check_source(Path(path), header, engine.card)
     if source is False:
         raise CommandError(
             f"{path}: its token ids are not those of {(header.source or {}).get('path')}",
             code=CONDITION_NOT_MET,
             hint="the cache is of another text than it says; pre-fill the document again",
         )
-    report = replay_cache(loaded, cache, share=share, seed=seed)
+    report = engine.replay(cache, share=share, seed=seed)
     if report.difference is not None:
         raise CommandError(
             f"{path}: {report.difference}",

@@ -198,10 +198,10 @@ def citations(session: Session, question: str, answer_ids: list[int], raw: bool)
     Returns:
         rows of first_line and last_line (from 1), share of the attention, text and number of the line read most.
     """
-    from goldfinch.engine.cite import cite
+    from goldfinch.library.opening import engine_of
 
     rows = []
-    for found in cite(session, question, answer_ids, raw=raw):
+    for found in engine_of(session.model).cite(session, question, answer_ids, raw=raw):
         text = found.text if len(found.text) <= MOST_CHARACTERS else found.text[: MOST_CHARACTERS - 3] + "..."
         place = {"first_line": found.first_line, "last_line": found.last_line}
         rows.append(place | {"share": round(found.share, 4), "line": found.line, "text": text})

@@ -42,11 +42,11 @@ def explain(session: Session, header: Header, state: str, source: str | None) ->
         header: of the cache file.
         state, source: as `freshness.source_state` tells them.
     """
-    from goldfinch.caching.numerics import numerics_difference
+    from goldfinch.library.opening import engine_of
 
-    cache, card = session.cache, session.model.card
+    cache, engine = session.cache, engine_of(session.model)
+    card, difference = engine.card, engine.difference(cache.numerics)
     assert card is not None
-    difference = numerics_difference(cache.numerics, session.model)
     return {
         "tokens_from_cache": cache.length,
         "tokens_from_parent": header.first_token,

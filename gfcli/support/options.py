@@ -12,7 +12,7 @@ from .console import console
 from .exits import NOT_FOUND, CommandError
 
 if TYPE_CHECKING:
-    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.library.opening import Model
     from goldfinch.weights.directory import ModelCard
 
 checked_checkpoints = values.checked("--checkpoints", values.checkpoints)
@@ -83,7 +83,7 @@ def model_card(option: str | None) -> ModelCard:
     return card
 
 
-def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> LanguageModel:
+def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> Model:
     """Load a model as the options and settings say.
 
     Args:
@@ -94,14 +94,12 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
 
     Raises:
-        the errors of `goldfinch.load_model`.
+        the errors of `opening.load`.
     """
     device, name = numerics(device, dtype, cache_dtype)
-    import torch
+    from goldfinch.library.opening import load as load_model
 
-    from goldfinch import load_model
-
-    return load_model(model_card(model).path, device=device, dtype=getattr(torch, name))
+    return load_model(model_card(model), device=device, dtype=values.FILE_DTYPES[name])
 
 
 def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gfcache
 
@@ -21,9 +21,7 @@ from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
 
 if TYPE_CHECKING:
-    from goldfinch.caching.document_cache import DocumentCache
-    from goldfinch.engine.session import Session
-    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.library.opening import Model
     from goldfinch.text.documents import Document
 
     from .answers import How
@@ -35,9 +33,9 @@ class Models:
 
     device: str = "auto"
     dtype: str | None = None
-    loaded: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+    loaded: dict[tuple[str, str], Model] = field(default_factory=dict)
 
-    def __call__(self, place: str, cache_dtype: str | None) -> LanguageModel:
+    def __call__(self, place: str, cache_dtype: str | None) -> Model:
         key = (place, self.dtype or str(cache_dtype))
         if key not in self.loaded:
             self.loaded[key] = load(place, self.device, self.dtype, cache_dtype)
@@ -57,7 +55,7 @@ class Options:
     require_verified: bool = False
 
 
-def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[LanguageModel, DocumentCache]:
+def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Model, Any]:
     """A cache and its model; what is odd about them goes to stderr.
 
     Raises:
@@ -67,7 +65,7 @@ def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Lang
         return open_with_model(file, models, model=model, remark=console.warn_once)
 
 
-def cache_session(cache: str, how: How, options: Options) -> Session:
+def cache_session(cache: str, how: How, options: Options) -> Any:
     """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
     with gfcache.read_cache(cache) as file:
         header = file.header
@@ -90,15 +88,15 @@ def cache_session(cache: str, how: How, options: Options) -> Session:
     return session
 
 
-def library_session(document: Document, how: How, options: Options) -> Session:
+def library_session(document: Document, how: How, options: Options) -> Any:
     """A session on a document of the library.
 
     Raises:
         CommandError: exit 10 when --require-cached or --require-verified is not met; the errors of computing.
         CacheMismatch: --strict, and a cache of other numerics.
     """
+    from goldfinch.library.changes import document_token_ids
     from goldfinch.library.making import length_remark
-    from goldfinch.text.prompt import document_token_ids
 
     device, dtype = numerics(options.models.device, options.models.dtype)
     card = model_card(options.model)
@@ -153,20 +151,20 @@ def library_session(document: Document, how: How, options: Options) -> Session:
     return session
 
 
-def _explain(session: Session, header: gfcache.Header, how: How, state: str, source: str | None) -> None:
+def _explain(session: Any, header: gfcache.Header, how: How, state: str, source: str | None) -> None:
     how.explanation = explaining.explain(session, header, state, source)
     if not how.as_json:
         explaining.show(explaining.counted(how.explanation, how.computed))
 
 
-def say_path(session: Session) -> None:
+def say_path(session: Any) -> None:
     """What a user should know of the reading; with -v, how the document is attended to, and what runs the layers."""
     reader = session.reader
     if reader.remark is not None and reader.remark not in _REMARKED:
         _REMARKED.add(reader.remark)
         console.say(f"{reader.remark}; {INSTALL_VECTORS} adds them")
     policy = "all of it" if reader.policy == "all" else f"{reader.blocks} blocks per question, {reader.policy}"
-    console.detail(f"{session.chosen_path}; layers run on {session.model.executor.name}; read: {policy}")
+    console.detail(f"{session.chosen_path}; layers run on {session.runs_on}; read: {policy}")
 
 
 # Said once, however many documents are asked.

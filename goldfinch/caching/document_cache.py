@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gfcache
 import torch
@@ -93,11 +93,11 @@ class DocumentCache:
             gfcache.CacheLocked: another process writes this file now.
         """
         config = ModelConfig.from_dict(self.identity["model"]["config"])
-        header, first = self._header(Path(path), created_at), 0
+        header, first = header_of(self, Path(path), file_dtype(self.tail_hidden.dtype), created_at), 0
         if parent is not None:
             base, first = parent
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
-            header = replace(header, parent=_reference(base, first, Path(path)))
+            header = replace(header, parent=reference_to(base, first, Path(path)))
         try:
             sections = pack(config, self.token_ids, self.compressed_k, (*self.checkpoints, self.end), first)
         except torch.OutOfMemoryError as error:
@@ -106,20 +106,41 @@ class DocumentCache:
         self.path, self.digest = Path(path), header.digest
         return header
 
-    def _header(self, path: Path, created_at: str | None) -> Header:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        start, end = self.document_range
-        return Header(
-            tokens=self.length,
-            model=self.identity["model"],
-            tokenizer=self.identity["tokenizer"],
-            template=self.identity["template"] | {"document_start": start, "document_end": end},
-            # Opened in another dtype, it is written in that.
-            numerics=replace(self.numerics, compute_dtype=file_dtype(self.tail_hidden.dtype)).to_dict(),
-            source=source_seen_from(path, self.source),
-            created_at=created_at or now,
-            writer=f"goldfinch-gf {version.__version__}",
-        )
+
+class Kept(Protocol):
+    """What all caches in memory are, whatever model made them; fields as of `DocumentCache`."""
+
+    identity: dict[str, Any]
+    numerics: Numerics
+    document_range: tuple[int, int]
+    source: dict[str, Any] | None
+    path: Path | None
+    digest: str | None
+
+    @property
+    def length(self) -> int: ...
+
+
+def header_of(cache: Kept, path: Path, dtype: str, created_at: str | None = None) -> Header:
+    """The header of a cache to be written, without its sections.
+
+    Args:
+        path: of the file.
+        dtype: that its values are written in; opened in another dtype, it is written in that.
+        created_at: as of `DocumentCache.save`.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    start, end = cache.document_range
+    return Header(
+        tokens=cache.length,
+        model=cache.identity["model"],
+        tokenizer=cache.identity["tokenizer"],
+        template=cache.identity["template"] | {"document_start": start, "document_end": end},
+        numerics=replace(cache.numerics, compute_dtype=dtype).to_dict(),
+        source=source_seen_from(path, cache.source),
+        created_at=created_at or now,
+        writer=f"goldfinch-gf {version.__version__}",
+    )
 
 
 def source_seen_from(path: Path, source: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -129,8 +150,12 @@ def source_seen_from(path: Path, source: dict[str, Any] | None) -> dict[str, Any
     return source | {"relative_path": storable_name(seen_from(path.parent, source["path"]))}
 
 
-def _reference(base: DocumentCache, tokens: int, child: Path) -> dict[str, Any]:
-    """The header field that names `base`, whose file must be the one that its values came from."""
+def reference_to(base: Kept, tokens: int, child: Path) -> dict[str, Any]:
+    """The header field that names `base`, whose file must be the one that its values came from.
+
+    Raises:
+        gfcache.ParentMissing, gfcache.ParentChanged: it is not.
+    """
     if base.path is None or base.digest is None:
         raise ValueError("the base cache has no file yet: save it first")
     try:

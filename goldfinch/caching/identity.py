@@ -59,11 +59,21 @@ def check_belongs(header: Header, model: LanguageModel) -> None:
     Raises:
         CacheMismatch: naming the first identity that differs.
     """
-    own, config = identity_of(model), model.config.to_dict()
+    check_identity(header, identity_of(model))
+
+
+def check_identity(header: Header, own: dict[str, Any]) -> None:
+    """Refuse a cache of another model, tokenizer or template than `own` (`identity_of`).
+
+    Raises:
+        CacheMismatch: naming the first identity that differs.
+    """
+    config = own["model"]["config"]
     hint = "name the model that made it with -m, or pre-fill the document again with this one"
     pairs = [("prefill_fingerprint", header.model.get("prefill_fingerprint"), own["model"]["prefill_fingerprint"])]
     # Sizes follow from these, and who wrote the file could claim others beside the right fingerprints.
-    pairs += [(f"config.{name}", header.model["config"].get(name), config[name]) for name in layout.SHAPING]
+    pairs += [(f"config.{name}", header.model["config"].get(name), config.get(name)) for name in layout.SHAPING]
+    pairs.append(("layers", header.model.get("layers"), own["model"].get("layers")))
     if any(s.required and s.depends_on == "model" for s in header.sections):
         pairs.append(("model_fingerprint", header.model.get("model_fingerprint"), own["model"]["model_fingerprint"]))
     pairs += [

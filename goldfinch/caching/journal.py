@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import gfcache
 from gfcache.files.locks import lock_path
@@ -23,6 +24,9 @@ from goldfinch.models.language_model import LanguageModel
 
 from .document_cache import DocumentCache, open_cache
 from .numerics import numerics_difference
+
+# A cache, of whatever model.
+T = TypeVar("T")
 
 EVERY_S = 10.0
 # Writing takes at most this share of the time: the next journal waits until it does.
@@ -47,7 +51,7 @@ class Journal:
         output: Path,
         every_s: float = EVERY_S,
         *,
-        save: Callable[[DocumentCache, Path], object] | None = None,
+        save: Callable[[Any, Path], object] | None = None,
     ) -> None:
         self.path = output.with_name(f".{output.name}.journal")
         self.obstacle: gfcache.CacheWriteError | None = None
@@ -55,7 +59,7 @@ class Journal:
         self._every_s, self._save = every_s, save or save_journal
         self._next = time.monotonic() + every_s
 
-    def note(self, partial: Callable[[], DocumentCache]) -> None:
+    def note(self, partial: Callable[[], Any]) -> None:
         """Write the cache of the tokens done so far, if it is time and the disk takes it; else an earlier one stays."""
         started = time.monotonic()
         if started < self._next:
@@ -83,13 +87,17 @@ class Journal:
 
     def read(self, model: LanguageModel) -> DocumentCache | None:
         """What an interrupted run left; None when nothing did, or nothing that gives the bits of a cold run."""
+        return self.left_by(lambda path: reusable(path, model))
+
+    def left_by(self, read: Callable[[Path], T | None]) -> T | None:
+        """The same, read by the engine of a model (None for what it cannot go on from)."""
         try:
             found = os.lstat(self.path)
         except OSError:
             return None
         if found.st_uid not in (0, os.geteuid()) or not self._is_ours():
             return None
-        return reusable(self.path, model)
+        return read(self.path)
 
     def finish(self, write: Callable[[], gfcache.Header]) -> gfcache.Header:
         """Write the output, on a full disk in the room of the journal, and remove the journal.
@@ -137,7 +145,7 @@ def tidy(output: Path) -> None:
             journal.remove()
 
 
-def save_journal(cache: DocumentCache, path: Path) -> None:
+def save_journal(cache: Any, path: Path) -> None:
     """Write a note; a link that has its name by now is replaced, not followed."""
     cache.save(path, follow=False)
 

@@ -92,11 +92,23 @@ def numerics_difference(
     Args:
         packing: count being packed with other documents as a difference.
     """
+    return difference_between(numerics, numerics_of(model), packing=packing)
+
+
+def difference_between(
+    numerics: Numerics, own: Numerics, *, packing: bool = True, library: bool = False
+) -> tuple[str, str, str] | None:
+    """(field, value of the cache, value here) of the first numerics that differ, None if none does.
+
+    Args:
+        packing: count being packed with other documents as a difference.
+        library: count another version of the library, as for a model that a library runs.
+    """
     counted = (numerics if packing else replace(numerics, packed=False)).to_dict()
-    found, own = numerics.to_dict(), numerics_of(model).to_dict()
-    for name in ("device", "compute_dtype", "backend", "threads"):
-        if counted[name] != own[name]:
-            return name, str(found[name]), str(own[name])
+    found, here = numerics.to_dict(), own.to_dict()
+    for name in ("device", "compute_dtype", "backend", "threads", *(("library",) if library else ())):
+        if counted[name] != here[name]:
+            return name, str(found[name]), str(here[name])
     return None
 
 

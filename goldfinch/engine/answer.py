@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,7 @@ class Answering:
 
     Args:
         sampling: how.
-        end_token_id: token that ends an answer, or None.
+        end_token_id: token that ends an answer, or several; None where none does.
         usage: kept up to date.
         text: takes the tokens and finds stop strings; None where only token ids are wanted.
 
@@ -117,18 +118,23 @@ class Answering:
     """
 
     def __init__(
-        self, sampling: Sampling, end_token_id: int | None, usage: Usage, text: StreamedText | None = None
+        self,
+        sampling: Sampling,
+        end_token_id: int | Collection[int] | None,
+        usage: Usage,
+        text: StreamedText | None = None,
     ) -> None:
         self.sampling, self.usage = sampling, usage
         self.token_ids: list[int] = []
         self.piece, self.going = "", True
-        self._text, self._end_token_id, self._generator = text, end_token_id, sampling.generator()
+        self._text, self._generator = text, sampling.generator()
+        self._end_token_ids = end_token_id if isinstance(end_token_id, Collection) else (end_token_id,)
         self._pieces: list[str] = []
 
     def take(self, logits: Tensor) -> int | None:
         """The next token from logits (V,); None when the answer is over."""
         token = choose_token(logits, self.sampling, self._generator)
-        if token == self._end_token_id:
+        if token in self._end_token_ids:
             self._stop()
             return None
         self.token_ids.append(token)

@@ -2,18 +2,21 @@
 
 Notation: T tokens.
 
-Our models answer to this protocol (`goldfinch.py`), and models of others can. What crosses it are numpy arrays, plain
-values and records of them; what a cache holds is the engine's own.
+Our models answer to this protocol (`goldfinch.py`), and models of others (`goldfinch.foreign.engine`). What a cache
+holds is the engine's own; `library.opening.engine_of` gives the engine of a loaded model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import gfcache
 import numpy as np
+import torch
+from torch import Tensor
 
 from goldfinch.caching.numerics import Numerics
 from goldfinch.policies.base import Chosen
@@ -58,7 +61,45 @@ class Asking(Protocol):
 
 
 class Engine(Protocol[Cache]):
-    """A model that pre-fills documents and answers from their caches."""
+    """A model that pre-fills documents and answers from their caches.
+
+    Attributes:
+        model: as it was loaded.
+        trained_tokens: the longest documents that it was trained on; None where longer ones are refused.
+        most_tokens: the longest that it takes; None where it takes any.
+        packing_obstacle: why it cannot compute several documents together, or None.
+    """
+
+    model: Any
+
+    @property
+    def trained_tokens(self) -> int | None: ...
+
+    @property
+    def most_tokens(self) -> int | None: ...
+
+    @property
+    def packing_obstacle(self) -> str | None: ...
+
+    @property
+    def card(self) -> Any:
+        """The `ModelCard` of its directory; None for a model without one."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer, or None."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def dtype(self) -> str:
+        """Compute dtype: "f32", "bf16", "f64"."""
+
+    @property
+    def block_tokens(self) -> int:
+        """What one step of a prefill holds: positions to go on from are multiples of it."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,6 +108,30 @@ class Engine(Protocol[Cache]):
     @property
     def numerics(self) -> Numerics:
         """How it computes here and now."""
+
+    def difference(self, numerics: Numerics, *, packing: bool = True) -> tuple[str, str, str] | None:
+        """(field, value of a cache, value here) of the first numerics that change the bits, None if none does.
+
+        Args:
+            packing: count being packed with other documents as a difference.
+        """
+
+    def plan_checkpoints(self, tokens: int, wanted: str | None) -> list[int]:
+        """Positions of checkpoints for a document.
+
+        Args:
+            tokens: T.
+            wanted: "none", "auto", or a number of tokens; None for a document of the library.
+
+        Raises:
+            GoldFinchError: not one of these, or too many.
+        """
+
+    def can_continue(self) -> bool:
+        """Whether a document can be computed behind another one's cache (`--base`)."""
+
+    def reusable_tokens(self, base: Cache, token_ids: Tensor) -> int:
+        """Tokens that a prefill of token_ids (1, T) would take over from `base` instead of computing."""
 
     def document(self, text: str) -> Prompt:
         """The tokens of a document; TokenizerError without a tokenizer, EmptyInput for an empty text."""
@@ -84,11 +149,35 @@ class Engine(Protocol[Cache]):
             source: provenance for the file.
         """
 
+    def prefill_from(
+        self,
+        start: Any,
+        token_ids: Tensor,
+        *,
+        document_range: tuple[int, int] | None = None,
+        source: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Cache:
+        """The cache of a document from what there is already.
+
+        Args:
+            start: a `prefill.Start`.
+            token_ids: (1, T) int64.
+            document_range: (start, end) of the document's own tokens; all of them by default.
+        """
+
     def save(self, cache: Cache, path: Path) -> None:
         """Write a cache to a file, whole or not at all."""
 
-    def open(self, path: Path) -> Cache:
-        """Read a cache; refuses one that is damaged (gfcache's errors) or belongs elsewhere (CacheMismatch)."""
+    def open(self, path: Path, *, checkpoints: bool = True) -> Cache:
+        """Read a cache; refuses one that is damaged (gfcache's errors) or belongs elsewhere (CacheMismatch).
+
+        Args:
+            checkpoints: read them, too; a question needs none.
+        """
+
+    def read(self, file: gfcache.CacheFile, *, checkpoints: bool = True) -> Cache:
+        """The cache in an open file; as `open`."""
 
     def session(
         self,
@@ -105,3 +194,37 @@ class Engine(Protocol[Cache]):
             read: the reading policy (`policies.named.POLICIES`), or blocks that are chosen already.
             read_blocks: how many blocks the policy reads.
         """
+
+    def ask_many(self, session: Any, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+        """Answers to several questions about one document, in their order.
+
+        Args:
+            session: of `session`.
+            questions, raw, **sampling: as `Asking.ask` takes them.
+        """
+
+    def cite(self, session: Any, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Any]:
+        """The lines that an answer rests on, as `cite.cite` gives them.
+
+        Raises:
+            GoldFinchError: this model cannot tell.
+        """
+
+    def replay(self, cache: Cache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
+        """Compute tokens again and compare; arguments as of `replay.replay_cache`."""
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay found.
+
+    Attributes:
+        tokens, windows: how much was computed again.
+        exact: equality was demanded bit for bit.
+        difference: the first difference in words, or None.
+    """
+
+    tokens: int
+    windows: int
+    exact: bool
+    difference: str | None

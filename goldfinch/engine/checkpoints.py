@@ -68,17 +68,7 @@ def plan_checkpoints(
         return []
     last = (tokens - 1) // block_tokens * block_tokens
     if wanted != "auto":
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
-        step = -(-int(wanted) // block_tokens) * block_tokens
-        if last // step > MOST_CHECKPOINTS:
-            least = -(-last // MOST_CHECKPOINTS)
-            raise GoldFinchError(
-                f"--checkpoints {wanted} makes {last // step:,} checkpoints of {tokens:,} tokens, "
-                f"allowed: {MOST_CHECKPOINTS:,}",
-                hint=f"--checkpoints auto, or one every {least:,} tokens",
-            )
-        return list(range(step, last + 1, step))
+        return spaced_positions(tokens, wanted, block_tokens)
     room = AUTO_SHARE * tokens * (2 + element_bytes * (config.d_compressed if config.n_gold else 0))
     count = int(room // checkpoint_bytes(config, element_bytes))
     positions: list[int] = []
@@ -87,6 +77,26 @@ def plan_checkpoints(
         positions.append(last - distance)
         distance = max(2 * distance, 2 * block_tokens)
     return positions[::-1]
+
+
+def spaced_positions(tokens: int, wanted: str, block_tokens: int) -> list[int]:
+    """Positions every `wanted` tokens, rounded up to whole blocks.
+
+    Raises:
+        GoldFinchError: no number, or more than MOST_CHECKPOINTS.
+    """
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise GoldFinchError(f"checkpoints are {wanted!r}, allowed: none, auto, or a number of tokens")
+    last = (tokens - 1) // block_tokens * block_tokens
+    step = -(-int(wanted) // block_tokens) * block_tokens
+    if last // step > MOST_CHECKPOINTS:
+        least = -(-last // MOST_CHECKPOINTS)
+        raise GoldFinchError(
+            f"--checkpoints {wanted} makes {last // step:,} checkpoints of {tokens:,} tokens, "
+            f"allowed: {MOST_CHECKPOINTS:,}",
+            hint=f"--checkpoints auto, or one every {least:,} tokens",
+        )
+    return list(range(step, last + 1, step))
 
 
 def library_checkpoints(

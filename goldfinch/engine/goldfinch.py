@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gfcache
 import torch
+from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache, open_cache
+from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
 from goldfinch.caching.identity import identity_of
-from goldfinch.caching.numerics import Numerics, numerics_of
+from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
-from .base import Progress, Prompt
-from .prefill import prefill
+from .answer import Answer
+from .base import Progress, Prompt, ReplayReport
+from .batch_decode import ask_many
+from .checkpoints import library_checkpoints, plan_checkpoints, reusable_tokens
+from .cite import Citation, cite
+from .prefill import Start, prefill, prefill_from
+from .replay import replay_cache
 from .session import DEFAULT_MEMORY_BYTES, Session
 
 
@@ -27,8 +35,38 @@ class GoldFinchEngine:
         model: with its executor.
     """
 
+    most_tokens = None
+
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
+
+    @property
+    def card(self) -> Any:
+        return self.model.card
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> str:
+        return file_dtype(self.model.dtype)
+
+    @property
+    def block_tokens(self) -> int:
+        return self.model.executor.block_tokens
+
+    @property
+    def trained_tokens(self) -> int | None:
+        return self.model.config.context_length
+
+    @property
+    def packing_obstacle(self) -> str | None:
+        return self.model.executor.packing_obstacle
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -37,6 +75,21 @@ class GoldFinchEngine:
     @property
     def numerics(self) -> Numerics:
         return numerics_of(self.model)
+
+    def difference(self, numerics: Numerics, *, packing: bool = True) -> tuple[str, str, str] | None:
+        return numerics_difference(numerics, self.model, packing=packing)
+
+    def plan_checkpoints(self, tokens: int, wanted: str | None) -> list[int]:
+        config, element_bytes = self.model.config, self.model.emb.weight.element_size()
+        if wanted is None:
+            return library_checkpoints(config, tokens, element_bytes, self.block_tokens)
+        return plan_checkpoints(config, tokens, wanted, element_bytes, self.block_tokens)
+
+    def can_continue(self) -> bool:
+        return self.model.config.n_prefill == self.model.config.n_finch
+
+    def reusable_tokens(self, base: DocumentCache, token_ids: Tensor) -> int:
+        return reusable_tokens(base, token_ids, self.block_tokens)
 
     def document(self, text: str) -> Prompt:
         ids, own = document_token_ids(self.model, text)
@@ -51,11 +104,27 @@ class GoldFinchEngine:
         ids = torch.from_numpy(prompt.token_ids)[None]
         return prefill(self.model, ids, document_range=prompt.document_range, source=source, progress=progress)
 
+    def prefill_from(
+        self,
+        start: Start,
+        token_ids: Tensor,
+        *,
+        document_range: tuple[int, int] | None = None,
+        source: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> DocumentCache:
+        return prefill_from(
+            start, self.model, token_ids, document_range=document_range, source=source, progress=progress
+        )
+
     def save(self, cache: DocumentCache, path: Path) -> None:
         cache.save(path)
 
-    def open(self, path: Path) -> DocumentCache:
-        return open_cache(path, self.model)
+    def open(self, path: Path, *, checkpoints: bool = True) -> DocumentCache:
+        return open_cache(path, self.model, checkpoints=checkpoints)
+
+    def read(self, file: gfcache.CacheFile, *, checkpoints: bool = True) -> DocumentCache:
+        return cache_in(file, self.model, checkpoints=checkpoints)
 
     def session(
         self,
@@ -67,3 +136,14 @@ class GoldFinchEngine:
     ) -> Session:
         most = DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes
         return Session(self.model, cache, memory_bytes=most, read=read, read_blocks=read_blocks)
+
+    def ask_many(
+        self, session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Any
+    ) -> list[Answer]:
+        return ask_many(session, questions, raw=raw, **sampling)
+
+    def cite(self, session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
+        return cite(session, question, answer_ids, raw=raw)
+
+    def replay(self, cache: DocumentCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
+        return replay_cache(self.model, cache, share=share, seed=seed)

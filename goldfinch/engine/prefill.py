@@ -77,9 +77,12 @@ def prefill(
 
 @dataclass(frozen=True)
 class Start:
-    """Where a prefill starts and what it leaves on its way; fields as the arguments of `prefill`."""
+    """Where a prefill starts and what it leaves on its way; fields as the arguments of `prefill`.
 
-    base: DocumentCache | None = None
+    `base` is a cache of the engine that computes.
+    """
+
+    base: Any = None
     base_tokens: int | None = None
     checkpoints: tuple[int, ...] = ()
     journal: Journal | None = None

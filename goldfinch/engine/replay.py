@@ -8,7 +8,6 @@ With equal numerics the comparison is exact; otherwise values may differ by roun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 
 import torch
@@ -19,24 +18,10 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
 
+from .base import ReplayReport
+
 # Largest difference, relative to the largest value of the tensor, that other numerics may explain.
 ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.1}
-
-
-@dataclass(frozen=True)
-class ReplayReport:
-    """What a replay found.
-
-    Attributes:
-        tokens, windows: how much was computed again.
-        exact: equality was demanded bit for bit.
-        difference: the first difference in words, or None.
-    """
-
-    tokens: int
-    windows: int
-    exact: bool
-    difference: str | None
 
 
 def replay_cache(

@@ -67,6 +67,7 @@ class Session:
     ) -> None:
         self.model, self.cache = model, cache
         self.template = template_of(model)
+        self.runs_on = model.executor.name
         self.reader = DocumentReader(model, cache, read, read_blocks)
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes

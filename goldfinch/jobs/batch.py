@@ -8,11 +8,10 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
-from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.library.library import Library
-from goldfinch.library.opening import LazyModel
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.library.opening import LazyModel, Model
 
 from .destinations import Destination, IntoFiles, IntoLibrary, Plan, Result
 from .events import WARNING, Begun, Failed, Outcome, Remark, Tell, tell_nobody
@@ -53,11 +52,11 @@ class Batch:
 
     def __init__(
         self,
-        model: LanguageModel | LazyModel,
+        model: Model | LazyModel,
         plan: Plan | None = None,
         *,
         library: Library | None = None,
-        base: DocumentCache | None = None,
+        base: Any = None,
         tell: Tell = tell_nobody,
     ) -> None:
         self._plan = plan or Plan()

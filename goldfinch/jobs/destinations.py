@@ -8,17 +8,16 @@ from concurrent.futures import Executor, Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import gfcache
 
-from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import EVERY_S, Journal, tidy
 from goldfinch.errors import MadeRoom
+from goldfinch.library.changes import document_token_ids
 from goldfinch.library.library import HIT, Found, Library, Prepared, card_identity
 from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
-from goldfinch.text.prompt import document_token_ids
 
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints
@@ -70,7 +69,7 @@ class Destination(Protocol):
 class IntoFiles:
     """A cache file for each document, perhaps continuing a base."""
 
-    def __init__(self, model: LazyModel, plan: Plan, base: DocumentCache | None, tell: Tell) -> None:
+    def __init__(self, model: LazyModel, plan: Plan, base: Any, tell: Tell) -> None:
         self._model, self._plan, self._base, self._tell = model, plan, base, tell
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import gfcache
 
-from goldfinch.caching.numerics import Numerics
-from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 from goldfinch.library.freshness import place_seen_from
 from goldfinch.library.known import holds_text
+from goldfinch.library.opening import planned_by
 from goldfinch.text.documents import Document
 from goldfinch.weights.directory import ModelCard
 
@@ -79,9 +78,7 @@ def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) ->
 
 def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache has the positions that the run would give it."""
-    element_bytes = gfcache.layout.DTYPES[str(header.compute_dtype)]
-    block = block_tokens_by(Numerics.from_dict(header.numerics))
-    planned = plan_checkpoints(wanted.card.own_config, header.tokens, wanted.checkpoints, element_bytes, block)
+    planned = planned_by(header, wanted.card, wanted.checkpoints)
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     expected = [p for p in planned if p > header.first_token]
     if wanted.checkpoints == "auto":  # few are wanted; those of an earlier version may stand elsewhere

@@ -5,22 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gfcache
 from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.journal import EVERY_S, Journal
-from goldfinch.caching.numerics import check_parent_dtype, file_dtype, numerics_difference
+from goldfinch.caching.numerics import check_parent_dtype
 from goldfinch.devices import synchronize
-from goldfinch.engine.checkpoints import reusable_tokens
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
-from goldfinch.library.changes import appended, base_of, changed_source
+from goldfinch.library.changes import appended, base_of, changed_source, document_token_ids
 from goldfinch.library.known import MADE, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.library.opening import Model, engine_of
 from goldfinch.text.documents import Document
-from goldfinch.text.prompt import document_token_ids
 
 from .events import WARNING, Progress, Remark, Report, Tell, tell_nobody
 from .outputs import check_not_base
@@ -51,8 +49,8 @@ class Job:
     path: Path | None = None
     token_ids: Tensor | None = None
     document_range: tuple[int, int] = (0, 0)
-    bases: tuple[DocumentCache, ...] = ()
-    parent: DocumentCache | None = None
+    bases: tuple[Any, ...] = ()
+    parent: Any | None = None
     parent_tokens: int = 0
     made: Made | None = field(default=None, repr=False)
     seconds: float = 0.0
@@ -69,7 +67,7 @@ class Job:
         return self.document
 
 
-def tokenise(job: Job, model: LanguageModel, tell: Tell = tell_nobody) -> None:
+def tokenise(job: Job, model: Model, tell: Tell = tell_nobody) -> None:
     """Fill in the tokens of a document, behind its parent or alone; does nothing where they are known.
 
     Raises:
@@ -82,17 +80,18 @@ def tokenise(job: Job, model: LanguageModel, tell: Tell = tell_nobody) -> None:
     if job.parent is None:
         job.token_ids, job.document_range = document_token_ids(model, job.read.text)
         return
-    if model.config.n_prefill != model.config.n_finch:
-        raise BaseNotRecurrent(job.parent.path, "--base needs a model whose prefill layers are all recurrent")
-    check_parent_dtype(job.parent.numerics, file_dtype(model.dtype))
-    if numerics_difference(job.parent.numerics, model) is not None:
+    engine = engine_of(model)
+    if not engine.can_continue():
+        raise BaseNotRecurrent(job.parent.path, "--base needs a model that can go on from a state on the way")
+    check_parent_dtype(job.parent.numerics, engine.dtype)
+    if engine.difference(job.parent.numerics) is not None:
         different = "the base cache was computed with other numerics: not bit for bit the result of a cold run"
         tell(Remark(WARNING, different))
     job.token_ids, job.document_range, _ = appended(model, job.parent, job.read.text)
 
 
 def compute(
-    job: Job, model: LanguageModel, *, fresh: bool = False, journal_s: float = EVERY_S, tell: Tell = tell_nobody
+    job: Job, model: Model, *, fresh: bool = False, journal_s: float = EVERY_S, tell: Tell = tell_nobody
 ) -> None:
     """Compute the cache of a job from what its bases, the file in its place or an interrupted run allow.
 
@@ -137,7 +136,7 @@ def compute(
     job.made = make_cache(
         start, model, job.token_ids, document_range=job.document_range, source=job.read.source, progress=progress
     )
-    synchronize(model.device)
+    synchronize(engine_of(model).device)
     if journal.obstacle is not None:
         tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
     job.seconds = time.perf_counter() - started
@@ -147,7 +146,7 @@ def save(job: Job) -> Report:
     """Write the computed cache and let go of it. May run in another thread, under a lent lock.
 
     Raises:
-        gfcache.CacheWriteError, gfcache.ParentMissing, gfcache.ParentChanged: see `DocumentCache.save`.
+        gfcache.CacheWriteError, gfcache.ParentMissing, gfcache.ParentChanged: see `Any.save`.
     """
     assert job.path is not None
     assert job.made is not None
@@ -169,15 +168,15 @@ def save(job: Job) -> Report:
     )
 
 
-def referable_tokens(base: DocumentCache, token_ids: Tensor, model: LanguageModel) -> int:
+def referable_tokens(base: Any, token_ids: Tensor, model: Model) -> int:
     """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
-    return reusable_tokens(base, token_ids[:, :-1], model.executor.block_tokens)
+    return engine_of(model).reusable_tokens(base, token_ids[:, :-1])
 
 
-def _referred_tokens(job: Job, base: DocumentCache, model: LanguageModel) -> int:
+def _referred_tokens(job: Job, base: Any, model: Model) -> int:
     assert job.token_ids is not None
     assert base.path is not None
-    path, block = base.path, model.executor.block_tokens
+    path, block = base.path, engine_of(model).block_tokens
     shared = referable_tokens(base, job.token_ids, model)
     if shared == 0 and base.length < block:
         raise BaseTooShort(path, f"{path} has {base.length} tokens, a base needs {block} or more", block)
@@ -191,8 +190,8 @@ def _referred_tokens(job: Job, base: DocumentCache, model: LanguageModel) -> int
 
 def job_of_change(
     path: Path,
-    model: LanguageModel,
-    old: DocumentCache,
+    model: Model,
+    old: Any,
     changed: tuple[Tensor, tuple[int, int], str],
     note: str,
     *,
@@ -210,7 +209,7 @@ def job_of_change(
     Raises:
         NotACache: `path` is a base of the old cache.
     """
-    if numerics_difference(old.numerics, model) is not None:
+    if engine_of(model).difference(old.numerics) is not None:
         different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         tell(Remark(WARNING, different))
     token_ids, span, text = changed

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from goldfinch.devices import synchronize
 from goldfinch.engine import packed_prefill
 from goldfinch.library.making import Made
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.library.opening import Model, engine_of
 
 from .events import DETAIL, NOTE, WARNING, Remark, Tell
 from .job import Job
@@ -78,7 +78,7 @@ def _ended(job: Job, tokens: Future[None] | None) -> Job:
 
 
 def in_packs(
-    jobs: Iterable[Job], most_tokens: int, model: Callable[[], LanguageModel], tell: Tell
+    jobs: Iterable[Job], most_tokens: int, model: Callable[[], Model], tell: Tell
 ) -> Generator[Job, None, None]:
     """The jobs in order, the short ones among them computed together, up to `most_tokens` at a time.
 
@@ -93,7 +93,7 @@ def in_packs(
             yield job
             continue
         if job.tokens and longest == 0:
-            obstacle = model().executor.packing_obstacle
+            obstacle = engine_of(model()).packing_obstacle
             if obstacle is not None:
                 tell(Remark(NOTE, f"--batch-tokens has no effect here: {obstacle}"))
                 yield job
@@ -110,7 +110,7 @@ def in_packs(
     yield from _computed(pack, longest, model, tell)
 
 
-def _computed(pack: list[Job], longest: int, model: Callable[[], LanguageModel], tell: Tell) -> list[Job]:
+def _computed(pack: list[Job], longest: int, model: Callable[[], Model], tell: Tell) -> list[Job]:
     """The jobs of a pack with their caches; one by one in their turns when memory does not suffice for all."""
     together = [job for job in pack if 0 < job.tokens <= longest]
     if len(together) < 2:

@@ -12,10 +12,7 @@ from typing import Any
 
 import gfcache
 
-from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.caching.journal import EVERY_S, tidy
-from goldfinch.caching.numerics import Numerics
-from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 from goldfinch.errors import SourceGone, SourceLost, SourceUnknown
 from goldfinch.library.freshness import (
     BROKEN,
@@ -29,9 +26,9 @@ from goldfinch.library.freshness import (
     source_state,
     unread_words,
 )
-from goldfinch.library.opening import Load, find_model_of, load_as_computed
+from goldfinch.library.opening import Load, Model, engine_of, find_model_of, load_as_computed, planned_by
 from goldfinch.library.reach import Reach
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.weights.directory import ModelCard
 
 from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
 from .job import Job, compute, save
@@ -58,7 +55,7 @@ class Refresh:
     journal_s: float = EVERY_S
     tell: Tell = tell_nobody
     reach: Reach | None = None
-    _models: dict[tuple[str, str | None], LanguageModel] = field(default_factory=dict, init=False)
+    _models: dict[tuple[str, str | None], Model] = field(default_factory=dict, init=False)
 
     def events(self, caches: Sequence[Path]) -> Iterator[Written | Planned | Failed]:
         """What becomes of each cache that is not as it should be; the others, and those without a source, stay.
@@ -106,12 +103,12 @@ class Refresh:
             if header.parent is not None:
                 job.parent = _base_of(path, header, model)
                 job.bases = (job.parent,)
-            job.checkpoints = self.checkpoints or _spacing(path, header, model)
+            job.checkpoints = self.checkpoints or _spacing(path, header, engine_of(model).card)
             compute(job, model, journal_s=self.journal_s, tell=self.tell)
             report = save(job)
         return Written(job.source, replace(report, seconds=time.perf_counter() - started))
 
-    def _model_of(self, header: gfcache.Header) -> LanguageModel:
+    def _model_of(self, header: gfcache.Header) -> Model:
         """The model that wrote a cache, loaded once."""
         key = (header.model["model_fingerprint"], header.compute_dtype)
         if key not in self._models:
@@ -127,28 +124,24 @@ def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceLost | SourceU
     return kind(path, row["source"], f"{path} is {row['state']} and was skipped: {reason}")
 
 
-def _spacing(path: Path, header: gfcache.Header, model: LanguageModel) -> str:
+def _spacing(path: Path, header: gfcache.Header, card: ModelCard) -> str:
     """What the checkpoints have to be for a cache to be as it is; "auto" when nothing gives its positions."""
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     gaps = [b - a for a, b in pairwise(found)] or found
-    element_bytes, block = (
-        gfcache.layout.DTYPES[str(header.compute_dtype)],
-        block_tokens_by(Numerics.from_dict(header.numerics)),
-    )
     for wanted in ("auto", "none", *map(str, gaps[:1])):
-        planned = plan_checkpoints(model.config, header.tokens, wanted, element_bytes, block)
+        planned = planned_by(header, card, wanted)
         if [p for p in planned if p > header.first_token] == found:
             return wanted
     return "auto"
 
 
-def _base_of(path: Path, header: gfcache.Header, model: LanguageModel) -> DocumentCache:
+def _base_of(path: Path, header: gfcache.Header, model: Model) -> Any:
     """The base cache as it is now, whatever its digest."""
     assert header.parent is not None
     place = base_place(path, header)
     if place is None:
         raise gfcache.ParentMissing(path, header.parent["path"], header.parent["digest"])
-    return open_cache(place, model)
+    return engine_of(model).open(place)
 
 
 def base_place(path: Path, header: gfcache.Header) -> Path | None:

@@ -11,34 +11,41 @@ import re
 from typing import Any
 
 import gfcache
+import torch
 from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache, open_cache
 from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
-from goldfinch.models.language_model import LanguageModel
-from goldfinch.text.prompt import document_token_ids
+
+from .opening import Model, engine_of
 
 # What an earlier change has put behind the name.
 _NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
 
 
-def document_text(model: LanguageModel, cache: DocumentCache) -> str:
+def document_token_ids(model: Model, text: str) -> tuple[Tensor, tuple[int, int]]:
+    """Tokens (1, T) of a document as prefill takes them, and the (start, end) of its own (`Engine.document`)."""
+    prompt = engine_of(model).document(text)
+    return torch.from_numpy(prompt.token_ids)[None], prompt.document_range
+
+
+def document_text(model: Model, cache: Any) -> str:
     """The text of a cached document.
 
     Raises:
         TokenizerError: the model has no tokenizer, or it does not give these tokens back (a cache of bare token ids).
     """
-    if model.tokenizer is None:
+    tokenizer = engine_of(model).tokenizer
+    if tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so it cannot read the cached document")
     start, end = cache.document_range
     ids = cache.token_ids[0, start:end].tolist()
-    text: str = model.tokenizer.decode(ids)
-    if model.tokenizer.encode(text) != ids:
+    text: str = tokenizer.decode(ids)
+    if tokenizer.encode(text) != ids:
         raise TokenizerError("the cached tokens are not those of a text, so the document cannot be changed")
     return text
 
 
-def appended(model: LanguageModel, cache: DocumentCache, more: str) -> tuple[Tensor, tuple[int, int], str]:
+def appended(model: Model, cache: Any, more: str) -> tuple[Tensor, tuple[int, int], str]:
     """Tokens (1, T), document range and text of the cached document with `more` behind it.
 
     Raises:
@@ -50,7 +57,7 @@ def appended(model: LanguageModel, cache: DocumentCache, more: str) -> tuple[Ten
     return *document_token_ids(model, text), text
 
 
-def truncated_to_token(model: LanguageModel, cache: DocumentCache, count: int) -> tuple[Tensor, tuple[int, int], str]:
+def truncated_to_token(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:
     """Tokens (1, T), document range and text of the first `count` tokens of the document.
 
     Raises:
@@ -60,10 +67,10 @@ def truncated_to_token(model: LanguageModel, cache: DocumentCache, count: int) -
     if not 1 <= count <= end - start:
         raise GoldFinchError(f"cannot keep {count} tokens, allowed: 1 to {end - start}")
     ids = cache.token_ids[:, : start + count]
-    return ids, (start, start + count), model.tokenizer.decode(ids[0, start:].tolist())
+    return ids, (start, start + count), engine_of(model).tokenizer.decode(ids[0, start:].tolist())
 
 
-def truncated_to_line(model: LanguageModel, cache: DocumentCache, count: int) -> tuple[Tensor, tuple[int, int], str]:
+def truncated_to_line(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:
     """Tokens (1, T), document range and text of the first `count` lines of the document.
 
     Raises:
@@ -77,7 +84,7 @@ def truncated_to_line(model: LanguageModel, cache: DocumentCache, count: int) ->
     return *document_token_ids(model, text), text
 
 
-def changed_source(cache: DocumentCache, text: str, note: str) -> dict[str, Any]:
+def changed_source(cache: Any, text: str, note: str) -> dict[str, Any]:
     """Provenance of a document that no longer equals its source file: named after it, without its place."""
     data = text.encode()
     name = _NOTE.sub("", (cache.source or {}).get("name", "unknown"))
@@ -90,7 +97,7 @@ def changed_source(cache: DocumentCache, text: str, note: str) -> dict[str, Any]
     }
 
 
-def base_of(cache: DocumentCache, model: LanguageModel) -> DocumentCache | None:
+def base_of(cache: Any, model: Model) -> Any:
     """The base that a cache file continues, and that its next version may continue, too; None for one that has none.
 
     Raises:
@@ -102,4 +109,4 @@ def base_of(cache: DocumentCache, model: LanguageModel) -> DocumentCache | None:
             return None
         with gfcache.open_parent(file) as base:
             place = base.path
-    return open_cache(place, model)
+    return engine_of(model).open(place)

@@ -22,8 +22,6 @@ from .known import has_token_ids_of, holds_text
 from .reach import Reach
 
 if TYPE_CHECKING:
-    from goldfinch.caching.document_cache import DocumentCache
-    from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 
 
@@ -215,10 +213,11 @@ def compare_identity(header: Header, card: ModelCard) -> list[dict[str, Any]]:
     return [{"name": name, "cache": a, "model": b, "same": a == b} for name, a, b in pairs]
 
 
-def first_divergent_token(model: LanguageModel, cache: DocumentCache, text: str) -> int | None:
+def first_divergent_token(model: Any, cache: Any, text: str) -> int | None:
     """Position of the first token at which a text, as a document, departs from a cached one; its end at the latest."""
     from goldfinch.engine.checkpoints import first_difference
-    from goldfinch.text.prompt import document_token_ids
+
+    from .changes import document_token_ids
 
     ids, _ = document_token_ids(model, text)
     cached = cache.token_ids.cpu()

@@ -18,19 +18,17 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Removal, Store, layout
 
-from goldfinch.caching.numerics import file_dtype, numerics_of
 from goldfinch.text.documents import Document, read_document
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from goldfinch.caching.document_cache import DocumentCache
     from goldfinch.caching.journal import Journal
     from goldfinch.engine.base import Progress
-    from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 
 from .known import MADE, holds_text, how_known, note
+from .opening import Model, engine_of
 
 HIT, STALE, MISS = "hit", "stale", "miss"
 # How often, and how long, to look whether another process has finished the same document.
@@ -64,7 +62,7 @@ class Kept:
         removals: what made room for it.
     """
 
-    cache: DocumentCache
+    cache: Any
     state: str
     tokens_computed: int
     path: Path | None
@@ -84,7 +82,7 @@ class Prepared:
 
     token_ids: Tensor
     document_range: tuple[int, int]
-    cache: DocumentCache | None = None
+    cache: Any | None = None
 
 
 class Library:
@@ -149,7 +147,7 @@ class Library:
 
     def get(
         self,
-        model: LanguageModel,
+        model: Model,
         document: Document | str | os.PathLike[str],
         *,
         checkpoints: str | None = None,
@@ -176,7 +174,7 @@ class Library:
         """
         if not isinstance(document, Document):
             document = read_document(document)
-        dtype = file_dtype(model.dtype)
+        dtype = engine_of(model).dtype
         found, kept = self._hit(document, model, dtype, fresh or unsuited)
         if kept is not None:
             return kept
@@ -193,12 +191,12 @@ class Library:
                 return kept
             return self._make(model, document, found, checkpoints, progress, obstacle, fresh, prepared)
 
-    def _hit(self, document: Document, model: LanguageModel, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
+    def _hit(self, document: Document, model: Model, dtype: str, fresh: bool) -> tuple[Found, Kept | None]:
         """Where a document stands, and its cache on a hit, unless all is to be computed `fresh`."""
         from goldfinch.caching.journal import tidy
 
         for verified in (False, True):  # one that turns out to be damaged is no hit, and there may be another
-            found = self.find(document, model.card, dtype, verified=verified)
+            found = self.find(document, engine_of(model).card, dtype, verified=verified)
             if found.state != HIT or fresh:
                 return found, None
             kept = self._open(found.path, model)
@@ -207,12 +205,10 @@ class Library:
                 return found, kept
         return Found(MISS, found.path), None
 
-    def _open(self, path: Path, model: LanguageModel) -> Kept | None:
+    def _open(self, path: Path, model: Model) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged."""
-        from goldfinch.caching.document_cache import open_cache
-
         try:
-            cache = open_cache(path, model)
+            cache = engine_of(model).open(path)
         except (FileNotFoundError, gfcache.DamagedCache, gfcache.NotACacheFile):
             return None
         self.store.used(path, hit=True)
@@ -238,7 +234,7 @@ class Library:
 
     def _make(
         self,
-        model: LanguageModel,
+        model: Model,
         document: Document,
         found: Found,
         checkpoints: str | None,
@@ -249,21 +245,15 @@ class Library:
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from goldfinch.caching.document_cache import source_seen_from
-        from goldfinch.engine.checkpoints import library_checkpoints, plan_checkpoints
-        from goldfinch.text.prompt import document_token_ids
 
+        from .changes import document_token_ids
         from .making import Made, make_cache, where_to_start
 
         prepared = prepared or Prepared(*document_token_ids(model, document.text))
         token_ids = prepared.token_ids
-        tokens, element_bytes = token_ids.shape[1], model.emb.weight.element_size()
-        block = model.executor.block_tokens
-        if checkpoints is None:
-            positions = library_checkpoints(model.config, tokens, element_bytes, block)
-        else:
-            positions = plan_checkpoints(model.config, tokens, checkpoints, element_bytes, block)
-        noted = source_seen_from(found.path, document.source)
-        at_most = _at_most_bytes(model, noted, token_ids, positions)
+        tokens = token_ids.shape[1]
+        positions = engine_of(model).plan_checkpoints(tokens, checkpoints)
+        at_most = _at_most_bytes(model, source_seen_from(found.path, document.source), token_ids, positions)
         removals: list[Removal] = []
         journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
         if prepared.cache is not None:
@@ -290,22 +280,22 @@ class Library:
                 journal.remove()
         return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle, removals)
 
-    def _keep_words(self, model: LanguageModel, cache: DocumentCache, digest: str) -> None:
+    def _keep_words(self, model: Model, cache: Any, digest: str) -> None:
         """Note the words of a cache that was stored, for searches; they can be found later as well."""
         from .find import keep_words, open_words
 
         start, end = cache.document_range
         with contextlib.suppress(Exception), open_words(self.store) as words:
-            if model.tokenizer is not None:
-                keep_words(words, model.tokenizer, cache.token_ids[0, start:end].tolist(), digest)
+            tokenizer = engine_of(model).tokenizer
+            if tokenizer is not None:
+                keep_words(words, tokenizer, cache.token_ids[0, start:end].tolist(), digest)
 
 
-def _at_most_bytes(model: LanguageModel, source: dict[str, Any] | None, token_ids: Tensor, positions: list[int]) -> int:
-    from goldfinch.caching.identity import identity_of
+def _at_most_bytes(model: Model, source: dict[str, Any] | None, token_ids: Tensor, positions: list[int]) -> int:
     from goldfinch.caching.sizes import planned_bytes
 
-    ids = token_ids[0].numpy()
-    planned = planned_bytes(identity_of(model), numerics_of(model), source, ids, positions, compress_ids=False)
+    engine, ids = engine_of(model), token_ids[0].numpy()
+    planned = planned_bytes(engine.identity, engine.numerics, source, ids, positions, compress_ids=False)
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 
@@ -313,7 +303,7 @@ def _journal(store: Store, path: Path, every_s: float | None, at_most_bytes: int
     """A journal that stays under the cap, or is not written; what made room for it is added to `removals`."""
     from goldfinch.caching.journal import EVERY_S, Journal, save_journal
 
-    def save(cache: DocumentCache, place: Path) -> None:
+    def save(cache: Any, place: Path) -> None:
         with (
             contextlib.suppress(gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked),
             store.writing(path, at_most_bytes) as room,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gfcache
 from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.journal import Journal, reusable
-from goldfinch.engine.base import Progress
-from goldfinch.engine.checkpoints import first_difference, plan_checkpoints, reusable_tokens
-from goldfinch.engine.prefill import Start, prefill_from
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.caching.journal import Journal
+from goldfinch.engine.base import Engine, Progress
+from goldfinch.engine.checkpoints import first_difference
+from goldfinch.engine.prefill import Start
+from goldfinch.errors import GoldFinchError
 
 from .known import MADE, is_verified, note
+from .opening import Model, engine_of
 
 
 @dataclass
@@ -30,20 +32,20 @@ class Made:
         first_changed_token: where the document departs from that base; None when all of it is shared, or without one.
     """
 
-    cache: DocumentCache
+    cache: Any
     tokens_reused: int
     first_changed_token: int | None
     is_own: bool = True
 
 
 def where_to_start(
-    model: LanguageModel,
+    model: Model,
     token_ids: Tensor,
     path: Path,
     *,
     checkpoints: str | Sequence[int] = "auto",
     exact: bool | None = None,
-    bases: Sequence[DocumentCache] = (),
+    bases: Sequence[Any] = (),
     parent_tokens: int = 0,
     journal: Journal | None = None,
     fresh: bool = False,
@@ -61,28 +63,28 @@ def where_to_start(
         journal: notes the way; not removed here.
         fresh: take over nothing but from `bases`.
     """
-    candidates = list(bases)
+    engine, candidates = engine_of(model), list(bases)
     trusted = all(is_verified(base.digest) for base in bases)
     if journal is not None and trusted:
         journal.noted = lambda digest: note(digest, MADE)
     if not fresh:
-        old = reusable(path, model) if path.exists() else None
-        begun = journal.read(model) if journal is not None and journal.path.exists() else None
+        old = reusable(engine, path) if path.exists() else None
+        begun = journal.left_by(partial(reusable, engine)) if journal is not None and journal.path.exists() else None
         # Anybody may have put them there: their states are taken over only where a run of this user made them.
         candidates += [base for base in (old, begun) if base is not None and is_verified(base.digest)]
-    block, T = model.executor.block_tokens, token_ids.shape[1]
+    T = token_ids.shape[1]
     exact = checkpoints != "auto" if exact is None else exact
     if isinstance(checkpoints, str):
-        checkpoints = plan_checkpoints(model.config, T, checkpoints, model.emb.weight.element_size(), block)
+        checkpoints = engine.plan_checkpoints(T, checkpoints)
     needed = [p for p in checkpoints if p > parent_tokens] if exact else []
 
-    def usable(base: DocumentCache) -> int:
+    def usable(base: Any) -> int:
         """Most tokens to take over: up to the first position that it lacks."""
         held = {c.position for c in base.checkpoints}
         return min((p - 1 for p in needed if p not in held and p != base.length), default=T)
 
-    def reused(base: DocumentCache) -> int:
-        return reusable_tokens(base, token_ids[:, : usable(base)], block)
+    def reused(base: Any) -> int:
+        return engine.reusable_tokens(base, token_ids[:, : usable(base)])
 
     base = max(candidates, key=reused, default=None)
     return Start(base, None if base is None else usable(base), tuple(checkpoints), journal)
@@ -90,7 +92,7 @@ def where_to_start(
 
 def make_cache(
     start: Start,
-    model: LanguageModel,
+    model: Model,
     token_ids: Tensor,
     *,
     document_range: tuple[int, int],
@@ -98,20 +100,31 @@ def make_cache(
     progress: Progress | None = None,
 ) -> Made:
     """Compute the cache of a document; arguments and errors as of `prefill_from`."""
-    cache = prefill_from(start, model, token_ids, progress=progress, document_range=document_range, source=source)
+    engine = engine_of(model)
+    cache = engine.prefill_from(start, token_ids, progress=progress, document_range=document_range, source=source)
     if start.base is None:
         return Made(cache, 0, None)
     is_own = is_verified(start.base.digest)
-    reused = reusable_tokens(start.base, token_ids[:, : start.base_tokens], model.executor.block_tokens)
+    reused = engine.reusable_tokens(start.base, token_ids[:, : start.base_tokens])
     return Made(cache, reused, first_difference(start.base.token_ids, token_ids), is_own)
 
 
-def length_remark(label: str, tokens: int, model: LanguageModel) -> str | None:
-    """What to say of a document that is longer than those that the model was trained on; None for a shorter one."""
-    trained = model.config.context_length
-    if tokens <= trained:
+def reusable(engine: Engine[Any], path: Path) -> Any:
+    """A cache from which a prefill may resume, bit for bit; None when absent, damaged or another's."""
+    try:
+        cache = engine.open(path)
+    except (OSError, gfcache.CacheFormatError, GoldFinchError):
         return None
-    name = "this model" if model.card is None else model.card.name
+    return cache if engine.difference(cache.numerics) is None else None
+
+
+def length_remark(label: str, tokens: int, model: Model) -> str | None:
+    """What to say of a document that is longer than those that the model was trained on; None for a shorter one."""
+    engine = engine_of(model)
+    trained = engine.trained_tokens
+    if trained is None or tokens <= trained:
+        return None
+    name = "this model" if engine.card is None else engine.card.name
     return (
         f"{label} is {tokens:,} tokens long; {name} was trained on at most {trained:,} and usually answers wrongly here"
     )

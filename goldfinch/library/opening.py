@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gfcache
 
@@ -19,26 +19,63 @@ from goldfinch.policies.named import AUTO
 from goldfinch.weights.directory import Made, ModelCard, find_model, find_model_by_fingerprint
 
 if TYPE_CHECKING:
-    from goldfinch.caching.document_cache import DocumentCache
-    from goldfinch.engine.session import Session
-    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.engine.base import Engine
     from goldfinch.policies.base import Chosen
 
+# A loaded model, of ours or of others: `engine_of` knows what to do with it.
+Model = Any
 # From the directory or name of a model and the dtype that a cache was computed in ("f32", ...; None where the file does
 # not tell) to the model.
-Load = Callable[[str, str | None], "LanguageModel"]
+Load = Callable[[str, str | None], Model]
 # Takes what a reader of messages should know.
 Remark = Callable[[str], object]
 
 
-def load_as_computed(place: str, dtype: str | None) -> LanguageModel:
+def load_as_computed(place: str, dtype: str | None) -> Model:
     """The model on the CPU, in the dtype of the cache; f32 where the file does not tell. A `Load`."""
+    return load(find_model(place), dtype=dtype or "f32")
+
+
+def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
+    """Load a model.
+
+    Args:
+        card: of its directory.
+        device: "cpu", "cuda", "cuda:N".
+        dtype: compute dtype as files name it: "f32", "bf16", "f64".
+
+    Raises:
+        the errors of `weights.loading.load_model`.
+    """
     import torch
 
     from goldfinch.weights.loading import load_model
 
     dtypes = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16}
-    return load_model(place, dtype=None if dtype is None else dtypes[dtype])
+    return load_model(card.path, device=device, dtype=dtypes[dtype])
+
+
+def engine_of(model: Model) -> Engine[Any]:
+    """What a loaded model can do. With `load`, the one place that tells models of ours from those of others."""
+    from goldfinch.engine.goldfinch import GoldFinchEngine
+
+    return GoldFinchEngine(model)
+
+
+def planned_by(header: gfcache.Header, card: ModelCard, wanted: str) -> list[int]:
+    """Positions of checkpoints that the model of a cache would give it now, without loading it.
+
+    Args:
+        card: of the model.
+        wanted: as in `Engine.plan_checkpoints`.
+    """
+    from goldfinch.caching.numerics import Numerics
+
+    tokens, dtype = header.tokens, str(header.compute_dtype)
+    from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
+
+    block = block_tokens_by(Numerics.from_dict(header.numerics))
+    return plan_checkpoints(card.own_config, tokens, wanted, gfcache.layout.DTYPES[dtype], block)
 
 
 def find_model_of(header: gfcache.Header, *, exact: bool = False) -> ModelCard:
@@ -105,7 +142,7 @@ def open_with_model(
     strict: bool = False,
     checkpoints: bool = True,
     remark: Remark = warnings.warn,
-) -> tuple[LanguageModel, DocumentCache]:
+) -> tuple[Model, Any]:
     """Find and load the model of an open file, and read the cache in it.
 
     Args:
@@ -121,24 +158,21 @@ def open_with_model(
     """
     header = file.header
     loaded = load(str(model_asked(header, model, remark=remark).path), header.compute_dtype)
-    from goldfinch.caching.document_cache import cache_in
-
-    cache = cache_in(file, loaded, checkpoints=checkpoints)
-    if loaded.card is not None and header.model["model_fingerprint"] != loaded.card.model_fingerprint:
+    engine = engine_of(loaded)
+    cache = engine.read(file, checkpoints=checkpoints)
+    if engine.card is not None and header.model["model_fingerprint"] != engine.card.model_fingerprint:
         remark("this model shares only the prefill layers with the one that wrote the cache")
     check_numerics(cache, loaded, strict=strict, remark=remark)
     return loaded, cache
 
 
-def check_numerics(cache: DocumentCache, model: LanguageModel, *, strict: bool, remark: Remark = warnings.warn) -> None:
+def check_numerics(cache: Any, model: Model, *, strict: bool, remark: Remark = warnings.warn) -> None:
     """Remark on a cache that was computed with other numerics than the model's.
 
     Raises:
         CacheMismatch: `strict`, which is to refuse it.
     """
-    from goldfinch.caching.numerics import numerics_difference
-
-    difference = numerics_difference(cache.numerics, model, packing=False)
+    difference = engine_of(model).difference(cache.numerics, packing=False)
     if difference is not None:
         field, found, expected = difference
         if strict:
@@ -157,7 +191,7 @@ def open_session(
     read_blocks: int | None = None,
     templated: bool = True,
     remark: Remark = warnings.warn,
-) -> Session:
+) -> Any:
     """A session on a cache file; arguments and errors as of `open_with_model` and `Session`.
 
     Args:
@@ -174,18 +208,15 @@ def open_session(
 
 
 def session_on(
-    model: LanguageModel,
-    cache: DocumentCache,
+    model: Model,
+    cache: Any,
     *,
     memory_bytes: int | None = None,
     read: str | Chosen | None = None,
     read_blocks: int | None = None,
-) -> Session:
+) -> Any:
     """A session; see `Session` for the memory and the reading, whose defaults are its own."""
-    from goldfinch.engine.session import DEFAULT_MEMORY_BYTES, Session
-
-    memory_bytes = DEFAULT_MEMORY_BYTES if memory_bytes is None else memory_bytes
-    return Session(model, cache, memory_bytes=memory_bytes, read=read or AUTO, read_blocks=read_blocks)
+    return engine_of(model).session(cache, memory_bytes=memory_bytes, read=read or AUTO, read_blocks=read_blocks)
 
 
 class LazyModel:
@@ -198,19 +229,18 @@ class LazyModel:
         load: loads it.
     """
 
-    def __init__(self, card: ModelCard, device: str, dtype: str, load: Callable[[], LanguageModel]) -> None:
+    def __init__(self, card: ModelCard, device: str, dtype: str, load: Callable[[], Model]) -> None:
         self.card, self.device, self.dtype = card, device, dtype
         self._load = load
-        self._model: LanguageModel | None = None
+        self._model: Model = None
 
     @classmethod
-    def of(cls, model: LanguageModel) -> LazyModel:
+    def of(cls, model: Model) -> LazyModel:
         """A model that is loaded, from a model directory."""
-        from goldfinch.caching.numerics import file_dtype
+        engine = engine_of(model)
+        return cls(engine.card, str(engine.device), engine.dtype, lambda: model)
 
-        return cls(model.card, str(model.device), file_dtype(model.dtype), lambda: model)
-
-    def __call__(self) -> LanguageModel:
+    def __call__(self) -> Model:
         if self._model is None:
             self._model = self._load()
         return self._model

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gfcache
 import torch
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
-from goldfinch.caching.numerics import numerics_of
 from goldfinch.devices import synchronize
-from goldfinch.engine.prefill import prefill
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.engine.base import Engine
+from goldfinch.engine.prefill import Start
 
 from .conditions import processor
 
@@ -40,50 +41,50 @@ class MachineProfile:
         return tokens / self.tok_s + self.document_s
 
 
-def key_of(model: LanguageModel) -> str:
+def key_of(engine: Engine[Any]) -> str:
     """What a profile of this model holds for: processor, model and arithmetic."""
-    fingerprint: str = model.card.model_fingerprint if model.card is not None else "unnamed"
-    own = numerics_of(model)
+    fingerprint: str = engine.card.model_fingerprint if engine.card is not None else "unnamed"
+    own = engine.numerics
     parts = (fingerprint[:16], own.device, own.compute_dtype, own.backend, own.threads)
     return " / ".join([processor(), *map(str, parts)])
 
 
-def machine_profile(model: LanguageModel, *, measure: bool = False) -> tuple[MachineProfile, bool]:
+def machine_profile(engine: Engine[Any], *, measure: bool = False) -> tuple[MachineProfile, bool]:
     """The stored profile of a model, or a new one.
 
     Args:
-        model: the model.
+        engine: of the model.
         measure: measure again.
 
     Returns:
         the profile and whether it was measured now. A profile that cannot be stored is used all the same.
     """
-    key = key_of(model)
+    key = key_of(engine)
     known = None if measure else read_profile(key)
     if known is not None:
         return known, False
-    profile = measured(model)
+    profile = measured(engine)
     with contextlib.suppress(OSError, gfcache.CacheFormatError):
         write_profile(key, profile)
     return profile, True
 
 
-def measured(model: LanguageModel) -> MachineProfile:
+def measured(engine: Engine[Any]) -> MachineProfile:
     """The speed now: a long and a short document, the best of REPEATS each, after one for warm-up."""
     # Whole blocks: within one, a GPU takes as long for a few tokens as for many.
-    length = LONG_BLOCKS * model.executor.block_tokens
-    ids = torch.arange(length)[None] * 7919 % model.config.vocab_size
-    _seconds(model, ids)
-    long_s = min(_seconds(model, ids) for _ in range(REPEATS))
-    short_s = min(_seconds(model, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
+    length = min(LONG_BLOCKS * engine.block_tokens, engine.most_tokens or sys.maxsize)
+    ids = torch.arange(length)[None] * 7919 % engine.identity["tokenizer"]["vocab_size"]
+    _seconds(engine, ids)
+    long_s = min(_seconds(engine, ids) for _ in range(REPEATS))
+    short_s = min(_seconds(engine, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
     per_token = max((long_s - short_s) / (length - SHORT_TOKENS), 1e-12)
     return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0))
 
 
-def _seconds(model: LanguageModel, ids: Tensor) -> float:
+def _seconds(engine: Engine[Any], ids: Tensor) -> float:
     started = time.perf_counter()
-    prefill(model, ids)
-    synchronize(model.device)
+    engine.prefill_from(Start(), ids)
+    synchronize(engine.device)
     return time.perf_counter() - started
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from goldfinch.errors import EmptyInput, QuestionTooLong, TokenizerError
@@ -61,10 +62,20 @@ def question_token_ids(model: LanguageModel, question: str, *, raw: bool = False
         TokenizerError: the model directory has no tokenizer.
         QuestionTooLong: as said.
     """
-    if model.tokenizer is None:
+    tokenizer, text = model.tokenizer, question if raw else template_of(model).question_text(question)
+    if tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so it cannot read a question")
+    return check_question_tokens(question, lambda: tokenizer.encode(text))
+
+
+def check_question_tokens(question: str, encode: Callable[[], list[int]]) -> list[int]:
+    """The tokens of a question, encoded only if it is short enough to be.
+
+    Raises:
+        QuestionTooLong: as said.
+    """
     check_question(question)
-    ids: list[int] = model.tokenizer.encode(question if raw else template_of(model).question_text(question))
+    ids = encode()
     if len(ids) > MOST_QUESTION_TOKENS:
         raise QuestionTooLong(len(ids), MOST_QUESTION_TOKENS, "tokens")
     return ids
