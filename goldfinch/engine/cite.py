@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.errors import TokenizerError
-from goldfinch.policies.base import Found
+from goldfinch.policies.places import Found
 
 from .attention_scores import attention_to_document
 from .session import Session

@@ -12,10 +12,11 @@ from functools import cached_property
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.base import Chosen, DocumentIndex, Found, best_blocks, rows_to_read
-from goldfinch.policies.blocks import map_tokens
+from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
+from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.measured import measured_reading
 from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL, MOST_BLOCKS, POLICIES
+from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import PACKAGE, vectors_at_hand
 
 Rows = tuple[tuple[int, int], ...]
@@ -101,7 +102,7 @@ class DocumentReader:
         """The document's blocks; made from its token ids at the first question."""
         assert self._tokenizer is not None
         start, end = self._cache.document_range
-        return DocumentIndex(map_tokens(self._tokenizer, self._cache.token_ids[0, start:end].tolist()))
+        return DocumentIndex(self._tokenizer, self._cache.token_ids[0, start:end].cpu().numpy())
 
     def candidates(self, question: str) -> list[Candidate]:
         """The best blocks for a question and the next ones, best first; none where the whole document is read."""
@@ -119,7 +120,7 @@ class DocumentReader:
             return whole
         found: Sequence[Found] = self._chosen
         if not found:
-            if len(self.index.blocks) <= self.blocks:
+            if len(self.index) <= self.blocks:
                 return whole
             found = best_blocks(self.policy, self.index, question, self.blocks)
             if found[0].score <= 0:  # nothing in the document resembles the question

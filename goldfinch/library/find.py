@@ -18,9 +18,10 @@ from gfcache import Entry, Store, layout
 from gfcache.store.words import WordFile
 
 from goldfinch.errors import TokenizerError
-from goldfinch.policies.base import DocumentIndex, Found
-from goldfinch.policies.blocks import map_tokens, split_blocks
+from goldfinch.policies.blocks import split_blocks
 from goldfinch.policies.collection import CANDIDATES, BlockWords, Candidate, CollectionIndex, compared, rules
+from goldfinch.policies.index import DocumentIndex
+from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.tokenizer import Tokenizer
 from goldfinch.weights.directory import ModelCard, find_tokenizer
@@ -143,7 +144,7 @@ class Texts:
 
     def index(self, member: Member) -> DocumentIndex:
         """A document cut into blocks, with the places of its tokens; errors as of `blocks`."""
-        return DocumentIndex(map_tokens(*self._read(member)))
+        return DocumentIndex(*self._read(member))
 
     def blocks(self, member: Member) -> list[str]:
         """The texts of its blocks, in a third of the time.
@@ -229,7 +230,7 @@ class Collection:
                 if progress is not None:
                     progress(n, len(members))
                 try:
-                    found = BlockWords.of(self._texts.index(member).texts)
+                    found = BlockWords.of(self._texts.index(member).words)
                 except Exception as error:  # of one document: the others are searched
                     self.obstacles.append(Obstacle(member.name, error))
                     continue
@@ -283,12 +284,12 @@ class Collection:
 
     def _place(self, candidate: Candidate) -> Place | None:
         index = self._read(candidate.document, self._indexes, self._texts.index)
-        if index is None or not self._is_there(candidate, len(index.blocks)):
+        if index is None or not self._is_there(candidate, len(index)):
             return None
         return Place(
             self.members[candidate.document],
             index.found(candidate.block, candidate.score),
-            index.texts[candidate.block],
+            index.text(candidate.block),
         )
 
     def _is_there(self, candidate: Candidate, blocks: int) -> bool:
@@ -316,8 +317,7 @@ def keep_words(words: WordFile, tokenizer: Tokenizer, token_ids: Sequence[int], 
         token_ids: the document's own.
         digest: of its cache file.
     """
-    texts = DocumentIndex(map_tokens(tokenizer, token_ids)).texts
-    words.put({digest: BlockWords.of(texts).pack()}, kept=True)
+    words.put({digest: BlockWords.of(DocumentIndex(tokenizer, token_ids).words).pack()}, kept=True)
 
 
 def open_words(store: Store, entries: Iterable[Entry] | None = None) -> WordFile:

@@ -8,32 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from .blocks import TokenMap, sentences_of, split_blocks
-from .lexical import WordIndex
+from .index import DocumentIndex
 from .named import HYBRID, LEXICAL
-from .vectors import VectorIndex, word_vectors
-
-
-@dataclass(frozen=True)
-class Found:
-    """A block that a policy chose.
-
-    Attributes:
-        block: its number in the document.
-        score: how well it fits; comparable within one question and one document.
-        first_line, last_line: from 1, inclusive, without blank lines at its ends.
-        rows: (first, past the last) tokens to read, counted in the document's own tokens; heading rows first.
-    """
-
-    block: int
-    score: float
-    first_line: int
-    last_line: int
-    rows: tuple[tuple[int, int], ...]
+from .places import Found
 
 
 @dataclass(frozen=True)
@@ -49,43 +29,8 @@ class Chosen:
     found: tuple[Found, ...]
 
 
-class DocumentIndex:
-    """A document cut into blocks, its words counted when they are first needed.
-
-    Args:
-        tokens: where the document's tokens lie in its text.
-    """
-
-    def __init__(self, tokens: TokenMap) -> None:
-        self.tokens = tokens
-        self.blocks = split_blocks(tokens.text)
-        self.texts = [block.text(tokens.text) for block in self.blocks]
-        self._sentences = [sentences_of(text) for text in self.texts]
-
-    @cached_property
-    def words(self) -> WordIndex:
-        """For words in common."""
-        return WordIndex(self._sentences)
-
-    @cached_property
-    def vectors(self) -> VectorIndex:
-        """For likeness.
-
-        Raises:
-            FileNotFoundError: the word vectors are not installed.
-        """
-        return VectorIndex(word_vectors(), self._sentences)
-
-    def found(self, block: int, score: float) -> Found:
-        """A block as what is read of it."""
-        place, text = self.blocks[block], self.tokens.text
-        own = text[place.start : place.end]
-        first = place.start + len(own) - len(own.lstrip())
-        last = max(place.start + len(own.rstrip()) - 1, first)
-        parts = [(place.start, place.end)] if place.heading is None else [place.heading, (place.start, place.end)]
-        rows = tuple(self.tokens.tokens(start, end) for start, end in parts)
-        return Found(block, score, self.tokens.line(first), self.tokens.line(last), rows)
-
+# Blocks whose likeness is looked at: of a longer document, those with most words of the question.
+MOST_COMPARED = 64
 
 Scores = Callable[[DocumentIndex, str], np.ndarray]
 
@@ -99,9 +44,15 @@ def hybrid(index: DocumentIndex, question: str) -> np.ndarray:
     """Words in common and likeness of word vectors, (N,).
 
     Both are measured by themselves, not against the other blocks, so that the few parts of a table, all about the same
-    things, are told apart by the words that they hold.
+    things, are told apart by the words that they hold. Of more than MOST_COMPARED blocks, those that have the fewest
+    words in common count as no more alike than the least of the others: the time does not grow with the document.
     """
-    return index.words.scores(question) + index.vectors.scores(question)
+    scores = index.words.scores(question)
+    compared = np.sort(np.argsort(-scores, kind="stable")[:MOST_COMPARED])
+    likeness = index.likeness(question, compared.tolist())
+    scores += likeness.min(initial=0.0)
+    scores[compared] += likeness - likeness.min(initial=0.0)
+    return scores
 
 
 # Every policy that chooses by the question's words. "all" reads everything and chooses nothing.

@@ -234,23 +234,56 @@ class TokenMap:
         return bisect_right(self.line_ends, character - 1) + 1
 
 
-def map_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> TokenMap:
+def map_tokens(tokenizer: Tokenizer, token_ids: Sequence[int], *, begins: bool = True) -> TokenMap:
     """Where tokens lie in the text that they decode to.
 
     A token alone may be part of a character; such tokens are decoded together, and all of them begin where it does.
+
+    Args:
+        begins: the text begins here: some decoders drop a blank there, and nowhere else.
     """
-    pieces: dict[int, str] = {}
-    for token in set(token_ids):
-        pieces[token] = tokenizer.decode([token])
+    pieces = _Pieces(tokenizer, token_ids)
     starts, texts, at, n = [], [], 0, 0
     while n < len(token_ids):
-        piece, last = pieces[token_ids[n]], n + 1
+        alone = begins and n == 0
+        piece, last = pieces.text(token_ids[n : n + 1], alone), n + 1
         while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
             last += 1
-            piece = tokenizer.decode(list(token_ids[n:last]))
+            piece = pieces.text(token_ids[n:last], alone)
         starts += [at] * (last - n)
         texts.append(piece)
         at += len(piece)
         n = last
     text = "".join(texts)
     return TokenMap(text, starts, [m.start() for m in re.finditer("\n", text)])
+
+
+class _Pieces:
+    """The texts of a few tokens inside a longer text, those of single ones kept.
+
+    They are decoded behind another one, for a decoder may treat the first of a text differently (that of Llama 2 drops
+    its blank).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, token_ids: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._kept: dict[int, str] = {}
+        self._before: list[int] = []
+        self._text_before = ""
+        for token in token_ids:
+            text = tokenizer.decode([token])
+            if text and "\ufffd" not in text:
+                self._before, self._text_before = [token], text
+                break
+
+    def text(self, token_ids: Sequence[int], alone: bool) -> str:
+        if alone:
+            return self._tokenizer.decode(list(token_ids))
+        if len(token_ids) > 1:
+            return self._behind(token_ids)
+        if token_ids[0] not in self._kept:
+            self._kept[token_ids[0]] = self._behind(token_ids)
+        return self._kept[token_ids[0]]
+
+    def _behind(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode([*self._before, *token_ids])[len(self._text_before) :]

@@ -12,8 +12,9 @@ from goldfinch.engine.reading import DocumentReader, Reading
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.config import RopeConfig
 from goldfinch.models.memory import GoldMemory
-from goldfinch.policies.base import Chosen, Found
+from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
+from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.prompt import document_token_ids
 from goldfinch.weights.writing import init_model

@@ -15,6 +15,7 @@ from goldfinch.library import find, known
 from goldfinch.library.find import Collection, Texts, members_of_files, members_of_library, members_of_texts, open_words
 from goldfinch.library.library import Library
 from goldfinch.policies.collection import BlockWords
+from goldfinch.policies.lexical import WordIndex
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.documents import document_of_bytes
 from goldfinch.text.prompt import document_token_ids
@@ -169,7 +170,7 @@ def test_words_that_somebody_planted_name_no_block_that_is_not_there(
     store, texts = Store(tmp_path / "store"), Texts(read_card(tiny_model))
     members, _ = members_of_files(files)
     Collection(members, open_words(store), texts)
-    planted = BlockWords.of([""] * 50 + ["jute"]).pack()
+    planted = BlockWords.of(WordIndex.of([[""]] * 50 + [["jute"]])).pack()
     rows = {members[0].digest: planted, members[1].digest: b"never was any"}
     with open_words(store) as words:
         words.put(rows, kept=False)

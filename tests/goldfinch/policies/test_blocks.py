@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,31 @@ def test_any_text_maps(text: str) -> None:
     tokens = map_tokens(TOKENIZER, ids)
     assert tokens.text == TOKENIZER.decode(ids)
     assert tokens.tokens(0, len(tokens.text) + 1) == (0, len(ids))
+
+
+def test_blanks_stay_where_a_decoder_drops_the_first(tmp_path: Path) -> None:
+    """Llama 2's drops the blank before the first word of what it decodes, a single token included."""
+    pieces = {f"<0x{b:02X}>": b for b in range(256)} | {
+        "\u2581": 256,
+        "a": 257,
+        "b": 258,
+        "\u2581a": 259,
+        "\u2581b": 260,
+    }
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    first = [
+        {"type": "Prepend", "prepend": "\u2581"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+    ]
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    values = {
+        "added_tokens": [], "normalizer": {"type": "Sequence", "normalizers": first}, "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+        "model": {"type": "BPE", "vocab": pieces, "merges": ["\u2581 a", "\u2581 b"], "byte_fallback": True},
+    }  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    tokenizer = read_tokenizer(tmp_path / "tokenizer.json")
+    text = "a b  a\nab é b"
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == map_tokens(tokenizer, ids).text == text
+    assert map_tokens(tokenizer, ids[1:], begins=False).text == text[1:]

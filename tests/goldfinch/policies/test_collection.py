@@ -11,7 +11,7 @@ import zstandard
 
 from goldfinch.policies import collection
 from goldfinch.policies.collection import DOCUMENT_SHARE, BlockWords, CollectionIndex, compared, word_hash
-from goldfinch.policies.lexical import K1, B
+from goldfinch.policies.lexical import K1, B, WordIndex
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
 
@@ -49,6 +49,10 @@ def made_up(documents: int, seed: int = 1) -> list[list[str]]:
     ]
 
 
+def words_in(texts: list[str]) -> BlockWords:
+    return BlockWords.of(WordIndex.of([[text] for text in texts]))
+
+
 def bm25(texts: list[str], question: str) -> np.ndarray:
     """BM25 of each text, word by word as its formula stands."""
     words = [words_of(text) for text in texts]
@@ -65,7 +69,7 @@ def bm25(texts: list[str], question: str) -> np.ndarray:
 
 def test_scores_are_those_of_bm25() -> None:
     texts, question = made_up(40), "What trade has Bristol by the sea?"
-    index = CollectionIndex([BlockWords.of(blocks) for blocks in texts])
+    index = CollectionIndex([words_in(blocks) for blocks in texts])
     blocks, documents, most = index.scores(question)
     np.testing.assert_allclose(blocks, bm25([text for of_document in texts for text in of_document], question))
     np.testing.assert_allclose(documents, bm25(["\n".join(of_document) for of_document in texts], question))
@@ -74,7 +78,7 @@ def test_scores_are_those_of_bm25() -> None:
 
 def test_the_best_blocks_come_first() -> None:
     texts = [[f"{place} lies by the sea. " * 9, f"The trade of {place} is {place[::-1]}."] for place in PLACES]
-    index = CollectionIndex([BlockWords.of(blocks) for blocks in texts])
+    index = CollectionIndex([words_in(blocks) for blocks in texts])
     for n, place in enumerate(PLACES):
         first = index.best(f"What is the trade of {place}?", 3)[0]
         assert (first.document, first.block) == (n, 1)
@@ -85,7 +89,7 @@ def test_the_best_blocks_come_first() -> None:
 
 
 def test_equals_keep_their_order_and_strangers_have_none() -> None:
-    index = CollectionIndex([BlockWords.of(["one rope", "one rope"]), BlockWords.of(["one rope"])])
+    index = CollectionIndex([words_in(["one rope", "one rope"]), words_in(["one rope"])])
     assert [(c.document, c.block) for c in index.best("rope", 9)] == [(0, 0), (0, 1), (1, 0)]
     assert index.best("zyzzyva", 9) == []
     assert index.best("", 9) == []
@@ -94,18 +98,18 @@ def test_equals_keep_their_order_and_strangers_have_none() -> None:
 
 def test_bytes_and_back() -> None:
     for blocks in (*made_up(20, seed=2), [], [""], ["λόγος 語 naïve"], ["rope " * 70_000]):
-        kept = BlockWords.of(blocks)
+        kept = words_in(blocks)
         again = BlockWords.unpack(kept.pack())
         for name in ("hashes", "counts", "blocks", "frequencies", "lengths"):
             assert np.array_equal(getattr(again, name), getattr(kept, name)), name
-        assert kept.pack() == BlockWords.of(blocks).pack()
+        assert kept.pack() == words_in(blocks).pack()
 
 
 @pytest.mark.parametrize(
     "damage", ["empty", "cut", "no frame", "too large", "counts", "blocks", "sums", "no words twice"]
 )
 def test_bytes_of_others_are_refused(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = BlockWords.of(made_up(1, seed=3)[0])
+    kept = words_in(made_up(1, seed=3)[0])
     data = kept.pack()
     raw = zstandard.ZstdDecompressor().decompress(data)
     if damage == "empty":
@@ -129,7 +133,7 @@ def test_bytes_of_others_are_refused(damage: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_random_bytes_never_do_more_than_fail() -> None:
-    data, random = BlockWords.of(made_up(1, seed=4)[0]).pack(), Random(5)
+    data, random = words_in(made_up(1, seed=4)[0]).pack(), Random(5)
     raw = zstandard.ZstdDecompressor().decompress(data)
     refused = 0
     for _ in range(300):

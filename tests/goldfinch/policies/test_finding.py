@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import goldfinch
-from goldfinch.policies.base import BY_WORDS, DocumentIndex, Found, best_blocks, rows_to_read
-from goldfinch.policies.blocks import map_tokens
+from goldfinch.policies.base import BY_WORDS, best_blocks, rows_to_read
+from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.lexical import K1, B, WordIndex
 from goldfinch.policies.measured import WHOLE, measured_reading
+from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
 from goldfinch.text.tokenizer import read_tokenizer
@@ -23,7 +24,7 @@ PLACES = {"Aberdeen": "granite", "Bristol": "chocolate", "Cardiff": "coal", "Dun
 
 
 def index_of(text: str) -> DocumentIndex:
-    return DocumentIndex(map_tokens(TOKENIZER, TOKENIZER.encode(text)))
+    return DocumentIndex(TOKENIZER, TOKENIZER.encode(text))
 
 
 def document() -> str:
@@ -60,10 +61,10 @@ def test_words_in_common_are_the_formula() -> None:
     bm25 = red * counts_red / (counts_red + norm) + apple * counts_apple / (counts_apple + norm)
     together = np.array([red + apple, 0, red])
     expected = (2 * bm25 + together) / (red + apple)
-    np.testing.assert_allclose(WordIndex(blocks).scores("Red apples?"), expected, rtol=1e-12)
-    assert not WordIndex(blocks).scores("zebra").any()
-    assert not WordIndex(blocks).scores("").any()
-    assert WordIndex([]).scores("red").shape == (0,)
+    np.testing.assert_allclose(WordIndex.of(blocks).scores("Red apples?"), expected, rtol=1e-12)
+    assert not WordIndex.of(blocks).scores("zebra").any()
+    assert not WordIndex.of(blocks).scores("").any()
+    assert WordIndex.of([]).scores("red").shape == (0,)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -114,7 +115,7 @@ def test_rows_to_read_are_disjoint_and_hold_both_ends() -> None:
 def test_parts_of_a_table_are_told_apart_by_their_words() -> None:
     rows = [f"{name}{n},{n * 7 % 100},shelf {n}\n" for n in range(25) for name in ("lamp", "stool", "kettle")]
     index = index_of("item,price,place\n" + "".join(rows))
-    assert len(index.blocks) > 1
+    assert len(index) > 1
     for row in rows[::7]:
         name = row.split(",")[0]
         best = best_blocks("hybrid", index, f"What is the price of {name}?", 1)[0]

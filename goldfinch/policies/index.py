@@ -1,0 +1,134 @@
+"""The index of a document: its blocks and its words, from its token ids or as a cache file holds them.
+
+The packed form follows from the token ids, the tokenizer and the rules below, and from nothing else. It begins with a
+digest of all three, so that what belongs to others is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from goldfinch.text.tokenizer import Tokenizer
+
+from .blocks import map_tokens, sentences_of, split_blocks
+from .collection import rules
+from .columns import pack_columns, unpack_columns
+from .lexical import WordIndex
+from .places import Found, Places
+from .vectors import VectorIndex, word_vectors
+
+_VERSION = 1
+_DIGEST_BYTES = 32
+# Beyond so many bytes per token, and for a short document besides, an index costs more than finding anew.
+MOST_BYTES_PER_TOKEN, MOST_BYTES_BESIDES = 8, 4096
+
+
+class DocumentIndex:
+    """A document cut into blocks, and its words.
+
+    Args:
+        tokenizer: of the document.
+        token_ids: its own, (T,) integers.
+        packed: what `packed` gave for the same document, or anything else, which is then not used.
+
+    Attributes:
+        tokenizer, token_ids: as given; the ids as int64.
+        from_packed: whether it was.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, token_ids: Sequence[int] | np.ndarray, packed: np.ndarray | None = None
+    ) -> None:
+        self.tokenizer, self.token_ids = tokenizer, np.asarray(token_ids, np.int64)
+        self._texts: dict[int, str] = {}
+        self._words: WordIndex | None = None
+        self.from_packed = packed is not None and self._take(packed)
+        if not self.from_packed:
+            tokens = map_tokens(tokenizer, self.token_ids.tolist())
+            blocks = split_blocks(tokens.text)
+            self.places = Places.of(tokens, blocks)
+            self._texts = {n: block.text(tokens.text) for n, block in enumerate(blocks)}
+
+    def __len__(self) -> int:
+        """The number of blocks."""
+        return len(self.places)
+
+    def _take(self, packed: np.ndarray) -> bool:
+        data = packed.tobytes()
+        if data[:_DIGEST_BYTES] != self._belonging():
+            return False
+        try:
+            columns = unpack_columns(data[_DIGEST_BYTES:], Places.COLUMNS + WordIndex.COLUMNS)
+            self.places = Places.of_columns(columns[: Places.COLUMNS], len(self.token_ids))
+            self._words = WordIndex.of_columns(columns[Places.COLUMNS :])
+        except ValueError:
+            return False
+        return self._words.blocks == len(self.places)
+
+    def _belonging(self) -> bytes:
+        what = f"{_VERSION}, {rules()}, {self.tokenizer.fingerprint}\n"
+        return hashlib.sha256(what.encode() + self.token_ids.astype("<i8").tobytes()).digest()
+
+    def packed(self) -> np.ndarray | None:
+        """As a file holds it, (bytes,) uint8; None where it would be larger than finding anew is worth."""
+        data = self._belonging() + pack_columns([*self.places.columns(), *self.words.columns()])
+        within = len(data) <= most_packed_bytes(len(self.token_ids))
+        return np.frombuffer(data, np.uint8) if within else None
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The text of each block, heading rows first."""
+        return [self.text(n) for n in range(len(self))]
+
+    def text(self, block: int) -> str:
+        """The text of a block, heading rows first, decoded from its own tokens alone."""
+        if block not in self._texts:
+            parts = []
+            for stretches, n in self.places.parts(block):
+                token, skip, characters = (
+                    int(column[n]) for column in (stretches.token, stretches.skip, stretches.characters)
+                )
+                ids = self.token_ids[token : int(stretches.last_row[n])].tolist()
+                parts.append(map_tokens(self.tokenizer, ids, begins=token == 0).text[skip : skip + characters])
+            self._texts[block] = "".join(parts)
+        return self._texts[block]
+
+    def sentences(self, block: int) -> list[str]:
+        """The sentences of a block."""
+        return sentences_of(self.text(block))
+
+    @property
+    def words(self) -> WordIndex:
+        """For words in common."""
+        if self._words is None:
+            self._words = WordIndex.of([self.sentences(n) for n in range(len(self))])
+        return self._words
+
+    def likeness(self, question: str, blocks: Sequence[int]) -> np.ndarray:
+        """Likeness of some blocks to a question, (len(blocks),).
+
+        Raises:
+            FileNotFoundError: the word vectors are not installed.
+        """
+        key = tuple(blocks)
+        if key not in self._vectors:
+            self._vectors.clear()  # a few hundred vectors: those of the last question are kept
+            self._vectors[key] = VectorIndex(word_vectors(), [self.sentences(n) for n in blocks])
+        return self._vectors[key].scores(question)
+
+    @cached_property
+    def _vectors(self) -> dict[tuple[int, ...], VectorIndex]:
+        return {}
+
+    def found(self, block: int, score: float) -> Found:
+        """A block as what is read of it."""
+        return self.places.found(block, score)
+
+
+def most_packed_bytes(tokens: int) -> int:
+    """Bytes that the packed index of a document of so many tokens takes at most."""
+    return MOST_BYTES_PER_TOKEN * tokens + MOST_BYTES_BESIDES
