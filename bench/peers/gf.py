@@ -33,7 +33,7 @@ class Gf(Peer):
         from goldfinch import Session, open_cache
         from goldfinch.engine.session import decode_one_token
 
-        logits, state = Session(self.model, open_cache(self.file, self.model)).start(question)
+        logits, state = Session(self.model, open_cache(self.file, self.model, asking=True)).start(question)
         box: list[Any] = [int(logits.argmax()), state]
 
         def step() -> None:

@@ -56,6 +56,8 @@ LAST_LOGITS = "last_logits"
 ERROR_RECEIPT = "error_receipt"
 SOURCE_TEXT = "source_text"
 DROPPED_TOKENS = "dropped_tokens"
+DOCUMENT_INDEX = "document_index"
+ROW_DIGESTS = "row_digests"
 ENCRYPTED = "encrypted"  # reserved: version 1 writes none
 # Kinds of models that are not ours (SPEC 1.1)
 KV_KEYS = "kv_keys"
@@ -67,6 +69,8 @@ LAYER_STATE = "layer_state"
 RANGE_TOKENS = 4096
 # Tokens of one compressed_k section: a reader can take a long document in pieces.
 CHUNK_TOKENS = 65_536
+# Rows of compressed_k of one digest among row_digests: so few can be read, and checked, alone.
+DIGEST_ROWS = 1024
 
 
 def align(offset: int) -> int:

@@ -91,12 +91,14 @@ def _row(model: Model, document: Document, checkpoints: str, profile: MachinePro
     from goldfinch.caching.sizes import planned_bytes
     from goldfinch.library.changes import document_token_ids
     from goldfinch.library.opening import engine_of
+    from goldfinch.policies.index import DocumentIndex
 
-    engine, (ids, _) = engine_of(model), document_token_ids(model, document.text)
+    engine, (ids, own) = engine_of(model), document_token_ids(model, document.text)
     tokens = ids.shape[1]
     positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
-    size = planned_bytes(engine.identity, engine.numerics, source, ids[0].numpy(), positions)
+    index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()
+    size = planned_bytes(engine.identity, engine.numerics, source, ids[0].numpy(), positions, index=index)
     return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 
 

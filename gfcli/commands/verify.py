@@ -15,6 +15,7 @@ from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.tally import Failures
 from gfcli.support.values import MOST_SEED, parse_share
 from goldfinch.errors import GoldFinchError
+from goldfinch.library.find import index_fits
 from goldfinch.library.freshness import check_source
 from goldfinch.library.known import REPLAYED, note
 
@@ -34,7 +35,8 @@ def verify(
 ) -> None:
     """Check that cache files are intact.
 
-    Checks every checksum and every rule of the format. --replay also runs stored tokens through the model again, in
+    Checks every checksum and every rule of the format, and that the index of blocks and words, if there is one, is that
+    of the token ids. --replay also runs stored tokens through the model again, in
     windows between checkpoints (from the start where there are none), and compares states, tails and compressed keys;
     where the document is at hand as it was, the tokens must be its own.
     100% finds any altered token, vector or weight; in a cache computed with other numerics, any that changes a value
@@ -81,6 +83,12 @@ def _verify_one(
         "sections": len(header.sections),
         "tokens": header.tokens,
     }
+    if index_fits(Path(path)) is False:
+        raise CommandError(
+            f"{path}: its index of blocks and words is not that of its token ids",
+            code=CONDITION_NOT_MET,
+            hint="questions may be answered from the wrong places; pre-fill the document again",
+        )
     if share is None:
         return result
 

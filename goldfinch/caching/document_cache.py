@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gfcache
+import numpy as np
 import torch
 from gfcache import Header, layout
 from gfcache.files.places import seen_from
@@ -22,12 +23,14 @@ from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import ModelState
+from goldfinch.policies.index import DocumentIndex
 from goldfinch.text.documents import storable_name
+from goldfinch.text.tokenizer import Tokenizer
 
 from .checkpoint import Checkpoint
 from .identity import check_belongs
 from .numerics import Numerics, check_parent_dtype, file_dtype
-from .sections import SectionReader, converted, from_numpy, pack
+from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack
 
 
 @dataclass
@@ -44,6 +47,9 @@ class DocumentCache:
         numerics: how it was computed.
         source: name, sha256, bytes, modified_at of the document, or None.
         checkpoints: earlier positions to go on from, ascending.
+        tokenizer: that its token ids are of, or None.
+        index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        stored_rows: where `compressed_k` is None, the rows as they lie in the file, read when they are needed.
         path: the file it was read from or saved to, or None.
         digest: of that file; one that was put in its place since has another.
     """
@@ -57,6 +63,9 @@ class DocumentCache:
     numerics: Numerics
     source: dict[str, Any] | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
+    tokenizer: Tokenizer | None = field(default=None, compare=False)
+    index: np.ndarray | None = field(default=None, compare=False, repr=False)
+    stored_rows: RowsOnDevice | None = field(default=None, compare=False, repr=False)
     path: Path | None = field(default=None, compare=False)
     digest: str | None = field(default=None, compare=False)
 
@@ -70,6 +79,29 @@ class DocumentCache:
         """The end of the document as a position to go on from."""
         return Checkpoint(self.length, self.state, self.tail_hidden)
 
+    @property
+    def own_token_ids(self) -> np.ndarray:
+        """(n,) int64, those of the document itself."""
+        return self.token_ids[0, slice(*self.document_range)].cpu().numpy()
+
+    def document_index(self) -> DocumentIndex | None:
+        """Its blocks and words, from its file where they belong to it; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+        found = DocumentIndex(self.tokenizer, self.own_token_ids, self.index)
+        self.index = found.packed() if not found.from_packed else self.index
+        return found
+
+    def rows(self, *, whole: bool = True) -> Tensor | RowsOnDevice | None:
+        """compressed_k, None for models without GOLD layers.
+
+        Args:
+            whole: read all of it now; else what lies in the file may stay there until it is asked for.
+        """
+        if self.stored_rows is not None and whole:
+            self.compressed_k, self.stored_rows = self.stored_rows[:, :], None
+        return self.compressed_k if self.stored_rows is None else self.stored_rows
+
     def save(
         self,
         path: str | Path,
@@ -77,6 +109,7 @@ class DocumentCache:
         created_at: str | None = None,
         parent: tuple[DocumentCache, int] | None = None,
         follow: bool = True,
+        index: bool = True,
     ) -> Header:
         """Write the cache to a file, atomically (mode 0600).
 
@@ -85,6 +118,7 @@ class DocumentCache:
             parent: (base cache as opened from its file, tokens): store only what follows the first `tokens` tokens,
                 which that file holds, and a reference to it.
             follow: write a link where it leads; else the file takes its place.
+            index: also write its blocks and words, so that the first question finds them.
 
         Raises:
             gfcache.ParentMissing, gfcache.ParentChanged: the base's file is no longer there, or is another one now.
@@ -99,9 +133,14 @@ class DocumentCache:
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=reference_to(base, first, Path(path)))
         try:
-            sections = pack(config, self.token_ids, self.compressed_k, (*self.checkpoints, self.end), first)
+            rows = self.rows()
+            assert not isinstance(rows, RowsOnDevice)
+            sections = pack(config, self.token_ids, rows, (*self.checkpoints, self.end), first)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
+        if index:
+            self.document_index()
+            sections += [] if self.index is None else [index_section(self.index)]
         header = gfcache.write_cache(path, header, sections, follow=follow)
         self.path, self.digest = Path(path), header.digest
         return header
@@ -167,11 +206,11 @@ def reference_to(base: Kept, tokens: int, child: Path) -> dict[str, Any]:
         raise gfcache.ParentMissing(child, str(base.path), base.digest) from error
 
 
-def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
+def open_cache(path: str | Path, model: LanguageModel, *, asking: bool = False) -> DocumentCache:
     """Read a cache file for a model.
 
     Args:
-        checkpoints: read them, too; a question needs none, and a file may hold thousands.
+        asking: for questions alone: checkpoints are left out, and rows that no question asks for stay in the file.
 
     Raises:
         gfcache.CacheFormatError: foreign, damaged or newer file.
@@ -179,27 +218,28 @@ def open_cache(path: str | Path, model: LanguageModel, *, checkpoints: bool = Tr
         FileNotFoundError, PermissionError: as the system says.
     """
     with gfcache.read_cache(path) as file:
-        return cache_in(file, model, checkpoints=checkpoints)
+        return cache_in(file, model, asking=asking)
 
 
-def cache_in(file: gfcache.CacheFile, model: LanguageModel, *, checkpoints: bool = True) -> DocumentCache:
+def cache_in(file: gfcache.CacheFile, model: LanguageModel, *, asking: bool = False) -> DocumentCache:
     """The cache in an open file; arguments and errors as of `open_cache`."""
     check_belongs(file.header, model)
     try:
-        return _load(file, model, checkpoints)
+        return _load(file, model, asking)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} for the cache {file.path}") from error
 
 
-def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> DocumentCache:
+def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> DocumentCache:
     header, config = file.header, model.config
     final = SectionReader(file, model, header.tokens).checkpoint()
-    compressed_k = None
-    if config.n_gold:
+    compressed_k, stored_rows = None, RowsOnDevice.of(file, model) if config.n_gold and asking else None
+    if config.n_gold and stored_rows is None:
         rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
         compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
     token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
-    positions = sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)}) if checkpoints else []
+    positions = [] if asking else sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)})
+    indexes = header.of_kind(layout.DOCUMENT_INDEX)
     return DocumentCache(
         token_ids=token_ids,
         compressed_k=compressed_k,
@@ -214,6 +254,9 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, checkpoints: bool) -> D
         numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
         source=header.source,
         checkpoints=tuple(SectionReader(file, model, p).checkpoint() for p in positions if p != header.tokens),
+        tokenizer=model.tokenizer,
+        index=file.array(indexes[0]).reshape(-1) if indexes else None,
+        stored_rows=stored_rows,
         path=file.path,
         digest=header.digest,
     )

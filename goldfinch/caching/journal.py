@@ -147,7 +147,7 @@ def tidy(output: Path) -> None:
 
 def save_journal(cache: Any, path: Path) -> None:
     """Write a note; a link that has its name by now is replaced, not followed."""
-    cache.save(path, follow=False)
+    cache.save(path, follow=False, index=False)
 
 
 def reusable(path: Path, model: LanguageModel) -> DocumentCache | None:

@@ -10,6 +10,8 @@ import torch
 from gfcache import SectionData, layout
 from gfcache.format.families.base import Described
 from gfcache.format.families.goldfinch import GOLDFINCH
+from gfcache.format.stored_rows import StoredRows
+from gfcache.format.writer import digests_of
 from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
@@ -46,7 +48,7 @@ def pack(
         checkpoints=[c.position for c in earlier if c.position > first],  # the others are the parent's
     )
     by_position = {c.position: c for c in checkpoints}
-    out = []
+    out: list[SectionData] = []
     for section in described:
         start = section.token_start or 0
         if section.kind == layout.TOKEN_IDS:
@@ -57,7 +59,12 @@ def pack(
         else:
             values = _state_values(section, by_position[section.position or end.position])
         out.append(_packed(section, values))
-    return out
+    return [*out, *digests_of(out)]
+
+
+def index_section(packed: np.ndarray) -> SectionData:
+    """The section of a document's index (`policies.index`)."""
+    return SectionData(layout.DOCUMENT_INDEX, layout.DOCUMENT_INDEX, "u8", packed, required=False, try_zstd=True)
 
 
 def _packed(section: Described, values: Tensor) -> SectionData:
@@ -115,6 +122,34 @@ def converted(values: Tensor, model: LanguageModel, dtype: torch.dtype, file: gf
     if out.dtype != values.dtype and not bool(out.isfinite().all()):
         raise gfcache.DamagedCache(file.path, "R16", f"{name} beyond what {dtype} can hold", "finite values")
     return out
+
+
+class RowsOnDevice:
+    """compressed_k (1, T, R) of an open cache file, of which ranges are read when they are taken; a `state.Rows`.
+
+    Args:
+        rows: in the file and its bases.
+        model: on whose device, and in whose dtype, the ranges are.
+        file: for messages.
+    """
+
+    def __init__(self, rows: StoredRows, model: LanguageModel, file: gfcache.CacheFile) -> None:
+        self._rows, self._model, self._file = rows, model, file.duplicate()
+        self.shape = torch.Size((1, *rows.shape))
+        self.dtype, self.device = model.dtype, model.device
+
+    @classmethod
+    def of(cls, file: gfcache.CacheFile, model: LanguageModel) -> RowsOnDevice | None:
+        """Those of an open file; None where they can only be read whole."""
+        rows = StoredRows.of(file)
+        return None if rows is None else cls(rows, model, file)
+
+    def __getitem__(self, index: tuple[slice | int, slice]) -> Tensor:
+        """[:, start:end] -> (1, n, R), [0, start:end] -> (n, R)."""
+        sequence, tokens = index
+        start, end, _ = tokens.indices(self.shape[1])
+        values = from_numpy(self._rows.read(start, end), self._rows.dtype)
+        return converted(values, self._model, self.dtype, self._file, layout.COMPRESSED_K)[None][sequence]
 
 
 class SectionReader:

@@ -1,7 +1,7 @@
 """How large a cache file will be, before anything is computed.
 
 The sections are those of the family's description (gfcache.format.families); everything but the token ids is stored at
-a fixed rate, and those are compressed here to see their size.
+a fixed rate. Those, and the index of the document, are compressed here to see their size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from gfcache import Header, Section, layout
 from gfcache.codecs import registry as codecs
+from gfcache.format.families.base import Described
 from gfcache.format.families.registry import family_of
+
+from goldfinch.policies.index import most_packed_bytes
 
 from .numerics import Numerics
 
@@ -28,7 +31,8 @@ def planned_bytes(
     token_ids: np.ndarray,
     checkpoints: Sequence[int] = (),
     *,
-    compress_ids: bool = True,
+    index: np.ndarray | None = None,
+    exactly: bool = True,
 ) -> int:
     """Bytes of the cache file of a document.
 
@@ -36,18 +40,25 @@ def planned_bytes(
         identity, numerics, source: as the header will hold them (`identity_of`, `numerics_of`).
         token_ids: (T,) integers, the prompt prefix included.
         checkpoints: positions.
-        compress_ids: find the size of the token ids by compressing them; else an upper bound of the file results.
+        index: the document's index as the file will hold it, or None.
+        exactly: compress token ids and index to find their sizes; else an upper bound results, whatever the index.
     """
     tokens, offset = len(token_ids), 0
     model = identity["model"]
     described = family_of(model).sections(model, tokens, str(numerics.compute_dtype), checkpoints=checkpoints)
+    if any(row.kind == layout.COMPRESSED_K for row in described):
+        described.append(_optional(layout.ROW_DIGESTS, (-(-tokens // layout.DIGEST_ROWS), layout.DIGEST_BYTES)))
+    if index is not None or not exactly:
+        index_bytes = most_packed_bytes(tokens) if index is None else len(index)
+        described.append(_optional(layout.DOCUMENT_INDEX, (index_bytes,), codecs.ZSTD.name))
     sections: list[Section] = []
     for row in described:
         raw_bytes = math.prod(row.shape) * layout.DTYPES[row.dtype]
         codec, stored_bytes = row.codec, raw_bytes
-        if row.kind == layout.TOKEN_IDS and compress_ids:
-            ids = np.ascontiguousarray(token_ids, dtype=layout.NUMPY_DTYPES[row.dtype])
-            codec, stored = codecs.encode(ids.data.cast("B") if tokens else b"", row.codec)
+        if row.codec == codecs.ZSTD.name and exactly:
+            values = index if row.kind == layout.DOCUMENT_INDEX else token_ids
+            array = np.ascontiguousarray(values, dtype=layout.NUMPY_DTYPES[row.dtype])
+            codec, stored = codecs.encode(array.data.cast("B") if array.size else b"", row.codec)
             stored_bytes = len(stored)
         facts = (row.name, row.kind, row.dtype, row.shape, codec, row.depends_on, row.required)
         places = (row.position, row.token_start, row.layer, row.role, row.rotated)
@@ -59,3 +70,7 @@ def planned_bytes(
         sections=tuple(sections),
     )  # fmt: skip
     return layout.align(layout.HEADER_OFFSET + len(header.to_json())) + offset
+
+
+def _optional(kind: str, shape: tuple[int, ...], codec: str = codecs.RAW.name) -> Described:
+    return Described(kind, kind, "u8", shape, "prefill", False, codec, None, None, None)

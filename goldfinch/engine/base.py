@@ -169,14 +169,14 @@ class Engine(Protocol[Cache]):
     def save(self, cache: Cache, path: Path) -> None:
         """Write a cache to a file, whole or not at all."""
 
-    def open(self, path: Path, *, checkpoints: bool = True) -> Cache:
+    def open(self, path: Path, *, asking: bool = False) -> Cache:
         """Read a cache; refuses one that is damaged (gfcache's errors) or belongs elsewhere (CacheMismatch).
 
         Args:
-            checkpoints: read them, too; a question needs none.
+            asking: for questions alone: checkpoints, and what no question asks for, may stay in the file.
         """
 
-    def read(self, file: gfcache.CacheFile, *, checkpoints: bool = True) -> Cache:
+    def read(self, file: gfcache.CacheFile, *, asking: bool = False) -> Cache:
         """The cache in an open file; as `open`."""
 
     def session(

@@ -120,11 +120,11 @@ class GoldFinchEngine:
     def save(self, cache: DocumentCache, path: Path) -> None:
         cache.save(path)
 
-    def open(self, path: Path, *, checkpoints: bool = True) -> DocumentCache:
-        return open_cache(path, self.model, checkpoints=checkpoints)
+    def open(self, path: Path, *, asking: bool = False) -> DocumentCache:
+        return open_cache(path, self.model, asking=asking)
 
-    def read(self, file: gfcache.CacheFile, *, checkpoints: bool = True) -> DocumentCache:
-        return cache_in(file, self.model, checkpoints=checkpoints)
+    def read(self, file: gfcache.CacheFile, *, asking: bool = False) -> DocumentCache:
+        return cache_in(file, self.model, asking=asking)
 
     def session(
         self,

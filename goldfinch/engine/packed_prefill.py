@@ -87,6 +87,7 @@ def _prefill(model: LanguageModel, documents: Sequence[Unpacked], lengths: list[
                 identity=identity,
                 numerics=numerics,
                 source=document.source,
+                tokenizer=model.tokenizer,
             )
         )
         start = end

@@ -174,6 +174,7 @@ class _Run:
             identity=self.identity,
             numerics=self.numerics,
             source=self.source,
+            tokenizer=self.model.tokenizer,
             checkpoints=tuple(c for c in self.checkpoints if c.position < done),
         )
 

@@ -99,10 +99,10 @@ class DocumentReader:
 
     @cached_property
     def index(self) -> DocumentIndex:
-        """The document's blocks; made from its token ids at the first question."""
-        assert self._tokenizer is not None
-        start, end = self._cache.document_range
-        return DocumentIndex(self._tokenizer, self._cache.token_ids[0, start:end].cpu().numpy())
+        """The document's blocks; from its file, else found in its token ids at the first question."""
+        found = self._cache.document_index()
+        assert found is not None
+        return found
 
     def candidates(self, question: str) -> list[Candidate]:
         """The best blocks for a question and the next ones, best first; none where the whole document is read."""

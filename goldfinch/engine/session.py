@@ -83,8 +83,9 @@ class Session:
         """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
         if not self.model.config.n_gold:
             return self.cache.state
-        assert self.cache.compressed_k is not None
-        document = GoldDocument(self.cache.token_ids, self.cache.compressed_k)
+        compressed_k = self.cache.rows(whole=rows is None)
+        assert compressed_k is not None
+        document = GoldDocument(self.cache.token_ids, compressed_k)
         started = time.perf_counter()
         if self.expands or rows is not None:
             try:

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import gfcache
 from gfcache import Entry, Store, layout
 from gfcache.store.words import WordFile
 
-from goldfinch.errors import TokenizerError
-from goldfinch.policies.blocks import split_blocks
+from goldfinch.errors import ModelNotFound, TokenizerError
 from goldfinch.policies.collection import CANDIDATES, BlockWords, Candidate, CollectionIndex, compared, rules
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.places import Found
@@ -28,7 +26,6 @@ from goldfinch.weights.directory import ModelCard, find_tokenizer
 
 from .known import known_of
 
-T = TypeVar("T")
 # Rows are written so many at a time: an interrupted run begins again behind them.
 _AT_ONCE = 64
 # Called with (documents done, of how many) while words are found.
@@ -143,30 +140,22 @@ class Texts:
         self._tokenizers: dict[str | None, Tokenizer] = {}
 
     def index(self, member: Member) -> DocumentIndex:
-        """A document cut into blocks, with the places of its tokens; errors as of `blocks`."""
-        return DocumentIndex(*self._read(member))
-
-    def blocks(self, member: Member) -> list[str]:
-        """The texts of its blocks, in a third of the time.
+        """A document's blocks and words, as its file holds them where it does.
 
         Raises:
             OSError, gfcache.CacheFormatError: its cache cannot be read, or is another one now.
             ModelNotFound: no model here has its tokenizer.
             TokenizerError: it was made without one.
         """
-        tokenizer, ids = self._read(member)
-        text = tokenizer.decode(ids)
-        return [block.text(text) for block in split_blocks(text)]
-
-    def _read(self, member: Member) -> tuple[Tokenizer, list[int]]:
         with gfcache.read_cache(member.path) as file:
             header = file.header
             if header.digest != member.digest:
                 raise gfcache.CacheFormatError(member.path, "this cache was replaced meanwhile: ask again")
-            start, end = header.template["document_start"], header.template["document_end"]
+            own = slice(header.template["document_start"], header.template["document_end"])
             ids, _ = gfcache.whole_array(file, layout.TOKEN_IDS)
-        tokenizer = self._tokenizer(header.tokenizer.get("fingerprint"))
-        return tokenizer, ids[start:end].tolist()
+            kept = header.of_kind(layout.DOCUMENT_INDEX)
+            packed = file.array(kept[0]).reshape(-1) if kept else None
+        return DocumentIndex(self._tokenizer(header.tokenizer.get("fingerprint")), ids[own], packed)
 
     def _tokenizer(self, fingerprint: str | None) -> Tokenizer:
         if fingerprint not in self._tokenizers:
@@ -207,12 +196,11 @@ class Collection:
         self.by_likeness = vectors_at_hand() if by_likeness is None else by_likeness
         self._words, self._texts = words, texts
         self._indexes: dict[int, DocumentIndex | None] = {}
-        self._blocks: dict[int, list[str] | None] = {}
         known = self._known(members)
         missing = [member for member in members if member.digest not in known]
         known |= self._learn(missing, in_store, progress)
         self.members = [member for member in members if member.digest in known]
-        self._index = CollectionIndex([known[member.digest] for member in self.members])
+        self._together = CollectionIndex([known[member.digest] for member in self.members])
 
     def _known(self, members: Sequence[Member]) -> dict[str, BlockWords]:
         found: dict[str, BlockWords] = {}
@@ -266,16 +254,16 @@ class Collection:
 
     def _ranked(self, question: str, most: int) -> list[Candidate]:
         """The best blocks: by words, and where that is asked for by likeness, too."""
-        candidates = self._index.best(question, most)
+        candidates = self._together.best(question, most)
         if not self.by_likeness:
             return candidates
         texts: list[str] = []
         kept: list[Candidate] = []
         for candidate in candidates:
-            blocks = self._read(candidate.document, self._blocks, self._texts.blocks)
-            if blocks is not None and self._is_there(candidate, len(blocks)):
+            index = self._index_of(candidate.document)
+            if index is not None and self._is_there(candidate, len(index)):
                 kept.append(candidate)
-                texts.append(blocks[candidate.block])
+                texts.append(index.text(candidate.block))
         if not kept:
             return []
         scores = compared(question, texts, [candidate.score for candidate in kept])
@@ -283,7 +271,7 @@ class Collection:
         return [replace(kept[n], score=float(scores[n])) for n in order]
 
     def _place(self, candidate: Candidate) -> Place | None:
-        index = self._read(candidate.document, self._indexes, self._texts.index)
+        index = self._index_of(candidate.document)
         if index is None or not self._is_there(candidate, len(index)):
             return None
         return Place(
@@ -298,26 +286,45 @@ class Collection:
             self._words.forget([self.members[candidate.document].digest])
         return candidate.block < blocks
 
-    def _read(self, document: int, kept: dict[int, T | None], read: Callable[[Member], T]) -> T | None:
-        """What there is to read of a document, read once; None where it cannot be, which is noted."""
-        if document not in kept:
-            member, kept[document] = self.members[document], None
+    def _index_of(self, document: int) -> DocumentIndex | None:
+        """The index of a document, read once; None where it cannot be, which is noted."""
+        if document not in self._indexes:
+            member, self._indexes[document] = self.members[document], None
             try:
-                kept[document] = read(member)
+                self._indexes[document] = self._texts.index(member)
             except Exception as error:
                 if all(obstacle.name != member.name for obstacle in self.obstacles):
                     self.obstacles.append(Obstacle(member.name, error))
-        return kept[document]
+        return self._indexes[document]
 
 
-def keep_words(words: WordFile, tokenizer: Tokenizer, token_ids: Sequence[int], digest: str) -> None:
+def index_fits(path: Path) -> bool | None:
+    """Whether the index in a cache file is that of its token ids; None without one, or where none here can tell.
+
+    Raises:
+        OSError, gfcache.CacheFormatError: the cache cannot be read.
+    """
+    with gfcache.read_cache(path) as file:
+        kept, fingerprint = file.header.of_kind(layout.DOCUMENT_INDEX), file.header.tokenizer.get("fingerprint")
+        if not kept or fingerprint is None:
+            return None
+        own = slice(file.header.template["document_start"], file.header.template["document_end"])
+        ids, packed = gfcache.whole_array(file, layout.TOKEN_IDS)[0][own], file.array(kept[0]).reshape(-1)
+    try:
+        index = DocumentIndex(find_tokenizer(fingerprint), ids)
+    except (ModelNotFound, TokenizerError):
+        return None
+    return index.is_same(packed)
+
+
+def keep_words(words: WordFile, index: DocumentIndex, digest: str) -> None:
     """Note the words of a cache that was put into the store.
 
     Args:
-        token_ids: the document's own.
+        index: of the document.
         digest: of its cache file.
     """
-    words.put({digest: BlockWords.of(DocumentIndex(tokenizer, token_ids).words).pack()}, kept=True)
+    words.put({digest: BlockWords.of(index.words).pack()}, kept=True)
 
 
 def open_words(store: Store, entries: Iterable[Entry] | None = None) -> WordFile:

@@ -208,7 +208,7 @@ class Library:
     def _open(self, path: Path, model: Model) -> Kept | None:
         """The cache in a file; None when it has gone or is damaged."""
         try:
-            cache = engine_of(model).open(path)
+            cache = engine_of(model).open(path, asking=True)
         except (FileNotFoundError, gfcache.DamagedCache, gfcache.NotACacheFile):
             return None
         self.store.used(path, hit=True)
@@ -282,20 +282,22 @@ class Library:
 
     def _keep_words(self, model: Model, cache: Any, digest: str) -> None:
         """Note the words of a cache that was stored, for searches; they can be found later as well."""
+        from goldfinch.policies.index import DocumentIndex
+
         from .find import keep_words, open_words
 
-        start, end = cache.document_range
         with contextlib.suppress(Exception), open_words(self.store) as words:
-            tokenizer = engine_of(model).tokenizer
+            tokenizer, own = engine_of(model).tokenizer, slice(*cache.document_range)
             if tokenizer is not None:
-                keep_words(words, tokenizer, cache.token_ids[0, start:end].tolist(), digest)
+                packed = getattr(cache, "index", None)  # what an engine keeps of a document is its own
+                keep_words(words, DocumentIndex(tokenizer, cache.token_ids[0, own].tolist(), packed), digest)
 
 
 def _at_most_bytes(model: Model, source: dict[str, Any] | None, token_ids: Tensor, positions: list[int]) -> int:
     from goldfinch.caching.sizes import planned_bytes
 
     engine, ids = engine_of(model), token_ids[0].numpy()
-    planned = planned_bytes(engine.identity, engine.numerics, source, ids, positions, compress_ids=False)
+    planned = planned_bytes(engine.identity, engine.numerics, source, ids, positions, exactly=False)
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 

@@ -140,7 +140,7 @@ def open_with_model(
     *,
     model: str | None = None,
     strict: bool = False,
-    checkpoints: bool = True,
+    asking: bool = False,
     remark: Remark = warnings.warn,
 ) -> tuple[Model, Any]:
     """Find and load the model of an open file, and read the cache in it.
@@ -149,7 +149,7 @@ def open_with_model(
         load: gives the model.
         model: directory or name; by default the model that wrote the cache.
         strict: refuse other numerics instead of remarking on them.
-        checkpoints: read them, too: not needed for questions.
+        asking: as of `open_cache`.
 
     Raises:
         ModelNotFound, ModelDamaged, DeviceError: no model.
@@ -159,7 +159,7 @@ def open_with_model(
     header = file.header
     loaded = load(str(model_asked(header, model, remark=remark).path), header.compute_dtype)
     engine = engine_of(loaded)
-    cache = engine.read(file, checkpoints=checkpoints)
+    cache = engine.read(file, asking=asking)
     if engine.card is not None and header.model["model_fingerprint"] != engine.card.model_fingerprint:
         remark("this model shares only the prefill layers with the one that wrote the cache")
     check_numerics(cache, loaded, strict=strict, remark=remark)
@@ -203,7 +203,7 @@ def open_session(
             cache = stack.enter_context(gfcache.read_cache(cache))
         if templated and model is None:
             check_template(cache.header, find_model_of(cache.header))
-        loaded, opened = open_with_model(cache, load, model=model, strict=strict, checkpoints=False, remark=remark)
+        loaded, opened = open_with_model(cache, load, model=model, strict=strict, asking=True, remark=remark)
         return session_on(loaded, opened, memory_bytes=memory_bytes, read=read, read_blocks=read_blocks)
 
 

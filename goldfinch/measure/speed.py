@@ -161,7 +161,7 @@ def measure_ask(
 def _asked(model: LanguageModel, path: Path, question: list[int], answer_tokens: int) -> tuple[float, float, float]:
     """Milliseconds to the open cache and to the first token, and tok/s of the ones after it."""
     begun = time.perf_counter()
-    cache = open_cache(path, model)
+    cache = open_cache(path, model, asking=True)
     open_ms = 1e3 * (time.perf_counter() - begun)
     logits, state = Session(model, cache).start(question)
     token = int(logits.argmax())
@@ -181,7 +181,7 @@ def _asked(model: LanguageModel, path: Path, question: list[int], answer_tokens:
 def _first_token_rebuilt(model: LanguageModel, path: Path, question: list[int]) -> float:
     """Milliseconds to the first token without keeping keys and values."""
     begun = time.perf_counter()
-    Session(model, open_cache(path, model), memory_bytes=0).start(question)[0].argmax().item()
+    Session(model, open_cache(path, model, asking=True), memory_bytes=0).start(question)[0].argmax().item()
     return 1e3 * (time.perf_counter() - begun)
 
 

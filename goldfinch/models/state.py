@@ -142,13 +142,26 @@ class ModelState:
     memory: Memory | None = None
 
 
+class Rows(Protocol):
+    """compressed_k (1, T, R) that is taken in ranges: a tensor, or what reads them when they are asked for."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """[:, start:end] -> (1, n, R), [0, start:end] -> (n, R)."""
+
+
 @dataclass(frozen=True, eq=False)
 class GoldDocument:
     """The part of a GOLD memory that came from a cache file: shared, never changed.
 
     Attributes:
         token_ids: (1, T) int64.
-        compressed_k: (1, T, R) in the compute dtype.
+        compressed_k: (1, T, R) in the compute dtype; `Rows`, for ranges of it are enough.
         expanded: per GOLD layer (K, V), each (1, n, C), or None: then both are rebuilt block by block at
             every use and nothing is kept.
         rows: the (start, end) of the rows that `expanded` holds, ascending and apart; None for all of them.
@@ -156,7 +169,7 @@ class GoldDocument:
     """
 
     token_ids: Tensor
-    compressed_k: Tensor
+    compressed_k: Tensor | Rows
     expanded: tuple[tuple[Tensor, Tensor], ...] | None = None
     rows: tuple[tuple[int, int], ...] | None = None
 

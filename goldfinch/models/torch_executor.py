@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,10 +104,8 @@ class TorchExecutor:
         ranges = ((0, document.length),) if rows is None else rows
         count = sum(end - start for start, end in ranges)
         shape = (document.token_ids.shape[0], count, self.model.config.d_model)
-        pairs = tuple(
-            (document.compressed_k.new_empty(shape), document.compressed_k.new_empty(shape))
-            for _ in self.model.gold_layers
-        )
+        empty = partial(torch.empty, shape, dtype=document.compressed_k.dtype, device=document.compressed_k.device)
+        pairs = tuple((empty(), empty()) for _ in self.model.gold_layers)
         self._fill(document, ranges, pairs)
         return replace(document, expanded=pairs, rows=rows)
 

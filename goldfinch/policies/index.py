@@ -79,6 +79,13 @@ class DocumentIndex:
         within = len(data) <= most_packed_bytes(len(self.token_ids))
         return np.frombuffer(data, np.uint8) if within else None
 
+    def is_same(self, packed: np.ndarray) -> bool | None:
+        """Whether a packed index is this one; None where it was made by other rules, or of something else."""
+        if packed[:_DIGEST_BYTES].tobytes() != self._belonging():
+            return None
+        own = self.packed()
+        return own is not None and np.array_equal(own, packed)
+
     @cached_property
     def texts(self) -> list[str]:
         """The text of each block, heading rows first."""

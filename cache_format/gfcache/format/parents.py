@@ -17,7 +17,8 @@ from gfcache.files.places import seen_from
 from .families.registry import family_of
 from .header import Header, Section
 from .reader import CacheFile
-from .writer import SectionData, write_cache
+from .rules import row_digests
+from .writer import SectionData, digests_of, write_cache
 
 
 def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
@@ -173,6 +174,9 @@ def _verify(cache: CacheFile) -> None:
             cache.array(section)
         else:  # optional and unknown: the checksum is all that can be checked
             cache.stored(section)
+    for section in cache.header.of_kind(layout.ROW_DIGESTS):
+        if not np.array_equal(cache.array(section), row_digests(cache.arrays_of_kind(layout.COMPRESSED_K))):
+            raise DamagedCache(cache.path, "R18", f"{section.name!r} that are not of its rows", "digests of its rows")
 
 
 def flatten_cache(path: Path | str, out: Path | str) -> Header:
@@ -187,11 +191,15 @@ def flatten_cache(path: Path | str, out: Path | str) -> Header:
         for section in file.header.sections:
             if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
                 continue
+            if section.kind == layout.ROW_DIGESTS:
+                continue  # of the file's own rows: made anew for all of them
             if not family.by_name[section.kind].stands.continues:
                 data.append(SectionData.of(section, file.array(section)))
             elif (section.kind, section.layer) not in joined:
                 joined.add((section.kind, section.layer))
                 data += _joined(file, section.kind, section.layer)
+        if file.header.of_kind(layout.ROW_DIGESTS):
+            data += digests_of(data)
         header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
         return write_cache(out, header, data)
 

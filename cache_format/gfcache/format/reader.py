@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import os
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -149,6 +152,46 @@ class CacheFile:
         if section.kind == layout.TOKEN_IDS and array.size and int(array.max()) >= vocab_size:
             raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")
         return array
+
+    def rows(self, section: Section, first: int, last: int) -> np.ndarray:
+        """Rows of a raw section of compressed_k, read-only, by the digests of row_digests (R16, R18).
+
+        Read, and checked, is what the digests that cover them stand for; bf16 as 16-bit words.
+        """
+        size = layout.DIGEST_ROWS
+        start, end = first // size * size, min(-(-last // size) * size, section.shape[0])
+        row_bytes = section.raw_bytes // section.shape[0]
+        data = os.pread(
+            self._stream.fileno(), (end - start) * row_bytes, self._payload_start + section.offset + start * row_bytes
+        )
+        if len(data) != (end - start) * row_bytes:
+            raise self._damaged("R3", f"{len(data)} bytes of {section.name!r}", (end - start) * row_bytes)
+        number = ((section.token_start or 0) - self.header.first_token + start) // size
+        for at in range(0, end - start, size):
+            piece = memoryview(data)[at * row_bytes : (at + size) * row_bytes]
+            if hashlib.sha256(piece).digest() != self._digests[number + at // size].tobytes():
+                raise self._damaged("R18", f"rows of {section.name!r} from {start + at} on", "those of row_digests")
+        array = np.frombuffer(data, layout.NUMPY_DTYPES[section.dtype]).reshape(end - start, *section.shape[1:])
+        if not all_finite(array, section.dtype):
+            raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
+        return array[first - start : last - start]
+
+    @functools.cached_property
+    def _digests(self) -> np.ndarray:
+        return self.array(self.header.of_kind(layout.ROW_DIGESTS)[0])
+
+    def has_digests(self) -> bool:
+        """Whether `rows` can read the rows of compressed_k: they are stored raw, and have digests."""
+        chunks = self.header.of_kind(layout.COMPRESSED_K)
+        raw = all(section.codec == codecs.RAW.name for section in chunks)
+        return bool(chunks) and raw and bool(self.header.of_kind(layout.ROW_DIGESTS))
+
+    def duplicate(self) -> CacheFile:
+        """The same open file for one who keeps it longer; it is closed when nobody has it any more."""
+        other = copy.copy(self)
+        other._stream = os.fdopen(os.dup(self._stream.fileno()), "rb")
+        weakref.finalize(other, other._stream.close)
+        return other
 
     def arrays_of_kind(self, kind: str) -> list[np.ndarray]:
         """The arrays of one kind, in token order."""

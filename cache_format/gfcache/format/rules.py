@@ -5,8 +5,10 @@ What a family of models stores is told by its description (`families`); here are
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -70,6 +72,10 @@ def _check_values(
     demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
     demand(section.required or not kind.required, "R12", f"{name} that is not required", "required")
     demand(section.rotated == kind.rotated, "R12", f"{name} with rotated {section.rotated}", kind.rotated)
+    if section.kind == layout.ROW_DIGESTS:
+        expected = (-(-(header.tokens - header.first_token) // layout.DIGEST_ROWS), layout.DIGEST_BYTES)
+        demand(section.shape == expected, "R12", f"{name} of shape {section.shape}", expected)
+        demand(len(header.of_kind(section.kind)) == 1, "R12", f"several sections of kind {section.kind}", 1)
 
 
 def _place(header: Header, section: Section) -> Place:
@@ -145,6 +151,20 @@ def _group(kind: SectionKind, section: Section) -> Group:
 def _names(family: Family, stands: Stands, dimensions: Dimensions) -> list[str]:
     standing = family.standing(stands, dimensions)
     return [named(kind.kind, group) for kind in standing for group in kind.groups(dimensions)]
+
+
+def row_digests(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """SHA-256 of each layout.DIGEST_ROWS rows of the chunks of compressed_k, (n, 32) uint8.
+
+    Args:
+        arrays: the chunks in order, as they are stored; all but the last hold a multiple of that many.
+    """
+    digests = [
+        hashlib.sha256(np.ascontiguousarray(array[at : at + layout.DIGEST_ROWS]).data.cast("B")).digest()
+        for array in arrays
+        for at in range(0, len(array), layout.DIGEST_ROWS)
+    ]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, layout.DIGEST_BYTES)
 
 
 def all_finite(array: np.ndarray, dtype: str) -> bool:

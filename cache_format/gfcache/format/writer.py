@@ -16,7 +16,7 @@ from gfcache.files.replace import replacing_output
 
 from .families.base import Described
 from .header import Header, HeaderError, Section, demand, parse_header
-from .rules import all_finite
+from .rules import all_finite, row_digests
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,15 @@ class SectionData:
         facts = (section.depends_on, section.required, section.position, section.token_start, section.layer)
         try_zstd, more = section.codec == codecs.ZSTD.name, (section.role, section.rotated)
         return cls(section.name, section.kind, section.dtype, array, *facts, try_zstd, *more)
+
+
+def digests_of(data: Sequence[SectionData]) -> list[SectionData]:
+    """The row_digests section of a file of these sections; none where it holds no compressed_k, or not raw."""
+    rows = [item for item in data if item.kind == layout.COMPRESSED_K]
+    if not rows or any(item.try_zstd for item in rows):
+        return []
+    digests = row_digests([np.ascontiguousarray(item.array, layout.NUMPY_DTYPES[item.dtype]) for item in rows])
+    return [SectionData(layout.ROW_DIGESTS, layout.ROW_DIGESTS, "u8", digests, required=False)]
 
 
 def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, list[bytes | memoryview]]:

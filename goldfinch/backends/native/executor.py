@@ -97,7 +97,7 @@ class NativeExecutor(TorchExecutor):
         if ranges == ((0, document.length),):
             distinct = gold.DistinctPairs.of(document.token_ids[0])
             if distinct.pay_off:
-                gold.expand_by_pairs(self.model, distinct, document.compressed_k, pairs, REBUILD_BLOCK)
+                gold.expand_by_pairs(self.model, distinct, document.compressed_k[:, :], pairs, REBUILD_BLOCK)
                 return
         for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
             first = max(start - 1, 0)  # the token shift needs the row before

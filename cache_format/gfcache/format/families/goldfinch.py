@@ -126,6 +126,8 @@ _KINDS = (
     _optional(layout.ERROR_RECEIPT, *layout.FLOAT_DTYPES, depends_on=on_model),
     _optional(layout.SOURCE_TEXT, "u8", per_token=True),
     _optional(layout.DROPPED_TOKENS, "u32", per_token=True),
+    _optional(layout.DOCUMENT_INDEX, "u8", per_token=True, codec="zstd"),
+    _optional(layout.ROW_DIGESTS, "u8", per_token=True),
 )
 
 # Format 1.0 leaves model_type open: whatever no other family claims is read by these rules.
