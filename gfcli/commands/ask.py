@@ -86,7 +86,7 @@ def ask(
         typer.Option(
             "--read",
             metavar="POLICY",
-            help="What of the document is read: auto, all, lexical or hybrid (blocks found by the question's words).",
+            help="What of the document is read: auto, all, lexical, hybrid (blocks found by words) or attention.",
         ),
     ] = "auto",
     read_blocks: Annotated[
@@ -132,7 +132,8 @@ def ask(
 
     --read says what of a long document is read. "lexical" finds the block (a paragraph or so) that shares most words
     with the question, "hybrid" also the one that is most alike in meaning (with the extra goldfinch-gf[find]), "all"
-    reads everything, "auto" does what was measured to answer best with the model.
+    reads everything, "attention" the parts that the model itself attends to most, "auto" does what was measured to
+    answer best with the model.
 
     -r asks a folder, --library all that is cached there, --cache with several files or a pattern those: the documents
     that fit the question best are found by its words, and the best block of each answers. Documents of a folder that

@@ -29,7 +29,7 @@ from goldfinch.jobs.sources import Source, Sources
 from goldfinch.library.find import Member, Place, members_of_texts, unique
 from goldfinch.library.library import Library, card_identity
 from goldfinch.library.opening import LazyModel
-from goldfinch.policies.named import ALL, AUTO
+from goldfinch.policies.named import ALL, ATTENTION, AUTO
 
 
 def ask_collection(scope: Scope, question: str | None, how: How, options: Options, top: int) -> None:
@@ -47,7 +47,7 @@ def ask_collection(scope: Scope, question: str | None, how: How, options: Option
         raise CommandError("--raw with several documents", hint="name the document whose text is to go on")
     interactive = question is None and sys.stdin.isatty()
     asked = None if interactive else question_of(question)
-    policy = None if how.read in (AUTO, ALL) else str(how.read)
+    policy = None if how.read in (AUTO, ALL, ATTENTION) else str(how.read)
     computing = _Computing(options)
     with searched(scope, model=options.model, policy=policy, prefill=computing) as found:
         if asked is None:
@@ -135,8 +135,9 @@ def _answer_one(found: Searched, places: Sequence[Place], question: str, how: Ho
 
     member = places[0].member
     blocks = tuple(place.found for place in places[: how.read_blocks or 1])
-    read = how.read if how.read == ALL else Chosen(policy_of(found.collection), blocks)
-    one = replace(how, read=read, read_blocks=None, document=member.name)
+    own = how.read in (ALL, ATTENTION)  # words find the document, and not what is read of it
+    read = how.read if own else Chosen(policy_of(found.collection), blocks)
+    one = replace(how, read=read, read_blocks=how.read_blocks if own else None, document=member.name)
     started = time.perf_counter()
     session = cache_session(str(member.path), one, options)
     one.load_s = time.perf_counter() - started

@@ -92,16 +92,23 @@ def answer_json(answer: Answer, document: str | None, load_s: float, computed: i
     usage = answer.usage
     values = asdict(replace(usage, reading=None))
     del values["reading"]
+    values["likelihood"] = _rounded(usage.likelihood)
     values["document_tokens_cached"] -= computed
     values["document_tokens_computed"] = computed
     timings = {"load": load_s} | (values.pop("timings_s") or {})
     return {
         "schema_version": SCHEMA_VERSION,
         "answer": answer.text,
+        "confidence": _rounded(answer.confidence),
+        "confidence_reason": answer.confidence_reason,
         **values,
         "read": None if usage.reading is None else reading_json(usage.reading, document),
         "timings_s": {name: round(seconds, 6) for name, seconds in timings.items()},
     }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def document_name(session: Session) -> str | None:
@@ -121,7 +128,7 @@ def reading_json(reading: Reading, document: str | None) -> dict[str, Any]:
 
 def explained_reading(session: Session, question: str, raw: bool) -> dict[str, Any]:
     """Why the blocks were chosen, and which others came close (`explain.reading` of docs/schemas/ask.json)."""
-    candidates = [] if raw else session.reader.candidates(question)
+    candidates = [] if raw else session.reader.explained(question)
     rows = [
         {
             "first_line": c.found.first_line,

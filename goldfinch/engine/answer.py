@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ class Usage:
         timings_s: "expand" (keys and values of the document), "question", "decode".
         finish_reason: "stop" (end token or stop string) or "length".
         reading: which part of the document the GOLD layers attended to.
+        likelihood: geometric mean of the probabilities that the model gave the tokens of the answer, its end included,
+            0 to 1; None before the first.
     """
 
     document_tokens_cached: int
@@ -34,15 +37,27 @@ class Usage:
     timings_s: dict[str, float] | None = None
     finish_reason: str = "length"
     reading: Reading | None = None
+    likelihood: float | None = None
 
 
 @dataclass
 class Answer:
-    """An answer: its text, its token ids and what it took."""
+    """An answer: its text, its token ids and what it took.
+
+    Attributes:
+        confidence: the probability that it is right, as it was calibrated for the model and the reading policy
+            (`policies.measured.Calibration`); None where it is not known.
+        confidence_reason: why it is not known.
+    """
 
     text: str
     token_ids: list[int]
     usage: Usage
+    confidence: float | None = None
+    confidence_reason: str | None = None
+
+
+Confidence = Callable[[Usage], tuple[float | None, str | None]]
 
 
 class StreamedText:
@@ -110,6 +125,7 @@ class Answering:
         end_token_id: token that ends an answer, or several; None where none does.
         usage: kept up to date.
         text: takes the tokens and finds stop strings; None where only token ids are wanted.
+        confidence: from the usage of the finished answer to the probability that it is right, or None and why.
 
     Attributes:
         token_ids: chosen so far, the end token not among them.
@@ -123,6 +139,7 @@ class Answering:
         end_token_id: int | Collection[int] | None,
         usage: Usage,
         text: StreamedText | None = None,
+        confidence: Confidence | None = None,
     ) -> None:
         self.sampling, self.usage = sampling, usage
         self.token_ids: list[int] = []
@@ -130,10 +147,13 @@ class Answering:
         self._text, self._generator = text, sampling.generator()
         self._end_token_ids = end_token_id if isinstance(end_token_id, Collection) else (end_token_id,)
         self._pieces: list[str] = []
+        self._confidence = confidence
+        self._log_probability, self._weighed = 0.0, 0
 
     def take(self, logits: Tensor) -> int | None:
         """The next token from logits (V,); None when the answer is over."""
         token = choose_token(logits, self.sampling, self._generator)
+        self._weigh(logits, token)
         if token in self._end_token_ids:
             self._stop()
             return None
@@ -154,7 +174,17 @@ class Answering:
 
     def answer(self) -> Answer:
         """The whole answer, once it is finished."""
-        return Answer("".join(self._pieces), self.token_ids, self.usage)
+        text = "".join(self._pieces)
+        if self._confidence is None:
+            return Answer(text, self.token_ids, self.usage, None, "text that goes on is no answer")
+        return Answer(text, self.token_ids, self.usage, *self._confidence(self.usage))
+
+    def _weigh(self, logits: Tensor, token: int) -> None:
+        """Count in how likely the model, as it is, found a token."""
+        logits = logits.float()
+        self._log_probability += float(logits[token] - logits.logsumexp(-1))
+        self._weighed += 1
+        self.usage.likelihood = math.exp(self._log_probability / self._weighed)
 
     def _give(self, piece: str) -> None:
         self.piece = piece

@@ -1,6 +1,8 @@
-"""Several questions to one document, decoded as one batch: every weight is read once for all of them.
+"""Several answers about one document, decoded as one batch: every weight is read once for all of them.
 
-Notation: B questions, C d_model, H heads, D head dim, R = C / compression_ratio, n own rows (question and answer).
+They are those to several questions, or those to one question from several parts of the document.
+
+Notation: B answers, C d_model, H heads, D head dim, R = C / compression_ratio, n own rows (question and answer).
 
 Each question runs alone up to the first token of its answer, for questions differ in length and the recurrent layers
 take no padding. From there on all rows take one token at a time: the recurrent states are stacked, the keys and
@@ -14,7 +16,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from gfkernels import merge_partials
@@ -28,9 +30,9 @@ from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import GoldDocument, LayerState, ModelState
 
-from .answer import Answer
+from .answer import Answer, Answering
+from .reading import DocumentReader, Reading
 from .sampling import Sampling
-from .session import Session
 
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
@@ -42,8 +44,30 @@ def can_batch(model: LanguageModel) -> bool:
     return config.n_finch == config.n_prefill and config.rope is None
 
 
+class Asked(Protocol):
+    """What a batch needs of a session (`session.Session`)."""
+
+    model: LanguageModel
+    reader: DocumentReader
+
+    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+        """The whole answer."""
+
+    def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
+        """Tokens of a question."""
+
+    def state_for(self, reading: Reading) -> ModelState:
+        """The state behind the document, its GOLD memory holding what a question reads."""
+
+    def begin_answer(self, token_ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> Answering:
+        """An answer under way."""
+
+    def start(self, token_ids: list[int], state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+        """Logits (V,) of the token after the document and `token_ids`, and the state there."""
+
+
 @torch.no_grad()
-def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+def ask_many(session: Asked, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
     """Answers to several questions about one document.
 
     Args:
@@ -54,23 +78,40 @@ def ask_many(session: Session, questions: Sequence[str], *, raw: bool = False, *
     Returns:
         one Answer per question, in their order; the times of a batch are shared out evenly over its rows.
     """
-    chosen = Sampling(**sampling)
-    if len(questions) < session.model.executor.fewest_batch_rows or not can_batch(session.model):
+    chosen, reader = Sampling(**sampling), session.reader
+    too_few = len(questions) < session.model.executor.fewest_batch_rows
+    if too_few or not can_batch(session.model) or reader.candidates > 1:  # candidates are a batch of their own
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
-        rows = [_Row(session, question, raw, chosen) for question in questions[start : start + MOST_ROWS]]
-        # Keys and values of a whole document are shared; those of chosen blocks are each question's own.
-        for whole in (True, False):
-            together = [row for row in rows if row.reads_all == whole]
-            if together:
-                _decode(session.model, together)
+        rows = []
+        for question in questions[start : start + MOST_ROWS]:
+            ids = session.question_token_ids(question, raw=raw)
+            rows.append(_Row(session, ids, reader.read(None if raw else question), chosen, raw=raw))
+        _decode_all(session.model, rows)
         answers += [row.answering.answer() for row in rows]
     return answers
 
 
+@torch.no_grad()
+def answers_from(
+    session: Asked, token_ids: list[int], readings: Sequence[Reading], sampling: Sampling
+) -> list[Answering]:
+    """The answers to one question from each of several parts of the document, finished, decoded as one batch.
+
+    Args:
+        session: on the document; its model can batch.
+        token_ids: of the question.
+        readings: the parts, MOST_ROWS at most.
+        sampling: how.
+    """
+    rows = [_Row(session, token_ids, reading, sampling, raw=False) for reading in readings]
+    _decode_all(session.model, rows)
+    return [row.answering for row in rows]
+
+
 class _Row:
-    """One question under way.
+    """One answer under way.
 
     Attributes:
         answering: its answer.
@@ -78,9 +119,7 @@ class _Row:
         logits, state: behind the question.
     """
 
-    def __init__(self, session: Session, question: str, raw: bool, sampling: Sampling) -> None:
-        ids = session.question_token_ids(question, raw=raw)
-        reading = session.reader.read(None if raw else question)
+    def __init__(self, session: Asked, ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> None:
         self.reads_all = reading.rows is None
         state = session.state_for(reading)
         self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
@@ -93,6 +132,14 @@ class _Row:
     def take(self, logits: Tensor) -> bool:
         """Take the next token; whether the answer goes on."""
         return self.answering.take(logits) is not None and self.answering.going
+
+
+def _decode_all(model: LanguageModel, rows: Sequence[_Row]) -> None:
+    # Keys and values of a whole document are shared; those of chosen blocks are each row's own.
+    for whole in (True, False):
+        together = [row for row in rows if row.reads_all == whole]
+        if together:
+            _decode(model, together)
 
 
 def _decode(model: LanguageModel, rows: Sequence[_Row]) -> None:

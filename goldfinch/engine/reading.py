@@ -5,6 +5,7 @@ Notation: T document tokens, K tail_length, N blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,26 @@ from functools import cached_property
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import GoldDocument
+from goldfinch.policies.attention import AttentionFinder
 from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
-from goldfinch.policies.measured import measured_reading
-from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL, MOST_BLOCKS, POLICIES
+from goldfinch.policies.measured import LEAST_LIKELIHOOD, ModelRecord, record_of
+from goldfinch.policies.named import (
+    ALL,
+    ATTENTION,
+    AUTO,
+    DEFAULT_BLOCKS,
+    HYBRID,
+    INSTALL_VECTORS,
+    LEXICAL,
+    MOST_BLOCKS,
+    MOST_CANDIDATES,
+    POLICIES,
+)
 from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import PACKAGE, vectors_at_hand
+from goldfinch.weights.noted import place_of
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -42,6 +57,11 @@ class Reading:
     rows: Rows | None
     tokens: int
 
+    @property
+    def score(self) -> float:
+        """Of the best block; 0 where the whole document is read."""
+        return self.found[0].score if self.found else 0.0
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -59,21 +79,30 @@ class DocumentReader:
         model: that is asked.
         cache: the document.
         policy: a name in POLICIES, or blocks that are chosen already, which a model that cannot read blocks takes as
-            "all". "auto" is what was measured to answer best with this model (`measured_reading`).
+            "all". "auto" is what was measured to answer best with this model (`policies.measured`).
         blocks: how many blocks to read; None for what was measured, else 1.
+        candidates: from how many blocks, each by itself, the question is answered, to choose one of the answers; None
+            for what was measured, else 1.
 
     Attributes:
-        policy: that is followed: "all", or one that chooses by words.
+        policy: that is followed, never "auto".
         blocks: how many it chooses.
+        candidates: how many answers one is chosen of.
+        record: what was measured of the model.
         remark: what a user should know of the choice, or None.
 
     Raises:
-        GoldFinchError: no such policy, a number of blocks outside 1 to MOST_BLOCKS, or a policy that this model,
-            or this installation, cannot follow.
+        GoldFinchError: no such policy, a number of blocks outside 1 to MOST_BLOCKS or of candidates outside 1 to
+            MOST_CANDIDATES, several of both, or a policy that this model, or this installation, cannot follow.
     """
 
     def __init__(
-        self, model: LanguageModel, cache: DocumentCache, policy: str | Chosen = AUTO, blocks: int | None = None
+        self,
+        model: LanguageModel,
+        cache: DocumentCache,
+        policy: str | Chosen = AUTO,
+        blocks: int | None = None,
+        candidates: int | None = None,
     ) -> None:
         obstacle = _obstacle(model)
         self._chosen: tuple[Found, ...] = ()
@@ -84,9 +113,16 @@ class DocumentReader:
             raise GoldFinchError(f"the reading policy is {policy!r}, allowed: {', '.join(POLICIES)}")
         if blocks is not None and not 1 <= blocks <= MOST_BLOCKS:
             raise GoldFinchError(f"the number of blocks to read is {blocks}, allowed: 1 to {MOST_BLOCKS}")
-        measured = measured_reading(model.card.model_fingerprint if model.card else None, cache.length)
+        if candidates is not None and not 1 <= candidates <= MOST_CANDIDATES:
+            raise GoldFinchError(f"the number of candidates is {candidates}, allowed: 1 to {MOST_CANDIDATES}")
+        self.record = _record(model)
+        measured = self.record.reading(cache.length)
+        self._likelihood_weight = measured.likelihood_weight
+        self._settled: dict[str, Reading] = {}
         self.remark: str | None = None
         if policy == AUTO:
+            if blocks is None and candidates is None:
+                candidates = measured.candidates
             policy, blocks = (ALL, blocks) if obstacle else (measured.policy, blocks or measured.blocks)
             if policy == HYBRID and not vectors_at_hand():
                 policy, self.remark = LEXICAL, f"{NO_VECTORS}, so blocks are chosen by their words alone"
@@ -94,8 +130,14 @@ class DocumentReader:
             raise GoldFinchError(f"the reading policy {policy!r} cannot be followed: {obstacle}", hint="read all")
         if policy == HYBRID and not vectors_at_hand():
             raise GoldFinchError(NO_VECTORS, hint=f"{INSTALL_VECTORS}, or the policy 'lexical'")
-        self.policy, self.blocks = policy, blocks or 1
-        self._tokenizer, self._cache, self._tail = model.tokenizer, cache, model.config.tail_length
+        self.policy, self.blocks, self.candidates = policy, blocks or DEFAULT_BLOCKS.get(policy, 1), candidates or 1
+        if self.blocks > 1 and self.candidates > 1:
+            raise GoldFinchError(
+                f"{self.candidates} candidates of {self.blocks} blocks each, allowed: several of one of them",
+                hint="each candidate reads one block",
+            )
+        self._model, self._tokenizer = model, model.tokenizer
+        self._cache, self._tail = cache, model.config.tail_length
 
     @cached_property
     def index(self) -> DocumentIndex:
@@ -104,29 +146,98 @@ class DocumentReader:
         assert found is not None
         return found
 
-    def candidates(self, question: str) -> list[Candidate]:
+    def explained(self, question: str) -> list[Candidate]:
         """The best blocks for a question and the next ones, best first; none where the whole document is read."""
         reading = self.read(question)
         if reading.rows is None:
             return []
-        found = self._chosen or best_blocks(self.policy, self.index, question, self.blocks + CLOSE)
+        count = max(self.blocks, self.candidates) + CLOSE
+        found, read = self._chosen or self._best(question, count), {f.block for f in reading.found}
+        if self.policy == ATTENTION:
+            return [Candidate(f, [], f.block in read) for f in found]
         words = self.index.words
-        return [Candidate(f, words.matched(question, f.block), n < self.blocks) for n, f in enumerate(found)]
+        return [Candidate(f, words.matched(question, f.block), f.block in read) for f in found]
+
+    def readings(self, question: str) -> list[Reading]:
+        """The parts of the document that a question is answered from, each by itself, the best first."""
+        reading = self._read(question, max(self.blocks, self.candidates))
+        if self.candidates == 1 or reading.rows is None or self._chosen:
+            return [reading]
+        return [self._of([found]) for found in reading.found]
+
+    def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
+        """Which of the answers from several parts to give: the one with the highest
+
+            finding score + likelihood_weight ln(likelihood),
+
+        the first of several. The weight is that of the model's record.
+
+        Args:
+            answers: what each read, and its likelihood.
+        """
+        scores = [
+            reading.score + self._likelihood_weight * math.log(max(likelihood or 0.0, LEAST_LIKELIHOOD))
+            for reading, likelihood in answers
+        ]
+        return max(range(len(scores)), key=lambda n: (scores[n], -n))
+
+    def settle(self, question: str, reading: Reading) -> None:
+        """Note what the answer that was chosen had read: from now on, it is what the question reads."""
+        self._settled[question] = reading
+
+    def confidence(self, reading: Reading, likelihood: float | None) -> tuple[float | None, str | None]:
+        """The probability that an answer is right, as it was calibrated for the model; or None, and why."""
+        calibration = self.record.calibrations.get(reading.policy)
+        if calibration is None:
+            return None, f"nothing was calibrated for this model and the reading policy {reading.policy!r}"
+        if likelihood is None:
+            return None, "the answer is empty"
+        probability = calibration.probability(reading.score, likelihood)
+        return probability, calibration.reason if probability is None else None
 
     def read(self, question: str | None) -> Reading:
         """What a question reads; None stands for text to continue, which reads everything."""
+        if question is not None and question in self._settled:
+            return self._settled[question]
+        return self._read(question, self.blocks)
+
+    def _read(self, question: str | None, count: int) -> Reading:
         whole = Reading(ALL, (), None, self._cache.length)
         if self.policy == ALL or question is None:
             return whole
         found: Sequence[Found] = self._chosen
         if not found:
-            if len(self.index) <= self.blocks:
+            if self._block_count <= self.blocks:
                 return whole
-            found = best_blocks(self.policy, self.index, question, self.blocks)
-            if found[0].score <= 0:  # nothing in the document resembles the question
+            found = self._best(question, count)
+            if self.policy != ATTENTION and found[0].score <= 0:  # nothing in the document resembles the question
                 return whole
+        return self._of(found)
+
+    @property
+    def _block_count(self) -> int:
+        return len(self._attention.blocks) if self.policy == ATTENTION else len(self.index)
+
+    def _best(self, question: str, count: int) -> list[Found]:
+        if self.policy == ATTENTION:
+            return self._attention.best(question, count)
+        return best_blocks(self.policy, self.index, question, count)
+
+    @cached_property
+    def _attention(self) -> AttentionFinder:
+        cache = self._cache
+        assert cache.compressed_k is not None
+        document = GoldDocument(cache.token_ids, cache.compressed_k)
+        return AttentionFinder(self._model, document, cache.state, cache.tail_hidden, cache.document_range)
+
+    def _of(self, found: Sequence[Found]) -> Reading:
         rows = rows_to_read(found, self._cache.document_range[0], self._cache.length, self._tail)
         return Reading(self.policy, tuple(found), tuple(rows), sum(end - start for start, end in rows))
+
+
+def _record(model: LanguageModel) -> ModelRecord:
+    fingerprint = model.card.model_fingerprint if model.card else None
+    return record_of(fingerprint, place_of(fingerprint) if fingerprint else None)
 
 
 def _obstacle(model: LanguageModel) -> str | None:

@@ -28,6 +28,7 @@ from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, StreamedText, Usage
+from .batch_decode import answers_from, can_batch
 from .reading import DocumentReader, Reading, Rows
 from .sampling import Sampling
 
@@ -51,6 +52,8 @@ class Session:
         read: the reading policy (`policies.named.POLICIES`): which part of the document a question is answered from;
             or blocks that are chosen already.
         read_blocks: how many blocks it chooses; by default what was measured for the model, else 1.
+        candidates: from how many blocks, each by itself, a question is answered; one of the answers is given. By
+            default what was measured for the model, else 1.
 
     Raises:
         GoldFinchError: no such reading policy, or one that cannot be followed here.
@@ -64,11 +67,12 @@ class Session:
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         read: str | Chosen = AUTO,
         read_blocks: int | None = None,
+        candidates: int | None = None,
     ) -> None:
         self.model, self.cache = model, cache
         self.template = template_of(model)
         self.runs_on = model.executor.name
-        self.reader = DocumentReader(model, cache, read, read_blocks)
+        self.reader = DocumentReader(model, cache, read, read_blocks, candidates)
         needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
         kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
@@ -156,7 +160,12 @@ class Session:
         """An answer in text; with `raw`, text that continues, which only the stops of `sampling` end."""
         stops = sampling.stop if raw else (*self.template.stop, *sampling.stop)
         text = StreamedText(self.model.tokenizer, stops, strip=not raw)
-        return Answering(sampling, self.template.end_token_id, self._usage(token_ids, reading), text)
+        usage, confidence = self._usage(token_ids, reading), None if raw else self._confidence
+        return Answering(sampling, self.template.end_token_id, usage, text, confidence)
+
+    def _confidence(self, usage: Usage) -> tuple[float | None, str | None]:
+        assert usage.reading is not None
+        return self.reader.confidence(usage.reading, usage.likelihood)
 
     def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
         """Let `answering` take token after token, its usage up to date after each."""
@@ -205,13 +214,33 @@ class Session:
         return answering.answer()
 
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
-        """The answer after each token and once more when it is finished."""
+        """The answer after each token and once more when it is finished; one of several only when all are."""
         ids = self.question_token_ids(question, raw=raw)
-        answering = self.begin_answer(ids, self.reader.read(None if raw else question), sampling, raw=raw)
+        readings = [self.reader.read(None)] if raw else self.reader.readings(question)
+        if len(readings) > 1:
+            yield self._best_of(ids, readings, sampling, question)
+            return
+        answering = self.begin_answer(ids, readings[0], sampling, raw=raw)
         for _ in self._decode(ids, answering):
             yield answering
         answering.finish()
         yield answering
+
+    def _best_of(self, ids: list[int], readings: list[Reading], sampling: Sampling, question: str) -> Answering:
+        """The best of the answers to one question from several parts of the document."""
+        if can_batch(self.model):
+            answers = answers_from(self, ids, readings, sampling)
+        else:
+            answers = [self.begin_answer(ids, reading, sampling, raw=False) for reading in readings]
+            for answering in answers:
+                for _ in self._decode(ids, answering):
+                    pass
+                answering.finish()
+        best = self.reader.best([(r, a.usage.likelihood) for r, a in zip(readings, answers, strict=True)])
+        self.reader.settle(question, readings[best])
+        self.last_usage = answers[best].usage
+        answers[best].piece = answers[best].answer().text
+        return answers[best]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.engine.answer import Answer
 from goldfinch.engine.base import Cache, Engine
 from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.models.language_model import LanguageModel
@@ -41,13 +42,17 @@ class Reader:
         self.answers = self.differences = 0
 
     def answers_to(self, text: str, questions: list[str], *, max_tokens: int = 40) -> list[str]:
+        """The answers to questions about one document, in words."""
+        return [answer.text for answer in self.ask(text, questions, max_tokens=max_tokens)]
+
+    def ask(self, text: str, questions: list[str], *, max_tokens: int = 40) -> list[Answer]:
         """The answers to questions about one document."""
         engine = GoldFinchEngine(self.model)
         cache = self._cache(engine, text)
         found = self._ask(engine, cache, questions, max_tokens)
         if self.through_file:
             again = self._ask(engine, through_file(engine, cache), questions, max_tokens)
-            self.differences += sum(a != b for a, b in zip(found, again, strict=True))
+            self.differences += sum(a.token_ids != b.token_ids for a, b in zip(found, again, strict=True))
             found = again
         self.answers += len(found)
         return found
@@ -60,9 +65,9 @@ class Reader:
             self._prefilled[text] = cache
         return cache
 
-    def _ask(self, engine: GoldFinchEngine, cache: DocumentCache, questions: list[str], max_tokens: int) -> list[str]:
+    def _ask(self, engine: GoldFinchEngine, cache: DocumentCache, asked: list[str], max_tokens: int) -> list[Answer]:
         session = engine.session(cache, read=self.read, read_blocks=self.read_blocks)
-        return [session.ask(question, max_tokens=max_tokens).text for question in questions]
+        return [session.ask(question, max_tokens=max_tokens) for question in asked]
 
 
 def through_file(engine: Engine[Cache], cache: Cache) -> Cache:

@@ -56,7 +56,7 @@ def evaluate_questions(
         absent_recall (share of the unanswerable ones answered "Not stated."), absent_precision (share of such answers
         that were right), false_absent (share of the answerable ones answered so).
     """
-    answerable, absent = _held_out(directory)
+    answerable, absent = held_out_questions(directory)
     rng = Random(f"questions-{seed}")
     chosen = rng.sample(sorted(answerable), min(passages, len(answerable)))
     found, copying = Tally(), Tally()
@@ -84,7 +84,7 @@ def evaluate_questions(
     }
 
 
-def _held_out(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], dict[str, list[str]]]:
+def held_out_questions(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], dict[str, list[str]]]:
     """By passage: questions with their answers, and questions that it does not answer."""
     answerable: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     absent: dict[str, list[str]] = defaultdict(list)

@@ -1,42 +1,179 @@
-"""Which reading policy answers best with a model: what was measured, shipped for our own models.
+"""What was measured of a model: which reading policy answers best with it, and how far its answers can be trusted.
 
-A record is a file named by the model's fingerprint: rows of least tokens, policy and blocks, and where the measurement
-stands. A model without one reads the whole document.
+A record is a file named by the model's fingerprint, shipped for our own models; for others, `gf model measure` makes
+one in the user's private cache. A model without one reads the whole document, and no probability is given with its
+answers.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from goldfinch.text.json_files import is_count, is_text, read_json
+
+from .named import ALL, AUTO, MOST_BLOCKS, MOST_CANDIDATES, POLICIES
 
 RECORDS = Path(__file__).parent / "records"
+# In the user's folder of a model.
+OWN_RECORD = "reading.json"
+# Limits of what a record may hold.
+MOST_RECORD_BYTES, MOST_ROWS, MOST_WEIGHT, MOST_REASON = 1 << 16, 64, 1e6, 300
+# Probabilities below it count as it: their logarithm stays a number.
+LEAST_LIKELIHOOD = 1e-9
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A policy, the blocks that it reads, and from how many document tokens on it is better than those before it."""
+    """A policy and how it is followed, and from how many document tokens on it is better than those before it.
+
+    Attributes:
+        policy: a name in POLICIES, not "auto".
+        blocks: that it reads together.
+        least_tokens: of the document.
+        candidates: blocks that are asked each by itself; above 1, one of the answers is chosen.
+        likelihood_weight: what the logarithm of an answer's likelihood counts for beside the finding score, there.
+    """
 
     policy: str
     blocks: int
     least_tokens: int = 0
+    candidates: int = 1
+    likelihood_weight: float = 0.0
 
 
-WHOLE = Measured("all", 1)
+@dataclass(frozen=True)
+class Calibration:
+    """The probability that an answer is right: a logistic function (Platt, 1999) of how it came about.
+
+        p = 1 / (1 + exp(-(intercept + score_weight score + likelihood_weight ln likelihood)))
+
+    Attributes:
+        auc: how well it tells right answers from wrong ones on questions that it was not fitted to; 0.5 is not at all.
+        intercept, score_weight, likelihood_weight: fitted; None where it tells too little to be given.
+        reason: why it is not given.
+    """
+
+    auc: float
+    intercept: float | None = None
+    score_weight: float = 0.0
+    likelihood_weight: float = 0.0
+    reason: str | None = None
+
+    def probability(self, score: float, likelihood: float) -> float | None:
+        """That an answer is right.
+
+        Args:
+            score: of the block it was found in; 0 where the whole document was read.
+            likelihood: the geometric mean of its tokens' probabilities.
+        """
+        if self.intercept is None:
+            return None
+        ln = math.log(max(likelihood, LEAST_LIKELIHOOD))
+        x = self.intercept + self.score_weight * score + self.likelihood_weight * ln
+        return 1 / (1 + math.exp(-max(min(x, 700.0), -700.0)))
 
 
-def measured_reading(model_fingerprint: str | None, tokens: int) -> Measured:
-    """What "auto" means for a model and a document of so many tokens."""
-    rows = _record(model_fingerprint) if model_fingerprint else ()
-    fitting = [row for row in rows if row.least_tokens <= tokens]
-    return fitting[-1] if fitting else WHOLE
+@dataclass(frozen=True)
+class ModelRecord:
+    """What was measured of one model.
+
+    Attributes:
+        rows: reading policies, by ascending least_tokens.
+        calibrations: by the policy that was followed.
+    """
+
+    rows: tuple[Measured, ...] = ()
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+
+    def reading(self, tokens: int) -> Measured:
+        """What "auto" means for a document of so many tokens."""
+        fitting = [row for row in self.rows if row.least_tokens <= tokens]
+        return fitting[-1] if fitting else WHOLE
+
+
+WHOLE = Measured(ALL, 1)
+NOTHING = ModelRecord()
+
+
+def record_of(model_fingerprint: str | None, own: Path | None) -> ModelRecord:
+    """What was measured of a model: by its user, else by us; nothing where neither can be read.
+
+    Args:
+        own: the user's private folder for the model, or None.
+    """
+    if model_fingerprint is None:
+        return NOTHING
+    places = [RECORDS / f"{model_fingerprint}.json"]
+    if own is not None:
+        places.insert(0, own / OWN_RECORD)
+    for place in places:
+        try:
+            found = place.stat()
+            return _read(place, found.st_mtime_ns, found.st_size)
+        except (OSError, ValueError):  # missing, or not of this form: as if it had not been measured
+            continue
+    return NOTHING
 
 
 @lru_cache(maxsize=16)
-def _record(model_fingerprint: str) -> tuple[Measured, ...]:
-    path = RECORDS / f"{model_fingerprint}.json"
-    if not path.is_file():
-        return ()
-    rows = [Measured(row["policy"], row["blocks"], row["least_tokens"]) for row in json.loads(path.read_text())["rows"]]
-    return tuple(sorted(rows, key=lambda row: row.least_tokens))
+def _read(path: Path, changed_ns: int, size: int) -> ModelRecord:
+    """A record; its time and size tell a new one from one that was read before."""
+    return parsed(read_json(path, MOST_RECORD_BYTES))
+
+
+def parsed(value: Any) -> ModelRecord:
+    """A record from JSON: {"rows": [...], "confidence": {policy: {...}}}; other names in it are for people.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    rows = _field(value, "rows", list)
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"it has {len(rows)} rows, allowed: {MOST_ROWS}")
+    confidence = _field(value, "confidence", dict, {})
+    unknown = [name for name in confidence if name not in POLICIES or name == AUTO]
+    if unknown:
+        raise ValueError(f"confidence is given for {unknown[0]!r:.40}, which is no policy")
+    measured = sorted((_row(row) for row in rows), key=lambda row: row.least_tokens)
+    return ModelRecord(tuple(measured), {name: _calibration(found) for name, found in confidence.items()})
+
+
+def _row(value: Any) -> Measured:
+    policy, blocks = _field(value, "policy", str), _field(value, "blocks", int)
+    least, candidates = _field(value, "least_tokens", int), _field(value, "candidates", int, 1)
+    weight = _number(value, "likelihood_weight", 0.0)
+    known = policy in POLICIES and policy != AUTO
+    if not (known and is_count(least, 1 << 40) and 1 <= blocks <= MOST_BLOCKS and 1 <= candidates <= MOST_CANDIDATES):
+        raise ValueError(f"its row {value!r:.120} is not of a policy, blocks and candidates that there are")
+    return Measured(policy, blocks, least, candidates, weight)
+
+
+def _calibration(value: Any) -> Calibration:
+    auc = _number(value, "auc")
+    if not 0 <= auc <= 1:
+        raise ValueError(f"auc is {auc}, allowed: 0 to 1")
+    reason = _field(value, "reason", str, "")
+    if not is_text(reason, MOST_REASON):
+        raise ValueError("a reason too long")
+    intercept = None if value.get("intercept") is None else _number(value, "intercept")
+    score, likelihood = (_number(value, name, 0.0) for name in ("score_weight", "likelihood_weight"))
+    return Calibration(auc, intercept, score, likelihood, reason or None)
+
+
+def _field(value: Any, name: str, kind: type, default: Any = None) -> Any:
+    found = value.get(name, default) if isinstance(value, dict) else None
+    if not isinstance(found, kind) or isinstance(found, bool):
+        raise ValueError(f"{name} is {found!r:.60}, expected: {kind.__name__}")
+    return found
+
+
+def _number(value: Any, name: str, default: float | None = None) -> float:
+    found = value.get(name, default) if isinstance(value, dict) else None
+    if not isinstance(found, int | float) or isinstance(found, bool) or not abs(found) <= MOST_WEIGHT:
+        raise ValueError(f"{name} is {found!r:.60}, expected: a number up to {MOST_WEIGHT:,.0f}")
+    return float(found)

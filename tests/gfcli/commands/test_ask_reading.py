@@ -10,7 +10,7 @@ import pytest
 
 from gfcli.app import run
 from goldfinch.policies.base import BY_WORDS
-from goldfinch.policies.named import ALL, AUTO, POLICIES
+from goldfinch.policies.named import ALL, ATTENTION, AUTO, POLICIES
 from tests.schemas import schema
 
 PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
@@ -34,7 +34,7 @@ def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obje
 
 
 def test_the_names_are_those_that_are_implemented() -> None:
-    assert (AUTO, ALL, *BY_WORDS) == POLICIES
+    assert (AUTO, ALL, *BY_WORDS, ATTENTION) == POLICIES
 
 
 @pytest.mark.usefixtures("place")
@@ -56,14 +56,14 @@ def test_settings_say_it_too(place: Path, capsys, monkeypatch: pytest.MonkeyPatc
     assert asked(capsys, "--read", "lexical")["read"]["policy"] == "lexical"
     monkeypatch.setenv("GF_READ", "some")
     assert run(["ask", "--cache", "towns.gfc", "What?"]) == 2
-    assert "GF_READ: read is 'some', allowed: auto, all, lexical, hybrid" in capsys.readouterr().err
+    assert "GF_READ: read is 'some', allowed: auto, all, lexical, hybrid, attention" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--read", "best"], "--read is 'best', allowed: auto, all, lexical, hybrid"),
+        (["--read", "best"], "--read is 'best', allowed: auto, all, lexical, hybrid, attention"),
         (["--read-blocks", "65"], "--read-blocks is 65, allowed: 1 to 64"),
         (["--read-blocks", "0"], "--read-blocks is 0, allowed: 1 to 64"),
     ],
@@ -71,6 +71,16 @@ def test_settings_say_it_too(place: Path, capsys, monkeypatch: pytest.MonkeyPatc
 def test_what_is_not_allowed(capsys, arguments: list[str], message: str) -> None:
     assert run(["ask", "--cache", "towns.gfc", "What?", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place")
+def test_attention_reads_parts_of_its_own(capsys) -> None:
+    found = asked(capsys, "--read", "attention", "--read-blocks", "2", "--cite", "--explain")
+    assert found["read"]["policy"] == "attention"
+    assert len(found["read"]["blocks"]) == 2
+    assert found["read"]["tokens_attended"] < 300 < found["document_tokens_cached"]
+    assert [row["read"] for row in found["explain"]["reading"]["candidates"]][:3] == [True, True, False]
+    assert len(found["citations"]) == 2
 
 
 @pytest.mark.usefixtures("place")

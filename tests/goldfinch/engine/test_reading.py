@@ -63,7 +63,7 @@ def test_blocks_that_are_chosen_already_are_read(model, cache) -> None:
     session = goldfinch.Session(model, cache, read=Chosen("lexical", third))
     reading = session.ask(QUESTIONS[0], max_tokens=3).usage.reading
     assert reading == by_policy.reader.read(QUESTIONS[2])
-    assert [c.found for c in session.reader.candidates(QUESTIONS[0])] == list(third)
+    assert [c.found for c in session.reader.explained(QUESTIONS[0])] == list(third)
     assert session.reader.read(None).rows is None
     answers = goldfinch.ask_many(session, QUESTIONS[:2], max_tokens=3)
     assert [answer.usage.reading for answer in answers] == [reading, reading]
@@ -114,7 +114,7 @@ def test_reading_all_rows_is_reading_all(rope: RopeConfig | None, tiny_model: Pa
     assert float((found - expected).abs().max()) <= PATHS_FP32 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize("policy", ["lexical", *(["hybrid"] if vectors_at_hand() else [])])
+@pytest.mark.parametrize("policy", ["lexical", "attention", *(["hybrid"] if vectors_at_hand() else [])])
 def test_warm_is_cold(policy: str, model, cache, tmp_path: Path) -> None:
     cache.save(tmp_path / "doc.gfc")
     before = (tmp_path / "doc.gfc").read_bytes()
@@ -131,15 +131,17 @@ def test_warm_is_cold(policy: str, model, cache, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["doc.gfc"]
 
 
-def test_together_is_one_by_one(model, cache) -> None:
-    session = goldfinch.Session(model, cache, read="lexical")
+@pytest.mark.parametrize("policy", ["lexical", "attention"])
+def test_together_is_one_by_one(policy: str, model, cache) -> None:
+    session = goldfinch.Session(model, cache, read=policy)
     questions = [*QUESTIONS, "Zyzzyva?"]  # resembles nothing, so it reads the whole document
     together = goldfinch.ask_many(session, questions, max_tokens=12)
     for question, answer in zip(questions, together, strict=True):
         alone = session.ask(question, max_tokens=12)
         assert answer.token_ids == alone.token_ids
         assert answer.usage.reading == alone.usage.reading
-    assert [answer.usage.reading.rows is None for answer in together] == [False] * len(PLACES) + [True]
+    assert [answer.usage.reading.rows is None for answer in together[:-1]] == [False] * len(PLACES)
+    assert (together[-1].usage.reading.rows is None) == (policy == "lexical")
 
 
 def test_text_to_continue_reads_all(model, cache) -> None:
@@ -162,7 +164,9 @@ def test_a_model_that_nothing_was_measured_for_reads_all(model, cache) -> None:
 
 
 def test_what_cannot_be_is_refused(model, cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(GoldFinchError, match="the reading policy is 'best', allowed: auto, all, lexical, hybrid"):
+    with pytest.raises(
+        GoldFinchError, match="the reading policy is 'best', allowed: auto, all, lexical, hybrid, attention"
+    ):
         DocumentReader(model, cache, "best")
     with pytest.raises(GoldFinchError, match="the number of blocks to read is 0, allowed: 1 to 64"):
         DocumentReader(model, cache, "lexical", 0)

@@ -1,0 +1,70 @@
+"""Calibrations: a known function is found again, noise is called noise, no question judges its own fit."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from goldfinch.evaluate.calibrating import LEAST_AUC, Answered, auc, calibrated, left_out
+
+
+def answers(count: int, *, noise: bool = False) -> list[Answered]:
+    rng, rows = Random(3), list[Answered]()
+    for n in range(count):
+        score, likelihood = rng.random() * 3, rng.random()
+        p = 0.4 if noise else 1 / (1 + math.exp(-(-2 + 1.5 * score + 2 * math.log(likelihood))))
+        rows.append(Answered(str(n % 9), score, likelihood, rng.random() < p))
+    return rows
+
+
+def test_auc_counts_pairs() -> None:
+    assert auc([1, 2, 3, 4], [False, False, True, True]) == 1
+    assert auc([1, 2, 3, 4], [False, True, False, True]) == 0.75
+    assert auc([1, 1], [False, True]) == 0.5
+    assert auc([1, 2], [True, True]) == 0.5
+
+
+def test_a_known_function_is_found_again() -> None:
+    found = calibrated(answers(6000))
+    assert found.intercept == pytest.approx(-2, abs=0.35)
+    assert found.score_weight == pytest.approx(1.5, abs=0.25)
+    assert found.likelihood_weight == pytest.approx(2, abs=0.35)
+    assert found.auc > 0.75
+
+
+def test_probabilities_are_shares_of_right_answers() -> None:
+    rows = answers(6000)
+    pairs = list(zip(left_out(rows), (row.right for row in rows), strict=True))
+    for low in (0.0, 0.25, 0.5, 0.75):
+        within = [(p, right) for p, right in pairs if low <= p < low + 0.25]
+        assert len(within) > 100
+        assert sum(right for _, right in within) / len(within) == pytest.approx(
+            sum(p for p, _ in within) / len(within), abs=0.06
+        )
+
+
+def test_where_nothing_is_told_apart_the_reason_stands_instead() -> None:
+    found = calibrated(answers(1500, noise=True))
+    assert found.auc < LEAST_AUC
+    assert found.intercept is None
+    assert found.probability(1.0, 0.5) is None
+    assert found.reason is not None
+    assert "1500 questions" in found.reason
+
+
+def test_a_group_does_not_judge_its_own_fit() -> None:
+    rows = answers(400)
+    turned = [row if row.group != "0" else Answered("0", row.score, row.likelihood, not row.right) for row in rows]
+    for before, after, row in zip(left_out(rows), left_out(turned), rows, strict=True):
+        assert (before == after) == (row.group == "0")
+
+
+def test_answers_without_a_score_and_answers_all_alike() -> None:
+    rows = [Answered(row.group, 0.0, row.likelihood, row.likelihood > 0.5) for row in answers(300)]
+    found = calibrated(rows)
+    assert found.score_weight == 0
+    assert found.auc > 0.99
+    assert math.isfinite(found.likelihood_weight)
+    assert calibrated([Answered(str(n % 3), 1.0, 0.5, n % 2 == 0) for n in range(60)]).intercept is None
