@@ -97,6 +97,9 @@ COMMANDS = (
     Command("model show", "model:show", "Show a model's configuration."),
     Command("model import", "model:import_", "Make a model folder from published weights.", loads_torch=True),
     Command("model verify", "model:verify", "Check a model's weights and tokenizer.", loads_torch=True),
+    Command(
+        "model measure", "model:measure", "Measure what a model should read.", "", _DEVICE, loads_torch=True,
+    ),
     Command("model set", "model:set_", "Change a model's template or configuration.", loads_torch=True),
     Command("model init", "model:init", "Make a model with random weights.", loads_torch=True),
     Command(

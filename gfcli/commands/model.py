@@ -11,8 +11,8 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError, describe
-from gfcli.support.options import model_card
-from gfcli.support.values import MOST_SEED, show_bytes
+from gfcli.support.options import DeviceOption, DtypeOption, load, model_card
+from gfcli.support.values import MOST_SEED, counted, parse_lengths, show_bytes
 
 Name = Annotated[
     str | None, typer.Argument(metavar="DIR|NAME", help="Model folder or name; by default, the model of the settings.")
@@ -129,6 +129,7 @@ def import_(
     card = import_model(weights, config, tokenizer, output)
     shape = card.config
     console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, prefill {card.prefill_fingerprint[:16]}")
+    console.say(f"gf model measure {output} finds what of a document it should read")
     console.path(output)
 
 
@@ -148,6 +149,44 @@ def verify(name: Name = None) -> None:
     if differences:
         raise CommandError(f"{card.path}: {differences[0]}", code=DAMAGED, hint="import the model again")
     console.line(f"{card.name}: weights and tokenizer match their fingerprints")
+
+
+def measure(
+    name: Name = None,
+    lengths: Annotated[
+        str, typer.Option("--lengths", metavar="N,...", help="Lengths of the documents asked, in tokens.")
+    ] = "1000,2000,4000",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what a model should read.
+
+    Asks it about a text that comes with gf, with each reading policy, at several lengths. The policy that answers best
+    is kept in your own cache under the model's fingerprint, and gf ask --read auto follows it from then on. A model
+    that nothing was measured for reads whole documents. This takes seconds for a small model, minutes for a large one.
+
+    Examples:
+      gf model measure ./my-model
+      gf model measure my-model --lengths 1000,8000 --json
+    """
+    from goldfinch.evaluate.policies import keep, measure_policies
+
+    def report(row: dict[str, Any]) -> None:
+        gain = f", {100 * row['gain']:+.1f} +- {100 * row['standard_error']:.1f}" if row["policy"] != "all" else ""
+        console.say(f"{row['length']:,} tokens, {row['policy']}: F1 {100 * row['f1']:.1f} of 100{gain}")
+
+    model = load(name, device, dtype)
+    record = measure_policies(model, lengths=parse_lengths(lengths, "--lengths"), report=report)
+    place = keep(model, record)
+    if as_json:
+        console.json({"schema_version": SCHEMA_VERSION, "path": None if place is None else str(place)} | record)
+    for row in record["rows"] if not as_json else ():
+        console.line(f"from {row['least_tokens']:,} tokens on: {row['policy']}, {counted(row['blocks'], 'block')}")
+    if not record["rows"] and not as_json:
+        console.line("the whole document: no other policy answers better")
+    if place is None:
+        console.warn("the measurement was not kept: your cache folder cannot be written, or is not private")
 
 
 def set_(

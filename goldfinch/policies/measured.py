@@ -103,6 +103,8 @@ NOTHING = ModelRecord()
 def record_of(model_fingerprint: str | None, own: Path | None) -> ModelRecord:
     """What was measured of a model: by its user, else by us; nothing where neither can be read.
 
+    A user's measurement says which policy to follow; calibrations are taken from ours where it has none.
+
     Args:
         own: the user's private folder for the model, or None.
     """
@@ -111,13 +113,20 @@ def record_of(model_fingerprint: str | None, own: Path | None) -> ModelRecord:
     places = [RECORDS / f"{model_fingerprint}.json"]
     if own is not None:
         places.insert(0, own / OWN_RECORD)
-    for place in places:
-        try:
-            found = place.stat()
-            return _read(place, found.st_mtime_ns, found.st_size)
-        except (OSError, ValueError):  # missing, or not of this form: as if it had not been measured
-            continue
-    return NOTHING
+    found = [record for record in map(_read_if_there, places) if record is not None]
+    if not found:
+        return NOTHING
+    calibrations = next((record.calibrations for record in found if record.calibrations), {})
+    return ModelRecord(found[0].rows, calibrations)
+
+
+def _read_if_there(path: Path) -> ModelRecord | None:
+    """A record; None where it is missing, or not of this form: as if nothing had been measured."""
+    try:
+        found = path.stat()
+        return _read(path, found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=16)

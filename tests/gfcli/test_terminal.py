@@ -137,6 +137,7 @@ LINES: dict[str, list[list[str]]] = {
     "model list": [[]],
     "model show": [[MODEL], [EVIL], ["named"]],
     "model verify": [[MODEL], [EVIL]],
+    "model measure": [[EVIL], [MODEL, "--lengths", EVIL], [MODEL, "--lengths", "500"]],
     "model set": [[EVIL], [MODEL, f"template.{EVIL}=x"], [MODEL, f"name={EVIL}"], [MODEL, EVIL]],
     "model init": [["-o", f"model{EVIL_UTF8}"], ["-o", EVIL_UTF8], ["--preset", EVIL, "-o", "x"]],
     "model import": [[EVIL, "--config", EVIL, "-o", EVIL], [DOC, "--config", DOC, "-o", f"new{EVIL}"]],

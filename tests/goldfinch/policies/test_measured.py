@@ -47,8 +47,9 @@ def test_the_longest_row_that_fits_counts() -> None:
 def test_the_users_own_measurement_comes_first_and_a_new_one_is_noticed(tmp_path: Path) -> None:
     own = tmp_path / "own"
     assert record_of("a" * 64, own).reading(3000).policy == "hybrid"
-    write(own / OWN_RECORD, rows=[])
+    write(own / OWN_RECORD, rows=[], confidence={})
     assert record_of("a" * 64, own).reading(3000) == WHOLE
+    assert record_of("a" * 64, own).calibrations.keys() == CONFIDENCE.keys()  # ours, where it has none
     write(own / OWN_RECORD, rows=[{"least_tokens": 0, "policy": "attention", "blocks": 4}])
     assert record_of("a" * 64, own).reading(3000) == Measured("attention", 4)
 
