@@ -60,7 +60,7 @@ _WRITING = ("device", "checkpoints")
 COMMANDS = (
     Command(
         "ask", "ask:ask", "Answer a question about a document.", "Ask",
-        ("device", "memory", "read", "read_blocks", "max_tokens"),
+        ("device", "memory", "read", "read_blocks", "least_likelihood", "max_tokens"),
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),

@@ -19,7 +19,7 @@ from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietO
 from gfcli.support.outputs import checked_output
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.sessions import Models, Options, cache_session, library_session
-from gfcli.support.values import MOST_SEED, checked_blocks, checked_policy, parse_bytes
+from gfcli.support.values import MOST_SEED, checked, checked_blocks, checked_policy, parse_bytes, share
 
 
 def ask(
@@ -93,6 +93,15 @@ def ask(
         int | None,
         typer.Option("--read-blocks", metavar="N", help="Blocks to read; by default what was measured for the model."),
     ] = None,
+    least_likelihood: Annotated[
+        float,
+        typer.Option(
+            "--least-likelihood",
+            metavar="X",
+            help='Say "Not stated." instead of an answer less likely than X, from 0 to 1.',
+            callback=checked("--least-likelihood", share),
+        ),
+    ] = 0.0,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer only when it is complete.")] = False,
     strict: Annotated[
         bool,
@@ -156,7 +165,7 @@ def ask(
     console.quiet, console.verbose = quiet, verbose
     sampling: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
-        "stop": tuple(stop or ()),
+        "stop": tuple(stop or ()), **({"least_likelihood": least_likelihood} if least_likelihood else {}),
     }  # fmt: skip
     how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
     memory_bytes = parse_bytes(memory, "--memory")

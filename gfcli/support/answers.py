@@ -54,7 +54,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         console.json(answer_values(session, question, how))
     elif how.no_stream or how.cite:
         answer = session.ask(question, raw=how.raw, **how.sampling)
-        cited = citations(session, question, answer.token_ids, how.raw) if how.cite else []
+        cited = citations(session, question, _cited(answer), how.raw) if how.cite else []
         console.text(answer.text, end="\n")
         console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited)
     else:
@@ -71,7 +71,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
 def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
     """Answer one question; its object for JSON."""
     answer = session.ask(question, raw=how.raw, **how.sampling)
-    cited = citations(session, question, answer.token_ids, how.raw) if how.cite else None
+    cited = citations(session, question, _cited(answer), how.raw) if how.cite else None
     values = answer_json(answer, how.document or document_name(session), how.load_s, how.computed)
     if how.explanation is not None:
         reading = explained_reading(session, question, how.raw)
@@ -101,10 +101,16 @@ def answer_json(answer: Answer, document: str | None, load_s: float, computed: i
         "answer": answer.text,
         "confidence": _rounded(answer.confidence),
         "confidence_reason": answer.confidence_reason,
+        "withheld": answer.withheld,
         **values,
         "read": None if usage.reading is None else reading_json(usage.reading, document),
         "timings_s": {name: round(seconds, 6) for name, seconds in timings.items()},
     }
+
+
+def _cited(answer: Answer) -> list[int]:
+    """The tokens whose lines are named; none of an answer that is not given."""
+    return answer.token_ids if answer.withheld is None else []
 
 
 def _rounded(share: float | None) -> float | None:

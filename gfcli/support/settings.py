@@ -73,6 +73,10 @@ SETTINGS = {
         "GF_READ_BLOCKS", None, allowed.blocks, "how many blocks of it",
         project=True, why="as read",
     ),
+    "least_likelihood": Setting(
+        "GF_LEAST_LIKELIHOOD", 0.0, allowed.share, "less likely answers become Not stated.",
+        project=True, why="it changes which answers of this project's documents are withheld, and --json says it",
+    ),
     "max_tokens": Setting(
         "GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer",
         project=True, why="it changes how long answers are, and Ctrl-C ends one",

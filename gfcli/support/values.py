@@ -51,6 +51,17 @@ def blocks(value: object) -> int:
     return number
 
 
+def share(value: object) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except (ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("0 to 1")
+    return number
+
+
 def size(value: object) -> str:
     """A number of bytes as `parse_bytes` reads it."""
     try:

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from goldfinch.datasets.facts import NOT_STATED
+
 from .reading import Reading
 from .sampling import Sampling, choose_token
 
@@ -48,6 +50,7 @@ class Answer:
         confidence: the probability that it is right, as it was calibrated for the model and the reading policy
             (`policies.measured.Calibration`); None where it is not known.
         confidence_reason: why it is not known.
+        withheld: the text that "Not stated." stands for, which was less likely than `Sampling.least_likelihood`.
     """
 
     text: str
@@ -55,6 +58,7 @@ class Answer:
     usage: Usage
     confidence: float | None = None
     confidence_reason: str | None = None
+    withheld: str | None = None
 
 
 Confidence = Callable[[Usage], tuple[float | None, str | None]]
@@ -175,8 +179,10 @@ class Answering:
     def answer(self) -> Answer:
         """The whole answer, once it is finished."""
         text = "".join(self._pieces)
+        if (self.usage.likelihood or 0.0) < self.sampling.least_likelihood and text != NOT_STATED:
+            return Answer(NOT_STATED, self.token_ids, self.usage, None, "the answer was withheld", text)
         if self._confidence is None:
-            return Answer(text, self.token_ids, self.usage, None, "text that goes on is no answer")
+            return Answer(text, self.token_ids, self.usage, None, "nothing was calibrated for this model")
         return Answer(text, self.token_ids, self.usage, *self._confidence(self.usage))
 
     def _weigh(self, logits: Tensor, token: int) -> None:

@@ -21,6 +21,8 @@ class Sampling:
         top_k: keep the k most likely tokens (0 keeps all).
         seed: of the random choice; None draws one.
         stop: strings that end the answer, in addition to the template's; they are not part of it.
+        least_likelihood: an answer that the model finds less likely (`Usage.likelihood`) is withheld, and "Not stated."
+            given instead; 0 gives every answer. Text that only goes on is never withheld.
     """
 
     max_tokens: int = 128
@@ -29,6 +31,7 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    least_likelihood: float = 0.0
 
     def __post_init__(self) -> None:
         for holds, name, allowed in (
@@ -36,6 +39,7 @@ class Sampling:
             (self.temperature >= 0, "temperature", "0 or more"),
             (0 < self.top_p <= 1, "top_p", "above 0, at most 1"),
             (self.top_k >= 0, "top_k", "0 or more"),
+            (0 <= self.least_likelihood <= 1, "least_likelihood", "0 to 1"),
         ):
             if not holds:
                 raise GoldFinchError(f"{name} is {getattr(self, name)}, allowed: {allowed}")

@@ -27,7 +27,7 @@ from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
-from .answer import Answer, Answering, StreamedText, Usage
+from .answer import Answer, Answering, Confidence, StreamedText, Usage
 from .batch_decode import answers_from, can_batch
 from .reading import DocumentReader, Reading, Rows
 from .sampling import Sampling
@@ -160,7 +160,10 @@ class Session:
         """An answer in text; with `raw`, text that continues, which only the stops of `sampling` end."""
         stops = sampling.stop if raw else (*self.template.stop, *sampling.stop)
         text = StreamedText(self.model.tokenizer, stops, strip=not raw)
-        usage, confidence = self._usage(token_ids, reading), None if raw else self._confidence
+        usage = self._usage(token_ids, reading)
+        confidence: Confidence = self._confidence
+        if raw:
+            sampling, confidence = replace(sampling, least_likelihood=0.0), _no_answer
         return Answering(sampling, self.template.end_token_id, usage, text, confidence)
 
     def _confidence(self, usage: Usage) -> tuple[float | None, str | None]:
@@ -214,16 +217,20 @@ class Session:
         return answering.answer()
 
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
-        """The answer after each token and once more when it is finished; one of several only when all are."""
+        """The answer after each token and once more when it is finished; only then where it may yet be another."""
         ids = self.question_token_ids(question, raw=raw)
         readings = [self.reader.read(None)] if raw else self.reader.readings(question)
         if len(readings) > 1:
             yield self._best_of(ids, readings, sampling, question)
             return
         answering = self.begin_answer(ids, readings[0], sampling, raw=raw)
+        certain = raw or not sampling.least_likelihood  # else it may be withheld until its end
         for _ in self._decode(ids, answering):
-            yield answering
+            if certain:
+                yield answering
         answering.finish()
+        if not certain:
+            answering.piece = answering.answer().text
         yield answering
 
     def _best_of(self, ids: list[int], readings: list[Reading], sampling: Sampling, question: str) -> Answering:
@@ -241,6 +248,10 @@ class Session:
         self.last_usage = answers[best].usage
         answers[best].piece = answers[best].answer().text
         return answers[best]
+
+
+def _no_answer(_: Usage) -> tuple[float | None, str | None]:
+    return None, "text that goes on is no answer"
 
 
 @torch.no_grad()

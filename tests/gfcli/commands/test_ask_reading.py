@@ -104,6 +104,25 @@ def test_explain_says_why_and_what_was_close(capsys) -> None:
     assert "read: the whole document" in capsys.readouterr().err
 
 
+def test_unlikely_answers_are_withheld(place: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = asked(capsys, "--read", "lexical")
+    assert given["withheld"] is None
+    assert 0 < given["likelihood"] < 1
+    assert given["confidence"] is None
+    assert "nothing was calibrated" in given["confidence_reason"]
+    found = asked(capsys, "--read", "lexical", "--least-likelihood", "1", "--cite")
+    assert (found["answer"], found["withheld"], found["citations"]) == ("Not stated.", given["answer"], [])
+    (place / "gf.toml").write_text("least_likelihood = 1.0\n")
+    assert asked(capsys)["answer"] == "Not stated."
+    assert asked(capsys, "--least-likelihood", "0")["withheld"] is None
+    monkeypatch.setenv("GF_LEAST_LIKELIHOOD", "2")
+    assert run(["ask", "--cache", "towns.gfc", "What?"]) == 2
+    assert "GF_LEAST_LIKELIHOOD: least_likelihood is '2', allowed: 0 to 1" in capsys.readouterr().err
+    monkeypatch.delenv("GF_LEAST_LIKELIHOOD")
+    assert run(["ask", "--cache", "towns.gfc", "What?", "--least-likelihood", "nan"]) == 2
+    assert "--least-likelihood is nan, allowed: 0 to 1" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("place")
 def test_many_questions_each_read_their_own() -> None:
     Path("q.txt").write_text("".join(f"What is {p} known for?\n" for p in PLACES))
