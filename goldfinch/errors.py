@@ -6,6 +6,8 @@ GoldFinchError
 ├── CheckpointError       weights that cannot be taken
 │   ├── WeightsDamaged      a file that cannot be read, or holds what no weights are
 │   └── WeightsMismatch     tensors that do not fit the configuration
+├── ModelRefused          a model of others that is not taken: code, adapters, quantised, wrong when checked
+├── LibraryMissing        the library that runs models of others is not there, or of an unknown version
 ├── ModelNotFound         no model under that name, path or fingerprint
 ├── CorpusMissing         a folder of training data that lacks one of its files
 ├── ModelDamaged          a model directory that cannot be understood, or does not match its own fingerprints
@@ -80,6 +82,19 @@ class WeightsDamaged(CheckpointError):
 
 class WeightsMismatch(CheckpointError):
     """Tensors that do not fit the configuration."""
+
+
+class ModelRefused(GoldFinchError):
+    """A model of others that is not taken: it brings code, is an adapter or quantised, or fails its self-check."""
+
+
+class LibraryMissing(GoldFinchError):
+    """The library that runs models of others is not installed, or of a version that gf does not know."""
+
+    hint = "pip install 'goldfinch-gf[hf]'"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint=self.hint)
 
 
 class ModelNotFound(GoldFinchError):

@@ -1,4 +1,4 @@
-"""A model of others, as the engine takes it."""
+"""A model of others, as the engine takes it, and loading it from its model directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged, ModelRefused
 from goldfinch.text.template import PromptTemplate
+from goldfinch.weights.directory import read_card
 from goldfinch.weights.foreign_config import ForeignConfig, LayerShape, Schedule
 
 
@@ -17,10 +19,12 @@ class ForeignTokenizer(Protocol):
     Attributes:
         vocab_size: highest id + 1.
         fingerprint: SHA-256 of its file.
+        added_tokens: ids of control tokens and the like, by text.
     """
 
     vocab_size: int
     fingerprint: str
+    added_tokens: dict[str, int]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a document or question: text that spells a control token stays text."""
@@ -71,3 +75,69 @@ class ForeignModel:
     device: str
     fingerprints: Mapping[str, str | None]
     library_version: str
+
+
+def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: int | None = None) -> ForeignModel:
+    """Load a model of others from its model directory.
+
+    Args:
+        dtype: "f32", "bf16", "f64"; "auto" takes what this machine computes quicker, f32 or bf16, by timing.
+        device: "cpu", "cuda", "cuda:N".
+        threads: for torch; None leaves them as they are.
+
+    Raises:
+        ModelNotFound, ModelDamaged: no model directory, or one that cannot be understood.
+        ModelChanged: weights, configuration or tokenizer are not those that were taken in.
+        FileNotFoundError: weights that were registered are gone.
+        CheckpointError: weights that do not fit any more.
+        ModelRefused: this version of the library fails the self-check.
+        LibraryMissing, DeviceError: as said there.
+    """
+    import torch
+
+    from goldfinch.devices import available_device, make_current
+    from goldfinch.weights.headers import shapes_of_files
+
+    from . import library
+    from .configuration import check_counts, clean_config
+    from .directories import check_unchanged, foreign_config, read_library_config
+    from .known import known_check
+    from .prompts import tokenizer_of
+
+    card = read_card(directory)
+    config = foreign_config(card)
+    make_current(available_device(device))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    library.library()
+    files = config.files_in(card.path)
+    check_unchanged(card)
+    library_config = clean_config(read_library_config(card))
+    check_counts(library_config, shapes_of_files(files))
+    dtype = library.quickest_dtype(device) if dtype == "auto" else dtype
+    if dtype not in library.DTYPES:
+        raise ConfigError(f"dtype is {dtype!r:.20}, allowed: auto, {', '.join(library.DTYPES)}")
+    tensors = library.read_tensors(files)
+    network = library.network_of(library_config, tensors, dtype, device)
+    check = known_check(card, library_config, tensors)
+    if check.schedule != config.schedule:
+        raise ModelRefused(
+            f"with transformers {library.library_version()} documents of {card.name} are computed as {check.schedule}, "
+            f"when it was taken in as {config.schedule}",
+            hint="import the model again; its caches have to be made again",
+        )
+    tokenizer = tokenizer_of(card, config)
+    if tokenizer is not None and tokenizer.fingerprint != card.tokenizer_fingerprint:
+        raise ModelChanged(card.path, f"the tokenizer of {card.path} is not the one that its config.json names")
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+        highest, rows = tokenizer.vocab_size - 1, config.vocab_size
+        raise ModelDamaged(f"the tokenizer of {card.path} has ids up to {highest}, the model {rows} rows for them")
+    return ForeignModel(
+        network, card.name, card.path, config, tokenizer, card.template, config.stop_token_ids,
+        library.layers_of(network), config.context_length, config.schedule, config.block_tokens, dtype, device,
+        {
+            "prefill_fingerprint": card.prefill_fingerprint, "model_fingerprint": card.model_fingerprint,
+            "tokenizer_fingerprint": card.tokenizer_fingerprint, "template_fingerprint": card.template.fingerprint(),
+        },
+        library.library_version(),
+    )  # fmt: skip

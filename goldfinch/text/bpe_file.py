@@ -56,8 +56,12 @@ class Accepted:
 
 
 @lru_cache(maxsize=1)
-def accepted(data: bytes) -> Accepted:
+def accepted(data: bytes, *, every_byte: bool = True) -> Accepted:
     """The parts of a tokenizer.json that are used; looked at once where a process loads a model several times.
+
+    Args:
+        every_byte: refuse one that lacks a token for a byte. Models of others have such (SmolLM2 lacks some control
+            characters); they read text without these, as they always did.
 
     Raises:
         ValueError: a part that is not accepted, named.
@@ -88,7 +92,7 @@ def accepted(data: bytes) -> Accepted:
     needed = _byte_letters() if letters else [f"<0x{b:02X}>" for b in range(256)]
     _demand(letters or model["byte_fallback"], "byte_fallback", model["byte_fallback"], "true without ByteLevel")
     missing = next((token for token in needed if token not in model["vocab"]), None)
-    _demand(missing is None, "the vocabulary", f"without {missing!r}", "a token for every byte")
+    _demand(missing is None or not every_byte, "the vocabulary", f"without {missing!r}", "a token for every byte")
     added_ids: dict[str, int] = {token["content"]: token["id"] for token in added}
     highest = max([*model["vocab"].values(), *added_ids.values()])
     # Comparing is quicker than writing, and the parsed file has no two names of one kind.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gfcache.files.regular import read_regular
 
@@ -42,18 +43,23 @@ class Tokenizer(Protocol):
 class BytePairTokenizer:
     """A `tokenizer.json` of the `tokenizers` library, of the parts that `bpe_file` accepts.
 
+    Args:
+        every_byte: see `bpe_file.accepted`.
+        control: added texts that no document may spell, beside those that the file calls special.
+
     Raises:
         TokenizerDamaged: it holds others, or the library cannot read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, every_byte: bool = True, control: Collection[str] = ()) -> None:
         from tokenizers import Tokenizer as Backend
 
         self._path = path
         try:
             data = read_regular(path, bpe_file.MOST_BYTES)
-            file = bpe_file.accepted(data)
-            self._backend = self._ask(lambda: Backend.from_str(file.text))
+            file = bpe_file.accepted(data, every_byte=every_byte)
+            self._text = _with_control(file.text, file.added_tokens, control)
+            self._backend = self._ask(lambda: Backend.from_str(self._text))
             # The library gives an added text that the vocabulary lacks an id of its own choice.
             for text, token_id in file.added_tokens.items():
                 if self._ask(partial(self._backend.token_to_id, text)) != token_id:
@@ -64,13 +70,25 @@ class BytePairTokenizer:
         self._backend.encode_special_tokens = True
         self.fingerprint = hashlib.sha256(data).hexdigest()
         self.vocab_size: int = file.highest_id + 1  # ids may have gaps
+        self.added_tokens = file.added_tokens  # ids by text
 
     def encode(self, text: str) -> list[int]:
         # The call for many texts that leaves out offsets: a third less time than `encode`, and the same ids.
         return self._ask(lambda: self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of a string of a prompt template, whose control tokens are meant as such."""
+        return self._ask(lambda: self._speaking.encode(text, add_special_tokens=False).ids)
+
     def decode(self, token_ids: list[int]) -> str:
         return self._ask(lambda: self._backend.decode(token_ids, skip_special_tokens=True))
+
+    @cached_property
+    def _speaking(self) -> Any:
+        """The same again, which takes control tokens for what they are. Threads share the first: no switch is set."""
+        from tokenizers import Tokenizer as Backend
+
+        return self._ask(lambda: Backend.from_str(self._text))
 
     def _ask(self, call: Callable[[], T]) -> T:
         """The one place where the library is called: it raises plain Exceptions, and its panics are none at all."""
@@ -84,6 +102,16 @@ class BytePairTokenizer:
             if type(error).__name__ != "PanicException":
                 raise
             raise TokenizerDamaged(f"the tokenizer {self._path} makes its library fail: {error}") from error
+
+
+def _with_control(text: str, added: Mapping[str, int], control: Collection[str]) -> str:
+    """A tokenizer.json in which the added texts among `control` are special, too."""
+    if not set(control) & set(added):
+        return text
+    values = json.loads(text)
+    for token in values["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in control
+    return json.dumps(values)
 
 
 class RWKVWorldTokenizer:
@@ -151,8 +179,11 @@ def _read_world_vocabulary(text: str) -> dict[int, bytes]:
     return tokens
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
+def read_tokenizer(path: Path, *, every_byte: bool = True) -> Tokenizer:
     """Read a tokenizer file: `.json` is a byte-pair tokenizer, `.txt` the RWKV World vocabulary.
+
+    Args:
+        every_byte: see `bpe_file.accepted`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -160,4 +191,6 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     if not os.path.lexists(path):
         raise FileNotFoundError(2, "tokenizer file does not exist", str(path))
-    return RWKVWorldTokenizer(path) if path.suffix == ".txt" else BytePairTokenizer(path)
+    if path.suffix == ".txt":
+        return RWKVWorldTokenizer(path)
+    return BytePairTokenizer(path, every_byte=every_byte)

@@ -331,7 +331,7 @@ def find_tokenizer(fingerprint: str, card: ModelCard | None = None) -> Tokenizer
         if one.tokenizer_file is None or one.tokenizer_fingerprint != fingerprint:
             continue
         with contextlib.suppress(OSError, TokenizerError):
-            found = read_tokenizer(one.path / one.tokenizer_file)
+            found = read_tokenizer(one.path / one.tokenizer_file, every_byte=not one.is_foreign)
             if found.fingerprint == fingerprint:
                 return found
     raise ModelNotFound(

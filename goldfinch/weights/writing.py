@@ -29,7 +29,9 @@ from .parts import WEIGHTS_FILE
 from .published import read_config
 
 # All that gf writes into a model directory.
-_OWN_FILE = re.compile(r"config\.json|tokenizer\.json|rwkv_vocab\.txt|model.*\.safetensors(\.index\.json)?")
+_OWN_FILE = re.compile(
+    r"config\.json|library_config\.json|tokenizer\.json|rwkv_vocab\.txt|model.*\.safetensors(\.index\.json)?"
+)
 
 
 def write_model_directory(

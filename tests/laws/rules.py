@@ -38,6 +38,8 @@ OTHERS = {
 # Who else may import a package that serves one purpose; typer and rich are held by OTHERS already.
 HOMES = {
     "transformers": ("goldfinch/foreign/", "bench/peers/"),
+    "jinja2": ("goldfinch/foreign/",),
+    "gguf": ("goldfinch/foreign/", "bench/peers/"),
     "ray": ("goldfinch/jobs/ray.py",),
     "starlette": ("goldfinch/serve/",),
     "fsspec": ("gfcache/store/remote.py",),
