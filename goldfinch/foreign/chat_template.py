@@ -7,15 +7,18 @@ become three strings, and it is never run again.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 from goldfinch.errors import ModelRefused
+from goldfinch.text.json_files import parse_json
 
-SECONDS, _MEMORY_BYTES = 10.0, 2 << 30
+SECONDS, _CPU_SECONDS, _MEMORY_BYTES = 60.0, 5, 1 << 30
 # No blanks at their ends, which templates cut off; no letters that templates change.
 _DOCUMENT, _QUESTION, _ANSWER = "GFDOCUMENT7261", "GFQUESTION7261", "GFANSWER7261"
 _ASKED = "\nAnswer the question from the text above, in a few words.\nQuestion: "
@@ -59,39 +62,37 @@ def render(template: str, special_texts: Mapping[str, str]) -> Rendered:
 
 def _in_a_process(template: str, conversations: list[Any], special_texts: Mapping[str, str]) -> list[str]:
     """Each conversation as text; the first with the beginning of the model's turn."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=render_in_child, args=(theirs, template, conversations, dict(special_texts)), daemon=True
-    )
-    process.start()
-    theirs.close()
+    asked = json.dumps({"template": template, "conversations": conversations, "special_texts": dict(special_texts)})
+    command = [sys.executable, "-P", "-m", __name__]
     try:
-        found: Any = ours.recv() if ours.poll(SECONDS) else None
-    except EOFError:
-        found = "it ended without a word, or took too much memory"
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-    if isinstance(found, list):
-        return found
-    reason = found if found is not None else f"it took more than {SECONDS:.0f} s"
-    raise ModelRefused(f"the chat template cannot be rendered: {reason}")
+        done = subprocess.run(command, input=asked.encode(), capture_output=True, timeout=SECONDS, check=False)
+        found = parse_json(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise _cannot(f"it took more than {SECONDS:.0f} s") from error
+    except ValueError as error:
+        raise _cannot("it took too much time or memory") from error
+    if not isinstance(found, list):
+        raise _cannot(str(found))
+    return [str(text) for text in found]
 
 
-def render_in_child(out: Connection, template: str, conversations: list[Any], special_texts: dict[str, str]) -> None:
-    """What the process does: sends a list of texts, or words about what failed."""
+def _cannot(reason: str) -> ModelRefused:
+    return ModelRefused(f"the chat template cannot be rendered: {reason}")
+
+
+def rendered_here(asked: bytes) -> bytes:
+    """What the process does: a JSON list of texts, or words about what failed."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS)))
+        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     try:
         from jinja2.exceptions import TemplateError
         from jinja2.ext import loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+        given = json.loads(asked)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
 
         def raise_exception(message: str) -> None:
@@ -99,17 +100,19 @@ def render_in_child(out: Connection, template: str, conversations: list[Any], sp
 
         environment.globals["raise_exception"] = raise_exception
         environment.filters["tojson"] = _to_json
-        compiled = environment.from_string(template)
-        out.send([
-            compiled.render(messages=messages, add_generation_prompt=number == 0, tools=None, **special_texts)
-            for number, messages in enumerate(conversations)
-        ])  # fmt: skip
+        compiled = environment.from_string(given["template"])
+        texts = [
+            compiled.render(messages=messages, add_generation_prompt=number == 0, tools=None, **given["special_texts"])
+            for number, messages in enumerate(given["conversations"])
+        ]
+        return json.dumps(texts).encode()
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            out.send(f"{type(error).__name__} {str(error)[:200]}")
+        return json.dumps(f"{type(error).__name__} {str(error)[:200]}").encode()
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+if __name__ == "__main__":
+    os.write(sys.stdout.fileno(), rendered_here(sys.stdin.buffer.read()))

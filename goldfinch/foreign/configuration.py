@@ -26,6 +26,7 @@ _NEVER = frozenset((
     "custom_pipelines", "dtype", "torch_dtype", "transformers_version", "output_attentions", "output_hidden_states",
     "return_dict", "use_cache", "chunk_size_feed_forward", "per_layer_config", "trust_remote_code", "adapter_path",
     "base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan", "base_model_fsdp_plan", "extra_files",
+    "id2label", "label2id", "num_labels", "problem_type", "architectures", "is_encoder_decoder",
 ))  # fmt: skip
 # A field that decides how many modules are built, by a part of its name.
 _COUNTED = ("layers", "n_layer", "experts", "heads", "n_head", "blocks", "groups", "codebook", "depth")

@@ -31,6 +31,7 @@ from . import library
 from .chat_template import render
 from .configuration import check_counts, clean_config, with_window
 from .directories import digests_of, fingerprint_of
+from .precision import quickest_dtype
 from .prompt_choice import choose_prompt
 from .prompts import chat_prompt, open_tokenizer, plain_template
 from .recognise import Found, recognise
@@ -94,9 +95,12 @@ def import_foreign(
         files = digests_of(found.files)
         network, check = _tried(found, library_config, told)
         own = _prompts(found, told)
+        layers = library.layers_of(network)
+        if prompt is None and own.tokenizer is not None and (dtype := quickest_dtype("cpu")) != "f32":
+            network = library.network_of(library_config, library.read_tensors(found.files), dtype)
         chosen, figures = _chosen(network, own, check, prompt, told)
         config = ForeignConfig(
-            str(library_config["model_type"]), **library.sizes_of(library_config), layers=library.layers_of(network),
+            str(library_config["model_type"]), **library.sizes_of(library_config), layers=layers,
             folder=None if copy else str(found.files[0].parent), files=files,
             library_config_digest=hashlib.sha256(_json(library_config)).hexdigest(),
             stop_token_ids=own.stop_token_ids, schedule=check.schedule, block_tokens=BLOCK_TOKENS,

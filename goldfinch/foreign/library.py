@@ -8,9 +8,11 @@ Notation: T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
+import json
 import os
-import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -33,8 +35,6 @@ _ENVIRONMENT = {
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f64": torch.float64}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MOST_BUFFER_BYTES = 1 << 28
-# bf16 has to be this much quicker to be worth its digits.
-_MUCH_QUICKER = 1.5
 
 
 def library() -> Any:
@@ -296,21 +296,50 @@ def sizes_of(values: Mapping[str, Any]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def quickest_dtype(device: str) -> str:
-    """The dtype that computes quickest on a device, f32 or bf16: one product is timed, for a processor without bf16
-    instructions takes eight times as long with it, one with them a quarter."""
-    if torch.device(device).type != "cpu":
-        return "bf16"
-    seconds = {}
-    for name in ("f32", "bf16"):
-        rows, matrix = torch.ones(64, 1024, dtype=DTYPES[name]), torch.ones(1024, 1024, dtype=DTYPES[name])
-        times = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            rows @ matrix
-            times.append(time.perf_counter() - begin)
-        seconds[name] = min(times)
-    return "bf16" if seconds["bf16"] * _MUCH_QUICKER < seconds["f32"] else "f32"
+def gguf_contents(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights in f32 of a GGUF file, unpacked by the library.
+
+    Args:
+        folder: with the file `name`, and nothing else.
+
+    Raises:
+        ModelRefused: the library cannot unpack it.
+    """
+    transformers = library()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # bars that cannot be switched off
+            warnings.simplefilter("ignore")
+            config = transformers.AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
+            network, report = _class_of(config).from_pretrained(
+                folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True,
+                quantization_config=transformers.GgufConfig(dequantize=True), output_loading_info=True,
+            )  # fmt: skip
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # the library raises in many ways
+        raise ModelRefused(
+            f"transformers {library_version()} cannot unpack this GGUF file: {_first_line(error)}",
+            hint="take the model's folder with safetensors",
+        ) from error
+    _check_report(report)
+    return json.loads(network.config.to_json_string(use_diff=False)), published_tensors(network)
+
+
+def gguf_tokenizer(folder: Path, name: str) -> str:
+    """tokenizer.json of a GGUF file, made by the library; arguments and errors as of `gguf_contents`."""
+    try:
+        tokenizer = library().AutoTokenizer.from_pretrained(folder, gguf_file=name, local_files_only=True)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:
+        raise ModelRefused(
+            f"transformers {library_version()} cannot read the tokenizer of this GGUF file: {_first_line(error)}",
+            hint="take the model's folder with safetensors and tokenizer.json",
+        ) from error
+
+
+def halves_of(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """A tensor in both formats of 16 bits."""
+    return tensor.to(torch.bfloat16), tensor.to(torch.float16)
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, Tensor]:

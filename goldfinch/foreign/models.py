@@ -102,6 +102,7 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
     from .configuration import check_counts, clean_config
     from .directories import check_unchanged, foreign_config, read_library_config
     from .known import known_check
+    from .precision import quickest_dtype
     from .prompts import tokenizer_of
 
     card = read_card(directory)
@@ -114,7 +115,7 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
     check_unchanged(card)
     library_config = clean_config(read_library_config(card))
     check_counts(library_config, shapes_of_files(files))
-    dtype = library.quickest_dtype(device) if dtype == "auto" else dtype
+    dtype = quickest_dtype(device) if dtype == "auto" else dtype
     if dtype not in library.DTYPES:
         raise ConfigError(f"dtype is {dtype!r:.20}, allowed: auto, {', '.join(library.DTYPES)}")
     tensors = library.read_tensors(files)

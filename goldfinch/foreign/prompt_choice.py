@@ -21,7 +21,7 @@ from .models import ForeignTokenizer
 from .prompts import document_ids, question_ids
 
 _FOLDER = Path(__file__).parent.parent / "assets" / "prompt-check"
-MOST_ANSWER_TOKENS = 24
+MOST_ANSWER_TOKENS = 16
 # A model that takes longer for one prompt is not asked on.
 _MOST_SECONDS = 300.0
 
@@ -38,7 +38,7 @@ def choose_prompt(
     """The name of the prompt with more right answers, the chat prompt where equal, and the figures.
 
     Args:
-        network: in f32.
+        network: in any dtype.
         told: takes words about what is being done.
     """
     right: dict[str, int | None] = {}
@@ -65,7 +65,8 @@ def right_answers(
     library.forward(network, document, cache)
     for question, words in _questions():
         asked = torch.tensor(question_ids(tokenizer, template, question))
-        answer = _greedy(network, library.copied(network, cache), asked, len(ids), stop_token_ids, schedule)
+        pieces = [asked] if schedule == "blocks" else list(asked.split(1))
+        answer = _greedy(network, library.copied(network, cache), pieces, len(ids), tokenizer, stop_token_ids)
         text = _until_stop(tokenizer.decode(answer), template.stop)
         right += all(word.lower() in text.lower() for word in words)
         if time.monotonic() - begin > _MOST_SECONDS:
@@ -78,10 +79,10 @@ def _questions() -> list[tuple[str, list[str]]]:
 
 
 def _greedy(
-    network: Any, cache: Any, asked: torch.Tensor, start: int, stop_token_ids: tuple[int, ...], schedule: Schedule
-) -> list[int]:
-    """Ids of the most likely answer, without the token that ends it."""
-    pieces = [asked] if schedule == "blocks" else list(asked.split(1))
+    network: Any, cache: Any, pieces: list[torch.Tensor], start: int, tokenizer: ForeignTokenizer,
+    stop_token_ids: tuple[int, ...],
+) -> list[int]:  # fmt: skip
+    """Ids of the first line of the most likely answer, without the token that ends it."""
     out: list[int] = []
     while len(out) < MOST_ANSWER_TOKENS:
         for piece in pieces:
@@ -91,6 +92,8 @@ def _greedy(
         if token in stop_token_ids:
             break
         out.append(token)
+        if "\n" in tokenizer.decode(out).lstrip():
+            break
         pieces = [torch.tensor([token])]
     return out
 

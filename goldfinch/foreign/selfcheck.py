@@ -24,9 +24,9 @@ from . import library
 
 TOKENS, WHOLE, WINDOW = 48, 32, 16
 _BLOCKS = (13, 19, 16)
-# Most that rounding makes, as a share of the largest logit: sound architectures show up to 1e-6, in f32.
-TOLERANCE = 2e-5
-_LEAST_SCALE = 5.0
+# Most that rounding makes, as a share of the largest logit: sound architectures show up to 2e-5 in f32 (SmolLM2, single
+# tokens), wrong ones from 8e-4 (Zamba2) to 2e-1.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def check_network(network: Any, windowed: Any = None, *, vocab_size: int, name: 
             continue
         ids = torch.randint(0, vocab_size, (TOKENS,), generator=torch.Generator().manual_seed(7))
         expected = library.forward(one, ids)
-        allowed = max(allowed, TOLERANCE * max(_LEAST_SCALE, float(expected.abs().max())))
+        allowed = max(allowed, TOLERANCE * max(1.0, float(expected.abs().max())))
         for way, pieces in _WAYS.items():
             difference = float((_in_pieces(one, ids, pieces) - expected).abs().max())
             figures[way] = max(figures.get(way, 0.0), difference if difference == difference else float("inf"))

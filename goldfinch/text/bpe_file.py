@@ -27,15 +27,13 @@ _MOST_ADDED, _MOST_ADDED_TEXT = 4096, 1 << 17
 _MOST_TOKEN = 1024  # characters
 _MOST_PARTS = 8  # of a sequence
 # Patterns that cut texts into words, of published tokenizers; an unknown one may take time without end.
-_PATTERNS = (
-    # GPT-2
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    # Llama 3
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+PATTERNS = {
+    "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "llama-3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+",
-    # Qwen 2
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-)
+    "qwen-2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+",
+}
 _BEHAVIOURS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 Check = Callable[[Any], bool]
 
@@ -201,7 +199,7 @@ def _is_pattern(value: Any) -> bool:
     """{"String": text} or {"Regex": one of the published}."""
     if not isinstance(value, dict) or len(value) != 1:
         return False
-    return value.get("Regex") in _PATTERNS or _is_string(value)
+    return value.get("Regex") in PATTERNS.values() or _is_string(value)
 
 
 def _is_string(value: Any) -> bool:

@@ -1,0 +1,209 @@
+"""GGUF files of llama.cpp: their header, read within limits, and unpacking them once into a folder like others.
+
+The header is read here before the library is given the file, and the tokenizer is made here: its pre-tokenizer has a
+name in the file, and text cut otherwise would be other tokens than the model was trained with.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from goldfinch.errors import ModelRefused, WeightsDamaged
+from goldfinch.text.bpe_file import PATTERNS
+from goldfinch.text.json_files import is_count, is_text
+from goldfinch.weights.files import write_weights
+
+from . import library
+from .recognise import GGUF_MAGIC, Found
+
+_MOST_ENTRIES, _MOST_STRING, _MOST_ARRAY, _MOST_HEADER = 1 << 16, 1 << 20, 1 << 22, 1 << 28
+_MOST_NAME, _MOST_AXES, _MOST_KIND = 200, 4, 64
+# Value types of the metadata: struct's letter by number; 8 is a string, 9 an array.
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+# How text is cut into words, by the name in the file.
+_WORDS: dict[str, list[dict[str, Any]]] = {
+    "gpt-2": [_BYTE_LEVEL | {"use_regex": True}],
+    "default": [_BYTE_LEVEL | {"use_regex": True}],
+    "smollm": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL | {"use_regex": True}],
+    **{
+        name: [
+            {"type": "Split", "pattern": {"Regex": PATTERNS[pattern]}, "behavior": "Isolated", "invert": False},
+            _BYTE_LEVEL | {"use_regex": False},
+        ]
+        for name, pattern in (("llama-bpe", "llama-3"), ("llama3", "llama-3"), ("qwen2", "qwen-2"))
+    },
+}
+_CONTROL, _USER_DEFINED = 3, 4
+
+
+class _Reader:
+    """The header of a GGUF file, read in order."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._left = stream, min(size, _MOST_HEADER)
+
+    def take(self, count: int) -> bytes:
+        if not 0 <= count <= self._left:
+            raise ValueError(f"a field of {count:,} bytes, where at most {self._left:,} are left")
+        self._left -= count
+        data = self._stream.read(count)
+        if len(data) != count:
+            raise ValueError("the file ends inside its header")
+        return data
+
+    def number(self, letter: str) -> Any:
+        return struct.unpack(f"<{letter}", self.take(struct.calcsize(letter)))[0]
+
+    def text(self) -> str:
+        length = self.number("Q")
+        if length > _MOST_STRING:
+            raise ValueError(f"a text of {length:,} bytes, allowed: {_MOST_STRING:,}")
+        return self.take(length).decode("utf-8", errors="surrogateescape")
+
+    def count(self, most: int, what: str) -> int:
+        found = int(self.number("Q"))
+        if found > most:
+            raise ValueError(f"{found:,} {what}, allowed: {most:,}")
+        return found
+
+    def value(self) -> Any:
+        kind = self.number("I")
+        if kind != _ARRAY:
+            return self._one(kind)
+        kind = self.number("I")
+        count = self.count(_MOST_ARRAY, "values of an array")
+        if kind in _NUMBERS:
+            return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", self.take(count * struct.calcsize(_NUMBERS[kind]))))
+        return [self._one(kind) for _ in range(count)]
+
+    def _one(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.text()
+        if kind not in _NUMBERS:
+            raise ValueError(f"a value of type {kind}, allowed: 0 to 12, no array in an array")
+        return self.number(_NUMBERS[kind])
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a GGUF file by key; its list of tensors is looked at, too.
+
+    Raises:
+        WeightsDamaged: it cannot be understood, or states what no model has.
+    """
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as stream:
+            reader = _Reader(stream, size)
+            if reader.take(4) != GGUF_MAGIC:
+                raise ValueError("it does not begin with GGUF")
+            version = reader.number("I")
+            if version not in (2, 3):
+                raise ValueError(f"its version is {version}, allowed: 2, 3")
+            tensors = reader.count(_MOST_ENTRIES, "tensors")
+            entries = reader.count(_MOST_ENTRIES, "entries")
+            values = {reader.text(): reader.value() for _ in range(entries)}
+            for _ in range(tensors):
+                _check_tensor(reader, size)
+            return values
+    except (OSError, ValueError, struct.error, OverflowError) as error:
+        raise WeightsDamaged(f"cannot read the GGUF file {path}: {error}") from error
+
+
+def _check_tensor(reader: _Reader, size: int) -> None:
+    name, axes = reader.text(), reader.number("I")
+    if not name or len(name) > _MOST_NAME or axes > _MOST_AXES:
+        raise ValueError(f"a tensor {name!r:.60} of {axes} axes, allowed: up to {_MOST_AXES}")
+    elements = 1
+    for _ in range(axes):
+        elements *= reader.number("Q")
+    kind, offset = reader.number("I"), reader.number("Q")
+    # The smallest type has less than 2 bits a value.
+    if kind >= _MOST_KIND or offset > size or elements > 8 * size:
+        raise ValueError(f"the tensor {name!r:.60} of {elements:,} values at {offset:,} does not fit {size:,} bytes")
+
+
+def unpacked(found: Found, folder: Path) -> Found:
+    """A GGUF file as a folder: safetensors, tokenizer.json and the configuration.
+
+    Args:
+        folder: an empty one, to write into.
+
+    Raises:
+        WeightsDamaged: a file that cannot be read.
+        ModelRefused: an architecture or a tokenizer that is not known.
+    """
+    metadata = read_metadata(found.path)
+    # A folder with nothing else in it: the library looks for more beside the file.
+    alone = folder / "gguf"
+    alone.mkdir()
+    (alone / "model.gguf").symlink_to(found.path)
+    tokenizer = _tokenizer(metadata, alone)
+    config, tensors = library.gguf_contents(alone, "model.gguf")
+    files = write_weights(folder / "model.safetensors", {key: _smallest(one) for key, one in tensors.items()})
+    (folder / "tokenizer.json").write_text(tokenizer)
+    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    special: dict[str, str] = {}
+    ends: list[int] = []
+    for name in ("bos", "eos", "unknown", "padding", "eot"):
+        number = metadata.get(f"tokenizer.ggml.{name}_token_id")
+        if isinstance(number, int) and is_count(number, len(tokens)):
+            special[{"unknown": "unk_token", "padding": "pad_token"}.get(name, f"{name}_token")] = tokens[number]
+            ends += [number] if name in ("eos", "eot") else []
+    template = metadata.get("tokenizer.chat_template")
+    begins = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama")
+    return replace(
+        found, config=config, files=tuple(files), tokenizer_file=folder / "tokenizer.json",
+        chat_template=template if is_text(template, _MOST_STRING) else None, special_texts=special,
+        end_token_ids=tuple(ends), begins_with_bos=bool(begins),
+    )  # fmt: skip
+
+
+def _tokenizer(metadata: Mapping[str, Any], alone: Path) -> str:
+    """tokenizer.json of a GGUF: made here where the file names how to cut words, else by the library."""
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind != "gpt2":
+        return library.gguf_tokenizer(alone, "model.gguf")
+    name = metadata.get("tokenizer.ggml.pre", "default")
+    words = _WORDS.get(name) if isinstance(name, str) else None
+    if words is None:
+        raise ModelRefused(
+            f"the GGUF file cuts text into words as {name!r:.40}, which gf does not know; known: {', '.join(_WORDS)}",
+            hint="take the model's folder with safetensors and tokenizer.json",
+        )
+    tokens, kinds = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type", [])
+    merges = metadata.get("tokenizer.ggml.merges")
+    if not isinstance(tokens, list) or not isinstance(merges, list) or len(kinds) not in (0, len(tokens)):
+        raise WeightsDamaged("the GGUF file lacks the tokens or merges of its tokenizer")
+    added = [
+        {"id": number, "content": tokens[number], "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": mark == _CONTROL}
+        for number, mark in enumerate(kinds) if mark in (_CONTROL, _USER_DEFINED)
+    ]  # fmt: skip
+    split = words[0] if len(words) == 1 else {"type": "Sequence", "pretokenizers": words}
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": {"type": "NFC"} if name == "qwen2" else None, "pre_tokenizer": split, "post_processor": None,
+        "decoder": _BYTE_LEVEL | {"use_regex": True},
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": name in ("llama-bpe", "llama3"),
+            "vocab": {text: number for number, text in enumerate(tokens)}, "merges": merges,
+        },
+    })  # fmt: skip
+
+
+def _smallest(tensor: Any) -> Any:
+    """The tensor in 16 bits where these hold every value of it."""
+    return next(
+        (small for small in library.halves_of(tensor) if bool((small.to(tensor.dtype) == tensor).all())), tensor
+    )
