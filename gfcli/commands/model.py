@@ -1,4 +1,4 @@
-"""gf model: list, show, import, verify, set, init."""
+"""gf model: list, show, import, verify, set, init; of ours, and of models of others."""
 
 from __future__ import annotations
 
@@ -96,16 +96,42 @@ def show(
     prefill = "" if card.is_foreign else f": {card.own_config.n_prefill} in prefill, {card.own_config.n_gold} GOLD"
     console.line(f"layers     {config.n_layer} x {config.d_model}{prefill}")
     console.line(f"tokenizer  {card.tokenizer_file or 'none'}")
+    if card.is_foreign:
+        _show_foreign(card)
     console.text(card.to_json())
 
 
+def _show_foreign(card: Any) -> None:
+    """Where the weights of a model of others are, how it computes documents, and the three strings of its prompt."""
+    config, template = card.config, card.template
+    console.line(f"folder     {config.folder or card.path}")
+    console.line(
+        f"documents  {config.schedule.replace('_', ' ')}, as transformers {config.library_version} was checked"
+    )
+    measured = f" ({_answered(config.prompt_figures)})" if config.prompt_figures else ""
+    console.line(f"prompt     {config.prompt}{measured}")
+    console.line(f"  before the document  {json.dumps(template.document_prefix)}")
+    console.line(f"  before the question  {json.dumps(template.question_prefix)}")
+    console.line(f"  after the question   {json.dumps(template.question_suffix)}")
+
+
 def import_(
-    weights: Annotated[
+    path: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Published weights: .safetensors, its .index.json, or .pth."),
+        typer.Argument(
+            metavar="PATH",
+            help="A model folder (config.json and safetensors), a .gguf file, or, with --config, GoldFinch or RWKV "
+            "weights: .safetensors, its .index.json, or .pth.",
+        ),
     ],
-    config: Annotated[Path, typer.Option("--config", metavar="CONFIG.json", help="Configuration of the weights.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model folder to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="CONFIG.json", help="Configuration of GoldFinch or RWKV weights."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Model folder to write; by default, under GF_MODELS_DIR."),
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -114,23 +140,61 @@ def import_(
             help="Tokenizer to copy into the model folder: tokenizer.json, or the RWKV World vocabulary (.txt).",
         ),
     ] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy a model folder's weights instead of using them.")] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            metavar="plain|chat",
+            help="Prompt of a model of others; by default, the better in a small test.",
+        ),
+    ] = None,
 ) -> None:
     """Make a model folder from published weights.
 
-    No code in the file is ever run.
+    What PATH is, is recognised. A folder of others is used where it lies; a GGUF file is unpacked once. Each is tried:
+    what it computes from a cache must be what it computes without one. Such models need the extra hf, and a guide is in
+    docs/models.md. No code in the files is ever run, and nothing is fetched.
 
     Examples:
-      gf model import model.safetensors --config config.json -o my-model
+      gf model import ./Qwen2.5-0.5B-Instruct
+      gf model import SmolLM2-135M-Instruct-Q4_1.gguf -o smollm2
       gf model import RWKV.pth --config config.json --tokenizer rwkv_vocab_v20230424.txt -o my-model
-      gf model import model.pth --config config.json -o ~/.local/share/goldfinch/models/my-model
     """
+    if config is not None:
+        _import_own(path, config, tokenizer, output)
+        return
+    if tokenizer is not None:
+        raise CommandError("--tokenizer is for weights with --config", hint="a model folder has its own tokenizer.json")
+    from goldfinch.foreign.importing import import_foreign
+    from goldfinch.foreign.recognise import recognise
+    from goldfinch.weights.directory import models_folder
+
+    output = models_folder() / recognise(path).name if output is None else output
+    card = import_foreign(path, output, copy=copy, prompt=prompt, told=console.say)
+    shape: Any = card.config
+    console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, context {shape.context_length:,} tokens")
+    if shape.prompt_figures:
+        console.say(f"prompt: {shape.prompt} ({_answered(shape.prompt_figures)})")
+    console.path(output)
+
+
+def _import_own(weights: Path, config: Path, tokenizer: Path | None, output: Path | None) -> None:
     from goldfinch.weights.writing import import_model
 
+    if output is None:
+        raise CommandError("with --config, name the model folder to write: -o DIR")
     card = import_model(weights, config, tokenizer, output)
     shape = card.config
     console.say(f"{shape.model_type}, {shape.n_layer} x {shape.d_model}, prefill {card.prefill_fingerprint[:16]}")
     console.say(f"gf model measure {output} finds what of a document it should read")
     console.path(output)
+
+
+def _answered(figures: Any) -> str:
+    """How many questions about a shipped text a model of others answered, by prompt."""
+    right = ", ".join(f"{name} {'too slow' if n is None else n}" for name, n in figures.items() if name != "questions")
+    return f"of {figures['questions']} questions about a small text, right: {right}"
 
 
 def verify(name: Name = None) -> None:
@@ -142,9 +206,11 @@ def verify(name: Name = None) -> None:
       gf model verify gf-mini
       gf model verify ./my-model
     """
-    from goldfinch.weights.loading import verify_model
-
     card = model_card(name)
+    if card.is_foreign:
+        from goldfinch.foreign.directories import differences_of as verify_model
+    else:
+        from goldfinch.weights.loading import verify_model
     differences = verify_model(card)
     if differences:
         raise CommandError(f"{card.path}: {differences[0]}", code=DAMAGED, hint="import the model again")
@@ -195,7 +261,8 @@ def set_(
         list[str] | None,
         typer.Argument(
             metavar="[FIELD=VALUE]...",
-            help="New values: template.FIELD, config.FIELD or name. A text as it is, or in JSON; other values in JSON.",
+            help="New values: template.FIELD, config.FIELD, name, prompt. A text as it is, or in JSON; other values in "
+            "JSON.",
         ),
     ] = None,
 ) -> None:
@@ -207,15 +274,25 @@ def set_(
     Examples:
       gf model set ./my-model 'template.stop=["Question:"]'
       gf model set ./my-model template.end_token_id=1 config.context_length=8192
+      gf model set smollm2 prompt=chat
       gf model set ./my-model
     """
-    from goldfinch.weights.changing import change_model
+    from goldfinch.weights.directory import directory_of, read_card
 
     pairs = [change.partition("=") for change in changes or ()]
     odd = next((field for field, sign, _ in pairs if not (field and sign)), None)
     if odd is not None:
         raise CommandError(f"{odd!r} is not a change", hint="gf model set DIR template.question_suffix=...")
-    changed = change_model(name, {field: value for field, _, value in pairs})
+    given = {field: value for field, _, value in pairs}
+    directory = directory_of(name)
+    if read_card(directory, adopt=True).is_foreign:
+        from goldfinch.foreign.changing import change_foreign
+
+        changed = change_foreign(directory, given)
+    else:
+        from goldfinch.weights.changing import change_model
+
+        changed = change_model(name, given)
     for what, old, new in changed:
         console.say(f"{what}: {old} -> {new}")
     if not changed:

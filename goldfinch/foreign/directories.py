@@ -97,6 +97,10 @@ def differences_of(card: ModelCard) -> list[str]:
     fingerprint = fingerprint_of(read_library_config(card), config.files)
     if not out and fingerprint != card.model_fingerprint:
         out.append(f"model_fingerprint is {fingerprint}, config.json says {card.model_fingerprint}")
+    if card.tokenizer_file is not None:
+        _, tokenizer = digests_of([card.path / card.tokenizer_file])[card.tokenizer_file]
+        if tokenizer != card.tokenizer_fingerprint:
+            out.append(f"tokenizer_fingerprint is {tokenizer}, config.json says {card.tokenizer_fingerprint}")
     if card.prefill_fingerprint != card.model_fingerprint:
         out.append("prefill_fingerprint is not model_fingerprint, though prefill runs every layer")
     return out

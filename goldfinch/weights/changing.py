@@ -75,7 +75,7 @@ def _with(card: ModelCard, changes: Mapping[str, str]) -> ModelCard:
         if field == "name":
             name = text
         elif part in values and inner in values[part]:
-            values[part][inner] = _value(field, inner, text)
+            values[part][inner] = value_of(field, inner, text)
         else:
             known = ["name", *(f"{p}.{n}" for p in values for n in values[p])]
             raise ConfigError(f"unknown field {field!r:.60}, known: {', '.join(known)}")
@@ -83,7 +83,12 @@ def _with(card: ModelCard, changes: Mapping[str, str]) -> ModelCard:
     return replace(card, name=name, config=config, template=template)
 
 
-def _value(field: str, inner: str, text: str) -> Any:
+def value_of(field: str, inner: str, text: str) -> Any:
+    """The value that a text gives to a field of template or configuration.
+
+    Raises:
+        ConfigError: neither a text field, nor JSON.
+    """
     is_text = inner in (*TEXTS, "time_mix", "upper_time_mix", "channel_mix")
     if is_text and not (text.startswith('"') or text == "null"):
         return text

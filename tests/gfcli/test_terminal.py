@@ -140,7 +140,10 @@ LINES: dict[str, list[list[str]]] = {
     "model measure": [[EVIL], [MODEL, "--lengths", EVIL], [MODEL, "--lengths", "500"]],
     "model set": [[EVIL], [MODEL, f"template.{EVIL}=x"], [MODEL, f"name={EVIL}"], [MODEL, EVIL]],
     "model init": [["-o", f"model{EVIL_UTF8}"], ["-o", EVIL_UTF8], ["--preset", EVIL, "-o", "x"]],
-    "model import": [[EVIL, "--config", EVIL, "-o", EVIL], [DOC, "--config", DOC, "-o", f"new{EVIL}"]],
+    "model import": [
+        [EVIL, "--config", EVIL, "-o", EVIL], [DOC, "--config", DOC, "-o", f"new{EVIL}"], [EVIL], [DOC, "-o", EVIL],
+        [DOC, "--prompt", EVIL], [DOC, "--tokenizer", EVIL],
+    ],
     "train": [[EVIL, "-o", EVIL], [f"{EVIL}.toml", "-o", EVIL], [f"{EVIL}.toml", "-o", f"n{EVIL}", "--run", EVIL]],
     "eval": [["--task", EVIL], ["--data", EVIL], ["-m", EVIL]],
     "bench prefill": [["--lengths", EVIL], ["-m", EVIL]],
