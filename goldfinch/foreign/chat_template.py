@@ -19,8 +19,8 @@ from goldfinch.errors import ModelRefused
 from goldfinch.text.json_files import parse_json
 
 SECONDS, _CPU_SECONDS, _MEMORY_BYTES = 60.0, 5, 1 << 30
-# No blanks at their ends, which templates cut off; no letters that templates change.
-_DOCUMENT, _QUESTION, _ANSWER = "GFDOCUMENT7261", "GFQUESTION7261", "GFANSWER7261"
+# No blanks at their ends, which templates cut off; capital and small letters, to notice what changes them.
+_DOCUMENT, _QUESTION, _ANSWER = "GfDocument7261", "GfQuestion7261", "GfAnswer7261"
 _ASKED = "\nAnswer the question from the text above, in a few words.\nQuestion: "
 _MOST_TEXT = 1 << 15
 
