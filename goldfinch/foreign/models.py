@@ -5,35 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged, ModelRefused
 from goldfinch.text.template import PromptTemplate
 from goldfinch.weights.directory import read_card
 from goldfinch.weights.foreign_config import ForeignConfig, LayerShape, Schedule
 
-
-class ForeignTokenizer(Protocol):
-    """The tokenizer of a model of others.
-
-    Attributes:
-        vocab_size: highest id + 1.
-        fingerprint: SHA-256 of its file.
-        added_tokens: ids of control tokens and the like, by text.
-    """
-
-    vocab_size: int
-    fingerprint: str
-    added_tokens: dict[str, int]
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a document or question: text that spells a control token stays text."""
-
-    def encode_template(self, text: str) -> list[int]:
-        """Ids of a string of the template, whose control tokens are meant."""
-
-    def decode(self, token_ids: list[int]) -> str:
-        """Text without control tokens."""
+from .prompts import ForeignTokenizer, tokenizer_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +82,6 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
     from .directories import check_unchanged, foreign_config, read_library_config
     from .known import known_check
     from .precision import quickest_dtype
-    from .prompts import tokenizer_of
 
     card = read_card(directory)
     config = foreign_config(card)

@@ -17,8 +17,7 @@ from goldfinch.text.template import PromptTemplate
 from goldfinch.weights.foreign_config import Schedule
 
 from . import library
-from .models import ForeignTokenizer
-from .prompts import document_ids, question_ids
+from .prompts import ForeignTokenizer, document_ids, question_ids
 
 _FOLDER = Path(__file__).parent.parent / "assets" / "prompt-check"
 MOST_ANSWER_TOKENS = 16

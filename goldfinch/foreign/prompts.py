@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from goldfinch.errors import EmptyInput
 from goldfinch.text.template import PromptTemplate
@@ -20,10 +21,32 @@ from goldfinch.weights.directory import ModelCard
 from goldfinch.weights.foreign_config import ForeignConfig
 
 from .chat_template import Rendered
-from .models import ForeignTokenizer
 
 # One dummy question: it shows the form of an answer, and tells nothing of the document.
 _EXAMPLE = "Question: What is this text?\nAnswer: an article\n"
+
+
+class ForeignTokenizer(Protocol):
+    """The tokenizer of a model of others.
+
+    Attributes:
+        vocab_size: highest id + 1.
+        fingerprint: SHA-256 of its file.
+        added_tokens: ids of control tokens and the like, by text.
+    """
+
+    vocab_size: int
+    fingerprint: str
+    added_tokens: dict[str, int]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a document or question: text that spells a control token stays text."""
+
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of a string of the template, whose control tokens are meant."""
+
+    def decode(self, token_ids: list[int]) -> str:
+        """Text without control tokens."""
 
 
 def plain_template(beginning: str, end_token_id: int | None) -> PromptTemplate:
