@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from gfcache import layout
+
+from goldfinch.jobs.patterns import files_below, fitting
 
 from .exits import NOT_FOUND, CommandError
 
@@ -23,7 +24,7 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found += sorted(p for p in path.rglob(f"*{layout.SUFFIX}") if p.is_file())
+            found += files_below(path, layout.SUFFIX)
         elif path.exists():
             found.append(path)
         else:
@@ -33,18 +34,18 @@ def find_caches(names: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def expand(patterns: Sequence[str]) -> list[str]:
+def expand(names: Sequence[str]) -> list[str]:
     """Files of names and patterns, each once, in the order given.
 
     Raises:
         CommandError: a pattern that no file matches (exit 4).
     """
     found: list[str] = []
-    for pattern in patterns:
-        fitting = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
-        if not fitting:
+    for pattern in names:
+        matches = [pattern] if os.path.exists(pattern) else sorted(set(fitting(pattern)))
+        if not matches:
             raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
-        found += fitting
+        found += matches
     return list(dict.fromkeys(found))
 
 

@@ -17,6 +17,10 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 FILE_NAME = ".gitignore"
 # Of an ignore file, which anybody may have written: each of its patterns is tried on each path.
 MOST_BYTES, MOST_PATTERNS, MOST_CHARACTERS = 1 << 20, 4000, 1000
+# Of all ignore files of a walk: different patterns, their characters (a thousand are compiled in some 10 ms), and
+# patterns that hold for one folder.
+MOST_DIFFERENT, MOST_COMPILED, MOST_ABOVE = 20_000, 2 << 20, 8000
+_MOST_KEPT = 256
 # As pathspec writes them: `*` in a segment, and `**` between segments.
 _STAR, _STARS = "[^/]*", "(?:/.+)?"
 _FIRST_STARS = "^(?:.+/)?"
@@ -68,11 +72,54 @@ class IgnoreFile:
     spec: GitIgnoreSpec
 
 
-def read_patterns(folder: Path, remark: Callable[[str], object] = lambda _: None) -> list[IgnoreFile]:
-    """A folder's own ignore file; none when there is none. A line that is no pattern ignores nothing.
+class Compiled:
+    """The patterns of one walk, each compiled once however many files have it, and no more of them than a limit.
+
+    Attributes:
+        files: those read last, by folder: many links may lead to one.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[Path, IgnoreFile] = {}
+        self._patterns: dict[str, _Pattern | None] = {}
+        self._characters = 0
+
+    def keep(self, file: IgnoreFile) -> None:
+        """Keep a file in place of the one that was read first."""
+        self.files[file.folder] = file
+        if len(self.files) > _MOST_KEPT:
+            del self.files[next(iter(self.files))]
+
+    def pattern(self, line: str) -> _Pattern | None:
+        """The pattern of a line; None for one that is none.
+
+        Raises:
+            TooLarge: it is one too many.
+        """
+        if line not in self._patterns:
+            self._characters += len(line)
+            if len(self._patterns) >= MOST_DIFFERENT or self._characters > MOST_COMPILED:
+                reason = f"with those before, more than {MOST_DIFFERENT:,} patterns or {MOST_COMPILED:,} characters"
+                raise TooLarge(errno.EFBIG, reason)
+            try:
+                self._patterns[line] = _Pattern(line)
+            except (ValueError, re.error):
+                self._patterns[line] = None
+        return self._patterns[line]
+
+
+def read_patterns(
+    folder: Path,
+    remark: Callable[[str], object] = lambda _: None,
+    compiled: Compiled | None = None,
+    above: Sequence[IgnoreFile] = (),
+) -> list[IgnoreFile]:
+    """The ignore files that hold in a folder: those above, and its own. A line that is no pattern ignores nothing.
 
     Args:
         remark: takes what a reader of messages should know: a link is not followed, as git does not.
+        compiled: the patterns of the walk so far.
+        above: the ignore files of the folders above.
 
     Raises:
         OSError: it cannot be used: no rights, no regular file, larger than the limits.
@@ -80,27 +127,42 @@ def read_patterns(folder: Path, remark: Callable[[str], object] = lambda _: None
     path = folder / FILE_NAME
     if path.is_symlink():
         remark(f"{path} is a link: it is not followed, as git does not")
-        return []
-    try:
-        text = read_regular(path, MOST_BYTES, follow=False).decode("utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
+        return list(above)
+    compiled = Compiled() if compiled is None else compiled
+    own = compiled.files.get(folder.absolute())
+    if own is None:
+        try:
+            own = _read(path, compiled)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return list(above)
+        compiled.keep(own)
+    held = sum(len(file.spec.patterns) for file in (*above, own))
+    if held > MOST_ABOVE:
+        many = f"with those of the folders above, {held:,} patterns hold here, the most is {MOST_ABOVE:,}"
+        raise TooLarge(errno.EFBIG, many, str(path))
+    return [*above, own]
+
+
+def _read(path: Path, compiled: Compiled) -> IgnoreFile:
+    text = read_regular(path, MOST_BYTES, follow=False).decode("utf-8", errors="replace")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) > MOST_PATTERNS:
         raise TooLarge(errno.EFBIG, f"more than {MOST_PATTERNS:,} patterns, the most that is read here", str(path))
-    patterns = []
+    patterns = list[_Pattern]()
     for line in lines:
         if len(line) > MOST_CHARACTERS:
             longest = f"a pattern of {len(line):,} characters, the most is {MOST_CHARACTERS:,}"
             raise TooLarge(errno.EFBIG, longest, str(path))
         try:
-            patterns.append(_Pattern(line))
-        except (ValueError, re.error):
-            continue
-    return [IgnoreFile(folder.absolute(), GitIgnoreSpec(patterns))]
+            pattern = compiled.pattern(line)
+        except TooLarge as error:
+            raise TooLarge(errno.EFBIG, error.strerror, str(path)) from error
+        if pattern is not None:
+            patterns.append(pattern)
+    return IgnoreFile(path.parent.absolute(), GitIgnoreSpec(patterns))
 
 
-def patterns_above(folder: Path, remark: Callable[[str], object]) -> list[IgnoreFile]:
+def patterns_above(folder: Path, remark: Callable[[str], object], compiled: Compiled | None = None) -> list[IgnoreFile]:
     """The ignore files above a folder, down from the root of the repository that it lies in; none outside one.
 
     As with git, a repository counts only while its folders are the user's: above them, and above the home folder,
@@ -115,7 +177,10 @@ def patterns_above(folder: Path, remark: Callable[[str], object]) -> list[Ignore
         if place != folder:
             chain.append(place)
         if os.path.lexists(place / ".git"):
-            return [found for above in reversed(chain) for found in read_patterns(above, remark)]
+            found = list[IgnoreFile]()
+            for above in reversed(chain):
+                found = read_patterns(above, remark, compiled, found)
+            return found
         if place == home:
             return []
     return []

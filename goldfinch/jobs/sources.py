@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -27,7 +25,7 @@ from goldfinch.text.documents import (
 )
 from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
 
-from . import gitignore
+from . import gitignore, patterns
 
 STDIN = "-"
 _PATTERN_CHARACTERS = frozenset("*?[")
@@ -131,7 +129,7 @@ def find_sources(
 def _matches(pattern: str) -> list[str]:
     """The files that fit a pattern, each under its shortest name: links to folders may lead to it several times."""
     found: dict[str, str] = {}
-    for name in sorted(glob.glob(pattern, recursive=True), key=lambda name: (len(name), name)):
+    for name in sorted(set(patterns.fitting(pattern)), key=lambda name: (len(name), name)):
         if os.path.isfile(name):
             found.setdefault(os.path.realpath(name), name)
     if not found:
@@ -166,15 +164,17 @@ def _walk(root: Path, found: Sources) -> None:
     Links to folders are not followed at all. A folder whose ignore file cannot be used fails: what it was to leave out
     may be secret.
     """
+    compiled = gitignore.Compiled()
     try:
-        to_do = [(root, gitignore.patterns_above(root, found.remarks.append))]
+        top = gitignore.patterns_above(root, found.remarks.append, compiled)
     except OSError as error:
         found.documents.append(Source(str(root), obstacle=error))
         return
+    to_do = [(root, top)]
     while to_do:
-        folder, patterns = to_do.pop()
+        folder, above = to_do.pop()
         try:
-            patterns = patterns + gitignore.read_patterns(folder, found.remarks.append)
+            ignored = gitignore.read_patterns(folder, found.remarks.append, compiled, above)
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda e: e.name)
         except OSError as error:
@@ -185,11 +185,11 @@ def _walk(root: Path, found: Sources) -> None:
             path = folder / entry.name
             is_folder = entry.is_dir(follow_symlinks=False)
             wanted = not (entry.name.startswith(".") or entry.name.endswith(layout.SUFFIX))
-            wanted = wanted and not gitignore.is_ignored(path.absolute(), is_folder, patterns)
-            if not wanted or (entry.is_symlink() and not _leads_to_wanted(path, root, patterns)):
+            wanted = wanted and not gitignore.is_ignored(path.absolute(), is_folder, ignored)
+            if not wanted or (entry.is_symlink() and not _leads_to_wanted(path, root, top, compiled)):
                 found.left_out += 1
             elif is_folder:
-                below.append((path, patterns))
+                below.append((path, ignored))
             elif entry.is_file() and _is_text(path):
                 found.documents.append(Source(str(path), str(path.parent.relative_to(root))))
             elif entry.is_file():
@@ -197,17 +197,23 @@ def _walk(root: Path, found: Sources) -> None:
         to_do += reversed(below)
 
 
-def _leads_to_wanted(link: Path, root: Path, patterns: list[gitignore.IgnoreFile]) -> bool:
-    """Whether a link stays in the folder that was named, and leads to nothing that is left out there."""
+def _leads_to_wanted(link: Path, root: Path, ignored: list[gitignore.IgnoreFile], compiled: gitignore.Compiled) -> bool:
+    """Whether a link stays in the folder that was named, and leads to nothing that is left out there.
+
+    Args:
+        ignored: the ignore files above that folder.
+    """
     parts = PurePath(os.path.relpath(os.path.realpath(link), os.path.realpath(root))).parts
     if any(part.startswith(".") for part in parts) or (parts and parts[-1].endswith(layout.SUFFIX)):
         return False
     place = root.absolute()
     for i, part in enumerate(parts):
-        with suppress(OSError):
-            patterns = patterns + gitignore.read_patterns(place)
+        try:
+            ignored = gitignore.read_patterns(place, compiled=compiled, above=ignored)
+        except OSError:  # what it was to leave out may be secret
+            return False
         place /= part
-        if gitignore.is_ignored(place, i < len(parts) - 1, patterns):
+        if gitignore.is_ignored(place, i < len(parts) - 1, ignored):
             return False
     return True
 

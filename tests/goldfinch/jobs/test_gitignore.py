@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from goldfinch.jobs import gitignore
 from goldfinch.jobs.gitignore import is_ignored, read_patterns
 from goldfinch.jobs.sources import find_sources
 
@@ -112,3 +113,62 @@ def test_no_pattern_takes_exponential_time(tmp_path: Path) -> None:
         for name in names:
             is_ignored(tmp_path / name, False, files)
         assert time.monotonic() - started < 2
+
+
+def stars(n: int) -> str:
+    return "\n".join(f"*{n}x*y{i}*z" for i in range(2000)) + "\n"
+
+
+def test_all_ignore_files_of_a_folder_together_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file alone may be as large as is read: a hundred of them took minutes, nested ones hours."""
+    monkeypatch.setattr(gitignore, "MOST_DIFFERENT", 3000)
+    for n in range(3):
+        (tmp_path / f"f{n}").mkdir()
+        (tmp_path / f"f{n}" / ".gitignore").write_text(stars(n))
+        (tmp_path / f"f{n}" / "doc.txt").write_text("text")
+    found = find_sources([str(tmp_path)], recursive=True).documents
+    obstacles = [source.obstacle for source in found]
+    assert obstacles[0] is None
+    assert all("more than 3,000 patterns" in str(obstacle) for obstacle in obstacles[1:])
+    assert "f1/.gitignore" in str(obstacles[1])
+
+
+def test_the_same_patterns_are_compiled_once_and_hold_for_few_folders_below(tmp_path: Path) -> None:
+    """A thousand folders in each other with one ignore file of 2,000 lines: millions of patterns for each name."""
+    folder = tmp_path
+    for _ in range(6):
+        (folder / ".gitignore").write_text(stars(0))
+        (folder / "doc.txt").write_text("text")
+        folder /= "f"
+        folder.mkdir()
+    found = find_sources([str(tmp_path)], recursive=True).documents
+    assert [source.obstacle is None for source in found] == [True] * 4 + [False]
+    assert "10,000 patterns hold here, the most is 8,000" in str(found[-1].obstacle)
+
+
+def test_many_links_read_an_ignore_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each link had all ignore files on its way compiled again: ten thousand took hours."""
+    (tmp_path / ".gitignore").write_text("secret.txt\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".gitignore").write_text("hidden.txt\n")
+    for name in ("doc.txt", "secret.txt", "hidden.txt"):
+        (tmp_path / "a" / name).write_text("text")
+        for n in range(100):
+            (tmp_path / f"{name}-{n}.txt").symlink_to(tmp_path / "a" / name)
+    read: list[Path] = []
+    real = gitignore.read_regular
+    monkeypatch.setattr(gitignore, "read_regular", lambda path, *a, **k: read.append(path) or real(path, *a, **k))
+    found = {Path(source.name).name for source in find_sources([str(tmp_path)], recursive=True).documents}
+    assert found == {"doc.txt"} | {f"doc.txt-{n}.txt" for n in range(100)}
+    assert len(read) == len(set(read)) == 2
+
+
+def test_a_link_into_a_folder_whose_ignore_file_cannot_be_used_is_left_out(tmp_path: Path) -> None:
+    """It was followed as if there were none: what that file leaves out may be secret."""
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a" / ".gitignore")
+    (tmp_path / "a" / "secret.txt").write_text("text")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a" / "secret.txt")
+    found = find_sources([str(tmp_path)], recursive=True)
+    assert [(Path(s.name).name, s.obstacle is None) for s in found.documents] == [("a", False)]
+    assert found.left_out == 1
