@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from gfcache.files.replace import replacing_output
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
@@ -137,5 +138,6 @@ def _evaluate(model: Path, corpora: Path | None, tasks: tuple[str, ...], record:
 
     console.say(f"evaluating: {', '.join(tasks)}")
     found = evaluate(load_model(model, device=device), corpora, tasks=tasks)
-    record.write_text(json.dumps(found, indent=2) + "\n")
+    with replacing_output(record, mode=None, follow=False) as stream:
+        stream.write(json.dumps(found, indent=2).encode() + b"\n")
     console.say(f"wrote {record}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gfcache.files.places import belongs_to_user, folder_is_users, home_folder, user_folder
 
+from goldfinch.text.toml_files import read_toml
+
 from .exits import CommandError
 
 PROJECT_FILE, USER_FILE = "gf.toml", "config.toml"
-# A file of settings has a dozen lines; the parser's time grows with the square of a line.
-MOST_BYTES, MOST_LINE = 16_384, 1_000
+# A file of settings has a dozen lines.
+MOST_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         CommandError: it is no regular file, too large, or no TOML.
     """
     try:
-        # Not to wait for a pipe.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ValueError("it is no regular file")
-            data = stream.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-        text = data.decode("utf-8-sig")
-        if any(len(line) > MOST_LINE for line in text.splitlines()):
-            raise ValueError(f"a line has more than {MOST_LINE:,} characters")
-        values = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_toml(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise CommandError(f"{path} cannot be read as settings: {error}") from error
     flat: dict[str, Any] = {}
     for name, value in values.items():

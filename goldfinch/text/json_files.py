@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ def read_json(path: Path, most_bytes: int) -> Any:
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text; errors as of `read_json`."""
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -34,14 +38,20 @@ def parse_json(data: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"it has {twice!r:.60} twice in one object")
     return values
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"it holds {name}, which is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it holds {text:.40}, which is more than a number can be")
+    return value
 
 
 def is_text(value: object, most_characters: int) -> bool:

@@ -26,6 +26,7 @@ from . import bpe_file
 T = TypeVar("T")
 # Limits of a World vocabulary; the published one has 65,529 lines of up to 500 characters, and 128 bytes to a token.
 _WORLD_BYTES, _WORLD_LINE_CHARACTERS, _WORLD_TOKEN_BYTES = 64 << 20, 1200, 256
+MOST_TOKENIZER_BYTES = max(bpe_file.MOST_BYTES, _WORLD_BYTES)
 _WORLD_LINE = re.compile(r"""(\d{1,9}) +(b?'(?:[^'\\]|\\.)*'|b?"(?:[^"\\]|\\.)*") +(\d{1,4})""")
 
 

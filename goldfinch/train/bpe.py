@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gfcache.files.replace import replacing_output
+
 from goldfinch.datasets.corpora import read_records
 
 END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
@@ -32,7 +34,8 @@ def train_bpe(directory: Path, vocab_size: int, path: Path) -> None:
     )
     tokenizer.train_from_iterator(_sample_texts(directory), trainer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(path))
+    with replacing_output(path, mode=None, follow=False) as stream:
+        stream.write(tokenizer.to_str(pretty=True).encode())
 
 
 def _sample_texts(directory: Path) -> Iterator[str]:

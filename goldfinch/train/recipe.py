@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.presets import presets
+from goldfinch.text.toml_files import read_toml
 
 from ..errors import ConfigError
 from ..evaluate.held_out import TASKS
 
+_MOST_BYTES = 1 << 16
 # What decides the batches, and what does not decide the weights.
 OF_DATA = (
     "stages", "answer_weight", "question_weight", "seed", "varied_phrasings", "absent_questions", "keep_unanswerable",
@@ -190,8 +191,8 @@ def read_runs(path: Path) -> tuple[Run, ...]:
         ConfigError: not TOML, an unknown key or run, or a value out of range.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = read_toml(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read the recipe {path}: {error}") from error
     runs, means = _tables(values.pop("run", []), "run"), _tables(values.pop("mean", []), "mean")
     if not runs and not means:

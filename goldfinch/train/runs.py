@@ -5,10 +5,14 @@ Each run has its own folder in the run folder, named after it. Finished runs are
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from gfcache.files.regular import read_regular
+from gfcache.files.replace import replacing_output
+
+from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES
 
 from ..errors import ConfigError, ModelNotFound
 from .recipe import Run
@@ -105,7 +109,8 @@ def _share_tokenizer(run: Run, runs: Sequence[Run], root: Path) -> None:
     own, first = (tokenizer_path(one.recipe, one.folder(root)) for one in (run, runs[0]))
     if not run.recipe.tokenizer and not own.exists() and first.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(first, own)
+        with replacing_output(own, mode=None, follow=False) as stream:
+            stream.write(read_regular(first, MOST_TOKENIZER_BYTES))
 
 
 def _named(run: Run, report: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:

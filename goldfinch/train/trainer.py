@@ -5,10 +5,9 @@ A run folder holds `checkpoint.pt` (weights, optimiser, step), `log.jsonl` and t
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,25 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gfcache import CacheWriteError, output_lock
+from gfcache import output_lock
 from gfcache.files.locks import sweep
-from gfcache.files.places import user_folder
+from gfcache.files.places import is_private, user_folder
+from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
-from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
-from goldfinch.weights.directory import find_model
-from goldfinch.weights.files import check_weights, read_weights
-from goldfinch.weights.parts import weights_file_of
+from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES, Tokenizer, read_tokenizer
+from goldfinch.weights.directory import find_model, read_card
+from goldfinch.weights.files import check_weights
+from goldfinch.weights.loading import checked_weights
+from goldfinch.weights.parts import check_regular
+from goldfinch.weights.pickles import described
 from goldfinch.weights.writing import check_replaceable, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from .batches import Batch, BatchSource, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
 from .data import TrainingData
+from .log import append_entry, entry_of, log_lines
 from .optimizers import build_optimizers
 from .recipe import Recipe
 from .shards import ShardReader, write_shards
@@ -151,13 +154,13 @@ def _training_data(recipe: Recipe, directory: Path | None, tokenizer: Tokenizer)
 def _initial_model(recipe: Recipe, vocab_size: int, start_from: Sequence[Path]) -> LanguageModel:
     torch.manual_seed(recipe.seed)
     model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
-    folders = start_from or [find_model(name).path for name in recipe.start]
-    if folders:
+    cards = [read_card(folder) for folder in start_from] or [find_model(name) for name in recipe.start]
+    if cards:
         mean: dict[str, Tensor] = {}
-        for folder in folders:
-            weights = read_weights(weights_file_of(folder))
+        for card in cards:
+            weights = checked_weights(card)
             check_weights(weights, model.state_dict())
-            mean = {key: mean.get(key, 0) + tensor.float() / len(folders) for key, tensor in weights.items()}
+            mean = {key: mean.get(key, 0) + tensor.float() / len(cards) for key, tensor in weights.items()}
         model.load_state_dict(mean)
     return model
 
@@ -239,12 +242,7 @@ class _Run:
             "tok_s": round(rate),
             "peak_share": round(rate * flops / self.peak, 3),
         }
-        log = self.folder / LOG_FILE
-        try:
-            with open(log, "a") as stream:
-                stream.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise CacheWriteError(log, error) from error
+        append_entry(self.folder / LOG_FILE, entry)
         self.report(entry)
         self.losses, self.empty, self.tokens, self.logged_at = [], [], 0, now
 
@@ -315,7 +313,8 @@ def _tokenizer(
     if not path.exists():
         if shards is not None and (shards / path.name).is_file():
             path = run_directory / path.name  # what the recipe names may lie anywhere
-            shutil.copyfile(shards / path.name, path)
+            with replacing_output(path, mode=None, follow=False) as stream:
+                stream.write(read_regular(shards / path.name, MOST_TOKENIZER_BYTES))
         elif data_directory is not None:
             train_bpe(data_directory, recipe.model.vocab_size, path)
         else:
@@ -326,6 +325,8 @@ def _tokenizer(
 def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
     """The checkpoint of a run, if it is this recipe's."""
     try:
+        check_regular(path)
+        described(path)  # anybody may have made it
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         step = dict(saved)["step"]
     except (OSError, MemoryError):
@@ -347,19 +348,18 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
 
 def _forget_later_steps(log: Path, step: int) -> None:
     """Drop what a run logged after its last save: those steps are repeated."""
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    lines = log_lines(log)
     kept = [line for line in lines if _step_of(line) <= step]
     if kept != lines:
-        with replacing_output(log, mode=None) as stream:
-            stream.write("".join(kept).encode())
+        with replacing_output(log, mode=None, follow=False) as stream:
+            stream.write(b"".join(kept))
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     """The step of a log line; infinite for one that was cut short."""
-    try:
-        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+    entry = entry_of(line) if line.endswith(b"\n") else {}
+    step = entry.get("step")
+    return step if isinstance(step, int | float) else math.inf
 
 
 def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -367,7 +367,7 @@ def _restore(saved: dict[str, Any], path: Path, model: LanguageModel, optimizers
         model.load_state_dict(saved["model"])
         for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not belong to this recipe: {error}", hint="use another run folder or remove it"
         ) from error
@@ -380,9 +380,11 @@ def keep_compiled_steps_private() -> None:
     """
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
         return
-    folder = user_folder("cache", "gf") / "torchinductor"
-    try:
+    is_kept = False
+    with contextlib.suppress(OSError):  # a home that cannot be written
+        folder = user_folder("cache", "gf") / "torchinductor"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:  # a home that cannot be written: compiled anew each time
+        is_kept = is_private(folder)
+    if not is_kept:  # compiled anew each time
         folder = Path(tempfile.mkdtemp(prefix="gf-torchinductor-"))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

@@ -89,6 +89,19 @@ def fitting_weights(
     return model, read_weights(path, device, dtype, shapes=shapes)
 
 
+def checked_weights(card: ModelCard) -> dict[str, Tensor]:
+    """The weights of a model directory as they are stored, if they are those that its card was written for.
+
+    Raises:
+        FileNotFoundError, WeightsDamaged, WeightsMismatch: see `read_weights`.
+        ModelChanged: they are others.
+    """
+    state = state_of(card)
+    _, weights = fitting_weights(card.own_config, weights_file_of(card.path))
+    check_identity(card, state, weights, None)
+    return weights
+
+
 def check_identity(
     card: ModelCard, state: dict[str, Any], weights: Mapping[str, Tensor], tokenizer: Tokenizer | None
 ) -> None:

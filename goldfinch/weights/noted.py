@@ -25,13 +25,13 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
-from gfcache.files.places import user_folder
+from gfcache import CacheFormatError
+from gfcache.files.places import is_private, user_folder
 from gfcache.files.regular import read_regular
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 from goldfinch.text.json_files import parse_json
 
@@ -54,15 +54,9 @@ def place_of(model_fingerprint: str) -> Path | None:
         for folder in (place.parent, place):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-        return place if all(map(_is_private, (place.parent, place))) else None
+        return place if all(map(is_private, (place.parent, place))) else None
     except (OSError, RuntimeError):  # no home
         return None
-
-
-def _is_private(folder: Path) -> bool:
-    found = folder.lstat()
-    own = getattr(os, "geteuid", lambda: found.st_uid)()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == own and not found.st_mode & 0o022
 
 
 def state_of(card: ModelCard) -> dict[str, Any]:
@@ -102,7 +96,8 @@ def note(card: ModelCard, state: dict[str, Any]) -> None:
     """Note that a directory was checked in full in this state, and held. Where that cannot be, the next load checks."""
     file = _note_of(card)
     if file is not None:
-        with contextlib.suppress(OSError), replacing(file) as stream:
+        # Under its lock: what a process that was killed leaves, the next one removes.
+        with contextlib.suppress(OSError, CacheFormatError), replacing_output(file) as stream:
             stream.write(json.dumps(state).encode())
 
 

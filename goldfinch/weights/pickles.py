@@ -33,6 +33,8 @@ _OPCODES = {
     "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "GLOBAL", "BINPERSID", "REDUCE", "BUILD", "BINPUT",
     "LONG_BINPUT", "BINGET", "LONG_BINGET", "MEMOIZE", "FRAME",
 }  # fmt: skip
+# A byte of the pickle each, and a hundred of memory.
+_CONTAINERS, _MOST_CONTAINERS = {"EMPTY_DICT", "EMPTY_LIST", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}, 1 << 18
 _CLOSING = {"DICT", "TUPLE", "SETITEMS", "APPENDS"}
 
 
@@ -59,6 +61,19 @@ def shapes_of_pickle(path: Path) -> dict[str, tuple[int, ...]]:
         OSError: as the system says.
         ValueError: it holds more than a dictionary of plain tensors, or tensors of more bytes than the file has.
     """
+    found = described(path)
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(t, _Tensor) for k, t in found.items()):
+        raise ValueError("not a dictionary of tensors")
+    return {key: tensor.shape for key, tensor in found.items()}
+
+
+def described(path: Path) -> Any:
+    """What a file of torch.save holds: dictionaries, lists and plain values, and descriptions in place of tensors.
+
+    Raises:
+        OSError: as the system says.
+        ValueError: it holds other things, or tensors of more bytes than the file has.
+    """
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -68,16 +83,14 @@ def shapes_of_pickle(path: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"not a zip archive as torch.save has written since version 1.6 ({error})") from error
     _check_opcodes(data)
     try:
-        found = _Described(data, {name: member.file_size for name, member in members.items()}).load()
+        reader = _Described(data, {name: member.file_size for name, member in members.items()})
+        found = reader.load()
     except (pickle.UnpicklingError, AttributeError, TypeError, IndexError, KeyError, EOFError) as error:
-        raise ValueError(f"its pickle describes no dictionary of tensors ({error})") from error
-    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(t, _Tensor) for k, t in found.items()):
-        raise ValueError("not a dictionary of tensors")
-    shown = sum(math.prod(tensor.shape) * tensor.storage.item_bytes for tensor in found.values())
+        raise ValueError(f"its pickle describes no tensors ({error})") from error
     # Twice: tied weights stand in two places, and are stored once.
-    if shown > 2 * size:
-        raise ValueError(f"its tensors have {shown:,} bytes, more than the file ({size:,})")
-    return {key: tensor.shape for key, tensor in found.items()}
+    if reader.shown_bytes > 2 * size:
+        raise ValueError(f"its tensors have {reader.shown_bytes:,} bytes, more than the file ({size:,})")
+    return found
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -101,7 +114,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 def _check_opcodes(data: bytes) -> None:
     """Refuse a pickle that does, or nests, more than a dictionary of tensors needs; it is not run for it."""
-    marks = 0
+    marks = containers = 0
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise ValueError(f"its pickle uses {opcode.name}, allowed: what a dictionary of tensors needs")
@@ -110,6 +123,9 @@ def _check_opcodes(data: bytes) -> None:
         # Python's unpickler makes room for as many as the highest number that a value is kept under.
         if opcode.name in ("BINPUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise ValueError(f"its pickle keeps a value under the number {argument}")
+        containers += opcode.name in _CONTAINERS
+        if containers > _MOST_CONTAINERS:
+            raise ValueError(f"its pickle makes more than {_MOST_CONTAINERS:,} containers")
         marks += (opcode.name == "MARK") - (opcode.name in _CLOSING)
         if marks > _MOST_MARKS:
             raise ValueError(f"its pickle opens more than {_MOST_MARKS} containers in each other")
@@ -121,11 +137,17 @@ class _Described(pickle.Unpickler):
     def __init__(self, data: bytes, sizes: dict[str, int]) -> None:
         super().__init__(io.BytesIO(data))
         self._sizes = sizes
+        self.shown_bytes = 0
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module} {name}" not in _GLOBALS:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        return _STAND_INS.get(name, name)
+        return self._tensor if name == "_rebuild_tensor_v2" else _STAND_INS.get(name, name)
+
+    def _tensor(self, *stated: Any) -> _Tensor:
+        tensor = _tensor(*stated)
+        self.shown_bytes += math.prod(tensor.shape) * tensor.storage.item_bytes
+        return tensor
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _, count = pid
@@ -149,6 +171,5 @@ def _tensor(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> _
 
 _STAND_INS: dict[str, Any] = {
     "OrderedDict": OrderedDict,
-    "_rebuild_tensor_v2": _tensor,
     "_rebuild_parameter": lambda tensor, *rest: tensor,
 }

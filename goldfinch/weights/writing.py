@@ -13,7 +13,7 @@ from gfcache.files.locks import sweep
 from gfcache.files.replace import replacing_folder
 from torch import Tensor
 
-from goldfinch.errors import CheckpointError, ConfigError, WeightsMismatch
+from goldfinch.errors import CheckpointError, ConfigError, ModelDamaged, ModelNotFound, WeightsMismatch
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.presets import presets
@@ -106,8 +106,13 @@ def check_replaceable(path: Path) -> None:
         raise CheckpointError(f"{path} is not a folder, and is not replaced", hint="choose another name or folder")
     found = sorted(entry.name for entry in path.iterdir())
     foreign = [name for name in found if not _OWN_FILE.fullmatch(name)]
-    if foreign or (found and CONFIG_FILE not in found):
-        what = f"it holds {foreign[0]}" if foreign else f"it has no {CONFIG_FILE}"
+    what = f"it holds {foreign[0]}" if foreign else None
+    if what is None and found:
+        try:
+            read_card(path, adopt=True)
+        except (ModelDamaged, ModelNotFound) as error:
+            what = str(error)
+    if what is not None:
         raise CheckpointError(
             f"{path} is not as gf writes models, and is not replaced: {what}",
             hint="move it away, or choose another name",

@@ -7,12 +7,39 @@ TRITON_INTERPRET=1 before anything imports triton. Arithmetic is float32 whateve
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
+
+def keep_compiled_private() -> None:
+    """Let Triton keep what it compiles where nobody else can write: it loads what lies there, and that is code.
+
+    Its default is .triton in the home folder, which is in the current one for a user without a home, and may be
+    anybody's where that home is a folder of many.
+    """
+    if os.environ.get("TRITON_CACHE_DIR") or os.environ.get("TRITON_HOME"):
+        return
+    home = os.path.expanduser("~")
+    try:
+        if os.path.isabs(home):
+            os.makedirs(os.path.join(home, ".triton"), mode=0o700, exist_ok=True)
+            found = os.lstat(os.path.join(home, ".triton"))
+            writable = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not writable:
+                return
+    except OSError:  # a home that cannot be written: compiled anew each time
+        pass
+    os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(prefix="gf-triton-")
+
+
+keep_compiled_private()
 ROW_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 

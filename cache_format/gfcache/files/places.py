@@ -115,6 +115,18 @@ def seen_from(folder: Path | str, path: Path | str) -> str:
     return os.path.relpath(os.path.join(os.path.realpath(above), name), os.path.realpath(folder))
 
 
+def is_private(folder: Path) -> bool:
+    """Whether this is a folder, not a link to one, that is the user's and that no one else may write, however it came
+    about.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = folder.lstat()
+    own = getattr(os, "geteuid", lambda: found.st_uid)()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == own and not found.st_mode & 0o022
+
+
 def folder_of(variable: str) -> Path | None:
     """The folder that an environment variable names, `~` expanded; None where it is not set or empty."""
     given = os.environ.get(variable)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import resource
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +16,12 @@ import pytest
 import torch
 from gfcache import CacheLocked, output_lock
 from gfcache.files.locks import sweep
+from safetensors.torch import load_file, save_file
 
 from goldfinch import load_model
-from goldfinch.errors import CheckpointError, DeviceError
+from goldfinch.errors import CheckpointError, DeviceError, GoldFinchError, ModelChanged
+from goldfinch.train.curve import draw_loss_curve
+from goldfinch.train.log import append_entry, log_lines
 from goldfinch.train.recipe import Recipe
 from goldfinch.train.trainer import train
 from goldfinch.weights.writing import init_model
@@ -168,3 +174,89 @@ def test_a_checkpoint_that_is_a_link_is_not_followed(recipe: Recipe, corpora: Pa
     with pytest.raises(CheckpointError, match="is a link"):
         train(recipe, corpora, tmp_path / "run", compile_model=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "tokenizer.json"])
+def test_nothing_is_written_where_a_link_in_the_run_folder_leads(
+    recipe: Recipe, corpora: Path, tmp_path: Path, name: str
+) -> None:
+    """A log that is a link had its lines put behind those of .bashrc."""
+    (tmp_path / "run").mkdir()
+    for there in (False, True):
+        target = tmp_path / "profile"
+        if there:
+            target.write_text("export PATH\n")
+        (tmp_path / "run" / name).unlink(missing_ok=True)
+        (tmp_path / "run" / name).symlink_to(target)
+        own = replace(recipe, tokenizer="") if name == "tokenizer.json" else recipe
+        with contextlib.suppress(GoldFinchError, gfcache.CacheWriteError):
+            train(own, corpora, tmp_path / "run", compile_model=False, stop_after=1)
+        assert (target.read_text() == "export PATH\n") if there else not target.exists()
+
+
+def test_pictures_and_records_take_the_place_of_links(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    append_entry(tmp_path / "log.jsonl", {"step": 1, "loss": 2.0, "answer_loss": 3.0})
+    (tmp_path / "profile").write_text("export PATH\n")
+    (tmp_path / "loss.png").symlink_to(tmp_path / "profile")
+    with open(tmp_path / "log.jsonl", "a") as log:  # lines of somebody else
+        log.write('{"step": 2}\n[]\n' + "[" * 100_000 + '\n{"step": 2, "loss": 1e999, "answer_loss": "x"}\n\xff\n')
+    draw_loss_curve(tmp_path / "log.jsonl", tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "profile").read_text() == "export PATH\n"
+
+
+def test_a_log_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="a link"):
+        log_lines(tmp_path / "log.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="a pipe"):
+        log_lines(tmp_path / "pipe")
+
+
+def test_a_hostile_checkpoint_takes_no_memory_and_does_not_wait(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    """torch unpacks whatever a compressed member holds, and waits for a pipe."""
+    train(recipe, corpora, tmp_path, compile_model=False, stop_after=1)
+    path, packed = tmp_path / "checkpoint.pt", tmp_path / "packed"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for member in whole.infolist():
+            bomb.writestr(member.filename, whole.read(member))
+        folder = whole.namelist()[0].partition("/")[0]
+        bomb.writestr(f"{folder}/data/999", b"\0" * (8 << 20))
+    assert torch.load(packed, weights_only=True)["step"] == 1  # what torch thinks of it
+    packed.replace(path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+    path.unlink()
+    torch.save({"model": 1, "optimizers": 2, "step": 0, "recipe": recipe.digest()}, path)
+    with pytest.raises(CheckpointError, match="does not belong"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+
+
+def test_a_start_that_was_changed_is_refused(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    """The trainer read the weights of a start as they lie there, with a card that says they are others."""
+    model = train(recipe, corpora, tmp_path / "one", compile_model=False)
+    weights = load_file(model / "model.safetensors")
+    weights["head.weight"] = -weights["head.weight"]
+    save_file(weights, model / "model.safetensors")
+    again = replace(recipe, start=(str(model),))
+    with pytest.raises(ModelChanged, match="not the model that its"):
+        train(again, corpora, tmp_path / "two", compile_model=False)
+    with pytest.raises(ModelChanged):
+        train(recipe, corpora, tmp_path / "two", compile_model=False, start_from=[model])
+
+
+def test_a_model_that_gf_did_not_write_is_not_replaced(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    """Its files have the names that gf gives; what tells them apart is the card."""
+    theirs = tmp_path / "toy"
+    theirs.mkdir()
+    (theirs / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (theirs / "model.safetensors").write_bytes(b"months of training")
+    with pytest.raises(CheckpointError, match="not as gf writes models"):
+        train(recipe, corpora, tmp_path, compile_model=False)
+    assert (theirs / "model.safetensors").read_bytes() == b"months of training"

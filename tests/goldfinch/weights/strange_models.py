@@ -321,5 +321,6 @@ PICKLES: dict[str, Callable[[Path], None]] = {
     "not an archive": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)) and None,
     "nothing": lambda path: path.write_bytes(b"") and None,
     "no pickle": lambda path: zipfile.ZipFile(path, "w").close(),
+    "two million dictionaries": archive(b"\x80\x02" + b"}" * 2_000_000 + b"."),
     "a pickle cut short": archive(b"\x80\x02}q\x00("),
 }  # fmt: skip
