@@ -157,6 +157,8 @@ def _earlier(path: Path) -> Iterator[tuple[str, _Place, str]]:
         try:
             row = json.loads(raw)
             key, place = str(row["key"]), (row["document"], row["id"], row["question"])
+            if not all(isinstance(part, str) for part in place):
+                raise foreign
             is_ok = row["status"] == "ok" and isinstance(row["answer"], str)
             if not is_ok and row["error"] is None:
                 raise foreign

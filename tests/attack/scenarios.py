@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.attack.commands import Commands, Done
+from tests.goldfinch.train.records import write_records
 
 # Runs a command that has to succeed, in the folder of the scenario.
 Must = Callable[..., Done]
@@ -108,6 +111,33 @@ def _weights(folder: Path, must: Must) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+_RECIPE = """
+name = "m"
+save_seconds = 0
+warmup_steps = 1
+corpora = ["corpus"]
+tokenizer = "tokenizer.json"
+model = { preset = "goldfinch-tiny", vocab_size = 300 }
+[[stage]]
+tokens = 200
+sequence = 32
+batch = 2
+mixture = { text = 1.0 }
+"""
+
+
+def _recipe(folder: Path, must: Must) -> None:
+    (folder / "recipe.toml").write_text(_RECIPE)
+    shutil.copy(Path(os.environ["GF_TEST_TOKENIZER"]), folder / "tokenizer.json")
+    (folder / "corpora").mkdir()
+    write_records(folder / "corpora" / "corpus.jsonl.zst", [{"title": str(n), "text": words(90, n)} for n in range(9)])
+
+
+def _model(folder: Path, must: Must) -> None:
+    must("model", "init", "--preset", "goldfinch-tiny", "-o", "m")
+
+
+_TRAIN = ("train", "recipe.toml", "-o", "run", "--data", "corpora", "--device", "cpu", "--no-compile", "-q")
 _ASK = ("ask", "--cache", "a.gfc", "--questions", "q.jsonl", "--jsonl", "-o", "answers.jsonl", "-n", "2", "-q")
 _EXISTS = "exists"
 _GONE = "no such cache"
@@ -130,6 +160,8 @@ SCENARIOS = [
         "model import", _weights,
         ("model", "import", "from/model.safetensors", "--config", "config.json", "-o", "models/m"), already=_EXISTS,
     ),
+    Scenario("model set", _model, ("model", "set", "m", "template.question_suffix=?")),
+    Scenario("train", _recipe, _TRAIN),
     Scenario("model init", lambda folder, must: None, ("model", "init", "--preset", "goldfinch-tiny", "-o", "m"), already=_EXISTS),
 ]  # fmt: skip
 

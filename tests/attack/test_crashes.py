@@ -34,7 +34,7 @@ EXPECTED_CODES = {0, 3, 8}
 
 
 @pytest.fixture(scope="module")
-def gf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Commands]:
+def gf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tokenizer: Path) -> Iterator[Commands]:
     library = built(tmp_path_factory.mktemp("faults"))
     if library is None:
         pytest.skip("needs Linux and a C compiler")
@@ -43,7 +43,9 @@ def gf(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[C
         "XDG_DATA_HOME": str(tmp_path_factory.mktemp("data")), "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config")),
     }  # fmt: skip
     commands = Commands(library, environment)
-    yield commands
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GF_TEST_TOKENIZER", str(tiny_tokenizer))
+        yield commands
     commands.close()
 
 
@@ -58,6 +60,13 @@ def content(path: Path) -> str:
 def caches(folder: Path) -> dict[str, Path]:
     found = (p for p in folder.rglob("*.gfc") if not p.name.startswith("."))
     return {str(path.relative_to(folder)): path for path in sorted(found)}
+
+
+def models(folder: Path) -> dict[str, str]:
+    """Fingerprints of models and their templates."""
+    cards = {path: json.loads(path.read_text()) for path in folder.glob("*/**/config.json") if "from" not in path.parts}
+    names = ("model_fingerprint", "tokenizer_fingerprint", "template_fingerprint")
+    return {str(path.relative_to(folder)): str([card[name] for name in names]) for path, card in cards.items()}
 
 
 def facts(folder: Path) -> set[tuple[Any, ...]]:
@@ -93,6 +102,7 @@ class World:
         assert whole.code in (0, 3), whole
         self.calls = whole.calls
         self.whole = {name: content(path) for name, path in caches(self.folder).items()}
+        self.models = models(self.folder)
 
     def run(self, command: tuple[str, ...], fault: Fault | None = None) -> Done:
         return self._gf(*command, cwd=self.folder, fault=fault, GF_CACHE_DIR=str(self.folder / "cache"))
@@ -141,6 +151,8 @@ class World:
             found.append(f"again: left behind: {remnants(self.folder)}")
         if self.scenario.is_whole and {n: content(p) for n, p in caches(self.folder).items()} != self.whole:
             found.append("again: other caches than those of a whole run")
+        if models(self.folder) != self.models:
+            found.append("again: other models than those of a whole run")
         for config in self.folder.glob("*/**/config.json"):
             if "from" not in config.parts and self.run(("model", "verify", str(config.parent))).code:
                 found.append(f"again: {config.parent} does not verify")

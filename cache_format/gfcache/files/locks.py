@@ -119,6 +119,24 @@ def output_lock(path: Path | str) -> Iterator[None]:
                 os.close(handle)
 
 
+def is_free(path: Path | str) -> bool:
+    """Whether certainly nobody writes an output now: its lock is not there, or can be had. Nothing is changed.
+
+    Where there are no locks, one that is there may be somebody's.
+    """
+    try:
+        handle = open_regular(lock_path(Path(path)))
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
 def sweep(path: Path | str) -> None:
     """Remove what a killed writer of an output has left, its lock first of all; not while somebody writes it."""
     if os.path.lexists(lock_path(Path(path))):

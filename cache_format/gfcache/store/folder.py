@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gfcache import layout
 from gfcache.errors import CacheLocked, CacheWriteError
-from gfcache.files.locks import acquire, output_lock
+from gfcache.files.locks import acquire, is_free, output_lock
 from gfcache.files.places import folder_of, user_folder
 from gfcache.files.regular import open_regular, starts_with
 
@@ -142,10 +142,19 @@ class StoreFolder:
         return sum(stat.st_size for _, stat in self.files())
 
     def remnants(self, older_than_s: float = REMNANT_AGE_S) -> list[tuple[str, int]]:
-        """(name, bytes) of files that runs cut short have left, oldest first: journals, temporary files, locks."""
+        """(name, bytes) of files that runs cut short have left, oldest first: journals, temporary files, locks.
+
+        Args:
+            older_than_s: of journals, from which a run may still be resumed, and where no lock tells that the writer
+                has gone.
+        """
         limit = time.time() - older_than_s
-        found = [(s.st_mtime, n, s.st_size) for n, s in self.files() if not is_cache(n)]
-        return [(name, size) for at, name, size in sorted(found) if at <= limit]
+        found = sorted((s.st_mtime, n, s.st_size) for n, s in self.files() if not is_cache(n))
+        return [(name, size) for at, name, size in found if at <= limit or self._writer_has_gone(name)]
+
+    def _writer_has_gone(self, remnant: str) -> bool:
+        """Whether the lock of the output of a temporary file or lock is nobody's; a journal is kept without one."""
+        return not _JOURNAL.fullmatch(remnant.rpartition("/")[2]) and is_free(self.output_of(remnant))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -66,6 +67,9 @@ class Loaded(NamedTuple):
 
     library: ctypes.CDLL
     place: str
+
+
+_TEMPORARY = re.compile(r"\.kernels-[0-9a-f]{24}\.(so|sha256)\.\d+\.tmp")
 
 
 class NotPrivate(Exception):
@@ -119,6 +123,7 @@ def load(compiler: str) -> Loaded:
                 with contextlib.suppress(OSError):  # some network file systems have no locks
                     fcntl.flock(folder, fcntl.LOCK_EX)
             if not _is_intact(folder, name):
+                _sweep(folder)
                 return _build(compiler, folder, name)
             try:
                 return _kept(folder, name)
@@ -188,6 +193,14 @@ def _read(folder: int, name: str) -> bytes:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & WRITABLE_BY_OTHERS:
             raise PermissionError(f"{name} is not the user's alone")
         return file.read()
+
+
+def _sweep(folder: int) -> None:
+    """Remove what a process left that was killed as it wrote; the folder is locked, so nobody is writing now."""
+    for name in os.listdir(folder):
+        if _TEMPORARY.fullmatch(name):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
 
 
 def _write(folder: int, name: str, data: bytes) -> None:

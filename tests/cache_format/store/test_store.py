@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import gfcache
+import numpy as np
 import pytest
-from gfcache import CacheFile, Store, layout
+from gfcache import CacheFile, SectionData, Store, layout, output_lock
 
+from tests.cache_format.craft import sections_of
 from tests.cache_format.small_store import GOLDEN, names, put
 
 
@@ -223,19 +227,42 @@ def test_prune_removes_remnants_damage_age_and_excess(store: Store) -> None:
     remnant = damaged.with_name(f".{damaged.name}.journal")
     remnant.write_bytes(layout.MAGIC + b"y" * 2000)
     os.utime(remnant, (1.0, 1.0))
-    young = damaged.with_name(f".{'0' * 40}.gfc.abcd.tmp")  # somebody may be writing it
-    young.write_bytes(b"z")
     before = store.used_bytes()
     plan = store.prune([], cap, dry_run=True)
     assert store.used_bytes() == before
     done = store.prune([], cap, dry_run=False)
     assert [e.name for e in plan.removed] == [e.name for e in done.removed]
     assert done.freed_bytes == before - store.used_bytes()
-    assert young.exists()
     assert not remnant.exists()
     assert not damaged.exists()
     assert store.used_bytes() <= cap
     assert "3.txt" in names(store)
+
+
+def test_what_a_killed_writer_left_is_told_by_its_lock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told by its age: for an hour `gf cache prune` left the lock of a removal that was killed."""
+    put(store, "a.txt")
+    output = store.path_of("b.txt")
+    output.parent.mkdir(exist_ok=True)
+    temporary, journal = (output.with_name(f".{output.name}.{name}") for name in ("gf-12-abcdefgh.tmp", "journal"))
+    lock = output.with_name(f".{output.name}.lock")
+    for path in (temporary, journal):
+        path.write_bytes(layout.MAGIC)
+    with output_lock(output):  # somebody is writing it
+        assert store.prune([], None, dry_run=True).remnants == []
+        assert store.prune([], None, dry_run=False).remnants == []
+        with monkeypatch.context() as patch:  # where there are no locks, one that is there may be somebody's
+            patch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+            assert store.remnants() == []
+    temporary.write_bytes(layout.MAGIC)
+    lock.touch()
+    assert len(store.prune([], None, dry_run=True).remnants) == 2
+    store.prune([], None, dry_run=False)
+    assert [path.exists() for path in (temporary, lock, journal)] == [
+        False,
+        False,
+        True,
+    ]  # a run may be resumed from it
 
 
 def _fill(root: str, start: int) -> None:
@@ -271,3 +298,31 @@ def test_five_thousand_caches_are_listed_without_reading_them_again(store: Store
     monkeypatch.setattr("gfcache.store.store.CacheFile", None)
     with Store(store.root) as again:
         assert len([entry for entry in again.entries() if entry.error is None]) == 5001
+
+
+def _overfill(root: str, start: int) -> None:
+    """Files that turn out larger than was announced."""
+    with Store(Path(root), max_bytes=600_000) as store:
+        for n in range(start, start + 4):
+            header, data = sections_of(GOLDEN / "goldfinch.gfc")
+            pad = np.zeros(90_000, dtype=np.uint8)
+            data.append(SectionData("padding", layout.SOURCE_TEXT, "u8", pad, required=False))
+            path = store.path_of("test", str(n))
+            with store.writing(path, 1000):
+                gfcache.write_cache(path, dataclasses.replace(header, source=None, sections=()), data)
+            with store._files.locked():  # nobody else is in the midst of it
+                assert store.used_bytes() <= 600_000
+
+
+def test_what_took_more_than_was_announced_leaves_no_library_over_its_cap(tmp_path: Path) -> None:
+    """With six processes a library reached 102 % of its cap: each had room for what it said, not for what it wrote."""
+    context = multiprocessing.get_context("spawn")
+    root = str(tmp_path / "cache")
+    processes = [context.Process(target=_overfill, args=(root, start)) for start in range(0, 600, 100)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    with Store(Path(root)) as store:
+        assert 0 < store.used_bytes() <= 600_000

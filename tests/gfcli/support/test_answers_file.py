@@ -74,3 +74,15 @@ def test_questions_have_limits(work: Path, capsys, monkeypatch) -> None:
     assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.jsonl", "--jsonl", "-o", "pipe"]) == 2
     for device in ("/dev/zero", "/proc/self/environ"):
         assert run(["ask", "--cache", "kb/a.gfc", "--questions", device]) == 2
+
+
+@pytest.mark.parametrize("part", ["document", "id", "question"])
+def test_an_answer_to_something_that_is_no_text_is_foreign(tmp_path: Path, part: str) -> None:
+    """A list there was a TypeError at the end of the run, and all its answers were lost."""
+    path = tmp_path / "answers.jsonl"
+    row = {"id": "1", "document": "a.gfc", "question": "What?", "status": "ok", "key": "k", "answer": "x"}
+    content = json.dumps(row | {part: ["x"]}) + "\n"
+    path.write_text(content)
+    with pytest.raises(CommandError, match="does not hold answers"), answers_file.Answers(str(path), [], True):
+        pass
+    assert path.read_text() == content

@@ -188,3 +188,15 @@ def test_the_warning_of_a_command_is_one_line(tmp_path: Path, tiny_model: Path) 
     )  # fmt: skip
     expected = f"others may write to {tmp_path / 'gf-kernels'}"
     assert done.stderr == f"warning: compiled kernels are not kept, and built again each time: {expected}\n"
+
+
+@pytest.mark.usefixtures("builds")
+def test_what_a_killed_build_left_goes_with_the_next(place: Path) -> None:
+    place.mkdir(mode=0o700, parents=True)
+    left = [place / f".kernels-{'a' * 24}.{kind}.1234.tmp" for kind in ("so", "sha256")]
+    other = place / ".kernels-notes.tmp"
+    for path in (*left, other):
+        path.touch()
+    build.load("cc")
+    assert not any(path.exists() for path in left)
+    assert other.exists()
