@@ -20,6 +20,8 @@ GoldFinchError
 ├── NotText               a document that is a directory, PDF, HTML or binary data
 ├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
+├── NotItsDocument        a cache whose token ids are not those of the document that it names
+├── NotVerified           a cache that no run of this user made, or computed again with the same result
 ├── DeviceError           a device that is not there, or not enough memory
 ├── SourceError           names that lead to no documents
 │   ├── FolderNamed         a folder where files are expected
@@ -34,6 +36,7 @@ GoldFinchError
 │   ├── BaseWithoutPosition it holds no position to go on from
 │   ├── BaseTooShort        it has fewer tokens than a block
 │   ├── BaseTooDeep         it continues too many others already
+│   ├── BaseUnverified      no run of this user made it
 │   └── BaseNotRecurrent    the model keeps more than a state
 ├── RefreshError          a cache that cannot be made anew
 │   ├── SourceGone          its source is not there any more
@@ -189,6 +192,30 @@ class CacheMismatch(GoldFinchError):
         )
 
 
+class NotItsDocument(GoldFinchError):
+    """A cache whose token ids are not those of the document that it names.
+
+    Attributes:
+        path, source: the cache file and the document.
+    """
+
+    def __init__(self, path: Path, source: str) -> None:
+        self.path, self.source = path, source
+        super().__init__(f"{path}: its token ids are not those of {source}")
+
+
+class NotVerified(GoldFinchError):
+    """A cache that no run of this user made, or computed again with the same result.
+
+    Attributes:
+        path: the cache file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is not verified: no run of yours made it")
+
+
 class DeviceError(GoldFinchError):
     """A device that is not there, or not enough memory."""
 
@@ -277,6 +304,10 @@ class BaseTooShort(BaseError):
 
 class BaseTooDeep(BaseError):
     """It continues too many others already."""
+
+
+class BaseUnverified(BaseError):
+    """No run of this user made it, or computed it again with the same result."""
 
 
 class BaseNotRecurrent(BaseError):

@@ -17,10 +17,11 @@ from gfcli.support.options import (
     ForceOption,
     ModelOption,
     QuietOption,
+    RequireVerifiedOption,
     journal_seconds,
 )
 from gfcli.support.outputs import check_may_replace, checked_output
-from gfcli.support.sessions import Models, open_cache_file
+from gfcli.support.sessions import Models, open_to_continue
 from goldfinch.jobs.outputs import real
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def append(
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
     force: ForceOption = False,
+    require_verified: RequireVerifiedOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Append text to a cached document.
@@ -64,7 +66,7 @@ def append(
     more = read_document(document)
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
-        loaded, old = open_cache_file(cache, model, Models(device))
+        loaded, old = open_to_continue(cache, model, Models(device), require_verified)
         from goldfinch.library.changes import appended
 
         write_changed(path, loaded, old, appended(loaded, old, more.text), f"and {more.source['name']}", checkpoints)

@@ -15,7 +15,14 @@ from gfcli.support.cache_files import are_several, expand
 from gfcli.support.console import console
 from gfcli.support.documents import STDIN, question_of, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
-from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, QuietOption, VerboseOption
+from gfcli.support.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuietOption,
+    RequireVerifiedOption,
+    VerboseOption,
+)
 from gfcli.support.outputs import checked_output
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.sessions import Models, Options, cache_session, library_session
@@ -118,13 +125,7 @@ def ask(
     require_cached: Annotated[
         bool, typer.Option("--require-cached", help="Exit with code 10 unless the document, as it is now, is cached.")
     ] = False,
-    require_verified: Annotated[
-        bool,
-        typer.Option(
-            "--require-verified",
-            help="Exit with code 10 unless a run of yours made the cache, or gf verify --replay 100% found it right.",
-        ),
-    ] = False,
+    require_verified: RequireVerifiedOption = False,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the question template.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="With --questions: print one JSON object per answer.")] = False,

@@ -49,7 +49,9 @@ def ask_collection(scope: Scope, question: str | None, how: How, options: Option
     asked = None if interactive else question_of(question)
     policy = None if how.read in (AUTO, ALL, ATTENTION) else str(how.read)
     computing = _Computing(options)
-    with searched(scope, model=options.model, policy=policy, prefill=computing) as found:
+    with searched(
+        scope, model=options.model, policy=policy, prefill=computing, verified=options.require_verified
+    ) as found:
         if asked is None:
             documents = f"{len(found.collection.members):,} documents"
             prompt(lambda text: _answer(found, text, how, options, top), f"{documents}. An empty line or Ctrl-D ends.")

@@ -72,7 +72,7 @@ def ls(
         elif quiet:
             console.lines(entry.id for entry in rows)
         else:
-            console.lines(table(rows))
+            console.lines(table(rows, known))
             total = show_bytes(sum(e.bytes for e in rows))
             of_all = "" if len(rows) == len(entries) else f" of {len(entries):,}"
             console.say(

@@ -19,6 +19,7 @@ from gfcli.support.store import open_store, say_removed
 from gfcli.support.tally import Failures
 from gfcli.support.values import show_bytes
 from goldfinch.jobs.outputs import is_folder
+from goldfinch.library.known import note_same
 
 from .cache import Filters, Targets, entries_of
 
@@ -114,7 +115,9 @@ def _import_one(store: Store, path: Path) -> Entry:
         whole = path
         if header.parent is not None:
             whole = Path(folder) / "whole.gfc"
-            header = gfcache.flatten_cache(path, whole)
+            with gfcache.read_cache(path) as file:
+                header = gfcache.flatten_cache(file, whole)
+                note_same(header.digest, file.header.digest)
         sha256 = (header.source or {}).get("sha256") or header.digest
         target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
         store.make_folders(target)

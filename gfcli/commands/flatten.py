@@ -11,6 +11,7 @@ import typer
 from gfcli.support.console import console
 from gfcli.support.options import ForceOption
 from gfcli.support.outputs import check_may_replace, checked_output
+from goldfinch.library.known import note_same
 
 
 def flatten(
@@ -38,6 +39,6 @@ def flatten(
     path = Path(output or cache)
     if output is not None:
         check_may_replace(path, force)
-    with gfcache.output_lock(path):
-        gfcache.flatten_cache(cache, path)
+    with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
+        note_same(gfcache.flatten_cache(file, path).digest, file.header.digest)
     console.path(path)

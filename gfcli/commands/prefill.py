@@ -18,6 +18,7 @@ from gfcli.support.options import (
     DtypeOption,
     ModelOption,
     QuietOption,
+    RequireVerifiedOption,
     VerboseOption,
     checked_checkpoints,
     journal_seconds,
@@ -27,7 +28,7 @@ from gfcli.support.options import (
 )
 from gfcli.support.outputs import check_folder
 from gfcli.support.progress import BatchProgress
-from gfcli.support.sessions import Models, open_cache_file
+from gfcli.support.sessions import Models, open_to_continue
 from gfcli.support.store import open_store, say_index
 from gfcli.support.tally import Tally
 from gfcli.support.values import FILE_DTYPES
@@ -76,6 +77,7 @@ def prefill(
             help="Cache of a text that comes before every document: each stores its own part and a reference to it.",
         ),
     ] = None,
+    require_verified: RequireVerifiedOption = False,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -121,7 +123,7 @@ def prefill(
     _check_together(output, library, base, many, batch_tokens)
     tally = Tally(sources)
     with ExitStack() as stack:
-        opened = _opened_base(base, model, device, dtype) if base is not None else None
+        opened = _opened_base(base, model, device, dtype, require_verified) if base is not None else None
         computer = _lazy_model(model, device, dtype) if opened is None else opened[0]
         store = stack.enter_context(_library()) if library else None
         overall = stack.enter_context(BatchProgress(sources)) if many else None
@@ -151,8 +153,8 @@ def _check_together(output: str | None, library: bool, base: str | None, many: b
         check_folder(Path(output))
 
 
-def _opened_base(base: str, model: str | None, device: str, dtype: str | None) -> tuple[LazyModel, Any]:
-    loaded, cache = open_cache_file(base, model, Models(device, dtype))
+def _opened_base(base: str, model: str | None, device: str, dtype: str | None, verified: bool) -> tuple[LazyModel, Any]:
+    loaded, cache = open_to_continue(base, model, Models(device, dtype), verified)
     return LazyModel.of(loaded), cache
 
 

@@ -10,7 +10,7 @@ from gfcli.support.answers import shown_lines
 from gfcli.support.console import console
 from gfcli.support.documents import clean_text
 from gfcli.support.exits import NOT_FOUND, SCHEMA_VERSION, CommandError
-from gfcli.support.options import ModelOption, QuietOption, VerboseOption
+from gfcli.support.options import ModelOption, QuietOption, RequireVerifiedOption, VerboseOption
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def search(
         int, typer.Option("-n", "--limit", min=1, max=MOST_RESULTS, metavar="N", help="Show at most N places.")
     ] = 10,
     model: ModelOption = None,
+    require_verified: RequireVerifiedOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per place.")] = False,
     quiet: QuietOption = False,
@@ -61,7 +62,7 @@ def search(
     scope = Scope(first if recursive else None, library or not (recursive or cache), filters or (), cache or ())
     from gfcli.support.collection import policy_of, searched
 
-    with searched(scope, model=model) as found:
+    with searched(scope, model=model, verified=require_verified) as found:
         places = found.collection.search(words, limit)
         found.tell()
         if as_json:

@@ -9,8 +9,15 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
-from gfcli.support.options import CheckpointsOption, DeviceOption, ForceOption, ModelOption, QuietOption
-from gfcli.support.sessions import Models, open_cache_file
+from gfcli.support.options import (
+    CheckpointsOption,
+    DeviceOption,
+    ForceOption,
+    ModelOption,
+    QuietOption,
+    RequireVerifiedOption,
+)
+from gfcli.support.sessions import Models, open_to_continue
 
 from .append import OutputOption, output_of, write_changed
 
@@ -27,6 +34,7 @@ def truncate(
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
     force: ForceOption = False,
+    require_verified: RequireVerifiedOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Keep only the beginning of a document.
@@ -42,7 +50,7 @@ def truncate(
         raise CommandError("name one of --to-token and --to-line")
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
-        loaded, old = open_cache_file(cache, model, Models(device))
+        loaded, old = open_to_continue(cache, model, Models(device), require_verified)
         from goldfinch.library.changes import truncated_to_line, truncated_to_token
 
         if to_token is not None:

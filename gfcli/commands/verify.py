@@ -110,8 +110,8 @@ def _verify_one(
             code=CONDITION_NOT_MET,
             hint="the cache does not hold what this model computes on this machine; pre-fill the document again",
         )
-    if source and share == 1.0:
-        note(header.digest, REPLAYED)
+    if source and share == 1.0 and cache.digest == header.digest:  # else it was replaced meanwhile
+        note(cache.digest, REPLAYED)
     return (
         result
         | {"source_compared": bool(source)}

@@ -17,11 +17,13 @@ from goldfinch.library.find import (
     Obstacle,
     Place,
     Texts,
+    checked,
     members_of_files,
     members_of_library,
     members_of_texts,
     open_words,
 )
+from goldfinch.library.reach import Reach
 from goldfinch.policies.named import HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.vectors import vectors_at_hand
 
@@ -78,7 +80,12 @@ Prefill = Callable[[Store, Sequence[Source], dict[str, str], Failures], list[Mem
 
 @contextmanager
 def searched(
-    scope: Scope, *, model: str | None = None, policy: str | None = None, prefill: Prefill | None = None
+    scope: Scope,
+    *,
+    model: str | None = None,
+    policy: str | None = None,
+    prefill: Prefill | None = None,
+    verified: bool = False,
 ) -> Iterator[Searched]:
     """The documents of a scope; what cannot be read of them is named.
 
@@ -86,6 +93,7 @@ def searched(
         model: whose tokenizer reads them where no model here has a name, and whose caches are meant in a library.
         policy: LEXICAL for words alone, HYBRID to compare by word vectors, too; None for what is installed.
         prefill: computes the caches that a folder's documents lack; None leaves them out, with a remark.
+        verified: leave out caches that no run of this user made or replayed.
 
     Raises:
         CommandError: exit 4 when there is no document.
@@ -107,7 +115,9 @@ def searched(
             wanted = [e for e in filtered(entries, scope.filters) if card is None or e.model == card.name]
             members, obstacles = members_of_library(store, wanted)
         say_index(store)
-        tell_obstacles(obstacles, failures)
+        reach = Reach([*scope.caches, *([] if scope.folder is None else [scope.folder])])
+        members, others = checked(members, verified=verified, reach=reach)
+        tell_obstacles([*obstacles, *others], failures)
         if not members and not failures:
             raise CommandError(_nothing(scope), code=NOT_FOUND, hint="gf prefill --library -r FOLDER fills the library")
         words = stack.enter_context(open_words(store, entries))

@@ -56,6 +56,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (library.TokenizerDamaged, DAMAGED),
     (library.WeightsDamaged, DAMAGED),
     (library.WeightsMismatch, DOES_NOT_BELONG),
+    (library.NotItsDocument, DAMAGED),
+    (library.NotVerified, CONDITION_NOT_MET),
     (library.DeviceError, MEMORY_DEVICE_DISK),
     (library.MadeRoom, MEMORY_DEVICE_DISK),
     (library.SourceGone, NOT_FOUND),

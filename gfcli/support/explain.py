@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
+from goldfinch.errors import NotVerified
 from goldfinch.library.freshness import (
     STALE,
     STATES,
@@ -114,14 +115,10 @@ def require_verified(path: str, digest: str | None) -> None:
     """Refuse a cache that may be anybody's.
 
     Raises:
-        CommandError: exit 10.
+        NotVerified.
     """
     if not is_verified(digest):
-        raise CommandError(
-            f"{path} is not verified: no run of yours made it",
-            code=CONDITION_NOT_MET,
-            hint=f"gf verify --replay 100% {path}, beside its document",
-        )
+        raise NotVerified(Path(path))
 
 
 def read_header(path: str) -> Header:

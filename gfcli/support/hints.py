@@ -21,10 +21,15 @@ HINTS: dict[type[Exception], str] = {
     ),
     errors.BaseTooShort: "put both texts into one document",
     errors.BaseTooDeep: "gf flatten makes a base that stands alone",
+    errors.BaseUnverified: (
+        "gf verify --replay 100% {path}, beside its document; or gf prefill --base {path} DOCUMENT, if you trust it"
+    ),
     errors.BaseNotRecurrent: "gf model show",
     errors.SourceLost: "pre-fill the document again",
     errors.MadeRoom: _ROOM,
     errors.ModelChanged: "gf model set {path} adopts the change if it is yours; else import the model again",
+    errors.NotItsDocument: "the cache is of another text than it says; pre-fill the document again",
+    errors.NotVerified: "gf verify --replay 100% {path}, beside its document",
     cache.NotACacheFile: "gf prefill makes a cache from a text document",
     cache.UnsupportedVersion: "update gf, or pre-fill the document again with this version",
     cache.UnsupportedSection: "update gf, or pre-fill the document again with this version",

@@ -51,6 +51,14 @@ CheckpointsOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a cache of something else that -o names.")]
 
+RequireVerifiedOption = Annotated[
+    bool,
+    typer.Option(
+        "--require-verified",
+        help="Take no cache but one that a run of yours made, or gf verify --replay 100% found right (else exit 10).",
+    ),
+]
+
 
 def choose_device(name: str) -> str:
     """The device that "auto", "cpu", "cuda" or "cuda:N" means here."""

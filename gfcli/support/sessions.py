@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import gfcache
 
-from goldfinch.library.freshness import FRESH, source_state
+from goldfinch.errors import NotVerified
+from goldfinch.library.freshness import FRESH, check_unknown, source_state
+from goldfinch.library.known import is_verified
 from goldfinch.library.library import HIT, STALE, Library, Prepared
 from goldfinch.library.opening import check_numerics, model_asked, open_session, open_with_model, session_on
 from goldfinch.policies.named import INSTALL_VECTORS
@@ -65,6 +67,25 @@ def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Mode
         return open_with_model(file, models, model=model, remark=console.warn_once)
 
 
+def open_to_continue(cache: str, model: str | None, models: Models, verified: bool) -> tuple[Any, Any]:
+    """A cache that another one is to be made from, and its model.
+
+    Args:
+        verified: refuse one that no run of this user made or replayed; else that is said.
+
+    Raises:
+        NotVerified, and the errors of `open_cache_file`.
+    """
+    if verified:
+        explaining.require_verified(cache, explaining.read_header(cache).digest)
+    loaded, opened = open_cache_file(cache, model, models)
+    if not is_verified(opened.digest):
+        if verified:  # it was replaced meanwhile
+            raise NotVerified(Path(cache))
+        console.warn(f"no run of yours made {cache}: nor will what is made from it count as yours")
+    return loaded, opened
+
+
 def cache_session(cache: str, how: How, options: Options) -> Any:
     """A session on a cache file, with what --explain and --require-cached say before anything is loaded."""
     with gfcache.read_cache(cache) as file:
@@ -74,6 +95,7 @@ def cache_session(cache: str, how: How, options: Options) -> Any:
             explaining.show_identity(header, card)
         if options.require_verified:
             explaining.require_verified(cache, header.digest)
+        check_unknown(Path(cache), header)
         if options.require_cached:
             explaining.require_cached(cache, header)
         elif not options.explain:

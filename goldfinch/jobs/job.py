@@ -15,7 +15,7 @@ from goldfinch.caching.numerics import check_parent_dtype
 from goldfinch.devices import synchronize
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
 from goldfinch.library.changes import appended, base_of, changed_source, document_token_ids
-from goldfinch.library.known import MADE, note
+from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.library.opening import Model, engine_of
 from goldfinch.text.documents import Document
@@ -154,7 +154,7 @@ def save(job: Job) -> Report:
     parent = None if job.parent is None else (job.parent, job.parent_tokens)
     job.made = None
     header = Journal(path).finish(lambda: made.cache.save(path, parent=parent))
-    if made.is_own:
+    if made.is_own and (job.parent is None or is_verified(job.parent.digest)):
         note(header.digest, MADE)
     return Report(
         path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import Any
 import gfcache
 
 from goldfinch.caching.journal import EVERY_S, tidy
-from goldfinch.errors import SourceGone, SourceLost, SourceUnknown
+from goldfinch.errors import BaseUnverified, SourceGone, SourceLost, SourceUnknown
 from goldfinch.library.freshness import (
     BROKEN,
     DAMAGED,
@@ -26,8 +25,9 @@ from goldfinch.library.freshness import (
     source_state,
     unread_words,
 )
+from goldfinch.library.known import is_verified
 from goldfinch.library.opening import Load, Model, engine_of, find_model_of, load_as_computed, planned_by
-from goldfinch.library.reach import Reach
+from goldfinch.library.reach import Reach, base_place
 from goldfinch.weights.directory import ModelCard
 
 from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
@@ -46,7 +46,7 @@ class Refresh:
         dry_run: only say what would be done.
         journal_s: least seconds between two notes for a run that may be interrupted.
         tell: takes what there is to say while a document is computed.
-        reach: where sources may be read; by default in the current folder and beside each cache.
+        reach: where sources and bases may be read; by default in the current folder and beside each cache.
     """
 
     load: Load = load_as_computed
@@ -54,7 +54,7 @@ class Refresh:
     dry_run: bool = False
     journal_s: float = EVERY_S
     tell: Tell = tell_nobody
-    reach: Reach | None = None
+    reach: Reach = field(default_factory=Reach)
     _models: dict[tuple[str, str | None], Model] = field(default_factory=dict, init=False)
 
     def events(self, caches: Sequence[Path]) -> Iterator[Written | Planned | Failed]:
@@ -63,7 +63,7 @@ class Refresh:
         A cache whose source is gone, or that does not even tell it, fails: SourceGone, SourceLost, SourceUnknown.
         """
         planned: set[Path] = set()
-        for path, *bases in sorted(map(chain, caches), key=len):
+        for path, *bases in sorted((self.reach.chain(path)[0] for path in caches), key=len):
             row = cache_state(path, self.reach)  # in its turn: a base that was refreshed leaves its children broken
             if row["state"] in (FRESH, DETACHED):
                 if planned.isdisjoint(map(real, bases)):
@@ -101,7 +101,7 @@ class Refresh:
                 self.tell(Remark(WARNING, job.document.remark))
             model = self._model_of(header)
             if header.parent is not None:
-                job.parent = _base_of(path, header, model)
+                job.parent = _base_of(path, header, model, self.reach)
                 job.bases = (job.parent,)
             job.checkpoints = self.checkpoints or _spacing(path, header, engine_of(model).card)
             compute(job, model, journal_s=self.journal_s, tell=self.tell)
@@ -135,31 +135,22 @@ def _spacing(path: Path, header: gfcache.Header, card: ModelCard) -> str:
     return "auto"
 
 
-def _base_of(path: Path, header: gfcache.Header, model: Model) -> Any:
-    """The base cache as it is now, whatever its digest."""
+def _base_of(path: Path, header: gfcache.Header, model: Model, reach: Reach) -> Any:
+    """The base cache as it is now, whatever its digest.
+
+    Raises:
+        SourceLost: it may not be read.
+        BaseUnverified: anybody may have put it there.
+        gfcache.ParentMissing: it is gone.
+    """
     assert header.parent is not None
     place = base_place(path, header)
     if place is None:
         raise gfcache.ParentMissing(path, header.parent["path"], header.parent["digest"])
-    return engine_of(model).open(place)
-
-
-def base_place(path: Path, header: gfcache.Header) -> Path | None:
-    """Where the base of a cache lies now; None when it has none, or it is gone."""
-    if header.parent is None:
-        return None
-    places = (path.parent / header.parent["path"], path.parent / Path(header.parent["name"]).name)
-    return next((p for p in places if p.exists()), None)
-
-
-def chain(path: Path) -> list[Path]:
-    """A cache, its base, the base of that, and so on, as far as they can be read."""
-    found = [path]
-    with contextlib.suppress(OSError, gfcache.CacheFormatError):
-        while True:
-            with gfcache.read_cache(found[-1]) as file:
-                base = base_place(found[-1], file.header)
-            if base is None or any(base.samefile(other) for other in found):
-                break
-            found.append(base)
-    return found
+    _, closed = reach.chain(path)
+    if closed is not None:
+        raise SourceLost(path, str(closed), unread_words(str(closed)))
+    base = engine_of(model).open(place)
+    if not is_verified(base.digest):
+        raise BaseUnverified(place, f"{path} is not made anew: no run of yours made its base {place}")
+    return base

@@ -16,7 +16,7 @@ import gfcache
 from gfcache import Entry, Store, layout
 from gfcache.store.words import WordFile
 
-from goldfinch.errors import ModelNotFound, TokenizerError
+from goldfinch.errors import GoldFinchError, ModelNotFound, NotVerified, TokenizerError
 from goldfinch.policies.collection import CANDIDATES, BlockWords, Candidate, CollectionIndex, compared, rules
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.places import Found
@@ -24,7 +24,9 @@ from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.tokenizer import Tokenizer
 from goldfinch.weights.directory import ModelCard, find_tokenizer
 
-from .known import known_of
+from .freshness import check_unknown
+from .known import MADE, REPLAYED, known_of
+from .reach import Reach
 
 # Rows are written so many at a time: an interrupted run begins again behind them.
 _AT_ONCE = 64
@@ -116,6 +118,33 @@ def members_of_texts(
         Member(store.path(held[sha256]), name, held[sha256].digest) for name, sha256 in texts.items() if sha256 in held
     ]
     return unique(found), [name for name, sha256 in texts.items() if sha256 not in held]
+
+
+def checked(
+    members: Iterable[Member], *, verified: bool = False, reach: Reach | None = None
+) -> tuple[list[Member], list[Obstacle]]:
+    """The members that are the documents that they are named after, as far as that can be told, and the others.
+
+    Args:
+        verified: only those that runs of this user made, or computed again with the same result.
+        reach: where their sources may be read, to compare those that nothing is known of.
+    """
+    members, obstacles, kept = list(members), list[Obstacle](), list[Member]()
+    known = known_of([member.digest for member in members])
+    for member in members:
+        how = known.get(member.digest)
+        try:
+            if verified and how not in (MADE, REPLAYED):
+                raise NotVerified(member.path)
+            if how is None:
+                with gfcache.read_cache(member.path) as file:
+                    header = file.header
+                check_unknown(member.path, header, reach)
+        except (OSError, gfcache.CacheFormatError, GoldFinchError) as error:
+            obstacles.append(Obstacle(member.name, error))
+        else:
+            kept.append(member)
+    return kept, obstacles
 
 
 def unique(members: Iterable[Member]) -> list[Member]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import gfcache
 from gfcache import Header
 
-from goldfinch.errors import GoldFinchError
+from goldfinch.errors import GoldFinchError, NotItsDocument
 from goldfinch.text.documents import read_document
 from goldfinch.weights.directory import find_model_by_fingerprint
 
-from .known import has_token_ids_of, holds_text
+from .known import has_token_ids_of, holds_text, how_known
 from .reach import Reach
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ STATES = {
     DETACHED: "made from stdin, or changed by append or truncate: no source to compare with",
     BROKEN: "the base cache is gone, was replaced or is damaged",
     DAMAGED: "not a readable cache, one whose checksums do not hold, or of another text than its source",
-    UNREAD: "the source lies where this command was not pointed at, and no run of yours has read it there",
+    UNREAD: "the source or a base lies where this command was not pointed at, and no run of yours has read it there",
 }
 
 
@@ -71,7 +71,7 @@ def source_state(header: Header, cache: Path, reach: Reach | None = None) -> tup
         return at_path, path
     if state_at(beside) == FRESH:
         return FRESH, str(beside)
-    folders = dict.fromkeys(place.parent for place in (seen, beside) if place is not None)
+    folders = dict.fromkeys(p.parent for p in (seen, beside) if p is not None and reach.allows(p, cache, header))
     for place in _of_as_many_bytes(folders, source.get("bytes")):
         if state_at(place) == FRESH:
             return FRESH, str(place)
@@ -130,16 +130,20 @@ def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
         reach: as in `source_state`.
     """
     row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
+    reach = Reach() if reach is None else reach
     try:
         with gfcache.read_cache(path) as file:
             header = file.header
         state, place = source_state(header, path, reach)
+        _, closed = reach.chain(path)
         row |= {
             "source": place or (header.source or {}).get("name"),
             "tokens": header.tokens,
             "bytes": path.stat().st_size,
             "model": header.model.get("name"),
         }
+        if closed is not None:
+            return row | {"state": UNREAD, "message": unread_words(str(closed))}
         if not _verified(path) and state in (FRESH, DETACHED):
             state = BROKEN
         if state == UNREAD:
@@ -152,7 +156,7 @@ def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
 
 
 def unread_words(source: str | None) -> str:
-    """Which source was not read, and how to allow it."""
+    """Which source or base was not read, and how to allow it."""
     folder = os.path.dirname(source or "") or "/"
     return f"{source} was not read: it is outside of what was named; to allow it, name {folder}, too, or run there"
 
@@ -165,6 +169,21 @@ def _holds_source(path: Path, header: Header, place: str) -> bool:
     except (OSError, GoldFinchError):
         return True
     return holds_text(path, header, text, card, end=True)
+
+
+def check_unknown(path: Path, header: Header, reach: Reach | None = None) -> None:
+    """Compare the token ids of a file that no run of this user knows with its source, where that is at hand as it was.
+
+    Args:
+        reach: as in `source_state`.
+
+    Raises:
+        NotItsDocument: they are others.
+    """
+    if how_known(header.digest) is None:
+        state, place = source_state(header, path, reach)
+        if state == FRESH and place is not None and not _holds_source(path, header, place):
+            raise NotItsDocument(path, place)
 
 
 def check_source(path: Path, header: Header, card: ModelCard | None, reach: Reach | None = None) -> bool | None:

@@ -58,6 +58,13 @@ def note(digest: str | None, how: str) -> None:
         record.put({digest: how.encode()}, kept=False)
 
 
+def note_same(digest: str | None, original: str | None) -> None:
+    """Note of a file that it was made of nothing but another one: what is known of that holds of it."""
+    how = how_known(original)
+    if how is not None:
+        note(digest, how)
+
+
 def forget(digest: str | None) -> None:
     """Drop what is known of a file."""
     if digest is not None:
@@ -87,6 +94,8 @@ def has_token_ids_of(text: str, path: Path, header: Header, card: ModelCard, *, 
     try:
         tokenizer = _tokenizer(card.path / str(card.tokenizer_file), card.tokenizer_fingerprint)
         with gfcache.read_cache(path) as file:
+            if file.header.digest != header.digest:  # it was replaced meanwhile
+                return False
             ids = gfcache.whole_array(file, layout.TOKEN_IDS)[0].tolist()
         if ids == document_prompt(tokenizer, card.template, text)[0]:
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_an_imported_cache_is_marked_until_it_is_compared(work: Path, capsys) ->
     assert run(["cache", "import", "doc.gfc"]) == 0  # the forged one
     assert listed(capsys)[0]["known"] is None
     assert run(["cache", "ls"]) == 0
-    assert "imported" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(" imported\n")
     assert ask(capsys, "doc.txt", "What?")["library"]["state"] == "miss"
     assert run(["cache", "rm", "--filter", "model=*", "-y"]) == 0
     assert run(["cache", "import", "right.gfc"]) == 0
@@ -137,7 +138,8 @@ def test_a_source_that_a_cache_names_elsewhere_is_not_read(work: Path, tmp_path:
     secret.write_text("secret")
     (work / "doc.txt").write_text(TEXT)
     assert run(["prefill", "doc.txt", "-q"]) == 0
-    forge(work / "doc.gfc", path=str(secret))
+    forge(work / "doc.gfc", path=str(secret), relative_path=None)
+    (work / "doc.txt").unlink()
     before = (work / "doc.gfc").read_bytes()
     for command in (["status", "--json"], ["refresh", "--jsonl"], ["refresh", "-n", "doc.gfc"]):
         capsys.readouterr()
@@ -155,6 +157,23 @@ def test_a_source_that_a_cache_names_elsewhere_is_not_read(work: Path, tmp_path:
         assert (work / "doc.gfc").read_bytes() != before
     else:  # hidden below what is named
         assert run(["refresh", ".", str(tmp_path / "private")]) == (3 if "/" in name else 0)
+
+
+def test_a_source_that_a_cache_names_elsewhere_as_seen_from_itself_is_not_read(work: Path, tmp_path: Path) -> None:
+    """Where a folder was moved, the source is looked for at the same place seen from the cache: that may be a way out."""
+    secret = tmp_path / "private" / "key"
+    secret.parent.mkdir()
+    secret.write_text(TEXT)
+    (work / "doc.txt").write_text(TEXT)
+    assert run(["prefill", "doc.txt", "-q"]) == 0
+    forge(work / "doc.gfc", path=str(work / "gone.txt"), relative_path=os.path.relpath(secret, work))
+    (work / "doc.txt").unlink()
+    before = (work / "doc.gfc").read_bytes()
+    for text in (TEXT, "secret"):
+        secret.write_text(text)
+        assert run(["status", "--fail-stale"]) == 10
+        assert run(["refresh"]) == 3
+        assert (work / "doc.gfc").read_bytes() == before
 
 
 def test_what_a_run_of_ones_own_has_read_may_be_read_again(work: Path, tmp_path: Path, monkeypatch) -> None:
@@ -190,3 +209,138 @@ def test_only_what_runs_made_is_called_so(work: Path) -> None:
     forge(work / "doc.gfc", modified_at=None)
     with gfcache.read_cache(work / "doc.gfc") as file:
         assert known.how_known(file.header.digest) is None
+
+
+def unknown(path: Path) -> str:
+    """Let no run of this user know a file; its digest."""
+    with gfcache.read_cache(path) as file:
+        known.forget(file.header.digest)
+        return file.header.digest
+
+
+@pytest.mark.usefixtures("lie")
+def test_a_forged_cache_is_not_asked_or_searched_as_the_document(work: Path, capsys) -> None:
+    """It says that it is of doc.txt, which lies there as it says, and has the ids of another text."""
+    said = "doc.gfc: its token ids are not those of"
+    assert run(["ask", "--cache", "doc.gfc", "-n", "1", "What?"]) == 6
+    assert said in capsys.readouterr().err
+    for command in (
+        ["search", "--cache", "*.gfc", "national"],
+        ["ask", "--cache", "*.gfc", "-n", "1", "Which national?"],
+    ):
+        shutil.copy("other/doc.gfc", "true.gfc")
+        assert run(command) == 3  # the other one answers
+        out, err = capsys.readouterr()
+        assert said in err
+        assert "other/doc.txt" in out
+        assert str(work / "doc.txt") not in out
+    assert run(["cache", "import", "doc.gfc", "true.gfc"]) == 0
+    capsys.readouterr()
+    assert run(["search", "national"]) == 3
+    out, err = capsys.readouterr()
+    assert "token ids are not those of" in err
+    assert "other/doc.txt" in out
+    assert str(work / "doc.txt") not in out
+
+
+@pytest.fixture
+def base(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """base.txt and chap.txt that continues it, and the caches of both."""
+    (work / "base.txt").write_text(TEXT)
+    (work / "chap.txt").write_text(TEXT[:300])
+    assert run(["prefill", "base.txt", "--checkpoints", "128", "-q"]) == 0
+    assert run(["prefill", "--base", "base.gfc", "chap.txt", "-q"]) == 0
+    capsys.readouterr()
+    return work / "base.gfc"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["append", "base.gfc", "chap.txt", "-o", "out.gfc"],
+        ["truncate", "base.gfc", "--to-line", "1", "-o", "out.gfc"],
+        ["prefill", "--base", "base.gfc", "other.txt", "-o", "out.gfc"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_is_made_from_an_unknown_cache_is_not_ones_own(base: Path, work: Path, capsys, command) -> None:
+    (work / "other.txt").write_text(TEXT[300:700])
+    out = work / "out.gfc"
+    assert run([*command, "--require-verified"]) == 0
+    assert run(["ask", "--cache", "out.gfc", "--require-verified", "-n", "1", "What?"]) == 0
+    unknown(out)  # within a second the next one has the same bytes
+    out.unlink()
+    unknown(base)
+    capsys.readouterr()
+    assert run([*command, "--require-verified"]) == 10
+    assert "base.gfc is not verified" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(command) == 0
+    assert "no run of yours made base.gfc" in capsys.readouterr().err
+    assert run(["ask", "--cache", "out.gfc", "--require-verified", "What?"]) == 10
+
+
+@pytest.mark.usefixtures("base")
+def test_a_merged_cache_is_known_as_what_it_was_made_of(work: Path) -> None:
+    assert run(["flatten", "chap.gfc", "-o", "whole.gfc"]) == 0
+    assert run(["ask", "--cache", "whole.gfc", "--require-verified", "-n", "1", "What?"]) == 0
+    unknown(work / "whole.gfc")
+    unknown(work / "chap.gfc")
+    assert run(["flatten", "chap.gfc", "-o", "whole.gfc", "--force"]) == 0
+    assert run(["ask", "--cache", "whole.gfc", "--require-verified", "What?"]) == 10
+
+
+def test_refresh_goes_on_from_no_base_that_nobody_knows(base: Path, work: Path, capsys) -> None:
+    """Whoever can write beside a child could have every later version of it computed from states of their own."""
+    unknown(base)
+    (work / "chap.txt").write_text(TEXT[:200])
+    before = (work / "chap.gfc").read_bytes()
+    assert run(["refresh", "chap.gfc"]) == 3
+    assert "no run of yours made its base" in capsys.readouterr().err
+    assert (work / "chap.gfc").read_bytes() == before
+    assert run(["verify", "--replay", "100%", "base.gfc"]) == 0  # as the hint says
+    assert run(["refresh", "chap.gfc"]) == 0
+    assert (work / "chap.gfc").read_bytes() != before
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "here/.hidden"])
+def test_a_base_that_a_cache_names_elsewhere_is_not_read(base: Path, work: Path, tmp_path: Path, capsys, place) -> None:
+    """`gf refresh` put the text of any cache that a stranger's cache calls its base into one beside it."""
+    private = tmp_path / "private" / place / "diary.gfc"
+    private.parent.mkdir(parents=True)
+    shutil.move(base, private)
+    with gfcache.read_cache("chap.gfc") as file:
+        header = file.header
+        data = [gfcache.SectionData.of(s, file.array(s)) for s in header.sections]
+    parent = header.parent | {"path": str(private), "name": "diary.gfc"}
+    gfcache.write_cache("chap.gfc", dataclasses.replace(header, parent=parent, sections=()), data)
+    (work / "chap.txt").write_text(TEXT[:200])
+    before = (work / "chap.gfc").read_bytes()
+    for command in (["status", "--json"], ["refresh", "--jsonl"], ["refresh", "-n", "chap.gfc"]):
+        capsys.readouterr()
+        assert run(command) in (0, 3)
+        assert f"{private} was not read" in "".join(capsys.readouterr())
+    assert (work / "chap.gfc").read_bytes() == before
+    if place == "elsewhere":  # as the message says
+        assert run(["refresh", ".", str(private.parent)]) == 0
+        assert (work / "chap.gfc").read_bytes() != before
+
+
+def test_only_verified_caches_are_searched_where_that_is_asked_for(work: Path, capsys) -> None:
+    for name in ("mine", "theirs"):
+        (work / f"{name}.txt").write_text(f"{name}. {TEXT}")
+        assert run(["prefill", f"{name}.txt", "-q"]) == 0
+    unknown(work / "theirs.gfc")
+    (work / "theirs.txt").unlink()
+    capsys.readouterr()
+    assert run(["search", "--cache", "*.gfc", "theirs"]) == 0
+    assert "theirs.txt" in capsys.readouterr().out
+    for command in (
+        ["search", "--cache", "*.gfc", "national"],
+        ["ask", "--cache", "*.gfc", "-n", "1", "Which national?"],
+    ):
+        assert run([*command, "--require-verified"]) == 3
+        out, err = capsys.readouterr()
+        assert "theirs.gfc is not verified" in err
+        assert "mine.txt" in out
+        assert "theirs.txt" not in out

@@ -179,13 +179,16 @@ def _verify(cache: CacheFile) -> None:
             raise DamagedCache(cache.path, "R18", f"{section.name!r} that are not of its rows", "digests of its rows")
 
 
-def flatten_cache(path: Path | str, out: Path | str) -> Header:
+def flatten_cache(cache: CacheFile | Path | str, out: Path | str) -> Header:
     """Write a file that stands alone from one that continues a base cache; its source is then no file that there is.
+
+    Args:
+        cache: the file, or its path.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
     """
-    with CacheFile(path) as file:
+    with contextlib.nullcontext(cache) if isinstance(cache, CacheFile) else CacheFile(cache) as file:
         family, data = family_of(file.header.model), list[SectionData]()
         joined: set[tuple[str, int | None]] = set()
         for section in file.header.sections:
