@@ -182,8 +182,8 @@ class DocumentReader:
         return max(range(len(scores)), key=lambda n: (scores[n], -n))
 
     def settle(self, question: str, reading: Reading) -> None:
-        """Note what the answer that was chosen had read: from now on, it is what the question reads."""
-        self._settled[question] = reading
+        """Note what the answer that was chosen had read: until the next, it is what the question reads."""
+        self._settled = {question: reading}
 
     def confidence(self, reading: Reading, likelihood: float | None) -> tuple[float | None, str | None]:
         """The probability that an answer is right, as it was calibrated for the model; or None, and why."""
@@ -226,8 +226,9 @@ class DocumentReader:
     @cached_property
     def _attention(self) -> AttentionFinder:
         cache = self._cache
-        assert cache.compressed_k is not None
-        document = GoldDocument(cache.token_ids, cache.compressed_k)
+        compressed_k = cache.rows()  # all of it: every key is looked at
+        assert compressed_k is not None
+        document = GoldDocument(cache.token_ids, compressed_k)
         return AttentionFinder(self._model, document, cache.state, cache.tail_hidden, cache.document_range)
 
     def _of(self, found: Sequence[Found]) -> Reading:

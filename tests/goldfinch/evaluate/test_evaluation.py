@@ -15,9 +15,12 @@ from gfcli.app import run
 from goldfinch.datasets.articles import Passage
 from goldfinch.datasets.facts import NOT_STATED, FactMaker
 from goldfinch.datasets.tables import table
+from goldfinch.engine.answer import Answer, Usage
 from goldfinch.evaluate import documents, facts, questions, retrieval
 from goldfinch.evaluate.asking import Reader
 from goldfinch.evaluate.prose import insert_at, prose_of
+from goldfinch.policies.named import ALL, ATTENTION, HYBRID, LEXICAL
+from goldfinch.policies.vectors import vectors_at_hand
 from tests.conftest import SAMPLES
 from tests.goldfinch.evaluate.conftest import PROSE
 
@@ -121,7 +124,7 @@ def test_tables_and_definitions_count(mini) -> None:
 
 def test_questions_count_what_is_not_stated(mini, monkeypatch) -> None:
     held_out = ({"A cat sat. A dog ran.": [("Who sat?", ["a cat"])]}, {"A cat sat. A dog ran.": ["Who flew?"]})
-    monkeypatch.setattr(questions, "_held_out", lambda directory: held_out)
+    monkeypatch.setattr(questions, "held_out_questions", lambda directory: held_out)
     right = questions.evaluate_questions(Scripted(mini, lambda t, q: "The cat" if "sat" in q else NOT_STATED), Path())
     assert (right["exact"], right["f1"], right["absent_recall"], right["absent_precision"]) == (1, 1, 1, 1)
     assert right["f1_copying"] == pytest.approx(2 / 3)
@@ -152,13 +155,14 @@ def test_articles_are_cut_at_paragraphs_and_asked_about_what_is_left(mini, monke
     assert row["exact"] == pytest.approx((count - 1) / count)
 
 
-def test_answers_through_the_file_are_compared(mini, monkeypatch) -> None:
-    reader = Reader(mini, through_file=True)
+@pytest.mark.parametrize("policy", [ALL, LEXICAL, ATTENTION, *([HYBRID] if vectors_at_hand() else [])])
+def test_answers_through_the_file_are_compared(policy: str, mini, monkeypatch) -> None:
+    reader = Reader(mini, through_file=True, read=policy)
     text = (SAMPLES / "lighthouse-handbook.txt").read_text()
-    reader.answers_to(text[:3000], ["What is the pass key?", "Who lived there?"], max_tokens=8)
+    reader.answers_to(text[:6000], ["What is the pass key?", "Who lived there?"], max_tokens=8)
     assert (reader.answers, reader.differences) == (2, 0)
-    real, calls = Reader._ask, list[int]()
-    monkeypatch.setattr(Reader, "_ask", lambda *a: calls.append(1) or (real(*a) if len(calls) == 1 else ["other"]))
+    real, calls, other = Reader._ask, list[int](), [Answer("other", [7], Usage(1))]
+    monkeypatch.setattr(Reader, "_ask", lambda *a: calls.append(1) or (real(*a) if len(calls) == 1 else other))
     assert reader.answers_to(PROSE, ["What is the pass key?"], max_tokens=8) == ["other"]
     assert (reader.answers, reader.differences) == (3, 1)
 

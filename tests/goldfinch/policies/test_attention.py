@@ -132,3 +132,13 @@ def test_scores_are_means_of_the_best_tokens() -> None:
     tokens = torch.zeros(2, BLOCK + 2)
     tokens[0, 3], tokens[1, 7], tokens[1, BLOCK:] = 4.0, 8.0, 5.0
     assert block_scores(tokens).tolist() == [1.0 + 2.0, 5.0]
+
+
+def test_a_file_is_searched_as_the_cache_it_was_made_of(model, cache, tmp_path: Path) -> None:
+    if model.card is None:
+        pytest.skip("a model without a card has no files")
+    cache.save(tmp_path / "doc.gfc")
+    cold = goldfinch.Session(model, goldfinch.open_cache(tmp_path / "doc.gfc", model), read="attention")
+    warm = goldfinch.Session(model, cache, read="attention")
+    for question in QUESTIONS:
+        assert cold.reader.read(question) == warm.reader.read(question)
