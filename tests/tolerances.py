@@ -21,3 +21,5 @@ TAIL_FP64 = 1e-10
 WKV6_GRADIENT_FP32 = 5e-5
 # A batch of answers beside one by one, float32, relative to the largest logit.
 BATCH_FP32 = 2e-5
+# A model of others behind its cache beside one pass without, absolute on logits.
+FOREIGN_FP32 = 1e-4

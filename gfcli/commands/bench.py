@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
+from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
 from gfcli.support.outputs import checked_output
 from gfcli.support.values import parse_lengths
 
@@ -46,7 +46,7 @@ def prefill(
     from goldfinch.measure.speed import measure_prefill
 
     wanted = parse_lengths(lengths, "--lengths")
-    loaded = load(model, device, dtype)
+    loaded = load_ours(model, device, dtype)
     _measured(lambda report: measure_prefill(loaded, wanted, repeats, report), _prefill_row, as_json, output)
 
 
@@ -71,7 +71,7 @@ def ask(
     from goldfinch.measure.speed import measure_ask
 
     wanted = parse_lengths(lengths, "--lengths")
-    loaded = load(model, device, dtype)
+    loaded = load_ours(model, device, dtype)
     _measured(lambda report: measure_ask(loaded, wanted, repeats, report=report), _ask_row, as_json, output)
 
 
@@ -88,7 +88,7 @@ def load_(
     """
     from goldfinch.measure.speed import measure_load
 
-    loaded = load(model, "cpu", None)
+    loaded = load_ours(model, "cpu", None)
     _measured(lambda report: measure_load(loaded, repeats, report), _load_row, as_json, output)
 
 
@@ -110,7 +110,7 @@ def kernels(
     """
     from goldfinch.measure.speed import measure_kernels
 
-    loaded = load(model, device, dtype)
+    loaded = load_ours(model, device, dtype)
     _measured(lambda report: measure_kernels(loaded, repeats, report), _kernel_row, as_json, output)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
-from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
+from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
 
 PACKAGES = ("goldfinch-gf", "torch", "triton", "numpy", "zstandard", "safetensors", "tokenizers", "typer", "rich")
 
@@ -32,7 +32,7 @@ def doctor(
       gf doctor
       gf doctor -m mymodel --device cuda --json
     """
-    loaded = load(model, device, dtype)
+    loaded = load_ours(model, device, dtype)
     from goldfinch.measure.conditions import kernel_backends
     from goldfinch.measure.selfcheck import run_checks
 

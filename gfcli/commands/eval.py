@@ -10,7 +10,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
-from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load
+from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
 from gfcli.support.outputs import checked_output
 from gfcli.support.values import checked_blocks, checked_policy
 from goldfinch.datasets.corpora import data_directory
@@ -83,7 +83,7 @@ def evaluate(
             raise CommandError(f"--task is {name!r}, allowed: {', '.join(TASKS)}")
     corpora = data_directory(data)
     record = run_tasks(
-        load(model, device, dtype),
+        load_ours(model, device, dtype),
         corpora,
         tasks=task or TASKS,
         documents=documents,

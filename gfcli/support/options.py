@@ -13,6 +13,7 @@ from .exits import NOT_FOUND, CommandError
 
 if TYPE_CHECKING:
     from goldfinch.library.opening import Model
+    from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 
 checked_checkpoints = values.checked("--checkpoints", values.checkpoints)
@@ -108,6 +109,20 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
     from goldfinch.library.opening import load as load_model
 
     return load_model(model_card(model), device=device, dtype=values.FILE_DTYPES[name])
+
+
+def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageModel:
+    """A model for what only models of ours can do; arguments and errors as of `load`.
+
+    Raises:
+        CheckpointError: it is a model of others.
+    """
+    from goldfinch import load_model
+
+    device, name = numerics(device, dtype)
+    import torch
+
+    return load_model(model_card(model).path, device=device, dtype=getattr(torch, name))
 
 
 def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:

@@ -200,24 +200,44 @@ def new_cache(network: Any) -> Any:
     return library().DynamicCache(config=network.config)
 
 
-def forward(network: Any, token_ids: Tensor, cache: Any = None, start: int = 0) -> Tensor:
+def forward(network: Any, token_ids: Tensor, cache: Any = None, start: int = 0, *, last: bool = False) -> Tensor:
     """Logits of tokens that follow those in a cache, which grows by them.
 
     Args:
         token_ids: (T,) int64.
         cache: of `new_cache`, or None for a pass without one.
         start: tokens before these: positions are always given, since some architectures guess them wrongly.
+        last: logits of the last token alone, which spares V values for every other.
 
     Returns:
-        (T, V).
+        (T, V); (1, V) of the last.
     """
     given: dict[str, Any] = {"input_ids": token_ids[None].to(network.device), "use_cache": cache is not None}
     if "position_ids" in _arguments(network):
         given["position_ids"] = torch.arange(start, start + len(token_ids), device=network.device)[None]
     if cache is not None:
         given["cache"] = cache
+    if last and "logits_to_keep" in _arguments(network):
+        given["logits_to_keep"] = 1
     with torch.inference_mode():
         logits: Tensor = network(**given).logits[0]
+    return logits[-1:] if last else logits
+
+
+def step(network: Any, token_ids: Tensor, cache: Any, positions: Tensor, mask: Tensor) -> Tensor:
+    """Logits (B, V) after one more token each of several sequences whose rows a cache holds, the shorter ones padded.
+
+    Args:
+        token_ids: (B,) int64.
+        cache: grows by a row each.
+        positions: (B,) int64, of these tokens.
+        mask: (B, rows) of all rows, the new ones included: 0 for padding.
+    """
+    given: dict[str, Any] = {"input_ids": token_ids[:, None], "cache": cache, "use_cache": True, "attention_mask": mask}
+    if "position_ids" in _arguments(network):
+        given["position_ids"] = positions[:, None]
+    with torch.inference_mode():
+        logits: Tensor = network(**given).logits[:, -1]
     return logits
 
 

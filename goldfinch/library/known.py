@@ -17,9 +17,10 @@ from gfcache import Header, layout
 from gfcache.files.places import user_folder
 from gfcache.store.words import WordFile
 
-from goldfinch.text.prompt import document_prompt
-from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
-from goldfinch.weights.directory import ModelCard
+from goldfinch.text.tokenizer import Tokenizer
+from goldfinch.weights.directory import ModelCard, read_card
+
+from .opening import prompt_of, tokenizer_of
 
 # What is known of a file, from the most to the least: made from its document by a run of this user; computed again from
 # it (gf verify --replay 100%) with the same result; the token ids are those of its document.
@@ -92,19 +93,20 @@ def holds_text(path: Path, header: Header, text: str, card: ModelCard | None, *,
 def has_token_ids_of(text: str, path: Path, header: Header, card: ModelCard, *, end: bool = False) -> bool:
     """Whether the token ids of a file are those of a text; arguments as of `holds_text`."""
     try:
-        tokenizer = _tokenizer(card.path / str(card.tokenizer_file), card.tokenizer_fingerprint)
+        tokenizer = _tokenizer(card.path, card.tokenizer_fingerprint)
         with gfcache.read_cache(path) as file:
             if file.header.digest != header.digest:  # it was replaced meanwhile
                 return False
             ids = gfcache.whole_array(file, layout.TOKEN_IDS)[0].tolist()
-        if ids == document_prompt(tokenizer, card.template, text)[0]:
+        prompt, (start, _) = prompt_of(card, tokenizer, text)
+        if ids == prompt:
             return True
         own = ids[header.template["document_start"] : header.template["document_end"]]
-        return (end or header.parent is not None) and tokenizer.decode(own).endswith(text)
+        return (end or header.parent is not None) and tokenizer.decode(own).endswith(tokenizer.decode(prompt[start:]))
     except Exception:  # ids of another vocabulary, a base that is gone: nothing that this text gave
         return False
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(path: Path, fingerprint: str | None) -> Tokenizer:
-    return read_tokenizer(path)
+def _tokenizer(directory: Path, fingerprint: str | None) -> Tokenizer:
+    return tokenizer_of(read_card(directory))

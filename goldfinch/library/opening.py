@@ -17,6 +17,7 @@ import gfcache
 from goldfinch.errors import CacheMismatch, ModelNotFound
 from goldfinch.policies.named import AUTO
 from goldfinch.weights.directory import Made, ModelCard, find_model, find_model_by_fingerprint
+from goldfinch.weights.foreign_config import ForeignConfig
 
 if TYPE_CHECKING:
     from goldfinch.engine.base import Engine
@@ -37,7 +38,7 @@ def load_as_computed(place: str, dtype: str | None) -> Model:
 
 
 def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
-    """Load a model.
+    """Load a model, of ours or of others.
 
     Args:
         card: of its directory.
@@ -45,8 +46,12 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
         dtype: compute dtype as files name it: "f32", "bf16", "f64".
 
     Raises:
-        the errors of `weights.loading.load_model`.
+        the errors of `weights.loading.load_model` and of `foreign.models.load`.
     """
+    if card.is_foreign:
+        from goldfinch.foreign.models import load as load_foreign
+
+        return load_foreign(card.path, device=device, dtype=dtype)
     import torch
 
     from goldfinch.weights.loading import load_model
@@ -56,10 +61,49 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
 
 
 def engine_of(model: Model) -> Engine[Any]:
-    """What a loaded model can do. With `load`, the one place that tells models of ours from those of others."""
-    from goldfinch.engine.goldfinch import GoldFinchEngine
+    """What a loaded model can do. This file is the one place that tells models of ours from those of others."""
+    from goldfinch.models.language_model import LanguageModel
 
-    return GoldFinchEngine(model)
+    if isinstance(model, LanguageModel):
+        from goldfinch.engine.goldfinch import GoldFinchEngine
+
+        return GoldFinchEngine(model)
+    from goldfinch.foreign.running.engine import ForeignEngine
+
+    return ForeignEngine(model)
+
+
+def tokenizer_of(card: ModelCard) -> Any:
+    """The tokenizer of a model that has one, without the model.
+
+    Raises:
+        FileNotFoundError, TokenizerDamaged.
+    """
+    if isinstance(card.config, ForeignConfig):
+        from goldfinch.foreign.prompts import tokenizer_of as foreign_tokenizer
+
+        return foreign_tokenizer(card, card.config)
+    from goldfinch.text.tokenizer import read_tokenizer
+
+    return read_tokenizer(card.path / str(card.tokenizer_file))
+
+
+def prompt_of(card: ModelCard, tokenizer: Any, text: str) -> tuple[list[int], tuple[int, int]]:
+    """Token ids of a document as a model reads it, and the (start, end) of its own.
+
+    Args:
+        tokenizer: of the model (`tokenizer_of`).
+
+    Raises:
+        EmptyInput: the text is empty or blank.
+    """
+    if card.is_foreign:
+        from goldfinch.foreign.prompts import document_ids
+
+        return document_ids(tokenizer, card.template, text)
+    from goldfinch.text.prompt import document_prompt
+
+    return document_prompt(tokenizer, card.template, text)
 
 
 def planned_by(header: gfcache.Header, card: ModelCard, wanted: str) -> list[int]:
@@ -72,10 +116,14 @@ def planned_by(header: gfcache.Header, card: ModelCard, wanted: str) -> list[int
     from goldfinch.caching.numerics import Numerics
 
     tokens, dtype = header.tokens, str(header.compute_dtype)
+    if isinstance(card.config, ForeignConfig):
+        from goldfinch.foreign.running.checkpoints import planned_positions
+
+        return planned_positions(card.config, dtype, tokens, wanted)
     from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints
 
     block = block_tokens_by(Numerics.from_dict(header.numerics))
-    return plan_checkpoints(card.own_config, tokens, wanted, gfcache.layout.DTYPES[dtype], block)
+    return plan_checkpoints(card.config, tokens, wanted, gfcache.layout.DTYPES[dtype], block)
 
 
 def find_model_of(header: gfcache.Header, *, exact: bool = False) -> ModelCard:

@@ -149,6 +149,11 @@ class SectionKind:
     rotated: bool | None = None
 
 
+def optional(kind: str, *dtypes: str, **more: Any) -> SectionKind:
+    """A kind that a reader which does not know it may skip, of one of these dtypes, anywhere."""
+    return SectionKind(kind, Stands.FREE, more.pop("shape", None), fixed(*dtypes), required=False, **more)
+
+
 class Described(NamedTuple):
     """A section as the description has it: what a writer fills with values.
 

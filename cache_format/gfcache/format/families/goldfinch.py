@@ -8,7 +8,7 @@ from typing import Any
 
 from gfcache import layout
 
-from .base import Family, Place, SectionKind, Stands, fixed, in_state_dtype, in_token_dtype, on_model
+from .base import Family, Place, SectionKind, Stands, in_state_dtype, in_token_dtype, on_model, optional
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,6 @@ def _has_attention_shifts(model: Dimensions) -> bool:
     return model.attention_shifts
 
 
-def _optional(kind: str, *dtypes: str, **more: Any) -> SectionKind:
-    return SectionKind(kind, Stands.FREE, more.pop("shape", None), fixed(*dtypes), required=False, **more)
-
-
 _KINDS = (
     SectionKind(
         layout.TOKEN_IDS,
@@ -117,17 +113,17 @@ _KINDS = (
         SectionKind(kind, Stands.END, _attention_shift_shape, depends_on=on_model, present=_has_attention_shifts)
         for kind in (layout.ATTENTION_TIME_SHIFT_STATE, layout.ATTENTION_CHANNEL_SHIFT_STATE)
     ),
-    _optional(
+    optional(
         layout.LAST_LOGITS,
         *layout.FLOAT_DTYPES,
         shape=lambda model, place: (model.vocab_size,),
         depends_on=on_model,
     ),
-    _optional(layout.ERROR_RECEIPT, *layout.FLOAT_DTYPES, depends_on=on_model),
-    _optional(layout.SOURCE_TEXT, "u8", per_token=True),
-    _optional(layout.DROPPED_TOKENS, "u32", per_token=True),
-    _optional(layout.DOCUMENT_INDEX, "u8", per_token=True, codec="zstd"),
-    _optional(layout.ROW_DIGESTS, "u8", per_token=True),
+    optional(layout.ERROR_RECEIPT, *layout.FLOAT_DTYPES, depends_on=on_model),
+    optional(layout.SOURCE_TEXT, "u8", per_token=True),
+    optional(layout.DROPPED_TOKENS, "u32", per_token=True),
+    optional(layout.DOCUMENT_INDEX, "u8", per_token=True, codec="zstd"),
+    optional(layout.ROW_DIGESTS, "u8", per_token=True),
 )
 
 # Format 1.0 leaves model_type open: whatever no other family claims is read by these rules.

@@ -14,7 +14,7 @@ from typing import Any
 
 from gfcache import layout
 
-from .base import Family, Group, Place, SectionKind, Stands, in_token_dtype, on_model
+from .base import Family, Group, Place, SectionKind, Stands, in_token_dtype, on_model, optional
 
 # What the attention of a layer keeps of the tokens before; a layer of any of these may have states, too.
 FULL, SLIDING, LINEAR, NONE = "full", "sliding", "linear", "none"
@@ -179,6 +179,9 @@ _KINDS = (
         present=lambda model: bool(model.stateful),
         groups=lambda model: model.stateful,
     ),
+    optional(layout.ERROR_RECEIPT, *layout.FLOAT_DTYPES, depends_on=on_model),
+    optional(layout.SOURCE_TEXT, "u8", per_token=True),
+    optional(layout.DOCUMENT_INDEX, "u8", per_token=True, codec="zstd"),
 )
 
 

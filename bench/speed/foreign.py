@@ -1,0 +1,120 @@
+"""What a cache of a model of others saves: python -m bench.speed.foreign MODEL [--tokens 2048] [--record FILE]
+
+Rounds, in one process with the model loaded: a document pre-filled and a question begun; the cache saved; read again
+and the same question begun. Medians of ratios within a round are quoted, never a time. Two processes more tell the most
+memory that a prefill takes, ours and the library's own forward pass over the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from goldfinch.engine.prefill import Start
+from goldfinch.foreign.running.engine import ForeignEngine
+from goldfinch.foreign.running.session import ForeignSession
+from goldfinch.library.opening import engine_of, load
+from goldfinch.measure.conditions import git_commit, processor
+from goldfinch.weights.directory import find_model
+
+QUESTION_TOKENS = 16
+_PEAK = """
+import resource, sys, torch
+from goldfinch.library.opening import engine_of, load
+from goldfinch.weights.directory import find_model
+from goldfinch.engine.prefill import Start
+from goldfinch.foreign import library
+engine = engine_of(load(find_model(sys.argv[2])))
+ids = torch.arange(int(sys.argv[3]))[None] * 7919 % engine.model.config.vocab_size
+loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if sys.argv[1] == "ours":
+    cache = engine.prefill_from(Start(), ids)
+else:
+    cache = library.new_cache(engine.model.network)
+    library.forward(engine.model.network, ids[0], cache, last=True)
+print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def one_round(engine: ForeignEngine, tokens: int, folder: Path, seed: int) -> dict[str, float]:
+    """Seconds of each step."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, engine.model.config.vocab_size, (1, tokens), generator=generator)
+    question = ids[0, :QUESTION_TOKENS].tolist()
+    times = [time.perf_counter()]
+    cache = engine.prefill_from(Start(), ids)
+    times.append(time.perf_counter())
+    cold, _ = ForeignSession(engine.model, cache).start(question)
+    times.append(time.perf_counter())
+    cache.save(folder / "a.gfc")
+    times.append(time.perf_counter())
+    opened = engine.open(folder / "a.gfc")
+    warm, _ = ForeignSession(engine.model, opened).start(question)
+    times.append(time.perf_counter())
+    if not torch.equal(cold, warm):
+        raise SystemExit("the reloaded cache gives other logits: nothing is measured")
+    prefill, first, save, again = (b - a for a, b in itertools.pairwise(times))
+    return {"prefill_s": prefill, "first_token_s": first, "save_s": save, "reload_and_first_token_s": again}
+
+
+def peak_bytes(who: str, model: str, tokens: int) -> dict[str, int]:
+    """Most resident memory of a process, with the model loaded and behind a prefill."""
+    command = [sys.executable, "-c", _PEAK, who, model, str(tokens)]
+    loaded, peak = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    return {"loaded_bytes": loaded * 1024, "peak_bytes": peak * 1024}
+
+
+def main() -> None:
+    """Measure, print, and record where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="name or directory of a model of others")
+    parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", type=Path, help="file for the record")
+    arguments = parser.parse_args()
+    tokens = arguments.tokens - QUESTION_TOKENS - 1
+    engine: Any = engine_of(load(find_model(arguments.model)))
+    with tempfile.TemporaryDirectory() as folder:
+        one_round(engine, 64, Path(folder), 0)
+        rounds = [one_round(engine, tokens, Path(folder), n) for n in range(arguments.rounds)]
+        file_bytes = (Path(folder) / "a.gfc").stat().st_size
+    ratios = {
+        "prefill and first token over reload and first token": [
+            (r["prefill_s"] + r["first_token_s"]) / r["reload_and_first_token_s"] for r in rounds
+        ],
+        "saving over prefill": [r["save_s"] / r["prefill_s"] for r in rounds],
+    }
+    peaks = {who: peak_bytes(who, arguments.model, tokens) for who in ("ours", "library")}
+    record = {
+        "what": "a cache of a model of others, saved and read again, model loaded in both cases",
+        "commit": git_commit(),
+        "processor": processor(),
+        "model": engine.model.name,
+        "architecture": engine.model.config.model_type,
+        "numerics": engine.numerics.to_dict(),
+        "tokens": tokens,
+        "file_bytes_per_token": round(file_bytes / tokens, 1),
+        "ratios": {
+            name: {"median": statistics.median(found), "min": min(found), "max": max(found)}
+            for name, found in ratios.items()
+        },
+        "peaks": peaks | {"ours over library": peaks["ours"]["peak_bytes"] / peaks["library"]["peak_bytes"]},
+        "rounds": rounds,
+    }
+    print(json.dumps({name: record[name] for name in ("ratios", "peaks", "file_bytes_per_token")}, indent=2))
+    if arguments.record is not None:
+        arguments.record.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models of others at work: documents pre-filled, kept in files, asked."""

@@ -1,0 +1,139 @@
+"""Several questions to one document of a model of others, decoded as one batch: every weight is read once for all.
+
+Notation: B questions, T document tokens, Q question tokens, L rows of the longest, H heads, D channels.
+
+Each question runs alone up to the first token of its answer. Then the rows of all stand in one cache, the shorter ones
+padded behind, and a mask keeps the padding out; every token has its true position. Results equal those of one by one
+within rounding. Models that keep more than rows decode one by one: states take no padding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from goldfinch.engine.answer import Answer, Answering
+from goldfinch.engine.batch_decode import MOST_ROWS
+from goldfinch.engine.sampling import Sampling
+from goldfinch.foreign import library
+
+from .session import ForeignSession
+from .states import Held, SequenceState, can_cut, put_in, taken_out
+
+# Memory that the rows of one batch may take, each with its own copy of the document's.
+MOST_BYTES = 2 << 30
+
+
+def ask_many(session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+    """Answers to several questions about one document; arguments as of `engine.batch_decode.ask_many`."""
+    together = min(MOST_ROWS, MOST_BYTES // max(_row_bytes(session), 1))
+    if together < 2 or len(questions) < 2 or not can_cut(session.model.layers):
+        return [session.ask(question, raw=raw, **sampling) for question in questions]
+    answers: list[Answer] = []
+    for start in range(0, len(questions), together):
+        rows = [_Row.of(session, q, raw, Sampling(**sampling)) for q in questions[start : start + together]]
+        _decode(session, rows)
+        answers += [row.answering.answer() for row in rows]
+    return answers
+
+
+def _row_bytes(session: ForeignSession) -> int:
+    parts = (part for held in session.cache.state.layers for part in (held.keys, held.values) if part is not None)
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
+@dataclass
+class _Row:
+    """A question under way: its answer, the logits (V,) behind it, and what the layers hold there."""
+
+    answering: Answering
+    logits: Tensor
+    state: SequenceState
+
+    @classmethod
+    def of(cls, session: ForeignSession, question: str, raw: bool, sampling: Sampling) -> _Row:
+        started = time.perf_counter()
+        ids, answering = session.begin(question, raw, sampling)
+        logits, layers = session.start(ids)
+        state = taken_out(layers, session.model.layers, session.cache.length + len(ids))
+        assert answering.usage.timings_s is not None
+        answering.usage.timings_s["question"] = time.perf_counter() - started
+        return cls(answering, logits, state)
+
+    def take(self, logits: Tensor) -> bool:
+        """Take the next token; whether the answer goes on."""
+        return self.answering.take(logits) is not None and self.answering.going
+
+
+def _decode(session: ForeignSession, rows: Sequence[_Row]) -> None:
+    started = time.perf_counter()
+    active = [row for row in rows if row.take(row.logits)]
+    batch = _Batch(session, active) if active else None
+    while batch is not None and active:
+        logits = batch.step([row.answering.token_ids[-1] for row in active])
+        going = [n for n, row in enumerate(active) if row.take(logits[n])]
+        if len(going) < len(active):
+            active = [active[n] for n in going]
+            batch.keep(going)
+    share = (time.perf_counter() - started) / len(rows)
+    for row in rows:
+        assert row.answering.usage.timings_s is not None
+        row.answering.usage.timings_s["decode"] = share
+        row.answering.finish()
+
+
+class _Batch:
+    """The rows of B answers under way in one cache of the library.
+
+    Args:
+        session: on their document.
+        rows: the answers.
+    """
+
+    def __init__(self, session: ForeignSession, rows: Sequence[_Row]) -> None:
+        self._model = session.model
+        lengths = [row.state.position for row in rows]
+        longest, most = max(lengths), max(row.answering.sampling.max_tokens for row in rows)
+        stacked = []
+        for number in range(len(self._model.layers)):
+            keys = [_padded(row.state.layers[number].keys, longest) for row in rows]
+            values = [_padded(row.state.layers[number].values, longest) for row in rows]
+            stacked.append(Held(_together(keys), _together(values)))
+        network = self._model.network
+        state = SequenceState(longest, tuple(stacked))
+        self._layers = put_in(lambda: library.new_cache(network), self._model.layers, state, longest + most)
+        device = torch.device(self._model.device)
+        self._positions = torch.tensor(lengths, device=device)
+        self._mask = (torch.arange(longest, device=device) < self._positions[:, None]).long()
+
+    def step(self, token_ids: Sequence[int]) -> Tensor:
+        """Logits (B, V) after one more token each."""
+        ids = torch.tensor(token_ids, device=self._mask.device)
+        self._mask = pad(self._mask, (0, 1), value=1)
+        logits = library.step(self._model.network, ids, self._layers, self._positions, self._mask)
+        self._positions = self._positions + 1
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self._mask.device)
+        self._positions, self._mask = self._positions[index], self._mask[index]
+        for layer in self._layers.layers:
+            if hasattr(layer, "slots"):
+                layer.slots.keep(index)
+
+
+def _padded(rows: Tensor | None, length: int) -> Tensor | None:
+    """Rows (H, R, D) as (H, length, D)."""
+    return None if rows is None else pad(rows, (0, 0, 0, length - rows.shape[1]))
+
+
+def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.stack(there) if there else None

@@ -1,0 +1,186 @@
+"""A model of others as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import numpy as np
+import torch
+from torch import Tensor
+
+from goldfinch.caching.identity import check_identity
+from goldfinch.caching.numerics import Numerics, difference_between
+from goldfinch.engine.answer import Answer
+from goldfinch.engine.base import Progress, Prompt, ReplayReport
+from goldfinch.engine.cite import Citation
+from goldfinch.engine.prefill import Start
+from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
+from goldfinch.foreign.models import ForeignModel
+from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
+from goldfinch.policies.base import Chosen
+from goldfinch.policies.named import AUTO
+from goldfinch.weights.directory import ModelCard, read_card
+
+from .batch import ask_many
+from .checkpoints import planned_positions
+from .files import ForeignCache, layers_json, unpack
+from .prefill import prefill_from, shared_state
+from .replay import compared, start_of
+from .session import ForeignSession, question_tokens
+
+
+class ForeignEngine:
+    """A model of others behind the protocol; contract of each method in `base.Engine`.
+
+    Args:
+        model: loaded (`models.load`).
+    """
+
+    trained_tokens = None  # documents that are too long are refused, not remarked on
+    packing_obstacle = "models of others compute each document alone"
+
+    def __init__(self, model: ForeignModel) -> None:
+        self.model = model
+
+    @cached_property
+    def card(self) -> ModelCard:
+        return read_card(self.model.path)
+
+    @property
+    def tokenizer(self) -> ForeignTokenizer | None:
+        return self.model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> str:
+        return self.model.dtype
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.model.context_length
+
+    @property
+    def block_tokens(self) -> int:
+        return self.model.block_tokens
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        model, found = self.model, self.model.fingerprints
+        config = {name: getattr(model.config, name) for name in ("n_layer", "d_model", "vocab_size", "head_dim")}
+        return {
+            "model": {
+                "name": model.name,
+                "model_type": model.config.model_type,
+                "config": config | {"layer_ratio": 1, "compression_ratio": 1},
+                "layers": layers_json(model.layers),
+                "prefill_fingerprint": found["prefill_fingerprint"],
+                "model_fingerprint": found["model_fingerprint"],
+            },
+            "tokenizer": {"fingerprint": found.get("tokenizer_fingerprint"), "vocab_size": config["vocab_size"]},
+            "template": {
+                "prefix_fingerprint": model.template.prefix_fingerprint(),
+                "fingerprint": model.template.fingerprint(),
+            },
+        }
+
+    @property
+    def numerics(self) -> Numerics:
+        model, device = self.model, self.device.type
+        schedule = f"blocks of {model.block_tokens}" if model.schedule == "blocks" else "whole, then steps"
+        threads = torch.get_num_threads() if device == "cpu" else None
+        library = f"transformers {model.library_version}, torch {torch.__version__}"
+        return Numerics(device, model.dtype, schedule, threads, library)
+
+    def difference(self, numerics: Numerics, *, packing: bool = True) -> tuple[str, str, str] | None:
+        return difference_between(numerics, self.numerics, packing=packing, library=True)
+
+    def document(self, text: str) -> Prompt:
+        tokenizer = self.model.tokenizer
+        if tokenizer is None:
+            raise TokenizerError("this model has no tokenizer, so it cannot read text")
+        ids, own = document_ids(tokenizer, self.model.template, text)
+        return Prompt(np.array(ids, dtype=np.int64), own)
+
+    def question(self, text: str, *, raw: bool = False) -> list[int]:
+        return question_tokens(self.model, text, raw=raw)
+
+    def plan_checkpoints(self, tokens: int, wanted: str | None) -> list[int]:
+        return planned_positions(self.model.config, self.dtype, tokens, wanted)
+
+    def can_continue(self) -> bool:
+        return self.model.schedule == "blocks"
+
+    def reusable_tokens(self, base: ForeignCache, token_ids: Tensor) -> int:
+        state = shared_state(self.model, base, token_ids)
+        return 0 if state is None else state.position
+
+    def prefill_from(
+        self,
+        start: Start,
+        token_ids: Tensor,
+        *,
+        document_range: tuple[int, int] | None = None,
+        source: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> ForeignCache:
+        return prefill_from(
+            start, self.model, token_ids, identity=self.identity, numerics=self.numerics, progress=progress,
+            document_range=document_range or (0, token_ids.shape[1]), source=source,
+        )  # fmt: skip
+
+    def prefill(
+        self, prompt: Prompt, *, source: dict[str, Any] | None = None, progress: Progress | None = None
+    ) -> ForeignCache:
+        ids = torch.from_numpy(prompt.token_ids)[None]
+        return self.prefill_from(Start(), ids, document_range=prompt.document_range, source=source, progress=progress)
+
+    def save(self, cache: ForeignCache, path: Path) -> None:
+        cache.save(path)
+
+    def open(self, path: Path, *, asking: bool = False) -> ForeignCache:
+        with gfcache.read_cache(path) as file:
+            return self.read(file, asking=asking)
+
+    def read(self, file: gfcache.CacheFile, *, asking: bool = False) -> ForeignCache:
+        stored, own = file.header.compute_dtype, self.identity
+        same = file.header.model["model_fingerprint"] == own["model"]["model_fingerprint"]
+        if same and stored != self.dtype:  # before the shapes, which name the dtypes of states
+            raise CacheMismatch(
+                "numerics.compute_dtype", str(stored), self.dtype, hint="leave out --dtype to use that of the cache"
+            )
+        check_identity(file.header, own)
+        return unpack(file, device=self.device, tokenizer=self.tokenizer, asking=asking)
+
+    def session(
+        self,
+        cache: ForeignCache,
+        *,
+        memory_bytes: int | None = None,
+        read: str | Chosen = AUTO,
+        read_blocks: int | None = None,
+    ) -> ForeignSession:
+        return ForeignSession(self.model, cache, read=read)
+
+    def ask_many(
+        self, session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any
+    ) -> list[Answer]:
+        return ask_many(session, questions, raw=raw, **sampling)
+
+    def cite(
+        self, session: ForeignSession, question: str, answer_ids: Sequence[int], *, raw: bool = False
+    ) -> list[Citation]:
+        raise GoldFinchError(
+            f"{self.model.name} cannot say which lines an answer rests on: only models with GOLD layers can",
+            hint="leave out --cite",
+        )
+
+    def replay(self, cache: ForeignCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
+        again = self.prefill_from(start_of(cache), cache.token_ids)
+        return compared(again, cache, exact=self.difference(cache.numerics) is None)

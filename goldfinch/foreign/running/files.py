@@ -1,0 +1,240 @@
+"""The cache of a document made by a model of others: in memory, into a .gfc file, and back (SPEC, "Models of others").
+
+Notation: T tokens, n layers of a group, H key-value heads, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import numpy as np
+import torch
+from gfcache import SectionData, layout
+from gfcache.format.families.base import Described, Group
+from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
+from torch import Tensor
+
+from goldfinch.caching.document_cache import header_of, reference_to
+from goldfinch.caching.numerics import Numerics, check_parent_dtype
+from goldfinch.caching.sections import from_numpy, index_section, to_numpy
+from goldfinch.errors import DeviceError
+from goldfinch.policies.index import DocumentIndex
+from goldfinch.weights.foreign_config import LayerShape
+
+from .states import Held, SequenceState
+
+# Kinds that hold keys, and those that hold values.
+_KEYS = (layout.KV_KEYS, layout.WINDOW_KEYS)
+_VALUES = (layout.KV_VALUES, layout.WINDOW_VALUES)
+
+
+@dataclass
+class ForeignCache:
+    """What prefill leaves of a document.
+
+    Attributes:
+        token_ids: (1, T) int64, everything the layers saw: prompt prefix and document.
+        state: of all layers behind token T.
+        document_range: (start, end) of the document's own tokens.
+        identity: fingerprints of model, tokenizer and template, and what each layer keeps.
+        numerics: how it was computed.
+        source: name, sha256, bytes, modified_at of the document, or None.
+        checkpoints: earlier positions to go on from, ascending, without the rows that `state` has; none of a model that
+            can go on from any.
+        path: the file it was read from or saved to, or None.
+        digest: of that file.
+        tokenizer: that its token ids are of, or None.
+        index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+    """
+
+    token_ids: Tensor
+    state: SequenceState
+    document_range: tuple[int, int]
+    identity: dict[str, Any]
+    numerics: Numerics
+    source: dict[str, Any] | None = None
+    checkpoints: tuple[SequenceState, ...] = ()
+    path: Path | None = field(default=None, compare=False)
+    digest: str | None = field(default=None, compare=False)
+    tokenizer: Any = field(default=None, compare=False)
+    index: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def length(self) -> int:
+        """T: tokens in the cache."""
+        return self.token_ids.shape[1]
+
+    @property
+    def end(self) -> SequenceState:
+        """The end of the document as a position to go on from."""
+        return self.state
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        created_at: str | None = None,
+        parent: tuple[ForeignCache, int] | None = None,
+        follow: bool = True,
+        index: bool = True,
+    ) -> gfcache.Header:
+        """Write the cache to a file; arguments and errors as of `DocumentCache.save`."""
+        header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
+        if parent is not None:
+            base, first = parent
+            check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
+            header = replace(header, parent=reference_to(base, first, Path(path)))
+        try:
+            sections = pack(self, first)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
+        if index and self.index is None and self.tokenizer is not None:
+            own = self.token_ids[0, slice(*self.document_range)].numpy()
+            self.index = DocumentIndex(self.tokenizer, own).packed()
+        if index and self.index is not None:
+            sections.append(index_section(self.index))
+        header = gfcache.write_cache(path, header, sections, follow=follow)
+        self.path, self.digest = Path(path), header.digest
+        return header
+
+
+def layers_json(shapes: Sequence[LayerShape]) -> list[dict[str, Any]]:
+    """`model.layers` of a header."""
+    rows = []
+    for shape in shapes:
+        row: dict[str, Any] = {"kind": shape.kind}
+        if shape.kind in ("full", "sliding"):
+            row |= {"kv_heads": shape.kv_heads, "head_dim": shape.head_dim, "value_dim": shape.value_dim}
+        if shape.kind == "sliding":
+            row["window"] = shape.window
+        if shape.states:
+            states = {role: {"shape": list(s), "dtype": shape.state_dtypes[role]} for role, s in shape.states.items()}
+            row["states"] = states
+        rows.append(row)
+    return rows
+
+
+def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
+    """The sections of a cache, as the family describes them.
+
+    Args:
+        first: tokens that a parent file holds; only the ones after it are packed.
+    """
+    model = cache.identity["model"]
+    groups = Dimensions.of(model).members
+    by_position = {state.position: state for state in (*cache.checkpoints, cache.state)}
+    described = TRANSFORMERS.sections(
+        model,
+        cache.length,
+        str(cache.numerics.compute_dtype),
+        first_token=first,
+        checkpoints=[state.position for state in cache.checkpoints if state.position > first],
+    )
+    rows = []
+    for section in described:
+        if section.kind == layout.TOKEN_IDS:
+            array = cache.token_ids[0, first:].cpu().numpy()
+        else:
+            layers = groups[Group(section.layer, section.role)]
+            array = to_numpy(_values(section, by_position[section.position or cache.length], layers))
+        assert array.shape == section.shape, section.name
+        rows.append(SectionData.of(section, array))
+    return rows
+
+
+def _values(section: Described, state: SequenceState, layers: Sequence[int]) -> Tensor:
+    """What a section holds: the layers of its group, stacked."""
+    held = [state.layers[n] for n in layers]
+    if section.role is not None:
+        return torch.stack([one.states[section.role] for one in held])
+    rows = slice(None)
+    if section.token_start is not None:
+        rows = slice(section.token_start, section.token_start + section.shape[2])
+    parts = [one.keys if section.kind in _KEYS else one.values for one in held]
+    return torch.stack([part[:, rows] for part in parts if part is not None])
+
+
+def unpack(
+    file: gfcache.CacheFile, *, device: torch.device, tokenizer: Any = None, asking: bool = False
+) -> ForeignCache:
+    """The cache in an open file, in memory of its own.
+
+    Args:
+        device: of the model.
+        tokenizer: of the model, or None.
+        asking: for questions alone: checkpoints are left out.
+
+    Raises:
+        gfcache.CacheFormatError: damaged, or its base is gone.
+        DeviceError: not enough memory.
+    """
+    header = file.header
+    file.check_complete()
+    try:
+        positions = {s.position for s in header.sections if s.is_known and s.position is not None} - {header.tokens}
+        earlier = [] if asking else sorted(positions)
+        indexes = header.of_kind(layout.DOCUMENT_INDEX)
+        return ForeignCache(
+            token_ids=from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(torch.int64)[None],
+            state=_state(file, header.tokens, device),
+            document_range=(header.template["document_start"], header.template["document_end"]),
+            identity=identity_in(header),
+            numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
+            source=header.source,
+            checkpoints=tuple(_state(file, position, device) for position in earlier),
+            path=file.path,
+            digest=header.digest,
+            tokenizer=tokenizer,
+            index=file.array(indexes[0]).reshape(-1) if indexes else None,
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceError(f"not enough memory on {device} for the cache {file.path}") from error
+
+
+def identity_in(header: gfcache.Header) -> dict[str, Any]:
+    """What a file belongs to, as `Engine.identity` has it."""
+    noted = ("prefix_fingerprint", "fingerprint")
+    return {
+        "model": header.model,
+        "tokenizer": header.tokenizer,
+        "template": {name: header.template[name] for name in noted if name in header.template},
+    }
+
+
+def _state(file: gfcache.CacheFile, position: int, device: torch.device) -> SequenceState:
+    model = file.header.model
+    parts: list[dict[str, Any]] = [{"states": {}} for _ in model["layers"]]
+    for group, layers in Dimensions.of(model).members.items():
+        for kind, stacked in _group_values(file, group, position).items():
+            for n, values in zip(layers, stacked.to(device), strict=True):
+                if kind == layout.LAYER_STATE:
+                    parts[n]["states"][group.role] = values
+                else:
+                    parts[n]["keys" if kind in _KEYS else "values"] = values
+    return SequenceState(position, tuple(Held(**part) for part in parts))
+
+
+def _group_values(file: gfcache.CacheFile, group: Group, position: int) -> Mapping[str, Tensor]:
+    """The values of a group of layers by kind, (n, ...)."""
+    header, found = file.header, {}
+    if group.role is not None:
+        kinds: tuple[str, ...] = (layout.LAYER_STATE,)
+    elif header.model["layers"][group.layer]["kind"] == "full":
+        if position != header.tokens:
+            return {}  # no checkpoint is needed there: rows of the end have all that is before
+        kinds = (layout.KV_KEYS, layout.KV_VALUES)
+    else:
+        kinds = (layout.WINDOW_KEYS, layout.WINDOW_VALUES)
+    for kind in kinds:
+        if kind in (layout.KV_KEYS, layout.KV_VALUES):
+            found[kind] = from_numpy(*gfcache.whole_array(file, kind, group.layer))
+            continue
+        rows = [s for s in header.of_kind(kind) if (s.layer, s.role, s.position) == (*group, position)]
+        if not rows:
+            raise gfcache.DamagedCache(file.path, "R13", f"no {kind} at token {position}", "every state of the model")
+        found[kind] = from_numpy(file.array(rows[0]), rows[0].dtype)
+    return found

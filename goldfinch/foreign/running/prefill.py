@@ -1,0 +1,128 @@
+"""Pre-filling a document with a model of others: in blocks, where its self-check allows them, else in one piece.
+
+Blocks start at multiples of their size, whatever was there before, so that going on from a journal, a checkpoint or a
+base gives the bits of a run from the start. A document in one piece has no place to go on from, and what follows it
+is computed token by token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldfinch.caching.numerics import Numerics, difference_between
+from goldfinch.engine.base import Progress
+from goldfinch.engine.checkpoints import first_difference
+from goldfinch.engine.prefill import Start
+from goldfinch.errors import ContextTooLong, DeviceError, EmptyInput
+from goldfinch.foreign import library
+from goldfinch.foreign.models import ForeignModel
+
+from .files import ForeignCache
+from .states import SequenceState, can_cut, put_in, taken_out
+
+
+def shared_state(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> SequenceState | None:
+    """The last state of `base` that a document of token_ids (1, T) can go on from; None where there is none."""
+    if model.schedule != "blocks":
+        return None
+    differs, block = first_difference(base.token_ids, token_ids), model.block_tokens
+    shared = min(base.length, token_ids.shape[1]) if differs is None else differs
+    states = [state for state in (*base.checkpoints, base.state) if state.position % block == 0]
+    if can_cut(model.layers):
+        states.append(base.state.nothing_at(shared // block * block))
+    fitting = [state for state in states if 0 < state.position <= shared]
+    last = max(fitting, key=lambda state: state.position, default=None)
+    return None if last is None else last.with_rows(model.layers, base.state)
+
+
+def prefill_from(
+    start: Start,
+    model: ForeignModel,
+    token_ids: Tensor,
+    *,
+    identity: dict[str, Any],
+    numerics: Numerics,
+    document_range: tuple[int, int],
+    source: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> ForeignCache:
+    """Pre-fill a document; arguments as of `engine.prefill.prefill_from`.
+
+    Raises:
+        EmptyInput: no tokens.
+        ContextTooLong: more than the model has positions for.
+        DeviceError: not enough memory.
+    """
+    T = token_ids.shape[1]
+    if T == 0:
+        raise EmptyInput("the document is empty: there is nothing to pre-fill")
+    if model.context_length < T:
+        raise ContextTooLong(T, model.context_length, model.name)
+    run = _Run(start, model, token_ids, identity, numerics, document_range, source)
+    try:
+        run.finish(progress)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
+    return run.cache()
+
+
+class _Run:
+    """One prefill under way."""
+
+    def __init__(
+        self,
+        start: Start,
+        model: ForeignModel,
+        token_ids: Tensor,
+        identity: dict[str, Any],
+        numerics: Numerics,
+        document_range: tuple[int, int],
+        source: dict[str, Any] | None,
+    ) -> None:
+        self.model, self.token_ids, self.journal = model, token_ids, start.journal
+        self.wanted, self.checkpoints = frozenset(start.checkpoints), list[SequenceState]()
+        self.identity, self.numerics, self.source = identity, numerics, source
+        self.document_range, self.done = document_range, 0
+        base: ForeignCache | None = start.base
+        state = None if base is None else shared_state(model, base, token_ids[:, : start.base_tokens])
+        if base is not None and state is not None:
+            self.done = state.position
+            if difference_between(base.numerics, numerics, library=True) is not None:
+                # Values of both stand in one cache, so its numerics must not promise the bits of a run from the start.
+                self.numerics = base.numerics
+            at_hand = (*base.checkpoints, state.without_rows(model.layers))
+            self.checkpoints = [s for s in at_hand if s.position <= self.done and s.position in self.wanted]
+        self.layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity=token_ids.shape[1])
+
+    def finish(self, progress: Progress | None) -> None:
+        """Compute the remaining tokens."""
+        model, T = self.model, self.token_ids.shape[1]
+        step = model.block_tokens if model.schedule == "blocks" else T
+        for start in range(self.done, T, step):
+            block = self.token_ids[0, start : start + step]
+            library.forward(model.network, block, self.layers, start, last=True)
+            self.done = start + len(block)
+            if self.done in self.wanted:
+                state = taken_out(self.layers, model.layers, self.done)
+                self.checkpoints.append(state.without_rows(model.layers))
+            if progress is not None:
+                progress(self.done, T)
+            if self.journal is not None and self.done < T:
+                self.journal.note(self.cache)
+
+    def cache(self) -> ForeignCache:
+        """The cache of the tokens done so far."""
+        start, end = self.document_range
+        return ForeignCache(
+            token_ids=self.token_ids[:, : self.done],
+            state=taken_out(self.layers, self.model.layers, self.done),
+            document_range=(min(start, self.done), min(end, self.done)),
+            identity=self.identity,
+            numerics=self.numerics,
+            source=self.source,
+            tokenizer=self.model.tokenizer,
+            checkpoints=tuple(state for state in self.checkpoints if state.position < self.done),
+        )

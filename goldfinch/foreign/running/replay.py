@@ -1,0 +1,44 @@
+"""Replay: compute the tokens of a cache again and compare what every layer holds.
+
+A document is one window, computed anew from its first token: what stands behind it rests on all of it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from goldfinch.engine.base import ReplayReport
+from goldfinch.engine.prefill import Start
+from goldfinch.engine.replay import ROUNDING
+
+from .files import ForeignCache
+
+
+def start_of(cache: ForeignCache) -> Start:
+    """Where a prefill starts that is to leave what a cache holds: at the first token, with the same checkpoints."""
+    return Start(checkpoints=tuple(state.position for state in cache.checkpoints))
+
+
+def compared(again: ForeignCache, cache: ForeignCache, exact: bool) -> ReplayReport:
+    """What differs between a document that was computed again and its cache.
+
+    Args:
+        exact: demand equality bit for bit.
+    """
+    pairs = [*zip(again.checkpoints, cache.checkpoints, strict=True), (again.state, cache.state)]
+    difference = None
+    for computed, stored in pairs:
+        for number, (one, other) in enumerate(zip(computed.layers, stored.layers, strict=True)):
+            parts = {"keys": (one.keys, other.keys), "values": (one.values, other.values)}
+            parts |= {f"{role} state": (one.states.get(role), state) for role, state in other.states.items()}
+            for name, (a, b) in parts.items():
+                if difference is None and a is not None and b is not None and _differs(a, b, exact):
+                    difference = f"{name} of layer {number} differ before token {stored.position}"
+    return ReplayReport(cache.length, 1, exact, difference)
+
+
+def _differs(computed: Tensor, stored: Tensor, exact: bool) -> bool:
+    if exact:
+        return not bool((computed == stored).all())
+    scale = stored.abs().max().clamp_min(1e-6)
+    return bool(((computed - stored).abs() > ROUNDING[stored.dtype] * scale).any())

@@ -1,0 +1,188 @@
+"""Asking a document that a model of others has read: question and answer behind what its cache holds.
+
+Notation: T document tokens, Q question tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldfinch.devices import synchronize
+from goldfinch.engine.answer import Answer, Answering, StreamedText, Usage
+from goldfinch.engine.reading import Candidate, Reading
+from goldfinch.engine.sampling import Sampling
+from goldfinch.errors import ContextTooLong, EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.foreign import library
+from goldfinch.foreign.models import ForeignModel
+from goldfinch.foreign.prompts import question_ids
+from goldfinch.policies.base import Chosen
+from goldfinch.policies.named import ALL, AUTO, POLICIES
+from goldfinch.text.prompt import check_question_tokens
+
+from .files import ForeignCache
+from .states import put_in
+
+
+class WholeReader:
+    """What questions read where no blocks can be chosen: everything.
+
+    Args:
+        tokens: of the document.
+        policy: "auto" or "all"; blocks that are chosen already are taken as "all".
+
+    Raises:
+        GoldFinchError: a policy that is none, or chooses blocks.
+    """
+
+    policy, blocks, candidates, remark = ALL, 1, 1, None
+
+    def __init__(self, tokens: int, policy: str | Chosen) -> None:
+        if not isinstance(policy, Chosen) and policy not in (ALL, AUTO):
+            if policy not in POLICIES:
+                raise GoldFinchError(f"the reading policy is {policy!r}, allowed: {', '.join(POLICIES)}")
+            raise GoldFinchError(
+                f"the reading policy {policy!r} cannot be followed: the model reads its whole cache", hint="read all"
+            )
+        self._tokens = tokens
+
+    def read(self, question: str | None) -> Reading:
+        """What a question reads."""
+        return Reading(ALL, (), None, self._tokens)
+
+    def explained(self, question: str) -> list[Candidate]:
+        """Blocks for a question: none."""
+        return []
+
+
+class ForeignSession:
+    """A model of others and a cached document, ready for questions. Asking changes neither.
+
+    Args:
+        model: that the cache belongs to.
+        cache: of the document.
+        read: the reading policy; see WholeReader.
+    """
+
+    def __init__(self, model: ForeignModel, cache: ForeignCache, *, read: str | Chosen = AUTO) -> None:
+        self.model, self.cache = model, cache
+        self.reader = WholeReader(cache.length, read)
+        self.chosen_path = f"keys, values and states of {cache.length:,} tokens are held"
+        self.runs_on = f"{cache.numerics.library}"
+        self.last_usage = Usage(cache.length)
+
+    def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
+        """Tokens of a question in the model's template; as it is when `raw`."""
+        return question_tokens(self.model, question, raw=raw)
+
+    def start(self, token_ids: list[int], most_tokens: int = 0) -> tuple[Tensor, Any]:
+        """Logits (V,) of the token after the document and `token_ids`, and the library's cache there.
+
+        Args:
+            token_ids: of the question; at least one.
+            most_tokens: that will be decoded: memory is taken for them.
+
+        Raises:
+            EmptyInput: no tokens.
+            ContextTooLong: no position is left for an answer.
+        """
+        if not token_ids:
+            raise EmptyInput("there is no text to continue with, and this model needs a token to go on from")
+        model, T = self.model, self.cache.length
+        if T + len(token_ids) >= model.context_length:
+            raise ContextTooLong(T + len(token_ids) + 1, model.context_length, model.name, "document and question")
+        capacity = min(T + len(token_ids) + most_tokens, model.context_length)
+        layers = put_in(lambda: library.new_cache(model.network), model.layers, self.cache.state, capacity)
+        step = model.block_tokens if model.schedule == "blocks" else 1
+        ids = torch.tensor(token_ids, dtype=torch.int64)
+        logits = None
+        for at in range(0, len(token_ids), step):
+            logits = library.forward(model.network, ids[at : at + step], layers, T + at, last=True)
+        assert logits is not None
+        return logits[-1], layers
+
+    def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
+        """Token ids that follow the document and `token_ids`; the end token is not among them.
+
+        Args:
+            token_ids: what stands between document and answer.
+            **sampling: fields of `Sampling`.
+        """
+        answering = Answering(Sampling(**sampling), self.model.stop_token_ids, self._usage(token_ids))
+        for _ in self._decode(token_ids, answering):
+            pass
+        return answering.token_ids
+
+    def stream(self, question: str, *, raw: bool = False, **sampling: Any) -> Iterator[str]:
+        """The answer in pieces of text, as they are decoded; arguments as of `Session.stream`."""
+        for answering in self._answer(question, raw, Sampling(**sampling)):
+            if answering.piece:
+                yield answering.piece
+
+    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+        """The whole answer; arguments as in `stream`."""
+        *_, answering = self._answer(question, raw, Sampling(**sampling))
+        return answering.answer()
+
+    def _usage(self, token_ids: list[int]) -> Usage:
+        reading, times = self.reader.read(None), {"question": 0.0, "decode": 0.0}
+        return Usage(self.cache.length, question_tokens=len(token_ids), timings_s=times, reading=reading)
+
+    def begin(self, question: str, raw: bool, sampling: Sampling) -> tuple[list[int], Answering]:
+        """The tokens of a question, and its answer, which has as many tokens as there are positions left at most."""
+        model, ids = self.model, self.question_token_ids(question, raw=raw)
+        room = model.context_length - self.cache.length - len(ids)
+        sampling = replace(sampling, max_tokens=max(min(sampling.max_tokens, room), 1))
+        if raw:  # text that goes on is never withheld
+            sampling = replace(sampling, least_likelihood=0.0)
+        stops = sampling.stop if raw else (*model.template.stop, *sampling.stop)
+        text = StreamedText(model.tokenizer, stops, strip=not raw)
+        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids), text)
+
+    def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
+        """The answer after each token and once more when it is finished; only then where it may yet be withheld."""
+        ids, answering = self.begin(question, raw, sampling)
+        certain = not answering.sampling.least_likelihood
+        for _ in self._decode(ids, answering):
+            if certain:
+                yield answering
+        answering.finish()
+        if not certain:
+            answering.piece = answering.answer().text
+        yield answering
+
+    def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
+        """Let `answering` take token after token, its usage up to date after each."""
+        model, device = self.model, torch.device(self.model.device)
+        self.last_usage = usage = answering.usage
+        assert usage.timings_s is not None
+        started = time.perf_counter()
+        logits, layers = self.start(token_ids, answering.sampling.max_tokens)
+        synchronize(device)
+        usage.timings_s["question"] = time.perf_counter() - started
+        started, at = time.perf_counter(), self.cache.length + len(token_ids)
+        while (token := answering.take(logits)) is not None:
+            usage.timings_s["decode"] = time.perf_counter() - started
+            yield
+            if not answering.going:
+                return
+            logits = library.forward(model.network, torch.tensor([token]), layers, at, last=True)[-1]
+            at += 1
+
+
+def question_tokens(model: ForeignModel, question: str, *, raw: bool = False) -> list[int]:
+    """Tokens of a question in the model's template; as it is when `raw`.
+
+    Raises:
+        TokenizerError: the model has no tokenizer.
+        QuestionTooLong: as said.
+    """
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise TokenizerError("this model has no tokenizer, so it cannot read a question")
+    return check_question_tokens(question, lambda: question_ids(tokenizer, model.template, question, raw=raw))

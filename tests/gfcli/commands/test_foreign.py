@@ -1,0 +1,131 @@
+"""Every command with caches of models of others: a tiny attention model and a tiny Mamba, imported from folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gfcache
+import pytest
+from safetensors.numpy import load_file
+
+from gfcli.app import run
+from goldfinch.foreign.importing import import_foreign
+from tests.goldfinch.foreign.folders import write_folder
+
+LINES = [f"The colour of item {n} is blue.\n" for n in range(30)]
+TEXT = "".join(LINES)
+NAMES = ("llama", "mamba")
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models: `llama` and `mamba`."""
+    folder = tmp_path_factory.mktemp("others")
+    for name in NAMES:
+        wide = {} if name == "mamba" else {"max_position_embeddings": 2048}
+        import_foreign(write_folder(folder / "hub" / name, name, **wide), folder / "models" / name, prompt="plain")
+    return folder / "models"
+
+
+@pytest.fixture(params=NAMES)
+def model(request: pytest.FixtureRequest, others: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The name of one, in an empty current folder with a document."""
+    monkeypatch.setenv("GF_MODELS_DIR", str(others))
+    monkeypatch.setenv("GF_MODEL", request.param)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    Path("doc.txt").write_text(TEXT)
+    return str(request.param)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    """What a command printed."""
+    assert run(list(arguments)) == code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_prefill_ask_and_all_that_follows(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = json.loads(printed(capsys, "plan", "doc.txt", "--json"))["documents"][0]
+    assert printed(capsys, "prefill", "doc.txt", "-q") == "doc.gfc\n"
+    assert Path("doc.gfc").stat().st_size == planned["bytes"]
+    shown = json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))
+    assert (shown["tokens"], shown["model"]["model_type"]) == (planned["tokens"], model)
+    assert printed(capsys, "verify", "--replay", "100%", "doc.gfc").endswith("tokens replayed, equal bit for bit\n")
+
+    asked = ["ask", "--cache", "doc.gfc", "What is blue?", "--max-tokens", "8", "--json"]
+    answer = json.loads(printed(capsys, *asked))
+    assert (answer["document_tokens_cached"], answer["document_tokens_computed"]) == (planned["tokens"], 0)
+    assert json.loads(printed(capsys, *asked, "--strict"))["answer"] == answer["answer"]
+    through_library = json.loads(printed(capsys, "ask", "doc.txt", *asked[3:], "-q"))
+    assert through_library["answer"] == answer["answer"]
+    assert through_library["document_tokens_computed"] == planned["tokens"]
+    again = json.loads(printed(capsys, "ask", "doc.txt", *asked[3:], "--require-cached", "--explain"))
+    assert (again["answer"], again["document_tokens_computed"]) == (answer["answer"], 0)
+
+    Path("q.txt").write_text("What is blue?\nWho?\n")
+    lines = printed(capsys, "ask", "--cache", "doc.gfc", "--questions", "q.txt", "--jsonl", "--max-tokens", "8", "-q")
+    assert json.loads(lines.splitlines()[0])["answer"] == answer["answer"]
+    printed(capsys, "cache", "export", "doc.txt", "--safetensors", "-o", "doc.safetensors")
+    assert "token_ids" in load_file("doc.safetensors")
+
+
+def test_a_changed_document(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "prefill", "doc.txt", "-q")
+    Path("more.txt").write_text("Item 99 is red.\n")
+    printed(capsys, "append", "doc.gfc", "more.txt", "-o", "both.gfc", "-q")
+    Path("both.txt").write_text(TEXT + "Item 99 is red.\n")
+    printed(capsys, "prefill", "both.txt", "-o", "cold.gfc", "-q")
+    printed(capsys, "diff", "both.gfc", "cold.gfc")
+    printed(capsys, "truncate", "doc.gfc", "--to-line", "20", "-o", "short.gfc", "-q")
+    Path("short.txt").write_text("".join(LINES[:20]))
+    printed(capsys, "prefill", "short.txt", "-o", "cold-short.gfc", "-q")
+    printed(capsys, "diff", "short.gfc", "cold-short.gfc")
+    assert "first" in printed(capsys, "diff", "doc.gfc", "cold.gfc", "--json", code=10)
+
+    assert "fresh" in printed(capsys, "status", "doc.gfc")
+    Path("doc.txt").write_text(TEXT + "Item 99 is red.\n")
+    assert "stale" in printed(capsys, "status", "doc.gfc")
+    printed(capsys, "refresh", "doc.gfc", "-q")
+    printed(capsys, "diff", "doc.gfc", "cold.gfc")
+    assert gfcache.verify_cache("doc.gfc", complete=True).model["name"] == model
+
+
+def test_many_documents_and_a_base(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("docs").mkdir()
+    for n in range(3):
+        Path(f"docs/{n}.txt").write_text(TEXT[n:])
+    assert len(printed(capsys, "prefill", "-r", "docs", "-o", "caches/", "-q").split()) == 3
+    printed(capsys, "prefill", "doc.txt", "-q")
+    code = 0 if model == "llama" else 2  # Mamba computes a document in one piece
+    printed(capsys, "prefill", "docs/1.txt", "--base", "doc.gfc", "-o", "child.gfc", "-q", code=code)
+    if code == 0:
+        printed(capsys, "verify", "--replay", "100%", "child.gfc")
+        assert Path("child.gfc").stat().st_size < 2 * Path("doc.gfc").stat().st_size
+        printed(capsys, "flatten", "child.gfc", "-o", "flat.gfc")
+        asked = ["Who?", "--max-tokens", "8"]
+        assert printed(capsys, "ask", "--cache", "flat.gfc", *asked) == printed(
+            capsys, "ask", "--cache", "child.gfc", *asked
+        )
+
+
+def test_what_does_not_belong_is_refused_by_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "prefill", "doc.txt", "-q")
+    other = next(name for name in NAMES if name != model)
+    asked = ["ask", "--cache", "doc.gfc", "Who?", "--max-tokens", "4"]
+    assert run([*asked, "-m", other]) == 5
+    assert "prefill_fingerprint" in capsys.readouterr().err
+    assert run([*asked, "--dtype", "bfloat16"]) == 5
+    assert "numerics.compute_dtype" in capsys.readouterr().err
+    assert run([*asked, "--cite"]) == 2
+    assert "leave out --cite" in capsys.readouterr().err
+
+
+def test_a_document_beyond_the_context_is_refused_before_it_is_computed(
+    others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GF_MODELS_DIR", str(others))
+    (tmp_path / "long.txt").write_text(TEXT * 4)
+    assert run(["prefill", str(tmp_path / "long.txt"), "-m", "llama"]) == 2
+    assert "llama has positions for 2,048" in capsys.readouterr().err
+    assert not (tmp_path / "long.gfc").exists()
