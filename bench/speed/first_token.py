@@ -1,0 +1,149 @@
+"""The first token of an answer from a cache file, by the length of the document; writes bench/results/first-token.json.
+
+    pip install -e '.[bench,find]'
+    python -m bench.speed.first_token [--lengths 2048,8192,131072] [--repeats 7] [--record]
+
+Opening the file, finding the block, rebuilding its rows and the question count; loading model, tokenizer and word
+vectors does not. Beside it transformers, from its own saved cache of --beside tokens, in the same run and interleaved.
+Weights are random, for speed does not depend on them; the documents are the paragraphs of docs/samples, shuffled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import gfkernels.threads  # noqa: F401
+
+import torch
+
+import goldfinch
+from bench.peers.shapes import SHAPES
+from bench.peers.transformers import Transformers
+from bench.places import RESULTS, SAMPLES
+from goldfinch.measure.conditions import conditions
+from goldfinch.measure.speed import gate, spread
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.weights.directory import find_model
+from goldfinch.weights.writing import init_model
+
+QUESTION = "How many lighthouses does the second chapter of the handbook name, and who keeps them?"
+SHAPE = SHAPES["12x768"]
+
+
+@dataclass(frozen=True)
+class Once:
+    """Milliseconds of one first token: all of it, and its parts."""
+
+    first_token: float
+    open: float
+    find: float
+    expand: float
+    question: float
+
+
+def document(model: LanguageModel, tokens: int) -> torch.Tensor:
+    """(1, tokens) token ids of text in paragraphs."""
+    random = Random(tokens)
+    files = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".txt", ".md", ".rst"))
+    paragraphs = [p for path in files for p in path.read_text().split("\n\n")]
+    ids: list[int] = []
+    while len(ids) < tokens:
+        random.shuffle(paragraphs)
+        ids += model.tokenizer.encode("\n\n".join(paragraphs) + "\n\n")
+    return torch.tensor([ids[:tokens]])
+
+
+def ask(model: LanguageModel, path: Path, read: str) -> Once:
+    """Open a cache file and answer up to the first token."""
+    started = time.perf_counter()
+    cache = goldfinch.open_cache(path, model, asking=True)
+    opened = time.perf_counter()
+    session = goldfinch.Session(model, cache, read=read)
+    reading = session.reader.read(QUESTION)
+    assert (reading.rows is None) == (read == "all")
+    found = time.perf_counter()
+    state = session.state_for(reading)
+    expanded = time.perf_counter()
+    logits, _ = session.start(session.question_token_ids(QUESTION), state)
+    int(logits.argmax())
+    ended = time.perf_counter()
+    return Once(
+        *(1e3 * s for s in (ended - started, opened - started, found - opened, expanded - found, ended - expanded))
+    )
+
+
+def measure(model: LanguageModel, options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Rows of every length and policy, and of transformers."""
+    files = {}
+    for length in options.lengths:
+        files[length] = folder / f"{length}.gfc"
+        cache = goldfinch.prefill(model, document(model, length))
+        cache.save(files[length])
+    peer = Transformers(model.dtype, SHAPE, folder)
+    peer.save(peer.prefill(document(model, options.beside)[0].tolist()))
+    question = model.tokenizer.encode(QUESTION)
+    runs = [(length, read) for length in options.lengths for read in options.read]
+    found: dict[tuple[int, str], list[Once]] = {run: [] for run in runs}
+    theirs: list[float] = []
+    for repeat in range(options.repeats + 1):  # the first is the warm-up
+        for length, read in runs:
+            once = ask(model, files[length], read)
+            if repeat:
+                found[length, read].append(once)
+        started = time.perf_counter()
+        peer.first_token(question)
+        if repeat:
+            theirs.append(1e3 * (time.perf_counter() - started))
+    rows: list[dict[str, Any]] = [
+        {"peer": "gf", "tokens": length, "read": read, "file_bytes": files[length].stat().st_size}
+        | {f"{name}_ms": spread([getattr(o, name) for o in once]) for name in Once.__dataclass_fields__}
+        for (length, read), once in found.items()
+    ]
+    return [*rows, {"peer": peer.name, "tokens": options.beside, "first_token_ms": spread(theirs)}]
+
+
+def ratios(rows: list[dict[str, Any]], beside: int) -> dict[str, float]:
+    """The first token of each policy: longest document to shortest, and transformers' to gf's at equal length."""
+    median = {(row["tokens"], row.get("read")): row["first_token_ms"]["median"] for row in rows}
+    lengths = sorted({tokens for tokens, read in median if read})
+    out = {}
+    for read in sorted({read for _, read in median if read}):
+        out[f"{read}: {lengths[-1]} to {lengths[0]} tokens"] = median[lengths[-1], read] / median[lengths[0], read]
+        if (beside, read) in median:
+            out[f"{read}: transformers to gf at {beside} tokens"] = median[beside, None] / median[beside, read]
+    return {name: round(value, 3) for name, value in out.items()}
+
+
+def main() -> None:
+    """Measure, print, and with --record write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", default="2048,8192,131072", type=lambda t: [int(n) for n in t.split(",")])
+    parser.add_argument("--read", default="lexical,hybrid", type=lambda t: t.split(","))
+    parser.add_argument("--beside", type=int, default=8192)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gf-first-token-") as name:
+        folder = Path(name)
+        mini = find_model("gf-mini")
+        init_model(SHAPE.model, 0, folder / "model", mini.path / str(mini.tokenizer_file))
+        model = goldfinch.load_model(folder / "model", dtype=getattr(torch, options.dtype))
+        gate(model)
+        rows = measure(model, options, folder)
+        record = {"what": "first token from a cache file", "repeats": options.repeats, "conditions": conditions(model)}
+        record |= {"ratios": ratios(rows, options.beside), "rows": rows}
+    print(json.dumps(record, indent=2))
+    if options.record:
+        (RESULTS / "first-token.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
