@@ -119,6 +119,9 @@ def ask(
     cite: Annotated[
         bool, typer.Option("--cite", help="Also print the lines the model read most (not proof of the answer).")
     ] = False,
+    quote: Annotated[
+        bool, typer.Option("--quote", help="Answer only with words that stand in the document; print where.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say on stderr what the answer rests on: tokens, fingerprints, source.")
     ] = False,
@@ -145,6 +148,9 @@ def ask(
     reads everything, "attention" the parts that the model itself attends to most, "auto" does what was measured to
     answer best with the model.
 
+    --quote allows no answer but words that stand, in one line, in what was read, or "Not stated.", and prints their
+    line and characters.
+
     -r asks a folder, --library all that is cached there, --cache with several files or a pattern those: the documents
     that fit the question best are found by its words, and the best block of each answers. Documents of a folder that
     are not cached as they are now are pre-filled first. What cannot be asked is named, and the others are (exit code
@@ -166,8 +172,11 @@ def ask(
     console.quiet, console.verbose = quiet, verbose
     sampling: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
-        "stop": tuple(stop or ()), **({"least_likelihood": least_likelihood} if least_likelihood else {}),
+        "stop": tuple(stop or ()), **({"quote": True} if quote else {}),
+        **({"least_likelihood": least_likelihood} if least_likelihood else {}),
     }  # fmt: skip
+    if quote and raw:
+        raise CommandError("--quote and --raw do not go together", hint="text to continue quotes nothing")
     how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
     memory_bytes = parse_bytes(memory, "--memory")
     options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)

@@ -13,6 +13,7 @@ from .explain import counted
 
 if TYPE_CHECKING:
     from goldfinch.engine.answer import Answer, Usage
+    from goldfinch.engine.quoting import Quote
     from goldfinch.engine.reading import Reading
     from goldfinch.engine.session import Session
     from goldfinch.policies.base import Chosen
@@ -52,10 +53,12 @@ def answer_question(session: Session, question: str, how: How) -> None:
     """Answer one question on stdout."""
     if how.as_json:
         console.json(answer_values(session, question, how))
-    elif how.no_stream or how.cite:
+    elif how.no_stream or how.cite or how.sampling.get("quote"):
         answer = session.ask(question, raw=how.raw, **how.sampling)
         cited = citations(session, question, _cited(answer), how.raw) if how.cite else []
         console.text(answer.text, end="\n")
+        if answer.quote is not None:
+            console.line(f"  [{shown_quote(answer.quote)}]")
         console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited)
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
@@ -102,6 +105,7 @@ def answer_json(answer: Answer, document: str | None, load_s: float, computed: i
         "confidence": _rounded(answer.confidence),
         "confidence_reason": answer.confidence_reason,
         "withheld": answer.withheld,
+        "quote": None if answer.quote is None else asdict(answer.quote),
         **values,
         "read": None if usage.reading is None else reading_json(usage.reading, document),
         "timings_s": {name: round(seconds, 6) for name, seconds in timings.items()},
@@ -219,6 +223,13 @@ def citations(session: Session, question: str, answer_ids: list[int], raw: bool)
         place = {"first_line": found.first_line, "last_line": found.last_line}
         rows.append(place | {"share": round(found.share, 4), "line": found.line, "text": text})
     return rows
+
+
+def shown_quote(quote: Quote) -> str:
+    """The place of a quote for people."""
+    first, last = quote.first_character, quote.last_character
+    characters = f"character {first}" if first == last else f"characters {first}-{last}"
+    return f"line {quote.line}, {characters}"
 
 
 def shown_lines(row: dict[str, Any]) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from goldfinch.datasets.facts import NOT_STATED
+from goldfinch.errors import GoldFinchError
 
+from .quoting import Quote, Quoting
 from .reading import Reading
 from .sampling import Sampling, choose_token
 
@@ -50,6 +52,7 @@ class Answer:
         confidence: the probability that it is right, as it was calibrated for the model and the reading policy
             (`policies.measured.Calibration`); None where it is not known.
         confidence_reason: why it is not known.
+        quote: where it stands in the document, if it had to be a quote and is one.
         withheld: the text that "Not stated." stands for, which was less likely than `Sampling.least_likelihood`.
     """
 
@@ -59,6 +62,7 @@ class Answer:
     confidence: float | None = None
     confidence_reason: str | None = None
     withheld: str | None = None
+    quote: Quote | None = None
 
 
 Confidence = Callable[[Usage], tuple[float | None, str | None]]
@@ -129,6 +133,7 @@ class Answering:
         end_token_id: token that ends an answer, or several; None where none does.
         usage: kept up to date.
         text: takes the tokens and finds stop strings; None where only token ids are wanted.
+        quoting: what the answer may be, where it must be a quote.
         confidence: from the usage of the finished answer to the probability that it is right, or None and why.
 
     Attributes:
@@ -144,23 +149,35 @@ class Answering:
         usage: Usage,
         text: StreamedText | None = None,
         confidence: Confidence | None = None,
+        quoting: Quoting | None = None,
     ) -> None:
+        if sampling.quote and quoting is None:
+            raise GoldFinchError("this model, or text to continue, quotes nothing", hint="leave out quote")
         self.sampling, self.usage = sampling, usage
         self.token_ids: list[int] = []
         self.piece, self.going = "", True
         self._text, self._generator = text, sampling.generator()
         self._end_token_ids = end_token_id if isinstance(end_token_id, Collection) else (end_token_id,)
         self._pieces: list[str] = []
-        self._confidence = confidence
+        self._confidence, self._quoting = confidence, quoting
         self._log_probability, self._weighed = 0.0, 0
 
     def take(self, logits: Tensor) -> int | None:
         """The next token from logits (V,); None when the answer is over."""
-        token = choose_token(logits, self.sampling, self._generator)
+        allowed = None if self._quoting is None else self._quoting.allowed()
+        if allowed is None:
+            token = choose_token(logits, self.sampling, self._generator)
+        elif allowed:
+            token = allowed[choose_token(logits[allowed], self.sampling, self._generator)]
+        else:  # the document ends, and no token ends an answer
+            self._stop()
+            return None
         self._weigh(logits, token)
         if token in self._end_token_ids:
             self._stop()
             return None
+        if self._quoting is not None:
+            self._quoting.take(token)
         self.token_ids.append(token)
         self.usage.generated_tokens += 1
         if len(self.token_ids) >= self.sampling.max_tokens:
@@ -173,7 +190,9 @@ class Answering:
 
     def finish(self) -> str:
         """The text that is certain only now that no token follows."""
-        self._give("" if self._text is None or self._text.stopped else self._text.finish())
+        rest = "" if self._text is None or self._text.stopped else self._text.finish()
+        # A quote that was cut off may end within a character.
+        self._give(rest if self._quoting is None else rest.rstrip("\ufffd"))
         return self.piece
 
     def answer(self) -> Answer:
@@ -182,8 +201,11 @@ class Answering:
         if (self.usage.likelihood or 0.0) < self.sampling.least_likelihood and text != NOT_STATED:
             return Answer(NOT_STATED, self.token_ids, self.usage, None, "the answer was withheld", text)
         if self._confidence is None:
-            return Answer(text, self.token_ids, self.usage, None, "nothing was calibrated for this model")
-        return Answer(text, self.token_ids, self.usage, *self._confidence(self.usage))
+            known: tuple[float | None, str | None] = (None, "nothing was calibrated for this model")
+        else:
+            known = self._confidence(self.usage)
+        quote = None if self._quoting is None else self._quoting.place(text)
+        return Answer(text, self.token_ids, self.usage, *known, quote=quote)
 
     def _weigh(self, logits: Tensor, token: int) -> None:
         """Count in how likely the model, as it is, found a token."""

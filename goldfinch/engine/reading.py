@@ -38,6 +38,8 @@ Rows = tuple[tuple[int, int], ...]
 
 # Blocks beside those that are read which an explanation names.
 CLOSE = 3
+# Questions whose best blocks are kept.
+MOST_RANKED = 64
 NO_VECTORS = f"the word vectors of the package {PACKAGE} are not installed"
 
 
@@ -119,6 +121,7 @@ class DocumentReader:
         measured = self.record.reading(cache.length)
         self._likelihood_weight = measured.likelihood_weight
         self._settled: dict[str, Reading] = {}
+        self._ranked: dict[str, list[Found]] = {}
         self.remark: str | None = None
         if policy == AUTO:
             if blocks is None and candidates is None:
@@ -219,9 +222,16 @@ class DocumentReader:
         return len(self._attention.blocks) if self.policy == ATTENTION else len(self.index)
 
     def _best(self, question: str, count: int) -> list[Found]:
-        if self.policy == ATTENTION:
-            return self._attention.best(question, count)
-        return best_blocks(self.policy, self.index, question, count)
+        """The best blocks; what an explanation or a citation asks for afterwards is kept."""
+        if len(self._ranked.get(question, ())) < min(count, self._block_count):
+            if len(self._ranked) >= MOST_RANKED:
+                self._ranked.clear()
+            most = max(count, self.blocks + CLOSE, self.candidates + CLOSE)
+            if self.policy == ATTENTION:
+                self._ranked[question] = self._attention.best(question, most)
+            else:
+                self._ranked[question] = best_blocks(self.policy, self.index, question, most)
+        return self._ranked[question][:count]
 
     @cached_property
     def _attention(self) -> AttentionFinder:

@@ -21,6 +21,7 @@ class Sampling:
         top_k: keep the k most likely tokens (0 keeps all).
         seed: of the random choice; None draws one.
         stop: strings that end the answer, in addition to the template's; they are not part of it.
+        quote: the answer must be words that stand in what was read, or "Not stated." (`quoting`).
         least_likelihood: an answer that the model finds less likely (`Usage.likelihood`) is withheld, and "Not stated."
             given instead; 0 gives every answer. Text that only goes on is never withheld.
     """
@@ -31,6 +32,7 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    quote: bool = False
     least_likelihood: float = 0.0
 
     def __post_init__(self) -> None:

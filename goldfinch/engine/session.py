@@ -29,6 +29,7 @@ from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, Confidence, StreamedText, Usage
 from .batch_decode import answers_from, can_batch
+from .quoting import Quotable, Quoting
 from .reading import DocumentReader, Reading, Rows
 from .sampling import Sampling
 
@@ -79,6 +80,7 @@ class Session:
         rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"
         self.chosen_path = f"keys and values of the document are {kept if self.expands else rebuilt}"
         self.expand_s = 0.0
+        self._quotable: dict[Reading, Quotable] = {}
         self.last_usage = Usage(cache.length)
         if self.reader.policy == ALL:
             _ = self.document_state  # what a session can fail at, it fails at before the first question
@@ -164,7 +166,16 @@ class Session:
         confidence: Confidence = self._confidence
         if raw:
             sampling, confidence = replace(sampling, least_likelihood=0.0), _no_answer
-        return Answering(sampling, self.template.end_token_id, usage, text, confidence)
+        quoting = self._quoting(reading) if sampling.quote and not raw else None
+        return Answering(sampling, self.template.end_token_id, usage, text, confidence, quoting)
+
+    def _quoting(self, reading: Reading) -> Quoting:
+        """What a quote may be of what was read."""
+        if reading not in self._quotable:
+            self._quotable.clear()  # of the last reading alone: questions read different blocks
+            self._quotable[reading] = Quotable(self.reader.index, reading.found)
+        ends = self.template.end_token_id
+        return Quoting(self._quotable[reading], () if ends is None else (ends,), self.model.config.vocab_size)
 
     def _confidence(self, usage: Usage) -> tuple[float | None, str | None]:
         assert usage.reading is not None

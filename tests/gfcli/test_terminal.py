@@ -108,7 +108,7 @@ LINES: dict[str, list[list[str]]] = {
         [DOC, "-n", "40", "-v", "-u", "What?"], [DOC, "-n", "4", "--explain", "--cite", EVIL],
         ["--cache", CACHE, "-m", MODEL, "-n", "3", EVIL], ["--cache", "crafted.gfc", "-n", "3", "--explain", "What?"],
         ["--cache", CACHE, "--questions", "q.jsonl", "-n", "3"], ["--cache", CACHE, "--questions", "bad.jsonl"],
-        ["-r", ".", "-n", "2", "What?"], [EVIL], [f"{EVIL}?"], [DOC, "What?", EVIL], ["-m", EVIL, DOC, "What?"], ["--cache", EVIL, EVIL], [f"--{EVIL}"],
+        ["-r", ".", "-n", "2", "What?"], [DOC, "-n", "4", "--quote", EVIL], [EVIL], [f"{EVIL}?"], [DOC, "What?", EVIL], ["-m", EVIL, DOC, "What?"], ["--cache", EVIL, EVIL], [f"--{EVIL}"],
         ["--device", EVIL, DOC, "x"], ["--memory", EVIL, DOC, "x"], ["--cache", f"{EVIL}*", "--questions", EVIL],
     ],
     "search": [["-r", ".", "world"], [EVIL, DOC], ["world", "--library"], ["world", "--cache", CACHE], ["world", EVIL]],

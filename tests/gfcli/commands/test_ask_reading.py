@@ -142,3 +142,24 @@ def test_asking_writes_nothing(place: Path, capsys) -> None:
     before = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
     asked(capsys, "--read", "lexical")
     assert {path: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+
+
+def test_quotes_are_words_of_the_document_with_their_place(place: Path, capsys) -> None:
+    found = asked(capsys, "--read", "lexical", "--quote", "--temperature", "2", "--seed", "1")
+    quote, answer = found["quote"], found["answer"]
+    text = (place / "towns.txt").read_text()
+    assert answer in text or "Not stated.".startswith(str(answer))
+    assert (quote is None) == (answer == "" or "Not stated.".startswith(str(answer)))
+    arguments = ["ask", "--cache", "towns.gfc", "What is Dundee known for?", "-n", "4", "--read", "lexical", "--quote"]
+    assert run([*arguments, "--temperature", "2", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    if quote is not None:
+        line = text.split("\n")[quote["line"] - 1]
+        assert line[quote["first_character"] - 1 : quote["last_character"]] == quote["text"] == answer
+        assert (
+            out
+            == f"{answer}\n  [line {quote['line']}, characters {quote['first_character']}-{quote['last_character']}]\n"
+        )
+    assert asked(capsys, "--read", "lexical")["quote"] is None
+    assert run(["ask", "--cache", "towns.gfc", "It", "--raw", "--quote"]) == 2
+    assert "--quote and --raw do not go together" in capsys.readouterr().err
