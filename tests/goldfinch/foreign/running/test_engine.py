@@ -192,6 +192,39 @@ def test_another_model_is_named(tmp_path: Path) -> None:
     assert found == ("backend", "blocks of 16", "blocks of 32")
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda h: h.tokenizer.update(fingerprint="f" * 64), "tokenizer_fingerprint"),
+        (lambda h: h.template.update(prefix_fingerprint="f" * 64), "prefix_fingerprint"),
+        (lambda h: h.model.update(model_fingerprint="f" * 64), "model_fingerprint"),
+        (lambda h: h.model["config"].update(d_model=64), "config.d_model"),
+        (lambda h: h.model["layers"][0].update(states={"conv": {"shape": [1], "dtype": "f32"}}), "layers"),
+    ],
+)
+def test_each_part_of_the_identity_is_compared(change: Any, named: str, tmp_path: Path) -> None:
+    engine, cache = made("llama", random_ids(20))
+    cache.save(tmp_path / "a.gfc")
+    with gfcache.read_cache(tmp_path / "a.gfc") as file:
+        change(file.header)
+        with pytest.raises(CacheMismatch, match=named):
+            engine.read(file)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["llama", "gemma3_text", "mamba2"])
+def test_on_a_gpu_cold_is_warm(name: str, tmp_path: Path) -> None:
+    engine = tiny_engine(name, device="cuda")
+    cache = engine.prefill_from(Start(checkpoints=tuple(engine.plan_checkpoints(T, "32"))), random_ids(T))
+    cold = behind(engine, cache)
+    cache.save(tmp_path / "a.gfc")
+    opened = engine.open(tmp_path / "a.gfc")
+    assert torch.equal(behind(engine, opened), cold)
+    assert engine.replay(opened).difference is None
+    questions = ["a", "what is this"]
+    assert len(engine.ask_many(engine.session(opened), questions, max_tokens=4)) == 2
+
+
 def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
     engine, cache = made("gemma3_text", random_ids(T), "32")
     cache.save(tmp_path / "a.gfc")

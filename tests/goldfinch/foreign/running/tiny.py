@@ -60,9 +60,16 @@ def tiny_model(name: str, **how: Any) -> ForeignModel:
 
 
 def model_on(
-    name: str, network: Any, *, dtype: str = "f32", block_tokens: int = 16, context_length: int = 256
+    name: str,
+    network: Any,
+    *,
+    dtype: str = "f32",
+    block_tokens: int = 16,
+    context_length: int = 256,
+    device: str = "cpu",
 ) -> ForeignModel:
-    """A model on a network."""
+    """A model on a network, which is moved to the device."""
+    network = network.to(device)
     layers = library.layers_of(network)
     schedule: Schedule = "whole_then_steps" if name in STEPPED else "blocks"
     template = PromptTemplate(None, None, "[", "][", "]", "", ("\n",))
@@ -72,7 +79,7 @@ def model_on(
     )
     return ForeignModel(
         network, name, Path("/nowhere"), config, Letters(), template, (2,), layers, context_length, schedule,
-        block_tokens, dtype, "cpu",
+        block_tokens, dtype, device,
         {"prefill_fingerprint": fingerprint, "model_fingerprint": fingerprint, "tokenizer_fingerprint": "e" * 64},
         library.library_version(),
     )  # fmt: skip
