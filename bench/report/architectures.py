@@ -11,8 +11,8 @@ def architecture_lines(record: dict[str, Any]) -> list[str]:
     """One row for each architecture: what its layers keep, how documents are computed, and what the check saw."""
     conditions = record["conditions"]
     lines = [
-        f"transformers {conditions['transformers']}, torch {conditions['torch']}, f32, tiny random weights; the largest",
-        "difference of a logit from one pass without a cache, by how the tokens were computed.",
+        f"transformers {conditions['transformers']}, torch {conditions['torch']}, f32, tiny random weights: the",
+        "largest difference of a logit from one pass without a cache, by how the tokens were computed.",
         "",
         "| architecture | its layers keep | documents | whole | in blocks | token by token |",
         "|---|---|---|---|---|---|",

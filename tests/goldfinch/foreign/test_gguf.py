@@ -1,0 +1,49 @@
+"""A GGUF file becomes a model directory that computes what its weights compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench.quality.tiny_models import config_json
+from goldfinch.errors import ModelRefused
+from goldfinch.foreign import library
+from goldfinch.foreign.configuration import clean_config
+from goldfinch.foreign.importing import import_foreign
+from goldfinch.foreign.models import load
+from goldfinch.foreign.prompts import document_ids
+from tests.goldfinch.foreign.gguf_files import write_gguf
+
+CONFIG = config_json("llama") | {"vocab_size": 263, "tie_word_embeddings": True}
+
+
+def test_a_file_is_unpacked_once(tmp_path: Path) -> None:
+    network = library.random_network(clean_config(CONFIG))
+    half = {key: tensor.half() for key, tensor in library.published_tensors(network).items()}
+    file = write_gguf(tmp_path / "tiny.gguf", CONFIG, half)
+    card = import_foreign(file, tmp_path / "model", prompt="chat")
+    file.unlink()
+    model = load(card.path, dtype="f32")
+    expected = library.network_of(clean_config(CONFIG), half)
+    ids = torch.arange(20, 60)
+    torch.testing.assert_close(library.forward(model.network, ids), library.forward(expected, ids), atol=1e-5, rtol=0.0)
+    # Values that 16 bits hold stay in 16 bits.
+    stored = load_file(card.path / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} <= {torch.float16, torch.bfloat16}
+    assert model.context_length == CONFIG["max_position_embeddings"]
+    assert model.stop_token_ids == (2,)
+    assert model.tokenizer is not None
+    assert document_ids(model.tokenizer, model.config.prompts["plain"], "a")[0][0] == 1  # <|begin|>, as the file says
+    ids_of_turn, (start, end) = document_ids(model.tokenizer, model.template, "<|end|><|turn|>")
+    assert not set(ids_of_turn[start:end]) & set(range(6))
+
+
+def test_words_that_are_cut_in_an_unknown_way(tmp_path: Path) -> None:
+    network = library.random_network(clean_config(CONFIG))
+    file = write_gguf(tmp_path / "tiny.gguf", CONFIG, library.published_tensors(network), "something-new")
+    with pytest.raises(ModelRefused, match="cuts text into words"):
+        import_foreign(file, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.gguf"]
