@@ -58,7 +58,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_mem_blocks": 1, "use_mem_rope": True, "adapter_rank": 4,
     },
     "recurrent_gemma": _SMALL | {
-        "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 16, "num_key_value_heads": 1,
+        "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 24, "num_key_value_heads": 1,
     },
     "rwkv": {"vocab_size": 128, "hidden_size": 32, "attention_hidden_size": 32, "intermediate_size": 64,
              "num_hidden_layers": 2, "context_length": 256, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},

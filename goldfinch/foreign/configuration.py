@@ -30,6 +30,7 @@ _NEVER = frozenset((
 ))  # fmt: skip
 # A field that decides how many modules are built, by a part of its name.
 _COUNTED = ("layers", "n_layer", "experts", "heads", "n_head", "blocks", "groups", "codebook", "depth")
+_WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 _MOST_COUNT, _MOST_TEXT, _MOST_ENTRIES, _MOST_DEPTH = 1024, 4096, 8192, 8
 
 
@@ -105,7 +106,7 @@ def check_counts(values: Mapping[str, Any], shapes: Mapping[str, Shape]) -> None
 
 def with_window(values: Mapping[str, Any], window: int) -> dict[str, Any] | None:
     """The configuration with another sliding window; None for a model without one that can be changed."""
-    found = {name: window for name in ("sliding_window", "attention_chunk_size") if isinstance(values.get(name), int)}
+    found = {name: window for name in _WINDOWS if isinstance(values.get(name), int)}
     if found:
         return dict(values) | found
     text = values.get("text_config")

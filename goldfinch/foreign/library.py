@@ -286,26 +286,6 @@ def _layer_shape(number: int, layer: Any) -> LayerShape:
     )  # fmt: skip
 
 
-def copied(network: Any, cache: Any) -> Any:
-    """A cache like another, restored from plain bytes: nothing of the first is shared."""
-    copy = new_cache(network)
-    for layer, source in zip(copy.layers, cache.layers, strict=True):
-        for name, value in vars(source).items():
-            if isinstance(value, Tensor):
-                value = _through_bytes(value)
-            elif isinstance(value, dict):
-                value = {key: _through_bytes(one) if isinstance(one, Tensor) else one for key, one in value.items()}
-            setattr(layer, name, value)
-    return copy
-
-
-def _through_bytes(tensor: Tensor) -> Tensor:
-    data = bytearray(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()) if tensor.dim() else None
-    if data is None or not data:
-        return tensor.clone()
-    return torch.frombuffer(data, dtype=tensor.dtype).reshape(tensor.shape).to(tensor.device)
-
-
 def sizes_of(values: Mapping[str, Any]) -> dict[str, int]:
     """n_layer, d_model, vocab_size and context_length of a clean configuration."""
     config = config_of(values).get_text_config(decoder=True)

@@ -18,6 +18,7 @@ from goldfinch.weights.foreign_config import Schedule
 
 from . import library
 from .prompts import ForeignTokenizer, document_ids, question_ids
+from .selfcheck import restored
 
 _FOLDER = Path(__file__).parent.parent / "assets" / "prompt-check"
 MOST_ANSWER_TOKENS = 16
@@ -65,7 +66,7 @@ def right_answers(
     for question, words in _questions():
         asked = torch.tensor(question_ids(tokenizer, template, question))
         pieces = [asked] if schedule == "blocks" else list(asked.split(1))
-        answer = _greedy(network, library.copied(network, cache), pieces, len(ids), tokenizer, stop_token_ids)
+        answer = _greedy(network, restored(network, cache, len(ids)), pieces, len(ids), tokenizer, stop_token_ids)
         text = _until_stop(tokenizer.decode(answer), template.stop)
         right += all(word.lower() in text.lower() for word in words)
         if time.monotonic() - begin > _MOST_SECONDS:

@@ -21,6 +21,7 @@ from goldfinch.errors import ModelRefused
 from goldfinch.weights.foreign_config import Schedule
 
 from . import library
+from .running.states import put_in, taken_out
 
 TOKENS, WHOLE, WINDOW = 48, 32, 16
 _BLOCKS = (13, 19, 16)
@@ -100,8 +101,14 @@ def _in_pieces(network: Any, ids: Tensor, pieces: Sequence[int], cache: Any = No
     return torch.cat(logits)
 
 
+def restored(network: Any, cache: Any, position: int) -> Any:
+    """A cache made anew from what another holds after `position` tokens, as one from a file is; nothing is shared."""
+    shapes = library.layers_of(network)
+    return put_in(lambda: library.new_cache(network), shapes, taken_out(cache, shapes, position), position + TOKENS)
+
+
 def _check_keeping(network: Any, schedule: Schedule, vocab_size: int, name: str) -> None:
-    """A cache restored from its bytes goes on with the same bits, whatever was computed in between.
+    """A cache that was taken out and put in again goes on with the same bits, whatever was computed in between.
 
     Raises:
         ModelRefused: other bits.
@@ -116,7 +123,7 @@ def _check_keeping(network: Any, schedule: Schedule, vocab_size: int, name: str)
         return cache
 
     expected = _in_pieces(network, ids[WHOLE:], rest, begun(ids), WHOLE)
-    kept = library.copied(network, begun(ids))
+    kept = restored(network, begun(ids), WHOLE)
     second = begun(others)
     _in_pieces(network, others[WHOLE:], rest, second, WHOLE)
     if not torch.equal(_in_pieces(network, ids[WHOLE:], rest, kept, WHOLE), expected):

@@ -10,7 +10,7 @@ import torch
 
 from bench.quality.tiny_models import CONFIGS, config_json
 from goldfinch.errors import ModelRefused
-from goldfinch.foreign import library
+from goldfinch.foreign import library, selfcheck
 from goldfinch.foreign.configuration import clean_config
 from goldfinch.foreign.importing import tried_network
 from goldfinch.foreign.selfcheck import Check
@@ -93,6 +93,6 @@ def test_a_state_outside_the_cache_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_state_that_is_not_kept_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, config = network_and_config("llama")
-    monkeypatch.setattr(library, "copied", lambda network, cache: library.new_cache(network))
+    monkeypatch.setattr(selfcheck, "restored", lambda network, cache, position: library.new_cache(network))
     with pytest.raises(ModelRefused, match="other bits"):
         tried_network(network, config, library.published_tensors(network))
