@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from goldfinch.models.block import Block
 from goldfinch.models.finch import FinchC2TimeMix, FinchTimeMix
 from goldfinch.models.layers import FinchChannelMix
+from goldfinch.models.stack import Block
 
 T = TypeVar("T")
 _VERSION = operator.attrgetter("_version")

@@ -57,3 +57,8 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any
 def is_held_out_document(key: str) -> bool:
     """One document in fifty, by a hash of its title or id, is kept for evaluation."""
     return zlib.crc32(("document:" + key).encode()) % 50 == 0
+
+
+def is_for_choosing(key: str) -> bool:
+    """One of the other documents in sixty is kept from training with a pointer, to choose among its weights by."""
+    return zlib.crc32(("choosing:" + key).encode()) % 60 == 0

@@ -28,6 +28,7 @@ from goldfinch.models.executor import Executor
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
+from goldfinch.models.pointer import Pointing
 from goldfinch.models.state import GoldDocument, LayerState, ModelState
 
 from .answer import Answer, Answering
@@ -62,7 +63,9 @@ class Asked(Protocol):
     def begin_answer(self, token_ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> Answering:
         """An answer under way."""
 
-    def start(self, token_ids: list[int], state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+    def start(
+        self, token_ids: list[int], state: ModelState | None = None, *, copies: bool = True
+    ) -> tuple[Tensor, ModelState]:
         """Logits (V,) of the token after the document and `token_ids`, and the state there."""
 
 
@@ -124,7 +127,7 @@ class _Row:
         state = session.state_for(reading)
         self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
         started = time.perf_counter()
-        self.logits, self.state = session.start(ids, state)
+        self.logits, self.state = session.start(ids, state, copies=not raw)
         synchronize(session.model.device)
         self.times = self.answering.usage.timings_s or {}
         self.times["question"] = time.perf_counter() - started
@@ -177,7 +180,9 @@ class _Batch:
         layers = tuple(LayerState.stack([state.layers[i] for state in states]) for i in range(model.config.n_layer))
         memories = [state.memory for state in states if isinstance(state.memory, GoldMemory)]
         memory = _BatchMemory.of(memories) if model.config.n_gold else None
-        return cls(model, ModelState(layers, states[0].position), memory)
+        pointings = [state.pointing for state in states if state.pointing is not None]
+        pointing = Pointing.stack(pointings) if pointings else None
+        return cls(model, ModelState(layers, states[0].position, pointing=pointing), memory)
 
     def step(self, token_ids: Tensor) -> tuple[Tensor, _Batch]:
         """Logits (B, V) after one more token each (B, 1), and the batch there."""
@@ -188,14 +193,16 @@ class _Batch:
             memory = memory.append(token_ids, model.compress_keys(x))
             x, state = model.run_gold_layers(x, replace(state, memory=memory))
             state = replace(state, memory=None)
-        return model.logits(x)[:, -1], replace(self, state=state, memory=memory)
+        logits, state = model.next_logits(x, token_ids, state)
+        return logits[:, -1], replace(self, state=state, memory=memory)
 
     def keep(self, rows: Sequence[int]) -> _Batch:
         """The batch of some of its rows."""
         index = torch.tensor(rows, device=self.model.device)
         layers = tuple(layer.select(index) for layer in self.state.layers)
         memory = None if self.memory is None else self.memory.keep(rows, index)
-        return replace(self, state=replace(self.state, layers=layers), memory=memory)
+        pointing = None if self.state.pointing is None else self.state.pointing.select(index)
+        return replace(self, state=replace(self.state, layers=layers, pointing=pointing), memory=memory)
 
 
 @dataclass(frozen=True)

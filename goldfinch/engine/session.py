@@ -115,12 +115,15 @@ class Session:
         return self.document_state if reading.rows is None else self._expanded(reading.rows)
 
     @torch.no_grad()
-    def start(self, token_ids: list[int], state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+    def start(
+        self, token_ids: list[int], state: ModelState | None = None, *, copies: bool = True
+    ) -> tuple[Tensor, ModelState]:
         """Logits (V,) of the token after the document and `token_ids`, and the state there.
 
         Args:
             token_ids: of the question; may be empty.
             state: behind the document (`state_for`); by default with all of it.
+            copies: let a model with a pointer copy from what is read.
         """
         model, tail = self.model, self.cache.tail_hidden
         state = self.document_state if state is None else state
@@ -137,7 +140,8 @@ class Session:
         x = torch.cat(rows, dim=1)
         if model.config.n_gold:
             x, state = model.run_gold_layers(x, state)
-        return model.logits(x[:, -1:])[0, -1], state
+        state = model.point(state) if copies else state
+        return model.first_logits(x[:, -1:], state)[0, -1], state
 
     def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
@@ -181,8 +185,8 @@ class Session:
         assert usage.reading is not None
         return self.reader.confidence(usage.reading, usage.likelihood)
 
-    def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
-        """Let `answering` take token after token, its usage up to date after each."""
+    def _decode(self, token_ids: list[int], answering: Answering, *, copies: bool = True) -> Iterator[None]:
+        """Let `answering` take token after token, its usage up to date after each; `copies` as in `start`."""
         model, most = self.model, answering.sampling.max_tokens
         self.last_usage = usage = answering.usage
         assert usage.timings_s is not None
@@ -190,7 +194,7 @@ class Session:
         state = self.state_for(usage.reading)
         usage.timings_s["expand"] = self.expand_s
         started = time.perf_counter()
-        logits, state = self.start(token_ids, state)
+        logits, state = self.start(token_ids, state, copies=copies)
         synchronize(model.device)
         usage.timings_s["question"] = time.perf_counter() - started
         started = time.perf_counter()
@@ -236,7 +240,7 @@ class Session:
             return
         answering = self.begin_answer(ids, readings[0], sampling, raw=raw)
         certain = raw or not sampling.least_likelihood  # else it may be withheld until its end
-        for _ in self._decode(ids, answering):
+        for _ in self._decode(ids, answering, copies=not raw):
             if certain:
                 yield answering
         answering.finish()

@@ -54,6 +54,7 @@ class ModelConfig:
         rope: rotary positions of the attention layers, or None.
         context_length: tokens of one training sequence; longer documents get a warning.
         group_norm_divisor: the head norm of Finch uses eps = 1e-5 * divisor ** 2.
+        pointer_width: D of the pointer that copies from the document's rows; 0 for none.
     """
 
     n_layer: int
@@ -71,6 +72,7 @@ class ModelConfig:
     rope: RopeConfig | None = None
     context_length: int = 1024
     group_norm_divisor: int = 8
+    pointer_width: int = 0
 
     def __post_init__(self) -> None:
         def demand(holds: bool, field: str, expected: str) -> None:
@@ -83,6 +85,10 @@ class ModelConfig:
             demand(holds, field, f"a positive whole number up to {most:,}")
         for field in ("one_minus_w", "second_value"):
             demand(isinstance(getattr(self, field), bool), field, "true or false")
+        width = self.pointer_width
+        whole = isinstance(width, int) and not isinstance(width, bool) and 0 <= width <= MOST["d_model"]
+        demand(whole, "pointer_width", f"a whole number from 0 to {MOST['d_model']:,}")
+        demand(not width or self.upper_time_mix == "gold", "pointer_width", "0 in a model without GOLD layers")
         demand(self.rope is None or isinstance(self.rope, RopeConfig), "rope", "base, rescale and rebase, or null")
         # Looked for in tuples, not sets: a list or an object of a foreign file has no hash.
         demand(self.time_mix in TIME_MIXES, "time_mix", ", ".join(TIME_MIXES))
@@ -149,7 +155,9 @@ class ModelConfig:
         return self.channel_mix if layer < self.n_lower else "finch"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """By field; one that came later only where it says something, so that older models stay as they are."""
+        values = asdict(self)
+        return values if self.pointer_width else {k: v for k, v in values.items() if k != "pointer_width"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:

@@ -16,6 +16,7 @@ from .config import ModelConfig
 from .finch import FinchC2TimeMix, FinchTimeMix, RecurrentTimeMix
 from .gold import GoldTimeMix
 from .layers import Blank, FinchChannelMix, LlamaChannelMix
+from .pointer import initialise_pointer
 from .stack import Stack
 
 # What a low-rank part, a product of two matrices of which the first is zero, starts from.
@@ -43,6 +44,8 @@ def initialise(stack: Stack) -> None:
         nn.init.orthogonal_(stack.w_kv_cache_b.weight)
     nn.init.uniform_(stack.emb.weight, -1e-4, 1e-4)
     nn.init.orthogonal_(stack.head.weight, gain=0.5)
+    if config.pointer_width:
+        initialise_pointer(stack.pointer)
 
 
 def _as_torch_begins(*modules: nn.Module) -> None:

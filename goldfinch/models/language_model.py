@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from .config import ModelConfig
 from .executor import Executor
 from .initialise import initialise
 from .memory import GoldMemory
+from .pointer import MATCHED, Rows, recent_tokens, tokens_before
 from .stack import Stack
 from .state import EMPTY, LayerState, ModelState
 from .torch_executor import TorchExecutor
@@ -106,6 +108,55 @@ class LanguageModel(Stack):
             x, state = self.run_gold_layers(x, state)
         return x, state
 
+    def point(self, state: ModelState) -> ModelState:
+        """The state behind a question whose answer may be copied from the rows of the document that it reads.
+
+        Args:
+            state: one sequence, its memory holding the document and, after it, the question.
+
+        Returns:
+            the state with its `pointing`; as it was in a model without a pointer, and where there is no question or no
+            document.
+        """
+        memory = state.memory
+        if not self.config.pointer_width or not isinstance(memory, GoldMemory):
+            return state
+        document, asked = memory.document, memory.token_ids
+        if document is None or not asked.length:
+            return state
+        positions, ids = document.positions(), document.token_ids
+        held = Rows(ids[:, positions], self.embed(ids[:, positions]), document.compressed_k[:, positions])
+        question = Rows(asked.rows, self.embed(asked.rows), memory.compressed_k.rows)
+        recent = tokens_before(torch.cat([ids[:, -MATCHED:], asked.rows, ids[:, :1]], dim=1))[:, -1]
+        end = None if self.card is None else self.card.template.end_token_id
+        before = tokens_before(ids)[:, positions]
+        return replace(state, pointing=self.pointer.open(held, before, question, recent, end))
+
+    def next_logits(self, x: Tensor, token_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """What follows each of the last positions of a sequence.
+
+        Args:
+            x: the residual stream there after the last layer, (B, T, C).
+            token_ids: (B, T), the tokens there.
+            state: after them, but for its `pointing`, which is before them.
+
+        Returns:
+            logits (B, T, V), in float32 or better where they are mixed with copies, and the state after the tokens.
+        """
+        pointing = state.pointing
+        if pointing is None:
+            return self.logits(x), state
+        recent = recent_tokens(token_ids, pointing.recent)
+        logits = self.pointer.mix(self.head, self.ln_out(x), pointing, recent)
+        return logits, replace(state, pointing=replace(pointing, recent=recent[:, -1]))
+
+    def first_logits(self, x: Tensor, state: ModelState) -> Tensor:
+        """What follows the last position, whose token the state has seen: x (B, 1, C) -> logits (B, 1, V)."""
+        pointing = state.pointing
+        if pointing is None:
+            return self.logits(x)
+        return self.pointer.mix(self.head, self.ln_out(x), pointing, pointing.recent[:, None])
+
     def forward(self, token_ids: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
         """Run all layers over new tokens.
 
@@ -114,10 +165,10 @@ class LanguageModel(Stack):
             state: the state before them, or None at the beginning. It is not changed.
 
         Returns:
-            logits (B, T, V) in the dtype of the weights, and the state after the tokens.
+            logits (B, T, V) in the dtype of the weights, or as `next_logits` has them, and the state after the tokens.
         """
         x, state = self.hidden(token_ids, self.empty_state() if state is None else state)
-        return self.logits(x), state
+        return self.next_logits(x, token_ids, state)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The layers of a model and their weights; who runs them is another's matter (`executor.py`).
+"""One block, and the stack of them that a model is, with their weights; who runs them is another's matter.
 
 Notation: B batch, T tokens, C d_model, R = C / compression_ratio, V vocab_size.
 
@@ -9,13 +9,52 @@ Notation: B batch, T tokens, C d_model, R = C / compression_ratio, V vocab_size.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from .block import Block
+from .attention import GPTAlphaTimeMix, LlamaTimeMix
 from .config import ModelConfig
+from .finch import FinchC2TimeMix, FinchTimeMix
 from .gold import GoldTimeMix
-from .layers import Embedding, LayerNorm, Linear, rms_scale
+from .layers import CHANNEL_MIXES, Embedding, LayerNorm, Linear, rms_scale
+from .pointer import Pointer
+from .state import LayerState
+
+TIME_MIXES = {
+    "finch": FinchTimeMix,
+    "finch_c2": FinchC2TimeMix,
+    "gptalpha": GPTAlphaTimeMix,
+    "llama": LlamaTimeMix,
+    "gold": GoldTimeMix,
+}
+
+
+class Block(nn.Module):
+    """One layer: time mix and channel mix, each behind a layer norm and added to the stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        C = config.d_model
+        if layer == 0:
+            self.ln0 = LayerNorm(C)  # of the embedding; kept here because published checkpoints do
+        self.ln1, self.ln2 = LayerNorm(C), LayerNorm(C)
+        self.att = TIME_MIXES[config.layer_kind(layer)](config)
+        self.ffn = CHANNEL_MIXES[config.layer_channel_mix(layer)](config)
+        self.shifts_channels = config.layer_channel_mix(layer) == "finch"
+
+    def forward(self, x: Tensor, state: LayerState, *attention: Any) -> tuple[Tensor, LayerState]:
+        """x (B, T, C) -> x (B, T, C) and the layer's state; `attention` is the memory of a GOLD layer."""
+        h = self.ln1(x)
+        out, state = self.att(h, state, *attention)
+        x = x + out
+        h = self.ln2(x)
+        x = x + self.ffn(h, state.channel_shift_state)
+        if self.shifts_channels:
+            state = replace(state, channel_shift_state=h[:, -1])
+        return x, state
 
 
 class Stack(nn.Module):
@@ -36,6 +75,8 @@ class Stack(nn.Module):
         if config.n_gold:
             self.w_kv_cache_a = Linear(C, config.d_compressed)  # W^KD, eq. 14
             self.w_kv_cache_b = Linear(C + config.d_compressed, C)  # W^KU, eq. 15
+        if config.pointer_width:
+            self.pointer = Pointer(config)
 
     @property
     def gold_layers(self) -> list[GoldTimeMix]:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .pointer import Pointing
+
 
 class GrowingBuffer:
     """Rows appended along axis 1 at amortised constant cost; a value to its holders.
@@ -135,11 +137,13 @@ class ModelState:
         layers: one LayerState per layer.
         position: tokens processed so far.
         memory: what all GOLD layers attend to; None before the first token, and in models without them.
+        pointing: what an answer may be copied from, behind a question of a model with a pointer; else None.
     """
 
     layers: tuple[LayerState, ...]
     position: int = 0
     memory: Memory | None = None
+    pointing: Pointing | None = None
 
 
 class Rows(Protocol):

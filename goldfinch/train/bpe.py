@@ -1,13 +1,18 @@
-"""Training the byte-level BPE of a small model."""
+"""The byte-level BPE of a small model: the one that a recipe names, or a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 
 from goldfinch.datasets.corpora import read_records
+from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES, Tokenizer, read_tokenizer
+
+from ..errors import CorpusMissing
+from .recipe import Recipe
 
 END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
 BOS_TOKEN_ID, END_TOKEN_ID = 0, 1
@@ -43,3 +48,27 @@ def _sample_texts(directory: Path) -> Iterator[str]:
         for record in read_records(directory / f"{name}.jsonl.zst", limit):
             text = record.get("text") or record.get("doc") or f"{record['question']} {record['context']}"
             yield text[:20000]
+
+
+def tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
+    """The file that the recipe names, or the one in the run folder that came with shards or was trained there."""
+    named = Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
+    brought = run_directory / named.name
+    return brought if brought.exists() and not named.exists() else named
+
+
+def tokenizer_of(
+    recipe: Recipe, data_directory: Path | None, run_directory: Path, shards: Path | None = None
+) -> Tokenizer:
+    """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
+    path = tokenizer_path(recipe, run_directory)
+    if not path.exists():
+        if shards is not None and (shards / path.name).is_file():
+            path = run_directory / path.name  # what the recipe names may lie anywhere
+            with replacing_output(path, mode=None, follow=False) as stream:
+                stream.write(read_regular(shards / path.name, MOST_TOKENIZER_BYTES))
+        elif data_directory is not None:
+            train_bpe(data_directory, recipe.model.vocab_size, path)
+        else:
+            raise CorpusMissing(f"{path}: no such tokenizer, and no corpora to train one on")
+    return read_tokenizer(path)

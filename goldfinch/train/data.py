@@ -47,9 +47,13 @@ class TrainingData:
     def __init__(self, directory: Path, recipe: Recipe, tokenizer: Any, template: PromptTemplate) -> None:
         self.recipe, self.tokenizer, self.template = recipe, tokenizer, template
         tasks = {task for stage in recipe.stages for task in stage.mixture}
-        unknown = sorted(tasks - set(TASKS))
+        own: set[str] = set()
+        if recipe.pointer is not None:
+            tasks, own = set(recipe.pointer.mixture), {"window", "strings", "kinds"}
+        unknown = sorted(tasks - set(TASKS) - own)
         if unknown:
-            raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint="known: " + ", ".join(TASKS))
+            known = ", ".join([*TASKS, *sorted(own)])
+            raise GoldFinchError(f"unknown task {unknown[0]!r} in the mixture", hint=f"known: {known}")
         self.texts = [
             record["text"]
             for name in recipe.corpora

@@ -20,6 +20,7 @@ from goldfinch.text.toml_files import read_toml
 
 from ..errors import ConfigError
 from ..evaluate.held_out import TASKS
+from .pointing.plan import PointerPlan, read_plan
 
 _MOST_BYTES = 1 << 16
 # What decides the batches, and what does not decide the weights.
@@ -82,6 +83,7 @@ class Recipe:
         save_seconds: time between saves.
         corpora: files of plain text, without their ending.
         evaluation: tasks of `gf eval` to run at the end; their record is evaluation.json in the run folder.
+        pointer: how the pointer alone is trained, in place of stages; all other weights stay those of `start`.
         max_shard_bytes: maximum size of a weight file in the model directory; None writes one file.
     """
 
@@ -112,10 +114,13 @@ class Recipe:
     corpora: tuple[str, ...] = field(default=("corpus-wikipedia-00", "corpus-wikipedia-01", "corpus-books"))
     evaluation: tuple[str, ...] = ()
     max_shard_bytes: int | None = None
+    pointer: PointerPlan | None = None
 
     def digest(self) -> str:
         """SHA-256 over everything that decides the weights: an interrupted run resumes with nothing else."""
-        return _digest({k: v for k, v in asdict(self).items() if k not in OF_NO_WEIGHT})
+        values = asdict(self) | {"model": self.model.to_dict()}
+        values = values if self.pointer else {k: v for k, v in values.items() if k != "pointer"}
+        return _digest({k: v for k, v in values.items() if k not in OF_NO_WEIGHT})
 
     def data_digest(self) -> str:
         """SHA-256 over everything that decides the batches, except the tokenizer. Models of any shape share them."""
@@ -251,7 +256,7 @@ def _check_tables(path: Path, runs: list[dict[str, Any]], means: list[dict[str, 
         if not _is_folder_name(name) or names.count(name) > 1:
             raise ConfigError(f"name of a run in {path} is {name!r}, allowed: a folder name that no other run has")
     for table in runs:
-        if not table.get("stage"):
+        if not table.get("stage") and "pointer" not in table:
             raise ConfigError(f"the run {table['name']!r} in {path} has no [[run.stage]]")
     for mean in means:
         if "of" not in mean or set(mean) - {"name", "of", "model"}:
@@ -286,6 +291,8 @@ def _recipe(path: Path, values: dict[str, Any]) -> Recipe:
         raise ConfigError(f"unknown preset {preset!r}", hint="known: " + ", ".join(sorted(presets())))
     values["model"] = ModelConfig.from_dict(presets()[preset].to_dict() | model)
     values["stages"] = tuple(map(_stage, stages))
+    if "pointer" in values:
+        values["pointer"] = read_plan(_table(values, "pointer"), bool(values["model"].pointer_width and not stages))
     if isinstance(values.get("start"), str):
         values["start"] = [values["start"]]
     for name in ("betas", "corpora", "evaluation", "start"):

@@ -15,8 +15,9 @@ from gfcache.files.replace import replacing_output
 from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES
 
 from ..errors import ConfigError, ModelNotFound
+from .bpe import tokenizer_path
 from .recipe import Run
-from .trainer import is_finished, make_shards, tokenizer_path, train
+from .trainer import is_finished, make_shards, train
 
 
 def chosen_runs(runs: Sequence[Run], name: str | None) -> Sequence[Run]:

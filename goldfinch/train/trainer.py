@@ -19,27 +19,28 @@ import torch
 from gfcache import output_lock
 from gfcache.files.locks import sweep
 from gfcache.files.places import is_private, user_folder
-from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
-from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES, Tokenizer, read_tokenizer
+from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 from goldfinch.weights.directory import find_model, read_card
 from goldfinch.weights.files import check_weights
-from goldfinch.weights.loading import checked_weights
+from goldfinch.weights.loading import checked_weights, load_model
 from goldfinch.weights.parts import check_regular
 from goldfinch.weights.pickles import described
 from goldfinch.weights.writing import check_replaceable, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from .batches import Batch, BatchSource, batches
-from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, train_bpe
+from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, tokenizer_of, tokenizer_path
 from .data import TrainingData
 from .log import append_entry, entry_of, log_lines
 from .optimizers import build_optimizers
+from .pointing.documents import AsRead
+from .pointing.run import train_pointer
 from .recipe import Recipe
 from .shards import ShardReader, write_shards
 from .throughput import matrix_rate, training_flops_per_token
@@ -95,8 +96,11 @@ def train(
     with output_lock(checkpoint):
         sweep(run_directory / recipe.name)
         check_replaceable(run_directory / recipe.name)
-        tokenizer = _tokenizer(recipe, data_directory, run_directory, shards)
+        tokenizer = tokenizer_of(recipe, data_directory, run_directory, shards)
         saved = _load(checkpoint, recipe) if checkpoint.exists() else None
+        if recipe.pointer is not None:
+            export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size, start_from))
+            return _train_pointer(recipe, data_directory, run_directory, device, report)
         if not recipe.stages:
             return export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size, start_from))
         first = int(saved["step"]) if saved is not None else 0
@@ -117,6 +121,18 @@ def train(
             _forget_later_steps(run_directory / LOG_FILE, first)
             _Run(recipe, model, optimizers, run_directory, report).steps(stream, first, last, compile_model)
     return checkpoint if last < recipe.total_steps else run_directory / recipe.name
+
+
+def _train_pointer(
+    recipe: Recipe, directory: Path | None, folder: Path, device: str, report: Callable[[dict[str, Any]], None]
+) -> Path:
+    """Train the pointer of the model directory that the run has begun with, which the result replaces."""
+    plan, model = recipe.pointer, load_model(folder / recipe.name, device=device)
+    assert plan is not None
+    data = _training_data(recipe, directory, model.tokenizer)
+    assert directory is not None
+    train_pointer(model, AsRead(data, directory, plan.mixture, plan.seed), plan, folder, report)
+    return export(recipe, folder, model)
 
 
 def is_finished(recipe: Recipe, run_directory: Path) -> bool:
@@ -140,7 +156,7 @@ def make_shards(recipe: Recipe, data_directory: Path, folder: Path, *, workers: 
     if not recipe.stages:
         raise ConfigError(f"the recipe {recipe.name} has no [[stage]], so it has no batches")
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(recipe, data_directory, folder)
+    tokenizer = tokenizer_of(recipe, data_directory, folder)
     data = _training_data(recipe, data_directory, tokenizer)
     yield from write_shards(data, tokenizer_path(recipe, folder), folder, workers=workers)
 
@@ -158,7 +174,9 @@ def _initial_model(recipe: Recipe, vocab_size: int, start_from: Sequence[Path]) 
     if cards:
         mean: dict[str, Tensor] = {}
         for card in cards:
-            weights = checked_weights(card)
+            weights = dict(checked_weights(card))
+            if not any(key.startswith("pointer.") for key in weights):  # it starts where it is first trained
+                weights |= {key: value for key, value in model.state_dict().items() if key.startswith("pointer.")}
             check_weights(weights, model.state_dict())
             mean = {key: mean.get(key, 0) + tensor.float() / len(cards) for key, tensor in weights.items()}
         model.load_state_dict(mean)
@@ -296,30 +314,6 @@ def loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Ten
         return loss, answer_loss
 
     return loss_of
-
-
-def tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
-    """The file that the recipe names, or the one in the run folder that came with shards or was trained there."""
-    named = Path(recipe.tokenizer) if recipe.tokenizer else run_directory / "tokenizer.json"
-    brought = run_directory / named.name
-    return brought if brought.exists() and not named.exists() else named
-
-
-def _tokenizer(
-    recipe: Recipe, data_directory: Path | None, run_directory: Path, shards: Path | None = None
-) -> Tokenizer:
-    """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
-    path = tokenizer_path(recipe, run_directory)
-    if not path.exists():
-        if shards is not None and (shards / path.name).is_file():
-            path = run_directory / path.name  # what the recipe names may lie anywhere
-            with replacing_output(path, mode=None, follow=False) as stream:
-                stream.write(read_regular(shards / path.name, MOST_TOKENIZER_BYTES))
-        elif data_directory is not None:
-            train_bpe(data_directory, recipe.model.vocab_size, path)
-        else:
-            raise CorpusMissing(f"{path}: no such tokenizer, and no corpora to train one on")
-    return read_tokenizer(path)
 
 
 def _load(path: Path, recipe: Recipe) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from gfkernels.decode.native import ChannelMix, Dims, FinchLayer, GoldLayer, Gol
 from torch import Tensor, nn
 
 from goldfinch.backends.prepared import f32, mix_order
-from goldfinch.models.block import Block
 from goldfinch.models.finch import DECAY_LORA_RANK, VALUE2_LORA_RANK, FinchC2TimeMix, FinchTimeMix
 from goldfinch.models.gold import GoldTimeMix
 from goldfinch.models.layers import SHIFT_LORA_RANK, FinchChannelMix, gold_lora_rank
 from goldfinch.models.memory import GoldMemory
-from goldfinch.models.stack import Stack
+from goldfinch.models.stack import Block, Stack
 from goldfinch.models.state import LayerState
 
 

@@ -17,10 +17,9 @@ from gfkernels.wkv.native import wkv6
 from torch import Tensor
 
 from goldfinch.backends.prepared import BlockVectors, Prepared
-from goldfinch.models.block import Block
 from goldfinch.models.finch import FinchC2TimeMix, FinchTimeMix
 from goldfinch.models.layers import FinchChannelMix
-from goldfinch.models.stack import Stack
+from goldfinch.models.stack import Block, Stack
 from goldfinch.models.state import LayerState
 
 

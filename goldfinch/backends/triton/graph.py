@@ -9,15 +9,18 @@ and their count. `session.decode_one_token` is the twin.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import torch
 from gfkernels import merge_partials
+from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.models.executor import Executor
 from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
+from goldfinch.models.pointer import recent_tokens
 from goldfinch.models.stack import Stack
 from goldfinch.models.state import LayerState, ModelState
 
@@ -96,7 +99,12 @@ class StaticDecoder:
         if isinstance(state.memory, GoldMemory):
             self._memory = _StaticMemory(model, executor, state.memory, capacity)
         self._token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-        self._logits = torch.empty(model.config.vocab_size, dtype=model.dtype, device=model.device)
+        self._pointing = state.pointing
+        dtype = model.dtype
+        if state.pointing is not None:  # a mixture is finer than the weights
+            self._pointing = replace(state.pointing, recent=state.pointing.recent.clone())
+            dtype = accumulation_dtype(dtype)
+        self._logits = torch.empty(model.config.vocab_size, dtype=dtype, device=model.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         if model.device.type == "cuda" if graph is None else graph:
             self._capture()
@@ -126,13 +134,23 @@ class StaticDecoder:
             x, layers = self.executor.upper_layers(x, layers, memory)
         for before, after in zip(self._layers, layers, strict=True):
             _put(before, after)
-        self._logits.copy_(model.logits(x)[0, -1])
+        self._logits.copy_(self._next_logits(x)[0, -1])
+
+    def _next_logits(self, x: Tensor) -> Tensor:
+        """As `LanguageModel.next_logits`: x (1, 1, C) -> (1, 1, V); the last tokens move on where they lie."""
+        pointing, model = self._pointing, self.model
+        if pointing is None:
+            return model.logits(x)
+        recent = recent_tokens(self._token, pointing.recent)
+        pointing.recent.copy_(recent[:, -1])
+        return model.pointer.mix(model.head, model.ln_out(x), pointing, recent)
 
     @torch.no_grad()
     def _capture(self) -> None:
         """Record one step; what the warm-up changed is put back."""
         changing = [x for layer in self._layers for x in layer.tensors()]
         changing += self._memory.tensors() if self._memory is not None else []
+        changing += [self._pointing.recent] if self._pointing is not None else []
         kept = [x.clone() for x in changing]
 
         def restore() -> None:

@@ -1,0 +1,253 @@
+"""The pointer: an answer may be copied from the rows of the document that are read, token by token.
+
+Notation: B batch, T positions, n document rows read, m question rows, C d_model, R = C / compression_ratio, D pointer
+width, V vocab_size, M = MATCHED.
+
+Pointer networks (Vinyals et al. 2015, arXiv 1506.03134) mixed with a vocabulary (See et al. 2017, arXiv 1704.04368).
+Once per question the rows are read beside the question: a row is its token's embedding and its compressed key, both of
+which the cache holds anyway, and what of the question resembles it (the aligned question of Chen et al. 2017, arXiv
+1704.00051); convolutions let every row see what stands before *and* after it. Per answer token the stream chooses
+among the rows, helped by how many of the last tokens a row continues, and three gates mix
+
+    p = g_v vocabulary + g_c attention over the rows' token ids + g_e end of the answer
+
+where the vocabulary's part sees what was found, so that it can say that nothing was.
+
+Nothing here touches prefill: a cache of the same model without a pointer serves as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from gfkernels.precision import accumulation_dtype
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .layers import LayerNorm, PlainLinear, parameter
+
+# How many of the last tokens a row may continue.
+MATCHED = 8
+DILATIONS = (1, 2, 4, 8)
+GATES = 3  # vocabulary, copy, end
+NOTHING = -1  # no token: before the first one, or padding
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of B sequences, as the cache has them.
+
+    Attributes:
+        token_ids: (B, n) int64; NOTHING in rows that only pad.
+        embedded: (B, n, C), the normed embeddings.
+        compressed_k: (B, n, R).
+    """
+
+    token_ids: Tensor
+    embedded: Tensor
+    compressed_k: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pointing:
+    """What a pointer needs to choose among the rows; constant but for the last tokens.
+
+    Attributes:
+        token_ids: (B, n) int64; NOTHING in rows that only pad.
+        before: (B, n, M) int64, the tokens before each row in its document, the nearest first.
+        keys: (B, n, D).
+        gates: (B, n, GATES), what a chosen row adds to the gates.
+        recent: (B, M) int64, the last tokens, the latest first.
+        end: id of the token that ends an answer, or None.
+    """
+
+    token_ids: Tensor
+    before: Tensor
+    keys: Tensor
+    gates: Tensor
+    recent: Tensor
+    end: int | None = None
+
+    def select(self, rows: Tensor) -> Pointing:
+        """That of some of the sequences."""
+        ids, before, keys = self.token_ids[rows], self.before[rows], self.keys[rows]
+        return Pointing(ids, before, keys, self.gates[rows], self.recent[rows], self.end)
+
+    @classmethod
+    def stack(cls, pointings: Sequence[Pointing]) -> Pointing:
+        """Sequences side by side along the batch axis, padded behind."""
+
+        def padded(name: str, value: float) -> Tensor:
+            rows = [getattr(pointing, name)[0] for pointing in pointings]
+            return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+        ids, before = padded("token_ids", NOTHING), padded("before", NOTHING)
+        recent = torch.cat([pointing.recent for pointing in pointings])
+        return cls(ids, before, padded("keys", 0.0), padded("gates", 0.0), recent, pointings[0].end)
+
+
+class _Neighbours(nn.Module):
+    """Rows from themselves and those `dilation` before and after, added to what they were."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = LayerNorm(width)
+        self.mix = PlainLinear(3 * width, width)
+
+    def forward(self, h: Tensor, held: Tensor) -> Tensor:
+        """h (B, n, D), held (B, n, 1) 0 or 1 -> (B, n, D)."""
+        x, d = self.norm(h) * held, self.dilation
+        n = x.shape[1]
+        padded = F.pad(x, (0, 0, d, d))
+        around = torch.cat([padded[:, :n], x, padded[:, 2 * d :]], dim=-1)
+        return h + F.gelu(self.mix(around))
+
+
+class Pointer(nn.Module):
+    """The pointer's weights; D is `config.pointer_width`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        C, D = config.d_model, config.pointer_width
+        self.row = PlainLinear(C + config.d_compressed, D)
+        self.align = PlainLinear(C, D)
+        self.word_weight = parameter(config.vocab_size)
+        self.attend_question = parameter(D)
+        self.blend = PlainLinear(4 * D + 2, D)
+        self.neighbours = nn.ModuleList(_Neighbours(D, dilation) for dilation in DILATIONS)
+        self.norm = LayerNorm(D)
+        self.key = PlainLinear(D, D)
+        self.query = PlainLinear(C, D)
+        self.matched = parameter(MATCHED + 1)
+        self.gate = PlainLinear(C, GATES)
+        self.gate_start = parameter(GATES)
+        self.gate_row = PlainLinear(D, GATES)
+        self.gate_matched = parameter(MATCHED + 1, GATES)
+        self.gate_best = parameter(GATES)
+        self.seen = PlainLinear(C + D, D)
+        self.change = PlainLinear(D, C)
+
+    def open(self, document: Rows, before: Tensor, question: Rows, recent: Tensor, end: int | None = None) -> Pointing:
+        """Read document rows beside a question.
+
+        Args:
+            document: n rows.
+            before: (B, n, M), as `Pointing` has them.
+            question: m rows.
+            recent: (B, M).
+            end: id of the token that ends an answer, or None.
+        """
+        held = (document.token_ids != NOTHING)[..., None].to(document.embedded.dtype)
+        asked = (question.token_ids != NOTHING)[:, None]  # (B, 1, m)
+        h = self.row(torch.cat([document.embedded, document.compressed_k], dim=-1))
+        q = self.row(torch.cat([question.embedded, question.compressed_k], dim=-1))
+        same = (document.token_ids[..., None] == question.token_ids[:, None]) & asked & (held > 0)  # (B, n, m)
+        weight = self.word_weight[document.token_ids.clamp_min(0)]
+        overlap = torch.where(same.any(-1), weight, torch.zeros_like(weight))[..., None]
+        likeness = self.align(document.embedded) @ self.align(question.embedded).transpose(1, 2)
+        likeness = (likeness / math.sqrt(h.shape[-1])).masked_fill(~asked, -torch.inf)
+        aligned = likeness.softmax(-1) @ q
+        weights = (q @ self.attend_question).masked_fill(~asked[:, 0], -torch.inf).softmax(-1)
+        whole = (weights[:, None] @ q).expand_as(h)
+        best = likeness.amax(-1, keepdim=True)
+        h = F.gelu(self.blend(torch.cat([h, aligned, h * aligned, h * whole, overlap, best], dim=-1)))
+        for layer in self.neighbours:
+            h = layer(h, held)
+        h = self.norm(h)
+        # A row's own part of the gates is that of the row before it: whether an answer ends behind it.
+        ends = F.pad(self.gate_row(h), (0, 0, 1, -1))
+        return Pointing(document.token_ids, before, self.key(h), ends, recent, end)
+
+    def scores(self, stream: Tensor, pointing: Pointing, recent: Tensor) -> tuple[Tensor, Tensor]:
+        """How well each row goes on, and how many of the last tokens it continues.
+
+        Args:
+            stream: (B, T, C), normed.
+            recent: (B, T, M), the last tokens at each position, the latest first.
+
+        Returns:
+            scores (B, T, n), -inf for padding, and the count of tokens (B, T, n) int64.
+        """
+        before = pointing.before[:, None]
+        same = (recent[:, :, None] == before) & (before != NOTHING)  # (B, T, n, M)
+        matched = same.to(torch.int64).cumprod(-1).sum(-1)
+        q = self.query(stream)
+        acc = accumulation_dtype(q.dtype)
+        scores = (q @ pointing.keys.transpose(1, 2)).to(acc) / math.sqrt(q.shape[-1])
+        scores = scores + self.matched.to(acc)[matched]
+        return scores.masked_fill((pointing.token_ids == NOTHING)[:, None], -torch.inf), matched
+
+    def shares(self, stream: Tensor, pointing: Pointing, recent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is mixed, and how; arguments as in `scores`.
+
+        Returns:
+            attention over the rows (B, T, n), the logarithms of the gates (B, T, GATES), and the stream (B, T, C) from
+            which the vocabulary's part comes.
+        """
+        scores, matched = self.scores(stream, pointing, recent)
+        attention = scores.softmax(-1)
+        acc = attention.dtype
+        gates = (self.gate(stream) + self.gate_start).to(acc)
+        gates = gates + attention @ pointing.gates.to(acc)
+        counts = torch.zeros(*matched.shape[:2], MATCHED + 1, dtype=acc, device=matched.device)
+        gates = gates + counts.scatter_add(-1, matched, attention) @ self.gate_matched.to(acc)
+        gates = gates + scores.amax(-1, keepdim=True) * self.gate_best.to(acc)
+        found = (attention @ pointing.keys.to(acc)).to(stream.dtype)
+        changed = stream + self.change(F.gelu(self.seen(torch.cat([stream, found], dim=-1))))
+        return attention, gates.log_softmax(-1), changed
+
+    def mix(self, head: Callable[[Tensor], Tensor], stream: Tensor, pointing: Pointing, recent: Tensor) -> Tensor:
+        """The logarithm of the mixed distribution.
+
+        Args:
+            head: the logits of the vocabulary (B, T, V) from a normed stream.
+            stream, pointing, recent: as in `scores`.
+
+        Returns:
+            (B, T, V) in float32 or better.
+        """
+        attention, gates, changed = self.shares(stream, pointing, recent)
+        acc = attention.dtype
+        mixed = gates[..., :1].exp() * head(changed).to(acc).softmax(-1)
+        copied = gates[..., 1:2].exp() * attention
+        places = pointing.token_ids.clamp_min(0)[:, None].expand_as(copied)
+        mixed = mixed.scatter_add(-1, places, copied)
+        if pointing.end is not None:
+            mixed[..., pointing.end] += gates[..., 2].exp()
+        return mixed.clamp_min(torch.finfo(acc).tiny).log()
+
+
+def recent_tokens(token_ids: Tensor, recent: Tensor) -> Tensor:
+    """The last M tokens at each position, the latest first: token_ids (B, T), recent (B, M) -> (B, T, M)."""
+    line = torch.cat([recent.flip(1), token_ids], dim=1)  # (B, M + T)
+    return line.unfold(1, recent.shape[1], 1)[:, 1:].flip(-1)
+
+
+def tokens_before(token_ids: Tensor) -> Tensor:
+    """The M tokens before each row of whole sequences, the nearest first: (B, T) -> (B, T, M); NOTHING before the
+    first."""
+    padded = F.pad(token_ids, (MATCHED, 0), value=NOTHING)
+    return padded.unfold(1, MATCHED, 1)[:, :-1].flip(-1)
+
+
+@torch.no_grad()
+def initialise_pointer(pointer: Pointer) -> None:
+    """What training starts with: nearly everything from the vocabulary."""
+    row = (pointer.row, pointer.align, pointer.blend, pointer.key)
+    for linear in (*row, pointer.query, pointer.gate, pointer.gate_row, pointer.seen, pointer.change):
+        linear.as_torch_begins()
+    for layer in pointer.neighbours:
+        layer.norm.as_torch_begins()  # type: ignore[union-attr,operator]
+        layer.mix.as_torch_begins()  # type: ignore[union-attr,operator]
+    pointer.norm.as_torch_begins()
+    pointer.word_weight.fill_(1.0)
+    for zero in (pointer.gate.weight, pointer.change.weight, pointer.attend_question, pointer.gate_matched):
+        zero.zero_()
+    pointer.gate_best.zero_()
+    pointer.matched.copy_(torch.arange(MATCHED + 1) / 2)
+    pointer.gate_start.copy_(torch.tensor([4.0, 0.0, -4.0]))

@@ -1,0 +1,85 @@
+"""How a pointer is trained: the table `pointer` of a recipe, read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from goldfinch.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PointerPlan:
+    """How a pointer is trained.
+
+    Attributes:
+        steps, batch: steps, and examples in each.
+        mixture: weight per kind of document (see `documents.AsRead`).
+        first_examples: that there are before the first step.
+        visits: how often an example is seen, on average.
+        learning_rate, final_learning_rate, warmup_steps, decay_share: as in `Recipe`.
+        weight_decay: of matrices.
+        right, wrong: share of the questions that read the block which answers them, and of those that read one which
+            resembles them but does not, so that the answer becomes "Not stated."; the rest reads the whole document.
+        seed: of documents, examples and batches.
+        bfloat16: autocast.
+        save_seconds: time between saves.
+    """
+
+    steps: int
+    mixture: dict[str, float]
+    batch: int = 48
+    first_examples: int = 960
+    visits: float = 3.0
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 2e-5
+    warmup_steps: int = 60
+    decay_share: float = 0.6
+    weight_decay: float = 0.01
+    right: float = 0.72
+    wrong: float = 0.18
+    seed: int = 1
+    bfloat16: bool = True
+    save_seconds: float = 300.0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of 0-based `step`."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        decay_from = self.steps * (1 - self.decay_share)
+        share = max(0.0, (step - decay_from) / max(1.0, self.steps - decay_from))
+        return self.learning_rate + (self.final_learning_rate - self.learning_rate) * min(share, 1.0)
+
+    def examples_at(self, step: int) -> int:
+        """Examples that there are before 0-based `step`."""
+        return self.first_examples + int((step + 1) * self.batch / self.visits)
+
+
+def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
+    """The plan that the table `pointer` of a recipe describes.
+
+    Args:
+        possible: the recipe's model has a pointer, and no stages train anything else.
+
+    Raises:
+        ConfigError: an unknown key, or a value out of range.
+    """
+    if not possible:
+        raise ConfigError("a run with a [pointer] table needs pointer_width in its model, and no stages")
+    unknown = sorted(set(values) - {f.name for f in fields(PointerPlan)})
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} in the table pointer")
+    try:
+        plan = PointerPlan(**values)
+    except TypeError as error:
+        raise ConfigError(f"incomplete table pointer: {error}") from error
+    for f in fields(PointerPlan):
+        value = getattr(plan, f.name)
+        shares = list(value.values()) if isinstance(value, dict) else [value]
+        whole = f.name in ("steps", "batch", "first_examples", "warmup_steps", "seed")
+        numbers = all(isinstance(x, int if whole else int | float) and 0 <= x < 1 << 31 for x in shares)
+        if f.name != "bfloat16" and (not numbers or (f.name == "mixture") != isinstance(value, dict)):
+            raise ConfigError(f"{f.name} of the table pointer is {value!r}, allowed: numbers from 0 on")
+    if min(plan.steps, plan.batch, sum(plan.mixture.values())) <= 0 or plan.visits < 1 or plan.right + plan.wrong > 1:
+        raise ConfigError("the table pointer needs steps, batch and mixture above 0, visits from 1 on, shares up to 1")
+    return plan

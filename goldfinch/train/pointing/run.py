@@ -1,0 +1,184 @@
+"""The loop that trains a pointer: makes examples as it goes, visits each several times, resumes where it was saved.
+
+A run folder holds `pointer.pt` (weights, optimiser, step) and `log.jsonl`. The examples are made again after an
+interruption: they depend on the seed alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from gfcache.files.replace import replacing_output
+
+from goldfinch.errors import CheckpointError
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.weights.parts import check_regular
+from goldfinch.weights.pickles import described
+
+from ..log import append_entry
+from .documents import AsRead
+from .examples import Example, ExampleMaker
+from .loss import collate, pointer_loss
+from .plan import PointerPlan
+
+CHECKPOINT_FILE, LOG_FILE = "pointer.pt", "log.jsonl"
+LOG_EVERY = 20
+# Of so many batches' examples those of like length go together.
+SORTED_BATCHES = 6
+CHOSEN_BY_DOCUMENTS = 40
+
+
+class _Pool:
+    """All examples so far, made document after document."""
+
+    def __init__(self, maker: ExampleMaker, documents: Callable[[int], tuple[str, list[tuple[str, str]]]], seed: int):
+        self._maker, self._documents, self._seed = maker, documents, seed
+        self.examples: list[Example] = []
+        self.made = 0
+
+    def fill(self, count: int) -> None:
+        while len(self.examples) < count:
+            self.add()
+
+    def add(self) -> None:
+        text, questions = self._documents(self.made)
+        rng = Random(f"rows-{self._seed}-{self.made}")
+        self.made += 1
+        if text.strip():
+            self.examples += self._maker.examples(text, questions, rng)
+
+    def batch(self, plan: PointerPlan, step: int) -> list[Example]:
+        """The examples of a step: among those of several steps, a stretch of like length."""
+        group, at = divmod(step, SORTED_BATCHES)
+        rng = Random(f"batches-{plan.seed}-{group}")
+        known = min(len(self.examples), plan.examples_at(group * SORTED_BATCHES))
+        drawn = [self.examples[rng.randrange(known)] for _ in range(plan.batch * SORTED_BATCHES)]
+        drawn.sort(key=lambda example: (len(example.rows), len(example.targets)))
+        order = list(range(SORTED_BATCHES))
+        rng.shuffle(order)
+        return drawn[order[at] * plan.batch : (order[at] + 1) * plan.batch]
+
+
+def train_pointer(
+    model: LanguageModel,
+    documents: AsRead,
+    plan: PointerPlan,
+    folder: Path,
+    report: Callable[[dict[str, Any]], None] = lambda entry: None,
+) -> None:
+    """Train `model.pointer` in place, or resume; nothing else of the model changes.
+
+    Args:
+        model: with a pointer and a tokenizer.
+        documents: to ask about.
+        folder: of checkpoint and log.
+
+    Raises:
+        CheckpointError: the checkpoint is of another plan.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, documents, plan, folder, report)
+    run.resume()
+    while run.step < plan.steps:
+        run.one_step()
+    run.save()
+
+
+class _Run:
+    """A run under way: `step` steps are done."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        documents: AsRead,
+        plan: PointerPlan,
+        folder: Path,
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.model, self.plan, self.folder, self.report = model, plan, folder, report
+        self.pointer, self.step, self.saved_at = model.pointer, 0, time.monotonic()
+        model.requires_grad_(False)
+        self.pointer.requires_grad_(True)
+        matrices, rest = (
+            [p for p in self.pointer.parameters() if (p.dim() == 2) is wanted] for wanted in (True, False)
+        )
+        groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-9)
+        maker = ExampleMaker(model, plan.right, plan.wrong)
+        self.pool = _Pool(maker, documents.document, plan.seed)
+        self.chosen_by = _Pool(maker, documents.document_to_choose_by, plan.seed)
+        while documents.articles_to_choose_by and self.chosen_by.made < CHOSEN_BY_DOCUMENTS:
+            self.chosen_by.add()
+        self.losses: list[dict[str, float]] = []
+
+    def one_step(self) -> None:
+        plan = self.plan
+        self.pool.fill(plan.examples_at(self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = plan.learning_rate_at(self.step)
+        batch = collate(self.pool.batch(plan, self.step)).to(self.model.device)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
+            losses = pointer_loss(self.model, batch)
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.pointer.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses.append({key: loss.item() for key, loss in losses.items()})
+        self.step += 1
+        if self.step % LOG_EVERY == 0:
+            made = {"examples": len(self.pool.examples), "documents": self.pool.made}
+            self._log(made | _means(self.losses) | {"cpu_s": round(time.process_time())})
+            self.losses = []
+        if time.monotonic() - self.saved_at > plan.save_seconds:
+            self.save()
+
+    def _log(self, values: dict[str, Any]) -> None:
+        entry = {"step": self.step, "of": self.plan.steps} | values
+        append_entry(self.folder / LOG_FILE, entry)
+        self.report(entry)
+
+    def save(self) -> None:
+        """Write the checkpoint, and log the loss of the examples that training does not see."""
+        values = {"pointer": self.pointer.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with replacing_output(self.folder / CHECKPOINT_FILE, mode=None, follow=False) as stream:
+            torch.save(values | {"step": self.step, "plan": asdict(self.plan)}, stream)
+        examples, size = self.chosen_by.examples, self.plan.batch
+        with torch.no_grad():
+            batches = [collate(examples[at : at + size]) for at in range(0, len(examples), size)]
+            found = [pointer_loss(self.model, batch.to(self.model.device)) for batch in batches]
+        if found:
+            self._log({"chosen_by": _means([{key: loss.item() for key, loss in row.items()} for row in found])})
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        path = self.folder / CHECKPOINT_FILE
+        if not path.exists():
+            return
+        try:
+            check_regular(path)
+            described(path)  # anybody may have made it
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            plan, step = saved["plan"], int(saved["step"])
+            if plan == asdict(self.plan):
+                self.pointer.load_state_dict(saved["pointer"])
+                self.optimizer.load_state_dict(saved["optimizer"])
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # the unpickler stumbles over other bytes in many ways
+            raise CheckpointError(
+                f"{path} is damaged, or not a checkpoint of a pointer", hint="remove it, or use another run folder"
+            ) from error
+        if plan != asdict(self.plan):
+            raise CheckpointError(f"{path} is of another plan", hint="use another run folder, or the plan as it was")
+        self.step = step
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(sum(row[key] for row in rows) / len(rows), 4) for key in rows[0]}
