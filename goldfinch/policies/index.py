@@ -25,6 +25,8 @@ _VERSION = 1
 _DIGEST_BYTES = 32
 # Beyond so many bytes per token, and for a short document besides, an index costs more than finding anew.
 MOST_BYTES_PER_TOKEN, MOST_BYTES_BESIDES = 8, 4096
+# A few bytes can state billions of sentences, each of which takes memory.
+MOST_SENTENCES_PER_TOKEN = 64
 
 
 class DocumentIndex:
@@ -64,10 +66,14 @@ class DocumentIndex:
         try:
             columns = unpack_columns(data[_DIGEST_BYTES:], Places.COLUMNS + WordIndex.COLUMNS)
             self.places = Places.of_columns(columns[: Places.COLUMNS], len(self.token_ids))
-            self._words = WordIndex.of_columns(columns[Places.COLUMNS :])
+            words = WordIndex.of_columns(columns[Places.COLUMNS :])
         except ValueError:
             return False
-        return self._words.blocks == len(self.places)
+        most = MOST_SENTENCES_PER_TOKEN * len(self.token_ids) + words.blocks
+        if words.blocks != len(self.places) or int(words.sentences_of.sum()) > most:
+            return False
+        self._words = words
+        return True
 
     def _belonging(self) -> bytes:
         what = f"{_VERSION}, {rules()}, {self.tokenizer.fingerprint}\n"

@@ -92,6 +92,7 @@ class WordIndex:
     def of_columns(cls, columns: Sequence[np.ndarray]) -> WordIndex:
         """The inverse of `columns`; ValueError where they are no such index."""
         text = columns[0].tobytes()
+        text.decode()  # a UnicodeDecodeError is a ValueError
         counts, steps, frequencies, sentences_of, lengths = (column.astype(np.int64) for column in columns[1:])
         if text.count(b"\n") != len(counts) + 1 or int(counts.sum()) != len(steps) or len(steps) != len(frequencies):
             raise ValueError(f"{len(counts)} words in {len(steps)} places")

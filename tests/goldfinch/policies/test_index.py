@@ -120,6 +120,26 @@ def test_damaged_columns_are_not_used() -> None:
     assert 0 < refused < 200
 
 
+@pytest.mark.parametrize("what", ["billions of sentences", "other blocks", "no text"])
+def test_an_index_that_somebody_made_up_takes_no_memory_and_leaves_nothing(what: str) -> None:
+    """A few bytes of a stranger's cache stated sentences that take all memory; half of an index stayed in use."""
+    ids = TOKENIZER.encode(TABLE)
+    index = DocumentIndex(TOKENIZER, ids)
+    packed = index.packed()
+    assert packed is not None
+    columns = [*index.places.columns(), *index.words.columns()]
+    if what == "billions of sentences":
+        columns[-2] = np.full(len(columns[-2]), (1 << 32) - 1)
+    elif what == "other blocks":
+        columns[-2], columns[-1] = np.append(columns[-2], 1), np.append(columns[-1], 1)
+    else:
+        columns[-6] = np.where(columns[-6] == ord("e"), 0xFF, columns[-6])
+    forged = np.concatenate([packed[:32], np.frombuffer(pack_columns(columns), np.uint8)])
+    found = DocumentIndex(TOKENIZER, ids, forged)
+    assert not found.from_packed
+    assert_equal(index, found)
+
+
 def test_columns_and_back() -> None:
     columns = [np.array(values, np.int64) for values in ([], [0, 255], [256, 3], [1 << 16, 1 << 32 - 1])]
     data = pack_columns(columns)
