@@ -75,7 +75,7 @@ def size(value: object) -> str:
 
 def device(value: object) -> str:
     """auto, cpu, cuda or cuda:N."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", str(value), re.ASCII):
         raise ValueError("auto, cpu, cuda, cuda:N")
     return str(value)
 

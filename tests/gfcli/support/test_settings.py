@@ -15,7 +15,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
-from gfcli.support import settings_files
+from gfcli.support import settings_files, values
 from goldfinch.measure.profile import profile_path
 from tests.conftest import SAMPLES
 from tests.schemas import schema
@@ -221,3 +221,11 @@ def test_a_model_named_by_its_folder_lies_where_the_file_says(project: Path, tin
     own.write_text('model = "./mine"\n')
     assert shown(capsys)["model"]["value"] == str(own.parent / "mine")
     assert run(["prefill", "doc.txt", "-q"]) == 0
+
+
+@pytest.mark.parametrize("text", ["cuda:99999999999999999999", "cuda:1000", "cuda:٣", "cuda:-1", "cuda: 1", "mps"])
+def test_a_device_has_a_number_that_devices_have(text: str) -> None:
+    """Of twenty digits torch made an error of ours, and a project's gf.toml may say it."""
+    with pytest.raises(ValueError, match="cuda:N"):
+        values.device(text)
+    assert values.device("cuda:127") == "cuda:127"
