@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import RESULTS, ROOT
+from bench.report.confidence import confidence_lines
 from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 from bench.report.reading import reading_lines, right_of, table, text_rows
@@ -47,6 +48,7 @@ def benchmarks_page() -> str:
         lines.append(f"| {row['length']:,} | {five} | {mixed} | {broken} | {first} |")
     lines += quality_lines(quality)
     lines += ["", *reading_lines(record("reading-gf-mini"))]
+    lines += confidence_lines(record("confidence-gf-mini"))
     lines += many_lines(record("many-gf-mini"))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):

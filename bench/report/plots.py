@@ -20,10 +20,11 @@ QUANTITIES = {
 
 
 def main() -> None:
-    """Draw the 12x768 records against the length of the document, the passkey heat map and the training."""
+    """Draw the 12x768 records against the length of the document, the passkey heat map, the training, "Not stated."."""
     PLOTS.mkdir(exist_ok=True)
     passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
     draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")
+    draw_not_stated(json.loads((RESULTS / "confidence-gf-mini.json").read_text()), PLOTS / "not-stated.png")
     draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
     rows: list[dict[str, Any]] = []
     for name in ("peers", "peers-long"):
@@ -95,6 +96,32 @@ def draw_heat_maps(passkey: list[dict[str, Any]], numbers: tuple[int, ...], path
         axes.set_title(f"{digits}-digit passkey, exact answers in %", fontsize=10)
     maps[0].set_ylabel("depth of the passkey")
     figure.colorbar(image, ax=maps, format=lambda value, _: f"{100 * value:.0f} %")
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+def draw_not_stated(record: dict[str, Any], path: Path) -> None:
+    """Recall against precision of "Not stated." and against right answers, along the threshold; a curve per policy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, both = pyplot.subplots(1, 2, figsize=(9.0, 3.8), dpi=120, layout="constrained", sharex=True)
+    named = {"hybrid": "#b8860b", "lexical": "#5f9e6e", "all": "#4472a8"}
+    for axes, value in zip(both, ("precision", "exact"), strict=True):
+        for policy, colour in named.items():
+            rows = [row for row in record.get(policy, {}).get("not_stated", ()) if row[value] is not None]
+            points = [(100 * row["recall"], 100 * row[value]) for row in rows]
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.2, label=policy)
+            for row, point in zip(rows[::4], points[::4], strict=True):
+                axes.annotate(f"{row['least_likelihood']:.1f}", point, fontsize=7, color=colour)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.2)
+        axes.set_xlabel('recall of "Not stated.", %')
+    both[0].set_ylabel('precision of "Not stated.", %')
+    both[1].set_ylabel("answered questions answered exactly, %")
+    both[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Software": ""})
     pyplot.close(figure)
 

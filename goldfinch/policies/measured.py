@@ -166,7 +166,7 @@ def _calibration(value: Any) -> Calibration:
     auc = _number(value, "auc")
     if not 0 <= auc <= 1:
         raise ValueError(f"auc is {auc}, allowed: 0 to 1")
-    reason = _field(value, "reason", str, "")
+    reason = "" if value.get("reason") is None else _field(value, "reason", str)
     if not is_text(reason, MOST_REASON):
         raise ValueError("a reason too long")
     intercept = None if value.get("intercept") is None else _number(value, "intercept")

@@ -117,3 +117,13 @@ def test_confidence_is_a_number_only_where_one_was_calibrated(model, cache, tmp_
     attention = goldfinch.Session(model, cache, read="attention").ask(QUESTION, max_tokens=4)
     assert attention.confidence is None
     assert "the reading policy 'attention'" in attention.confidence_reason
+
+
+@pytest.mark.gpu
+def test_a_gpu_chooses_among_the_same_candidates(model, cache, tiny_model: Path, tmp_path: Path) -> None:
+    cache.save(tmp_path / "doc.gfc")
+    there = goldfinch.load_model(tiny_model, device="cuda", dtype=torch.float32)
+    session = goldfinch.Session(there, goldfinch.open_cache(tmp_path / "doc.gfc", there), read="lexical", candidates=3)
+    found, here = session.ask(QUESTION, max_tokens=6), one_by_one(model, cache, 3)
+    assert found.usage.reading in [answer.usage.reading for answer in here]
+    assert 0 < found.usage.likelihood < 1

@@ -142,3 +142,15 @@ def test_a_file_is_searched_as_the_cache_it_was_made_of(model, cache, tmp_path: 
     warm = goldfinch.Session(model, cache, read="attention")
     for question in QUESTIONS:
         assert cold.reader.read(question) == warm.reader.read(question)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_blocks(model, cache, tiny_model: Path, tmp_path: Path) -> None:
+    if model.card is None:
+        pytest.skip("a model without a card has no files")
+    cache.save(tmp_path / "doc.gfc")
+    there = goldfinch.load_model(tiny_model, device="cuda", dtype=torch.float32)
+    session = goldfinch.Session(there, goldfinch.open_cache(tmp_path / "doc.gfc", there), read="attention")
+    for question in QUESTIONS:
+        found = session.ask(question, max_tokens=3).usage.reading.found
+        assert {f.block for f in found} == {f.block for f in finder(model, cache).best(question, len(found))}

@@ -84,6 +84,16 @@ def test_a_record_that_is_none_is_as_if_it_were_not_there(changes: dict[str, Any
     assert record_of("a" * 64, own).reading(3000).policy == "hybrid"
 
 
+def test_what_is_shipped_can_be_read_and_names_its_measurements() -> None:
+    paths = sorted(measured.RECORDS.glob("*.json"))
+    assert paths
+    for path in paths:
+        value = json.loads(path.read_text())
+        assert parsed(value) == record_of(path.stem, None) != NOTHING
+        for name in ("record", "confidence_record"):
+            assert (Path(__file__).parents[3] / value[name]).is_file()
+
+
 def test_a_calibration_is_a_logistic_function() -> None:
     found = parsed({"rows": [], "confidence": CONFIDENCE}).calibrations
     x = -1 + 2 * 1.5 + 3 * math.log(0.5)

@@ -1,0 +1,70 @@
+"""The part of docs/benchmarks.md about candidates, confidence and "Not stated.", from bench.quality.confidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report.models import conditions_line, percent
+
+# Of the thresholds, those that the table shows; the curve has all.
+SHOWN = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+NAMES = {"hybrid": "best block, words and likeness", "lexical": "best block, words", "all": "whole document"}
+
+
+def confidence_lines(record: dict[str, Any]) -> list[str]:
+    """The sections of docs/benchmarks.md."""
+    policies = [name for name in NAMES if name in record]
+    lines = ["## Embedded model: is the answer right?", "", conditions_line(record["conditions"]), ""]
+    lengths = " and ".join(f"{n:,}" for n in record["lengths"])
+    lines += [
+        f"{record['questions']} questions about the first {lengths} tokens of "
+        f"{record['articles']} articles that training never saw, {record['absent_questions']} of which the text does "
+        'not answer ("Not stated." is right for these). `confidence` is a logistic function of the finding score and '
+        "the logarithm of the answer's likelihood. AUC: how often a right answer has a higher one than a wrong one, by "
+        "fits to the other articles; 50 % says nothing.",
+        "",
+        "| read | answers that are right | AUC | `confidence` |",
+        "|---|---|---|---|",
+    ]
+    for name in policies:
+        found = record[name]["confidence"]
+        given = "null: it tells too little" if found["intercept"] is None else "given"
+        lines.append(f"| {NAMES[name]} | {percent(record[name]['right'])} | {percent(found['auc'])} | {given} |")
+    lines += ["", *_candidate_lines(record, policies), *_not_stated_lines(record, policies[0])]
+    return lines
+
+
+def _candidate_lines(record: dict[str, Any], policies: list[str]) -> list[str]:
+    lines = [
+        "F1 of one answer chosen from those of the best few blocks, each asked by itself, by finding score + w "
+        "ln(likelihood), w chosen on the other articles. `auto` chooses so only where the gain is two standard errors.",
+        "",
+        "| read | candidates | the first | chosen | gain | a perfect choice | used |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in policies:
+        for row in record[name].get("candidates", ()):
+            first, chosen, perfect = (100 * row[key] for key in ("f1_first", "f1_chosen", "f1_perfect_choice"))
+            gain = f"{100 * row['gain']:+.1f} ({100 * row['standard_error']:.1f})"
+            used = "yes" if row["used"] else "no"
+            cells = [NAMES[name], str(row["candidates"]), f"{first:.1f}", f"{chosen:.1f}", gain, f"{perfect:.1f}", used]
+            lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _not_stated_lines(record: dict[str, Any], policy: str) -> list[str]:
+    lines = ["## Not stated", ""]
+    lines += [
+        f"The same questions, {NAMES[policy]}: what `--least-likelihood` X gains and costs. Recall: of the questions "
+        'that the text does not answer, those that get "Not stated."; precision: how often that is right. Last, the '
+        "answered questions that are answered exactly.",
+        "",
+        "| X | recall | precision | answered exactly |",
+        "|---|---|---|---|",
+    ]
+    for row in record[policy]["not_stated"]:
+        if row["least_likelihood"] in SHOWN:
+            precision = "" if row["precision"] is None else percent(row["precision"])
+            cells = [f"{row['least_likelihood']:.1f}", percent(row["recall"]), precision, percent(row["exact"])]
+            lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", '![recall and precision of "Not stated."](plots/not-stated.png)', ""]
