@@ -13,7 +13,7 @@ from bench.places import RESULTS, ROOT
 from bench.report.confidence import confidence_lines
 from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
-from bench.report.reading import reading_lines, right_of, table, text_rows
+from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
 
 WIDTH = 116
 MARKS = re.compile(r"(<!-- (figures|training|size|reading) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -48,6 +48,7 @@ def benchmarks_page() -> str:
         lines.append(f"| {row['length']:,} | {five} | {mixed} | {broken} | {first} |")
     lines += quality_lines(quality)
     lines += ["", *reading_lines(record("reading-gf-mini"))]
+    lines += policy_lines(record("policies-gf-mini"))
     lines += confidence_lines(record("confidence-gf-mini"))
     lines += many_lines(record("many-gf-mini"))
     lines += ["## Prefill against length", ""]

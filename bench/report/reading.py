@@ -69,3 +69,22 @@ def retrieval_rows(whole: dict[str, Any], chosen: dict[str, Any]) -> Rows:
         for task, name, what in forms
         for a, b in zip(whole[task], chosen[task], strict=True)
     ]
+
+
+def policy_lines(record: dict[str, Any]) -> list[str]:
+    """Every policy beside the others, asked through files."""
+    lines = ["## Embedded model: reading policies on whole documents", "", conditions_line(record["conditions"]), ""]
+    asked = sum(row["questions"] for row in record["read"]["all"]["samples"])
+    lines += [
+        f"{asked} questions about whole real documents, to caches that were saved and opened again; every answer is "
+        "compared with the one given without saving. So few questions carry no conclusion but the last column.",
+        "",
+        "| read | answered exactly | F1 | answers that saving changed |",
+        "|---|---|---|---|",
+    ]
+    for policy, found in record["read"].items():
+        mean = sum(row["f1"] * row["questions"] for row in found["samples"]) / asked
+        through = found["through_file"]
+        cells = [f"`{policy}`", str(right_of(found)), f"{100 * mean:.1f}"]
+        lines.append("| " + " | ".join([*cells, f"{through['differences']} of {through['answers']}"]) + " |")
+    return [*lines, ""]
