@@ -124,10 +124,12 @@ def measure(model: LanguageModel, options: argparse.Namespace, folder: Path) -> 
     found: dict[tuple[int, str], list[Once]] = {run: [] for run in runs}
     beside: list[tuple[float, float]] = []
     for repeat in range(options.repeats + 1):  # the first is the warm-up
+        ask(model, files[options.lengths[0]], options.read[0])  # memory that the other program has used is taken back
         for length, read in runs:
             once = ask(model, files[length], read)
             if repeat:
                 found[length, read].append(once)
+        theirs(peer, question)
         once_theirs = theirs(peer, question)
         if repeat:
             beside.append(once_theirs)

@@ -234,15 +234,18 @@ class TokenMap:
         return bisect_right(self.line_ends, character - 1) + 1
 
 
-def map_tokens(tokenizer: Tokenizer, token_ids: Sequence[int], *, begins: bool = True) -> TokenMap:
+def map_tokens(
+    tokenizer: Tokenizer, token_ids: Sequence[int], *, begins: bool = True, pieces: Pieces | None = None
+) -> TokenMap:
     """Where tokens lie in the text that they decode to.
 
     A token alone may be part of a character; such tokens are decoded together, and all of them begin where it does.
 
     Args:
         begins: the text begins here: some decoders drop a blank there, and nowhere else.
+        pieces: texts of tokens that are known, of the same tokenizer.
     """
-    pieces = _Pieces(tokenizer, token_ids)
+    pieces = pieces or Pieces(tokenizer, token_ids)
     starts, texts, at, n = [], [], 0, 0
     while n < len(token_ids):
         alone = begins and n == 0
@@ -258,7 +261,7 @@ def map_tokens(tokenizer: Tokenizer, token_ids: Sequence[int], *, begins: bool =
     return TokenMap(text, starts, [m.start() for m in re.finditer("\n", text)])
 
 
-class _Pieces:
+class Pieces:
     """The texts of a few tokens inside a longer text, those of single ones kept.
 
     They are decoded behind another one, for a decoder may treat the first of a text differently (that of Llama 2 drops
@@ -277,6 +280,7 @@ class _Pieces:
                 break
 
     def text(self, token_ids: Sequence[int], alone: bool) -> str:
+        """Of one token, or of a few that make a character; `alone` where the text begins."""
         if alone:
             return self._tokenizer.decode(list(token_ids))
         if len(token_ids) > 1:

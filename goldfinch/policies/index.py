@@ -14,7 +14,7 @@ import numpy as np
 
 from goldfinch.text.tokenizer import Tokenizer
 
-from .blocks import map_tokens, sentences_of, split_blocks
+from .blocks import Pieces, map_tokens, sentences_of, split_blocks
 from .collection import rules
 from .columns import pack_columns, unpack_columns
 from .lexical import WordIndex
@@ -106,9 +106,14 @@ class DocumentIndex:
                     int(column[n]) for column in (stretches.token, stretches.skip, stretches.characters)
                 )
                 ids = self.token_ids[token : int(stretches.last_row[n])].tolist()
-                parts.append(map_tokens(self.tokenizer, ids, begins=token == 0).text[skip : skip + characters])
+                tokens = map_tokens(self.tokenizer, ids, begins=token == 0, pieces=self._pieces)
+                parts.append(tokens.text[skip : skip + characters])
             self._texts[block] = "".join(parts)
         return self._texts[block]
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces(self.tokenizer, self.token_ids.tolist())
 
     def sentences(self, block: int) -> list[str]:
         """The sentences of a block."""

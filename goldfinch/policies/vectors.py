@@ -49,15 +49,21 @@ class WordVectors:
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [[i for i in e.ids if i < len(self._vectors)] for e in encoded]
 
-    def mean(self, pieces: Sequence[int], weights: dict[int, float], default: float) -> np.ndarray:
-        """The weighted mean of pieces, of length 1 (or 0 where there are none), (D,) float64."""
+    def sum(self, pieces: Sequence[int], weights: dict[int, float], default: float) -> np.ndarray:
+        """The weighted sum of pieces, (D,) float64; zeros where there are none."""
         counts = Counter(pieces)
         if not counts:
             return np.zeros(self._vectors.shape[1])
         ids = sorted(counts)
         weight = np.array([counts[i] * weights.get(i, default) for i in ids])
-        mean = weight @ self._vectors[ids].astype(np.float64)
-        return mean / max(float(np.linalg.norm(mean)), 1e-12)
+        total: np.ndarray = weight @ self._vectors[ids].astype(np.float64)
+        return total
+
+
+def directions(sums: np.ndarray) -> np.ndarray:
+    """Vectors (..., D) scaled to length 1; zeros stay."""
+    scaled: np.ndarray = sums / np.maximum(np.linalg.norm(sums, axis=-1, keepdims=True), 1e-12)
+    return scaled
 
 
 @lru_cache(maxsize=1)
@@ -91,20 +97,23 @@ class VectorIndex:
         holding = Counter(piece for pieces in whole for piece in set(pieces))
         self._weights = {piece: self._idf(len(blocks), n) for piece, n in holding.items()}
         self._default = self._idf(len(blocks), 0)
-        self._blocks = np.array([self._mean(pieces) for pieces in whole])
-        self._sentences = np.array([self._mean(pieces) for pieces in sentences])
+        sums = np.array([self._sum(pieces) for pieces in sentences])
+        first = np.searchsorted(owners, np.arange(len(blocks)))
+        # A block is the sum of its sentences.
+        self._blocks = directions(np.add.reduceat(sums, first, axis=0)) if len(blocks) else sums
+        self._sentences = directions(sums)
         self._owners = np.array(owners)
 
     @staticmethod
     def _idf(blocks: int, holding: int) -> float:
         return math.log(1 + (blocks - holding + 0.5) / (holding + 0.5))
 
-    def _mean(self, pieces: Sequence[int]) -> np.ndarray:
-        return self._vectors.mean(pieces, self._weights, self._default)
+    def _sum(self, pieces: Sequence[int]) -> np.ndarray:
+        return self._vectors.sum(pieces, self._weights, self._default)
 
     def scores(self, question: str) -> np.ndarray:
         """Likeness of each block to the question, (N,): of the whole block plus of its best sentence."""
-        asked = self._mean(self._vectors.pieces([question])[0])
+        asked = directions(self._sum(self._vectors.pieces([question])[0]))
         best = np.full(len(self._blocks), -1.0)
         np.maximum.at(best, self._owners, self._sentences @ asked)
         scores: np.ndarray = self._blocks @ asked + best

@@ -12,7 +12,7 @@ import goldfinch
 from goldfinch.policies.base import BY_WORDS, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.lexical import K1, B, WordIndex
-from goldfinch.policies.measured import WHOLE, measured_reading
+from goldfinch.policies.measured import WHOLE, record_of
 from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
@@ -124,6 +124,6 @@ def test_parts_of_a_table_are_told_apart_by_their_words() -> None:
 
 def test_the_embedded_model_has_a_measured_reading() -> None:
     card = next(card for card in goldfinch.list_models() if card.name == "gf-mini")
-    assert measured_reading(card.model_fingerprint, 4000) != WHOLE
-    assert measured_reading("0" * 64, 4000) == WHOLE
-    assert measured_reading(None, 4000) == WHOLE
+    assert record_of(card.model_fingerprint, None).reading(4000) != WHOLE
+    assert record_of("0" * 64, None).reading(4000) == WHOLE
+    assert record_of(None, None).reading(4000) == WHOLE
