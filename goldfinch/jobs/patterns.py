@@ -16,22 +16,31 @@ _ANY_FOLDERS = "**"
 def fitting(pattern: str) -> Iterator[str]:
     """Paths that fit a pattern of `*`, `?`, `[]` and `**`; as in a shell, nothing hidden that it does not spell.
 
-    A path may come several times. Links are followed where the pattern has a part for them: all but in `**`.
+    A path may come several times. Links are followed where the pattern has a part for them: all but in `**`, which also
+    finds no link that leads out of the folder that it begins in, as a whole folder has none.
     """
     head, found, tail = _parted(pattern)
     if not found:
         yield from glob.iglob(pattern)
         return
     for base in glob.iglob(head) if head else [""]:
-        for folder in _folders(base or "."):
-            # The names that a pattern without "./" gives have none either.
-            below = os.path.join(base, os.path.relpath(folder, base or ".")) if folder != (base or ".") else base
-            if tail:
-                yield from fitting(os.path.join(glob.escape(below), tail))
-            else:
-                if below:
-                    yield below
-                yield from glob.iglob(os.path.join(glob.escape(below), "*"))
+        real = os.path.realpath(base or ".")
+        for path in _below(base, tail):
+            if Path(os.path.realpath(path)).is_relative_to(real):
+                yield path
+
+
+def _below(base: str, tail: str) -> Iterator[str]:
+    """What fits the rest of a pattern in a folder or any below it."""
+    for folder in _folders(base or "."):
+        # The names that a pattern without "./" gives have none either.
+        below = os.path.join(base, os.path.relpath(folder, base or ".")) if folder != (base or ".") else base
+        if tail:
+            yield from fitting(os.path.join(glob.escape(below), tail))
+        else:
+            if below:
+                yield below
+            yield from glob.iglob(os.path.join(glob.escape(below), "*"))
 
 
 def _parted(pattern: str) -> tuple[str, bool, str]:

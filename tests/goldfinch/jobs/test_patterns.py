@@ -44,6 +44,21 @@ def test_links_to_folders_are_not_walked_through(kb: Path) -> None:
     assert list(fitting("loop1/x.txt")) == ["loop1/x.txt"]  # one that is named
 
 
+def test_links_that_leave_the_folder_are_found_by_their_own_pattern_alone(kb: Path, tmp_path: Path) -> None:
+    """`**` takes whatever lies below, as -r does: a link to a private key in somebody's folder was cached."""
+    (tmp_path / "key.txt").touch()
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "w.txt").touch()
+    (kb / "a" / "link.txt").symlink_to(tmp_path / "key.txt")
+    (kb / "a" / "same.txt").symlink_to("y.txt")
+    (kb / "a" / "b" / "out").symlink_to(tmp_path / "private")
+    assert "a/link.txt" not in set(fitting("**/*.txt"))
+    assert "a/same.txt" in set(fitting("**/*.txt"))
+    assert list(fitting("**/out/*.txt")) == []
+    assert list(fitting("a/b/out/*.txt")) == ["a/b/out/w.txt"]
+    assert "a/link.txt" in set(fitting("a/*.txt"))
+
+
 def test_caches_below_a_folder_are_no_links_that_leave_it(kb: Path, tmp_path: Path) -> None:
     (tmp_path / "private.gfc").touch()
     (tmp_path / "private").mkdir()
