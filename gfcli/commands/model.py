@@ -11,7 +11,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError, describe
-from gfcli.support.options import DeviceOption, DtypeOption, load, model_card
+from gfcli.support.options import DeviceOption, DtypeOption, load_ours, model_card
 from gfcli.support.values import MOST_SEED, counted, parse_lengths, show_bytes
 
 Name = Annotated[
@@ -242,7 +242,7 @@ def measure(
         gain = f", {100 * row['gain']:+.1f} +- {100 * row['standard_error']:.1f}" if row["policy"] != "all" else ""
         console.say(f"{row['length']:,} tokens, {row['policy']}: F1 {100 * row['f1']:.1f} of 100{gain}")
 
-    model = load(name, device, dtype)
+    model = load_ours(name, device, dtype)
     record = measure_policies(model, lengths=parse_lengths(lengths, "--lengths"), report=report)
     place = keep(model, record)
     if as_json:

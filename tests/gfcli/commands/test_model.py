@@ -100,3 +100,17 @@ def test_model_is_found_by_the_fingerprint(
     assert run(["ask", "--cache", cache, "-n", "2", "Who?"]) == 0
     assert run(["ask", "--cache", cache, "-m", str(other_model), "Who?"]) == 5
     assert "prefill_fingerprint" in capsys.readouterr().err
+
+
+def test_what_to_read_is_measured_and_kept(tiny_model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run(["model", "measure", str(tiny_model), "--lengths", "500", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert Path(found["path"]).is_relative_to(tmp_path)
+    assert json.loads(Path(found["path"]).read_text())["measured"] == found["measured"]
+    assert "500 tokens, all: F1" in err
+    assert run(["model", "measure", str(tiny_model), "--lengths", "500"]) == 0
+    assert capsys.readouterr().out == "the whole document: no other policy answers better\n"
+    assert run(["model", "measure", str(tiny_model), "--lengths", "400"]) == 2
+    assert "a length is 400 tokens, allowed: 500 or more" in capsys.readouterr().err
