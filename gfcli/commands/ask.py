@@ -37,7 +37,9 @@ def ask(
     cache: Annotated[
         list[str] | None,
         typer.Option(
-            "--cache", metavar="FILE", help="Cache file to ask instead of a document, or a pattern; may be repeated."
+            "--cache",
+            metavar="FILE",
+            help="Cache file to ask instead of a document, a pattern, or an ID of the library; may be repeated.",
         ),
     ] = None,
     recursive: RecursiveOption = False,

@@ -21,7 +21,7 @@ from gfcli.support.values import counted, parse_age, parse_bytes, show_age, show
 from goldfinch.library.known import known_of
 
 Targets = Annotated[
-    list[str] | None, typer.Argument(metavar="TARGET...", help="IDs, documents, or cache files of the library.")
+    list[str] | None, typer.Argument(metavar="TARGET...", help="Documents, IDs, names, or cache files of the library.")
 ]
 Filters = Annotated[
     list[str] | None,

@@ -9,11 +9,12 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import SOME_FAILED, failed_json
+from gfcli.support.targets import CACHES_HELP, cache_files_of
 from gfcli.support.values import show_bytes
 
 
 def inspect(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
+    files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
 ) -> None:
     """Show what a cache file holds.
@@ -23,8 +24,10 @@ def inspect(
     Examples:
       gf inspect doc.gfc
       gf inspect --json caches/*.gfc
+      gf inspect doc.txt
     """
     failures = 0
+    files = cache_files_of(files)
     for i, path in enumerate(files):
         try:
             summary = gfcache.inspect_cache(path)

@@ -18,7 +18,10 @@ from goldfinch.library.reach import Reach
 def status(
     caches: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CACHE|DIR...", help="Cache files or folders; by default, the current folder."),
+        typer.Argument(
+            metavar="CACHE|DIR...",
+            help="Cache files or folders, documents or IDs of the library; by default, the current folder.",
+        ),
     ] = None,
     fail_stale: Annotated[
         bool, typer.Option("--fail-stale", help="Exit with code 10 unless every cache is fresh or detached.")
@@ -40,7 +43,7 @@ def status(
     """
     console.quiet = quiet
     reach = Reach(caches or [])
-    rows = [cache_state(path, reach) for path in find_caches(caches or ["."])]
+    rows = [cache_state(path, reach) for path in find_caches(caches or ["."], library=True)]
     counts = Counter(row["state"] for row in rows)
     if as_json:
         console.json({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)})

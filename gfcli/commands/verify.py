@@ -13,6 +13,7 @@ from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, CommandError,
 from gfcli.support.options import DeviceOption, ModelOption
 from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.tally import Failures
+from gfcli.support.targets import CACHES_HELP, cache_files_of
 from gfcli.support.values import MOST_SEED, parse_share
 from goldfinch.errors import GoldFinchError
 from goldfinch.library.find import index_fits
@@ -21,7 +22,7 @@ from goldfinch.library.known import REPLAYED, note
 
 
 def verify(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Cache files.")],
+    files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
     replay: Annotated[
         str | None, typer.Option("--replay", metavar="P%", help="Recompute this share of the tokens and compare.")
     ] = None,
@@ -50,6 +51,7 @@ def verify(
     share = None if replay is None else parse_share(replay, "--replay")
     failures = Failures()
     models = Models(device)
+    files = cache_files_of(files)
     for path in files:
         try:
             result = _verify_one(path, share, model, models, seed)

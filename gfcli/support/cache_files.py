@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,31 +12,38 @@ from gfcache import layout
 from goldfinch.jobs.patterns import files_below, fitting
 
 from .exits import NOT_FOUND, CommandError
+from .targets import cache_files_of, is_cache_file
 
 
-def find_caches(names: Sequence[str]) -> list[Path]:
+def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
     """Cache files: those named, and all `*.gfc` below the folders named, sorted.
+
+    Args:
+        library: take the names of documents, and IDs, for what the library has of them.
 
     Raises:
         FileNotFoundError: a name that does not exist.
-        CommandError: nothing found.
+        CommandError: nothing found; a file that is no cache.
     """
     found: list[Path] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
             found += files_below(path, layout.SUFFIX)
-        elif path.exists():
-            found.append(path)
-        else:
+            continue
+        paths = [Path(other) for other in cache_files_of([name])] if library else [path]
+        if not paths[0].exists():
             raise FileNotFoundError(2, "no such file or folder", name)
+        if not is_cache_file(str(paths[0])):
+            raise CommandError(f"{name} is no cache file", hint=f"gf prefill {shlex.quote(name)} makes one of it")
+        found += paths
     if not found:
         raise CommandError(f"no cache files in {', '.join(names)}", hint="gf prefill doc.txt makes one")
     return list(dict.fromkeys(found))
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Files of names and patterns, each once, in the order given.
+    """Cache files of names and patterns, or of what has such a name in the library, each once, in the order given.
 
     Raises:
         CommandError: a pattern that no file matches (exit 4).
@@ -43,6 +51,7 @@ def expand(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for pattern in names:
         matches = [pattern] if os.path.exists(pattern) else sorted(set(fitting(pattern)))
+        matches = matches or [name for name in cache_files_of([pattern]) if name != pattern]
         if not matches:
             raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
         found += matches

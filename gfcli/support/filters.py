@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import operator
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +11,10 @@ from typing import Any
 
 from gfcache import Entry, Store
 
-from goldfinch.text.documents import storable_name
-
-from .exits import NOT_FOUND, CommandError
+from .exits import CommandError
+from .targets import entries_named, not_in_library
 from .values import parse_age, parse_bytes
 
-LEAST_ID_DIGITS = 4
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, ">": operator.gt, "<": operator.lt, "=": operator.eq,
 }  # fmt: skip
@@ -90,10 +87,10 @@ def in_order(entries: Sequence[Entry], order: str) -> list[Entry]:
 def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filters: Sequence[str]) -> list[Entry]:
     """The entries that targets name, or that meet the filters when there are no targets.
 
-    A target is an id (at least LEAST_ID_DIGITS digits of it), the path of a document, or the path of a cache file.
+    Targets are those of `entries_named`.
 
     Raises:
-        CommandError: nothing given, a target that names none (exit 4) or an id that names several.
+        CommandError: nothing given, a target that names none (exit 4) or several documents.
     """
     if not targets and not filters:
         raise CommandError(
@@ -101,24 +98,8 @@ def chosen(store: Store, entries: Sequence[Entry], targets: Sequence[str], filte
         )
     named: dict[str, Entry] = {}
     for target in targets:
-        found = _of_target(store, entries, target)
+        found = entries_named(store, entries, target)
         if not found:
-            raise CommandError(
-                f"{target}: no such cache in the library",
-                code=NOT_FOUND,
-                hint=f"gf cache ls shows them; IDs may be shortened to {LEAST_ID_DIGITS} or more characters",
-            )
+            raise not_in_library(target)
         named |= {entry.name: entry for entry in found}
     return filtered(list(named.values()) if targets else entries, filters)
-
-
-def _of_target(store: Store, entries: Sequence[Entry], target: str) -> list[Entry]:
-    path = os.path.abspath(target)
-    found = [e for e in entries if e.source_path == storable_name(path) or str(store.path(e).absolute()) == path]
-    if found:
-        return found
-    if re.fullmatch(r"[0-9a-f]+", target) and len(target) >= LEAST_ID_DIGITS:
-        found = [e for e in entries if e.name[3:].startswith(target)]
-        if len(found) > 1:
-            raise CommandError(f"{target} names {len(found)} caches", hint="give more characters of the ID")
-    return found

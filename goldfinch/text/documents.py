@@ -97,7 +97,7 @@ def document_of_bytes(
     text, remark = decode_text(data, label)
     source = {
         "name": label if path is None else storable_name(path.name),
-        "path": None if path is None else storable_name(_place(path)),
+        "path": None if path is None else storable_name(place_of(path)),
         "sha256": hashlib.sha256(data).hexdigest(),
         "bytes": len(data),
         "modified_at": None if modified is None else modified.isoformat(timespec="seconds"),
@@ -110,8 +110,9 @@ def storable_name(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _place(path: Path) -> str:
+def place_of(name: str | os.PathLike[str]) -> str:
     """The absolute path of a file without `..`; links to folders stay in it where `..` does not lead out of one."""
+    path = Path(name)
     place = os.path.abspath(path)
     is_same = ".." not in path.parts or (os.path.exists(place) and os.path.samefile(place, path))
     return place if is_same else os.path.realpath(path)
