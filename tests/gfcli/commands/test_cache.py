@@ -14,7 +14,7 @@ import pytest
 
 from gfcli.app import run
 from tests.gfcli.library_place import TEXT, ask, listed
-from tests.gfcli.start_up import start_up_ratio
+from tests.gfcli.start_up import check_light, start_up_ratio
 
 
 def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
@@ -161,10 +161,5 @@ def test_du(capsys) -> None:
 @pytest.mark.usefixtures("place")
 def test_cache_ls_starts_fast_and_without_torch(capsys) -> None:
     ask(capsys, "doc.txt", "What?")
-    code = (
-        "import sys, gfcli.app; from gfcli.app import run; code = run(sys.argv[1:]);"
-        "heavy = {'torch', 'triton', 'tokenizers', 'safetensors'} & set(sys.modules); assert not heavy, heavy; sys.exit(code)"
-    )
-    for arguments in (["cache", "ls"], ["cache", "du"], ["cache", "prune", "-y"], ["config", "show"]):
-        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
-    assert start_up_ratio("cache", "ls") < 3
+    check_light(["cache", "ls"], ["cache", "du"], ["cache", "prune", "-y"], ["config", "show"])
+    assert start_up_ratio("cache", "ls", limit=3) < 3
