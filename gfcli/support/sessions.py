@@ -64,7 +64,7 @@ def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Mode
         FileNotFoundError, and the errors of `open_with_model`.
     """
     with gfcache.read_cache(cache) as file:
-        return open_with_model(file, models, model=model, remark=console.warn_once)
+        return open_with_model(file, models, model=model, remark=console.warn_once, detail=console.detail)
 
 
 def open_to_continue(cache: str, model: str | None, models: Models, verified: bool) -> tuple[Any, Any]:
@@ -103,6 +103,7 @@ def cache_session(cache: str, how: How, options: Options) -> Any:
         session = open_session(
             file, options.models, model=options.model, strict=options.strict, memory_bytes=options.memory_bytes,
             read=how.read, read_blocks=how.read_blocks, templated=not how.raw, remark=console.warn_once,
+            detail=console.detail,
         )  # fmt: skip
     say_path(session)
     if options.explain:
@@ -157,7 +158,7 @@ def library_session(document: Document, how: How, options: Options) -> Any:
         elif kept.state != HIT:
             verb = "brought up to date" if kept.state == STALE else "pre-filled"
             console.detail(f"library: {verb}, {kept.tokens_computed:,} of {kept.cache.length:,} tokens computed")
-    check_numerics(kept.cache, model, strict=options.strict, remark=console.warn)
+    check_numerics(kept.cache, model, strict=options.strict, remark=console.detail)
     how.computed = kept.tokens_computed
     how.library = {"state": kept.state, "path": None if kept.path is None else str(kept.path)}
     session = session_on(

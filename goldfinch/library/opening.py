@@ -190,6 +190,7 @@ def open_with_model(
     strict: bool = False,
     asking: bool = False,
     remark: Remark = warnings.warn,
+    detail: Remark | None = None,
 ) -> tuple[Model, Any]:
     """Find and load the model of an open file, and read the cache in it.
 
@@ -198,6 +199,7 @@ def open_with_model(
         model: directory or name; by default the model that wrote the cache.
         strict: refuse other numerics instead of remarking on them.
         asking: as of `open_cache`.
+        detail: takes what is said of other numerics; by default as `remark`.
 
     Raises:
         ModelNotFound, ModelDamaged, DeviceError: no model.
@@ -210,7 +212,7 @@ def open_with_model(
     cache = engine.read(file, asking=asking)
     if engine.card is not None and header.model["model_fingerprint"] != engine.card.model_fingerprint:
         remark("this model shares only the prefill layers with the one that wrote the cache")
-    check_numerics(cache, loaded, strict=strict, remark=remark)
+    check_numerics(cache, loaded, strict=strict, remark=detail or remark)
     return loaded, cache
 
 
@@ -239,6 +241,7 @@ def open_session(
     read_blocks: int | None = None,
     templated: bool = True,
     remark: Remark = warnings.warn,
+    detail: Remark | None = None,
 ) -> Any:
     """A session on a cache file; arguments and errors as of `open_with_model` and `Session`.
 
@@ -251,7 +254,9 @@ def open_session(
             cache = stack.enter_context(gfcache.read_cache(cache))
         if templated and model is None:
             check_template(cache.header, find_model_of(cache.header))
-        loaded, opened = open_with_model(cache, load, model=model, strict=strict, asking=True, remark=remark)
+        loaded, opened = open_with_model(
+            cache, load, model=model, strict=strict, asking=True, remark=remark, detail=detail
+        )
         return session_on(loaded, opened, memory_bytes=memory_bytes, read=read, read_blocks=read_blocks)
 
 

@@ -55,6 +55,8 @@ def test_other_numerics_are_reported_and_strict_refuses_them(
     assert run([*arguments, "--strict"]) == 0
     assert capsys.readouterr().err == ""
     assert run([*arguments, "--dtype", "bfloat16"]) == 0
+    assert capsys.readouterr().err == ""  # it is so at every question: only who looks for it is told
+    assert run([*arguments, "--dtype", "bfloat16", "-v"]) == 0
     assert "compute_dtype f32" in capsys.readouterr().err
     assert run([*arguments, "--dtype", "bfloat16", "--strict"]) == 5
     assert "compute_dtype" in capsys.readouterr().err

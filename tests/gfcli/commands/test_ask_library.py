@@ -329,9 +329,10 @@ def test_strict_holds_for_documents_of_the_library(capsys) -> None:
         numerics = file.header.numerics
     craft(path, path, numerics=numerics | {"threads": 99})
     ask(capsys, "doc.txt", "--strict", "What?", code=5)
-    capsys.readouterr()
-    assert run(["ask", "doc.txt", "-n", "2", "What?"]) == 0
-    assert "threads 99" in capsys.readouterr().err
+    for verbose in (False, True):
+        capsys.readouterr()
+        assert run(["ask", "doc.txt", "-n", "2", "What?", *["-v"] * verbose]) == 0
+        assert ("threads 99" in capsys.readouterr().err) == verbose
 
 
 def test_positions_that_were_asked_for_are_made(capsys) -> None:
