@@ -21,7 +21,7 @@ from gfcli.support.documents import STDIN, read_document
 from gfcli.support.exits import CommandError
 from gfcli.support.explain import read_header
 from gfcli.support.options import model_card, numerics
-from gfcli.support.question_file import Question, read_questions
+from gfcli.support.question_file import Question, composed, read_questions
 from gfcli.support.sessions import Options, cache_session, library_session
 from gfcli.support.values import SHORT_DTYPES
 from goldfinch.library.opening import model_asked
@@ -122,7 +122,7 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
         with open(name, "rb") as stream:
             basis.append(hashlib.file_digest(stream, "sha256").hexdigest())
         header = read_header(name)
-        names |= {str(header.source[n]) for n in ("name", "path") if header.source and header.source.get(n)}
+        names |= {composed(str(header.source[n])) for n in ("name", "path") if header.source and header.source.get(n)}
         key = options.model or header.model["prefill_fingerprint"] + header.model["model_fingerprint"]
         if key not in cards:
             cards[key] = model_asked(header, options.model, remark=console.warn_once).to_json()
@@ -142,7 +142,7 @@ def _asked_text(name: str, options: Options) -> Asked:
 
 
 def _names(name: str) -> frozenset[str]:
-    return frozenset((name, os.path.basename(name), Path(name).stem))
+    return frozenset(map(composed, (name, os.path.basename(name), Path(name).stem)))
 
 
 def _check_names(documents: Sequence[Asked], asked: Sequence[Question]) -> None:

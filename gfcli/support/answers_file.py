@@ -21,7 +21,7 @@ from .tally import Failures
 from .values import counted
 
 # Document, id and text of a question.
-_Place = tuple[str, str, str]
+_Place = tuple[str, str | int, str]
 # How a line of answers begins: one that a kill has cut short is told by it.
 _LINE_START = b'{"id": '
 MOST_ANSWERS_BYTES = 1 << 32
@@ -119,7 +119,8 @@ class Answers:
 
     def _put(self, task: Task, status: str, values: dict[str, Any]) -> None:
         if not self._as_json:
-            console.row(task.document, task.question.id, " ".join(values["answer"].split()))
+            question, answer = (" ".join(text.split()) for text in (task.question.text, values["answer"]))
+            console.row(task.document, str(task.question.id), question, answer)
             return
         place = {"id": task.question.id, "document": task.document, "question": task.question.text}
         row = place | {"status": status, "key": task.key} | values

@@ -1,10 +1,14 @@
-"""The file of gf ask --questions: one question per line, as text or as an object."""
+"""The file of gf ask --questions: one question per line, as text or as an object, or one JSON array of them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from .console import console
 from .documents import clean_text, read_text
@@ -16,18 +20,22 @@ _KEYS = ("id", "question", "documents", "document")
 MOST_QUESTIONS, MOST_LINE_CHARACTERS = 1_000_000, 1 << 20
 
 
+# Of an ID that is made of a question's text.
+_ID_DIGITS = 8
+
+
 @dataclass(frozen=True)
 class Question:
-    """A line of the questions file.
+    """A question of the file.
 
     Attributes:
-        id: by default its number, from 1.
+        id: as given; by default digits that follow from its text, so that they stay when other lines change.
         text: as it is asked.
-        documents: those it asks; None for all.
+        documents: those it asks, in Unicode's composed form; None for all.
         unused: keys of its object that mean nothing here.
     """
 
-    id: str
+    id: str | int
     text: str
     documents: tuple[str, ...] | None = None
     unused: frozenset[str] = frozenset()
@@ -41,47 +49,104 @@ def read_questions(name: str) -> list[Question]:
             an id twice.
         NotText: PDF, HTML, or binary data.
     """
-    text = read_text(name)
-    # Not splitlines(): JSON may hold other ends of lines, as they are.
     found: list[Question] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            if len(found) == MOST_QUESTIONS:
-                raise CommandError(f"{name} holds more than {MOST_QUESTIONS:,} questions, the most for one run")
-            found.append(_question(line.strip(), number, name))
+    for place, value in _values(read_text(name), name):
+        if len(found) == MOST_QUESTIONS:
+            raise CommandError(f"{name} holds more than {MOST_QUESTIONS:,} questions, the most for one run")
+        found.append(_question(value, place))
     if not found:
         raise CommandError(f"{name} holds no questions")
     unused = sorted(set().union(*(question.unused for question in found)))
     if unused:
         console.say(f"{name}: ignored: {', '.join(unused)}; known: {', '.join(_KEYS)}")
-    id_, times = Counter(question.id for question in found).most_common(1)[0]
+    found = _with_ids(found)
+    # As JSON: 1 and "1" are two IDs.
+    id_, times = Counter(json.dumps(question.id) for question in found).most_common(1)[0]
     if times > 1:
-        raise CommandError(f"{name}: the ID {id_!r} occurs twice")
+        raise CommandError(f"{name}: the ID {id_} occurs twice")
     return found
 
 
-def _question(line: str, number: int, name: str) -> Question:
-    if len(line) > MOST_LINE_CHARACTERS:
-        raise CommandError(
-            f"{name}, line {number}: {len(line):,} characters, at most {MOST_LINE_CHARACTERS:,} are allowed"
-        )
-    if not line.startswith("{"):
-        return Question(str(number), clean_text(line))
+def _values(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    """(where, a text or an object) for each question: of an array that is the whole file, or of its lines."""
+    array = _array(text)
+    if array is not None:
+        yield from ((f"{name}, element {number}", value) for number, value in enumerate(array, 1))
+        return
+    # Not splitlines(): JSON may hold other ends of lines, as they are.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{name}, line {number}", _of_line(line.strip(), f"{name}, line {number}")
+
+
+def _array(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
     try:
-        values = json.loads(line)
+        found = json.loads(text)
+    except (ValueError, RecursionError):  # "[Draft] Who signed?" is a question
+        return None
+    return found if isinstance(found, list) else None
+
+
+def _of_line(line: str, place: str) -> Any:
+    if len(line) > MOST_LINE_CHARACTERS:
+        raise CommandError(f"{place}: {len(line):,} characters, at most {MOST_LINE_CHARACTERS:,} are allowed")
+    if _array(line) is not None:
+        raise CommandError(f"{place}: a JSON array, expected one question", hint="an array may be the whole file")
+    if not line.startswith("{"):
+        return line
+    try:
+        return json.loads(line)
     except ValueError as error:
-        raise CommandError(f"{name}, line {number}: not JSON: {error}") from error
+        raise CommandError(f"{place}: not JSON: {error}") from error
     except RecursionError as error:
-        raise CommandError(f"{name}, line {number}: brackets nested too deeply") from error
+        raise CommandError(f"{place}: brackets nested too deeply") from error
+
+
+def _question(value: Any, place: str) -> Question:
+    """The question that a text or an object asks; without an ID its own is still empty."""
+    values = {"question": value} if isinstance(value, str) else value
+    if not isinstance(values, dict):
+        raise CommandError(f"{place}: {value!r:.60}, expected a question, or an object that holds one")
     text = values.get("question")
     if not isinstance(text, str) or not text.strip():
-        raise CommandError(f'{name}, line {number}: no "question", expected text')
+        raise CommandError(f'{place}: no "question", expected text')
     documents = values.get("documents", values.get("document"))
     if isinstance(documents, str):
         documents = [documents]
-    if documents is not None and not (isinstance(documents, list) and all(isinstance(d, str) for d in documents)):
-        raise CommandError(f'{name}, line {number}: "documents" is {documents!r}, expected names')
-    documents = None if documents is None else tuple(documents)
-    given = values.get("id")
-    unused = frozenset(values).difference(_KEYS)
-    return Question(str(number if given is None else given), clean_text(text.strip()), documents, unused)
+    if documents is not None and not (
+        isinstance(documents, list) and documents and all(isinstance(d, str) for d in documents)
+    ):
+        hint = "leave it out to ask all documents"
+        raise CommandError(f'{place}: "documents" is {documents!r:.60}, expected names', hint=hint)
+    names = None if documents is None else tuple(map(composed, documents))
+    id_ = values.get("id", "")
+    id_ = "" if id_ is None else id_
+    if not isinstance(id_, str | int) or isinstance(id_, bool):
+        raise CommandError(f'{place}: "id" is {id_!r:.60}, expected a text or a whole number')
+    return Question(id_, clean_text(text.strip()), names, frozenset(values).difference(_KEYS))
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form: file systems and editors disagree on it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _with_ids(questions: list[Question]) -> list[Question]:
+    """An ID for each that has none: of its text, and of how often that was asked before."""
+    times: Counter[str] = Counter()
+    found = []
+    for question in questions:
+        if question.id == "":
+            digest = default_id(question.text)
+            times[digest] += 1
+            id_ = digest if times[digest] == 1 else f"{digest}-{times[digest]}"
+            question = replace(question, id=id_)
+        found.append(question)
+    return found
+
+
+def default_id(text: str) -> str:
+    """The ID of a question that gives none."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:_ID_DIGITS]

@@ -16,6 +16,7 @@ import pytest
 
 import goldfinch
 from gfcli.app import run
+from gfcli.support.question_file import default_id
 from goldfinch.engine import batch_decode as batching
 from tests.conftest import SAMPLES
 from tests.schemas import schema
@@ -48,7 +49,7 @@ def rows(capsys, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("kb")
 def test_every_document_is_asked_every_question_in_order(capsys) -> None:
     found = rows(capsys, "--questions", "q.txt")
-    expected = [(f"kb/{d}.gfc", str(n)) for d in "abc" for n in range(1, 6)]
+    expected = [(f"kb/{d}.gfc", default_id(question)) for d in "abc" for question in QUESTIONS]
     assert [(row["document"], row["id"]) for row in found] == expected
     for row in found:
         assert run(["ask", "--cache", row["document"], "-n", "6", "--json", row["question"]]) == 0
@@ -69,7 +70,8 @@ def test_questions_may_name_their_documents(kb: Path, capsys) -> None:
     ]
     (kb / "q.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     found = [(Path(row["document"]).stem, row["id"]) for row in rows(capsys, "--questions", "q.jsonl")]
-    assert found == [("a", "x"), ("a", "all"), ("b", "2"), ("b", "all"), ("c", "x"), ("c", "all")]
+    who = default_id("Who?")
+    assert found == [("a", "x"), ("a", "all"), ("b", who), ("b", "all"), ("c", "x"), ("c", "all")]
 
 
 @pytest.mark.usefixtures("kb")
@@ -226,7 +228,8 @@ def test_wrong_question_files(kb: Path, capsys) -> None:
     ask = ["ask", "--cache", "kb/*.gfc", "--jsonl"]
     for text, code in (
         ("", 2), ("\n\n", 2), ('{"question": ""}', 2), ('{"x": 1}', 2), ("{bad", 2), ('{"question": "a", "documents": 3}', 2),
-        ('{"question": "a", "documents": ["zzz"]}', 2), ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', 2),
+        ('{"question": "a", "documents": []}', 2), ('{"id": true, "question": "a"}', 2), ('{"id": 1.5, "question": "a"}', 2),
+        ("What?\n[\"Who?\"]", 2), ("[]", 2), ("[3]", 2), ("[[\"Who?\"]]", 2), ('{"question": "a", "documents": ["zzz"]}', 2), ('{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', 2),
     ):  # fmt: skip
         (kb / "bad.jsonl").write_text(text)
         assert run([*ask, "--questions", "bad.jsonl"]) == code, text
@@ -245,7 +248,7 @@ def test_what_a_line_may_hold_and_what_is_not_used(kb: Path, capsys) -> None:
     (kb / "q.jsonl").write_text('{"id": null, "question": "What?", "docs": ["a"]}\n{"id": 0, "question": "Who?"}')
     assert run(["ask", "--cache", "kb/a.gfc", "-n", "1", "--questions", "q.jsonl", "--jsonl"]) == 0
     out, err = capsys.readouterr()
-    assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "0"]
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [default_id("What?"), 0]
     assert "q.jsonl: ignored: docs" in err
     for options in (["--cite"], ["-u"], ["-u", "--jsonl"]):
         assert run(["ask", "--cache", "kb/a.gfc", "--questions", "q.jsonl", *options]) == 2
@@ -279,7 +282,7 @@ def test_questions_in_other_encodings(kb: Path, capsys, monkeypatch) -> None:
 def test_a_document_of_the_library_is_asked_many_questions(capsys) -> None:
     assert run(["ask", "a.txt", "--questions", "q.txt", "-n", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[:2] for line in lines] == [["a.txt", str(n)] for n in range(1, 6)]
+    assert [line.split("\t")[:3] for line in lines] == [["a.txt", default_id(asked), asked] for asked in QUESTIONS]
 
 
 @pytest.mark.parametrize("memory_bytes", [1 << 30, 0])

@@ -75,7 +75,7 @@ def test_a_cache_that_was_imported_is_found_by_the_name_of_its_document(
     assert len(listed(capsys)) == 1
 
 
-def test_a_name_of_several_documents_names_none(place: Path, capsys, monkeypatch) -> None:
+def test_a_name_of_several_documents_names_none(place: Path, capsys) -> None:
     for folder in ("a", "b"):
         (place / folder).mkdir()
         (place / folder / "note.txt").write_text(f"The code of {folder} is 12345.")
