@@ -29,6 +29,7 @@ def test_whoever_loads_torch_spins_briefly(code: str) -> None:
     assert f"GOMP_SPINCOUNT = '{threads.SPIN_COUNT}'" in seen(code)
 
 
+@pytest.mark.slow
 def test_the_users_choice_stands() -> None:
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in seen("import goldfinch.models.language_model", OMP_WAIT_POLICY="PASSIVE")
     assert "GOMP_SPINCOUNT = '7'" in seen("import goldfinch.models.language_model", GOMP_SPINCOUNT="7")

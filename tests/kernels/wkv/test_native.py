@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from gfkernels import KernelInputError, wkv6, wkv6_recurrent
@@ -13,7 +15,13 @@ from tests import tolerances
 from tests.kernels.given import gradients, relative, rows, square_inputs
 from tests.poison import poison_outputs
 
-LENGTHS = [1, 3, 15, 31, 32, 33, 63, 64, 65, 200]
+
+def slow(*values: object) -> Any:
+    """Parameters of an exhaustive test: the quick ones meet every block size and its edges already."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+LENGTHS = [1, 3, slow(15), slow(31), slow(32), 33, slow(63), 64, slow(65), slow(200)]
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
 
@@ -25,7 +33,7 @@ def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("w_high", [-3.0, 0.0, 3.0, 20.0, 1000.0])
 @pytest.mark.parametrize("T", LENGTHS)
 @pytest.mark.parametrize(
-    ("dtype", "D"), [(torch.float32, 16), (torch.float32, 48), (torch.float32, 128), (torch.bfloat16, 64)]
+    ("dtype", "D"), [(torch.float32, 16), slow(torch.float32, 48), (torch.float32, 128), (torch.bfloat16, 64)]
 )
 def test_wkv6_equals_the_twin(T: int, w_high: float, dtype: torch.dtype, D: int) -> None:
     H = 3
@@ -73,8 +81,8 @@ def check(given: list[Tensor | None]) -> None:
         assert relative(b, a) <= tolerances.WKV6_GRADIENT_FP32
 
 
-@pytest.mark.parametrize("D", [16, 48, 64, 112, 128])
-@pytest.mark.parametrize("T", [1, 4, 31, 32, 33, 64, 65, 150])
+@pytest.mark.parametrize("D", [16, slow(48), 64, 112, slow(128)])
+@pytest.mark.parametrize("T", [1, 4, slow(31), slow(32), 33, slow(64), 65, slow(150)])
 def test_equal_autograd_of_the_twin(T: int, D: int) -> None:
     check(list(square_inputs(2, T, 3, D, 1.0)))
 
