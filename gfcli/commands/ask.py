@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -10,10 +12,10 @@ from typing import Annotated, Any
 import typer
 from gfcache import layout
 
-from gfcli.support.answers import How, answer_question, prompt
+from gfcli.support.answers import How, answer_question
 from gfcli.support.cache_files import are_several, expand
 from gfcli.support.console import console
-from gfcli.support.documents import STDIN, question_of, read_document
+from gfcli.support.documents import STDIN, is_piped, question_of, read_document
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import (
     DeviceOption,
@@ -24,6 +26,7 @@ from gfcli.support.options import (
     VerboseOption,
 )
 from gfcli.support.outputs import checked_output
+from gfcli.support.prompt import prompt
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.sessions import Models, Options, cache_session, library_session
 from gfcli.support.values import MOST_SEED, checked, checked_blocks, checked_policy, parse_bytes, share
@@ -230,8 +233,14 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
         raise CommandError(
             "no document", hint='name one: gf ask doc.txt "QUESTION", or gf ask --cache doc.gfc "QUESTION"'
         )
-    if second is None and first != STDIN and not Path(first).exists():
-        if " " in first.strip() or first.endswith("?"):
+    is_there = first == STDIN or os.path.exists(first)
+    if second is not None and not is_there and os.path.isfile(second):
+        hint = f'the document comes first: gf ask {shlex.quote(second)} "{first}"'
+        raise CommandError(f"{first!r} is no file, and {second} is one", hint=hint)
+    if second is None and not is_there:
+        if _reads_as_question(first) and is_piped():
+            return STDIN, first
+        if _reads_as_question(first):
             raise CommandError(
                 f"{first!r}: a question without a document", hint=f'name the document, too: gf ask doc.txt "{first}"'
             )
@@ -243,6 +252,10 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
     return first, second
 
 
+def _reads_as_question(text: str) -> bool:
+    return " " in text.strip() or text.endswith("?")
+
+
 def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options: Options) -> None:
     interactive = question is None and sys.stdin.isatty()
     if not interactive:
@@ -252,7 +265,8 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
     how.load_s = time.perf_counter() - started
     if interactive:
         tokens = f"{session.cache.length:,} tokens cached"
-        prompt(lambda text: answer_question(session, text, how), f"{tokens}. An empty line or Ctrl-D ends.")
+        greeting = f"{tokens}. /help shows what can be typed; exit or Ctrl-D ends."
+        prompt(lambda text: answer_question(session, text, how), greeting, how.toggle_cite)
         return
     assert question is not None
     answer_question(session, question, how)

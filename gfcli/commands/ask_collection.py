@@ -12,7 +12,7 @@ from typing import Any
 
 from gfcache import Store
 
-from gfcli.support.answers import How, answer_question, answer_values, prompt, shown_blocks
+from gfcli.support.answers import How, answer_question, answer_values, shown_blocks
 from gfcli.support.collection import Searched, policy_of, searched
 from gfcli.support.console import console
 from gfcli.support.documents import question_of
@@ -20,6 +20,7 @@ from gfcli.support.events import Teller, say_outcome
 from gfcli.support.exits import CONDITION_NOT_MET, NOT_FOUND, SCHEMA_VERSION, CommandError
 from gfcli.support.options import journal_seconds, model_card, numerics
 from gfcli.support.progress import BatchProgress
+from gfcli.support.prompt import prompt
 from gfcli.support.scope import Scope
 from gfcli.support.sessions import Options, cache_session
 from gfcli.support.tally import Failures
@@ -54,7 +55,8 @@ def ask_collection(scope: Scope, question: str | None, how: How, options: Option
     ) as found:
         if asked is None:
             documents = f"{len(found.collection.members):,} documents"
-            prompt(lambda text: _answer(found, text, how, options, top), f"{documents}. An empty line or Ctrl-D ends.")
+            greeting = f"{documents}. /help shows what can be typed; exit or Ctrl-D ends."
+            prompt(lambda text: _answer(found, text, how, options, top), greeting, how.toggle_cite)
             return
         _answer(found, asked, how, options, top)
         found.failures.end()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .console import console
-from .documents import clean_text
 from .exits import SCHEMA_VERSION
 from .explain import counted
 
@@ -48,11 +46,17 @@ class How:
     library: dict[str, Any] | None = None
     document: str | None = None
 
+    def toggle_cite(self) -> bool:
+        """Turn citations on or off; whether they are on now."""
+        self.cite = not self.cite
+        return self.cite
+
 
 def answer_question(session: Session, question: str, how: How) -> None:
     """Answer one question on stdout."""
     if how.as_json:
-        console.json(answer_values(session, question, how))
+        about = {"question": question, "document": how.document or document_name(session), "model": model_name(session)}
+        console.json(answer_values(session, question, how) | about)
     elif how.no_stream or how.cite or how.sampling.get("quote"):
         answer = session.ask(question, raw=how.raw, **how.sampling)
         cited = citations(session, question, _cited(answer), how.raw) if how.cite else []
@@ -127,6 +131,12 @@ def document_name(session: Session) -> str | None:
     return str(source["name"]) if source and source.get("name") else None
 
 
+def model_name(session: Session) -> str:
+    """The name of the model that answers."""
+    card = session.model.card
+    return str(session.cache.identity["model"]["name"] if card is None else card.name)
+
+
 def reading_json(reading: Reading, document: str | None) -> dict[str, Any]:
     """What of a document was read: its blocks, best first (none where all of it was read)."""
     blocks = [
@@ -175,34 +185,6 @@ def _show_usage(usage: Usage, how: How) -> None:
         f"{timings.get('question', 0.0):.3f} s; {usage.generated_tokens} generated in {decode_s:.3f} s{rate}; "
         f"load {how.load_s:.2f} s"
     )
-
-
-def prompt(answer: Callable[[str], None], greeting: str) -> None:
-    """Questions one after the other with the model loaded; an empty line or Ctrl-D ends."""
-    import contextlib
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  line editing and history for input()
-
-    console.say(greeting)
-    while True:
-        try:
-            question = clean_text(console.question().strip())
-        except (EOFError, KeyboardInterrupt) as error:
-            console.words("")
-            if isinstance(error, EOFError):
-                return
-            raise
-        if not question:
-            return
-        try:
-            answer(question)
-        except KeyboardInterrupt:
-            console.page("\n(stopped)")
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # of one question: the next one may do
-            console.error(error)
 
 
 # Characters of a cited line that are shown.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 
@@ -32,6 +34,15 @@ def question_of(given: str | None, *, may_be_empty: bool = False) -> str:
     if not (question.strip() or may_be_empty):
         raise EmptyInput("the question is empty", hint='gf ask doc.txt "QUESTION"')
     return question
+
+
+def is_piped() -> bool:
+    """Whether something is piped or redirected into this process: a terminal, or nothing at all, is not."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 def read_text(name: str) -> str:
