@@ -67,7 +67,8 @@ def plan(
     loaded = load(model, device, dtype)
     profile, is_new = machine_profile(engine_of(loaded), measure=measure)
     if is_new:
-        console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s")
+        busy = "; it is busy, so the next plan measures again" if profile.is_busy else ""
+        console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s{busy}")
     rows, failures = [], Failures()
     for source in sources.documents:
         try:

@@ -18,6 +18,7 @@ from goldfinch.library.changes import appended, base_of, changed_source, documen
 from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.library.opening import Model, engine_of
+from goldfinch.measure.profile import Stopwatch, note_run
 from goldfinch.text.documents import Document
 
 from .events import WARNING, Progress, Remark, Report, Tell, tell_nobody
@@ -113,7 +114,7 @@ def compute(
     long = length_remark(label, job.tokens, model)
     if long is not None:
         tell(Remark(WARNING, long))
-    started = time.perf_counter()
+    started, watch = time.perf_counter(), Stopwatch(model.device.type)
     if job.parent is not None:
         job.parent_tokens = _referred_tokens(job, job.parent, model)
     if job.made is not None:  # together with others
@@ -140,6 +141,7 @@ def compute(
     if journal.obstacle is not None:
         tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
     job.seconds = time.perf_counter() - started
+    note_run(engine_of(model), job.tokens - job.made.tokens_reused, *watch.seconds())
 
 
 def save(job: Job) -> Report:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from goldfinch.engine.prefill import Start
 from .conditions import processor
 
 LONG_BLOCKS, SHORT_TOKENS, REPEATS = 4, 32, 3
+# A run that had a CPU for less than this share of its time had to wait for others.
+_LEAST_CPU_SHARE = 0.9
+# Rates of a run and of the profile that differ by more than this factor are not of one machine as it is now.
+_RENEWED_ABOVE = 1.5
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class MachineProfile:
     Attributes:
         tok_s: tokens per second of long documents.
         document_s: seconds that every document takes besides.
+        is_busy: measured while others had the CPUs, so that it holds until the next measurement only.
     """
 
     tok_s: float
     document_s: float
+    is_busy: bool = False
 
     def seconds(self, tokens: int) -> float:
         """Predicted time of one document."""
@@ -57,11 +63,12 @@ def machine_profile(engine: Engine[Any], *, measure: bool = False) -> tuple[Mach
         measure: measure again.
 
     Returns:
-        the profile and whether it was measured now. A profile that cannot be stored is used all the same.
+        the profile and whether it was measured now. A profile that cannot be stored is used all the same, and one
+        that was measured on a busy machine is measured again.
     """
     key = key_of(engine)
     known = None if measure else read_profile(key)
-    if known is not None:
+    if known is not None and not known.is_busy:
         return known, False
     profile = measured(engine)
     with contextlib.suppress(OSError, gfcache.CacheFormatError):
@@ -70,22 +77,63 @@ def machine_profile(engine: Engine[Any], *, measure: bool = False) -> tuple[Mach
 
 
 def measured(engine: Engine[Any]) -> MachineProfile:
-    """The speed now: a long and a short document, the best of REPEATS each, after one for warm-up."""
+    """The speed now: a long and a short document, the best of REPEATS each, after one for warm-up.
+
+    On a CPU the time counts that the threads of this process had one, where that is less than the time that passed.
+    """
     # Whole blocks: within one, a GPU takes as long for a few tokens as for many.
     length = min(LONG_BLOCKS * engine.block_tokens, engine.most_tokens or sys.maxsize)
     ids = torch.arange(length)[None] * 7919 % engine.identity["tokenizer"]["vocab_size"]
     _seconds(engine, ids)
-    long_s = min(_seconds(engine, ids) for _ in range(REPEATS))
-    short_s = min(_seconds(engine, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
+    long_s, is_busy = min(_seconds(engine, ids) for _ in range(REPEATS))
+    short_s, _ = min(_seconds(engine, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
     per_token = max((long_s - short_s) / (length - SHORT_TOKENS), 1e-12)
-    return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0))
+    return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0), is_busy)
 
 
-def _seconds(engine: Engine[Any], ids: Tensor) -> float:
-    started = time.perf_counter()
+def _seconds(engine: Engine[Any], ids: Tensor) -> tuple[float, bool]:
+    """(seconds of a pre-fill, whether it had to wait for a CPU)."""
+    watch = Stopwatch(engine.device.type)
     engine.prefill_from(Start(), ids)
     synchronize(engine.device)
-    return time.perf_counter() - started
+    return watch.seconds()
+
+
+class Stopwatch:
+    """The time of a computation without that in which other programs had the CPUs, begun when it is made.
+
+    Args:
+        device: "cpu", or another kind, where only the time that passes counts.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._is_cpu = device == "cpu"
+        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> tuple[float, bool]:
+        """(seconds until now, whether this process had to wait for a CPU)."""
+        wall_s, cpu_s = time.perf_counter() - self._wall_s, time.process_time() - self._cpu_s
+        is_busy = self._is_cpu and cpu_s < _LEAST_CPU_SHARE * wall_s
+        return (cpu_s if is_busy else wall_s), is_busy
+
+
+def note_run(engine: Engine[Any], tokens: int, seconds: float, is_busy: bool) -> None:
+    """Renew the stored profile where a run that was long enough shows that it no longer holds.
+
+    Args:
+        tokens: computed in the run.
+        seconds, is_busy: of a `Stopwatch`.
+    """
+    if tokens < LONG_BLOCKS * engine.block_tokens or seconds <= 0:
+        return
+    key = key_of(engine)
+    known = read_profile(key)
+    if known is None:
+        return
+    rate = tokens / max(seconds - known.document_s, 1e-9)
+    if max(rate / known.tok_s, known.tok_s / rate) > _RENEWED_ABOVE:
+        with contextlib.suppress(OSError, gfcache.CacheFormatError):
+            write_profile(key, MachineProfile(rate, known.document_s, is_busy))
 
 
 def profile_path() -> Path:
@@ -97,8 +145,9 @@ def read_profile(key: str) -> MachineProfile | None:
     """The stored profile; None when there is none, or the file is damaged."""
     try:
         values = json.loads(profile_path().read_text())[key]
-        profile = MachineProfile(float(values["tok_s"]), float(values["document_s"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        times = float(values["tok_s"]), float(values["document_s"])
+        profile = MachineProfile(*times, bool(values.get("is_busy")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return profile if profile.tok_s > 0 and profile.document_s >= 0 else None
 
@@ -111,7 +160,7 @@ def write_profile(key: str, profile: MachineProfile) -> None:
     except (OSError, ValueError):
         known = {}
     known = known if isinstance(known, dict) else {}
-    known[key] = {"tok_s": profile.tok_s, "document_s": profile.document_s}
+    known[key] = asdict(profile)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing_output(path) as stream:
         stream.write(json.dumps(known, indent=1).encode())
