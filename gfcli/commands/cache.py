@@ -13,7 +13,7 @@ from gfcache import Entry, Removal, Store
 from gfcache.files.places import user_folder
 
 from gfcli.support.console import console
-from gfcli.support.exits import SCHEMA_VERSION, CommandError
+from gfcli.support.exits import SCHEMA_VERSION, SOME_FAILED, CommandError
 from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order
 from gfcli.support.options import QuietOption
 from gfcli.support.store import open_store, say_index
@@ -123,7 +123,7 @@ def rm(
 
     Documents are never touched. The command lists the caches and asks first; without a terminal it needs -y. It skips
     and counts pinned caches, caches that another process is writing, and caches that others continue (gf prefill
-    --base).
+    --base); when it was asked for one of these by name, the exit code is 3.
 
     Examples:
       gf cache rm doc.txt -y
@@ -134,8 +134,11 @@ def rm(
     with open_store() as store:
         wanted = chosen(store, entries_of(store), targets or [], filters or [])
         plan = store.remove(wanted, dry_run=True, pinned_too=force)
-        if confirmed(plan, dry_run, yes):
-            report(store.remove(wanted, pinned_too=force))
+        done = store.remove(wanted, pinned_too=force) if confirmed(plan, dry_run, yes) else plan
+        if done is not plan:
+            report(done)
+        if targets and done.skipped:  # a filter may choose what stays, a name asks for it
+            raise typer.Exit(SOME_FAILED)
 
 
 def prune(

@@ -63,6 +63,9 @@ def export(
         for entry in found:
             path = Path(output) if not into_folder else _free_name(Path(output), entry, suffix, taken)
             taken.add(path)
+            if not safetensors and _is_there(path, entry):
+                console.path(path)
+                continue
             check_may_replace(path, force, safetensors)
             if safetensors:
                 gfcache.export_safetensors(store.path(entry), path)
@@ -107,6 +110,14 @@ def import_(
             console.line(entry.id)
             console.say(f"{name}: {entry.tokens:,} tokens, {show_bytes(entry.bytes)}")
     failures.end()
+
+
+def _is_there(path: Path, entry: Entry) -> bool:
+    """Whether an earlier export of this very cache is there."""
+    try:
+        return path.is_file() and gfcache.verify_cache(path).digest == entry.digest
+    except (OSError, gfcache.CacheFormatError):
+        return False
 
 
 def _import_one(store: Store, path: Path) -> Entry:

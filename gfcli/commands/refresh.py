@@ -12,6 +12,7 @@ from gfcli.support.events import Teller, show_outcome
 from gfcli.support.options import DeviceOption, QuietOption, checked_checkpoints, journal_seconds
 from gfcli.support.sessions import Models
 from gfcli.support.tally import Failures
+from goldfinch.errors import SourceGone
 from goldfinch.jobs.events import Failed, Planned, Written
 from goldfinch.library.reach import Reach
 
@@ -40,8 +41,8 @@ def refresh(
     Pre-fills the sources of stale, broken and damaged caches again, each with the model that made it. Only the part
     after the last checkpoint before the first change is recomputed; the result is that of a cold run. A base is
     refreshed before the caches that continue it; one that is missing must be made first, and one without checkpoints
-    cannot be continued. Fresh and detached caches are left alone. A cache whose source is gone or unknown cannot be
-    refreshed (exit code 3).
+    cannot be continued. Fresh and detached caches are left alone, and so are those whose source is gone, which are
+    counted. One that cannot be refreshed for another reason fails (exit code 3).
 
     Examples:
       gf refresh caches/
@@ -49,14 +50,28 @@ def refresh(
     """
     console.quiet = quiet
     found = find_caches(caches or ["."])
-    failures = Failures()
+    failures, orphaned = Failures(), 0
     from goldfinch.jobs.refresh import Refresh
 
     with Teller() as tell:
         run = Refresh(Models(device), checkpoints, dry_run, journal_seconds(), tell, Reach(caches or []))
         for event in run.events(found):
-            _show(event, failures, jsonl)
+            if isinstance(event, Failed) and isinstance(event.error, SourceGone):
+                orphaned += 1
+                _show_orphan(event, jsonl)
+            else:
+                _show(event, failures, jsonl)
+    if orphaned:
+        console.say(f"{orphaned} orphaned, left alone: the source is gone (gf status names them)")
     failures.end()
+
+
+def _show_orphan(event: Failed, jsonl: bool) -> None:
+    """A cache without its source is as good as ever: nobody has to do anything about it tonight."""
+    if jsonl:
+        console.json({"source": event.source.name, "output": str(event.path), "status": "orphaned"})
+    else:
+        console.detail(str(event.error))
 
 
 def _show(event: Written | Planned | Failed, failures: Failures, jsonl: bool) -> None:

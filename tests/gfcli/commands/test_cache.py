@@ -57,7 +57,7 @@ def test_rm_previews_asks_and_refuses_without_a_terminal(place: Path, capsys, mo
     assert len(listed(capsys)) == 3
     assert run(["cache", "pin", "a.txt"]) == 0
     capsys.readouterr()
-    assert run(["cache", "rm", "a.txt", "b.txt", "-y"]) == 0
+    assert run(["cache", "rm", "a.txt", "b.txt", "-y"]) == 3  # one of them stays
     out, err = capsys.readouterr()
     assert len(out.split()) == 1
     assert "1 skipped" in err
@@ -123,7 +123,13 @@ def test_export_and_import_between_machines(place: Path, capsys, monkeypatch) ->
     answer = ask(capsys, "doc.txt", "What?")["answer"]
     assert run(["cache", "export", "doc.txt", "-o", "out/"]) == 0
     assert capsys.readouterr().out.strip() == "out/doc.gfc"
-    assert run(["cache", "export", "doc.txt", "-o", "out/"]) == 2
+    before = (place / "out/doc.gfc").stat()
+    assert run(["cache", "export", "doc.txt", "-o", "out/"]) == 0  # what is there is equal
+    assert capsys.readouterr().out.strip() == "out/doc.gfc"
+    assert (place / "out/doc.gfc").stat().st_mtime_ns == before.st_mtime_ns
+    (place / "other.txt").write_text("Quite another document.")
+    ask(capsys, "other.txt", "What?")
+    assert run(["cache", "export", "other.txt", "-o", "out/doc.gfc"]) == 2
     assert run(["cache", "export", "doc.txt", "--safetensors", "-o", "out/doc.safetensors"]) == 0
     from safetensors.numpy import load_file
 
