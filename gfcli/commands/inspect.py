@@ -8,14 +8,43 @@ import gfcache
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import SOME_FAILED, failed_json
+from gfcli.support.exits import SOME_FAILED, CommandError, failed_json
 from gfcli.support.targets import CACHES_HELP, cache_files_of
 from gfcli.support.values import show_bytes
 
 
+class Objects:
+    """One JSON object per file: each on a line of its own, or one object, or an array of several once all are there.
+
+    Args:
+        as_json: --json.
+        jsonl: --jsonl.
+        several: whether there are several files.
+    """
+
+    def __init__(self, as_json: bool, jsonl: bool, several: bool) -> None:
+        if as_json and jsonl:
+            raise CommandError("--json and --jsonl", hint="--jsonl prints one object per line, --json an array")
+        self.are_wanted = as_json or jsonl
+        self._rows: list[dict[str, Any]] | None = [] if as_json and several else None
+
+    def put(self, row: dict[str, Any]) -> None:
+        """The next object."""
+        if self._rows is None:
+            console.json(row)
+        else:
+            self._rows.append(row)
+
+    def end(self) -> None:
+        """Print the array, where there is one."""
+        if self._rows is not None:
+            console.json(self._rows)
+
+
 def inspect(
     files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, of several files an array.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per file, each on a line.")] = False,
 ) -> None:
     """Show what a cache file holds.
 
@@ -23,27 +52,29 @@ def inspect(
 
     Examples:
       gf inspect doc.gfc
-      gf inspect --json caches/*.gfc
+      gf inspect --jsonl caches/*.gfc
       gf inspect doc.txt
     """
     failures = 0
     files = cache_files_of(files)
+    objects = Objects(as_json, jsonl, len(files) > 1)
     for i, path in enumerate(files):
         try:
             summary = gfcache.inspect_cache(path)
         except (OSError, gfcache.CacheFormatError) as error:
-            if as_json:
-                console.json(failed_json(path, error))
+            if objects.are_wanted:
+                objects.put(failed_json(path, error))
             if len(files) == 1:
                 raise
             failures += 1
-            if not as_json:
+            if not objects.are_wanted:
                 console.error(error)
             continue
-        if as_json:
-            console.json(summary)
+        if objects.are_wanted:
+            objects.put(summary)
         else:
             console.lines(([""] if i else []) + _lines(summary))
+    objects.end()
     if failures:
         raise typer.Exit(SOME_FAILED)
 

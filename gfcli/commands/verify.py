@@ -20,6 +20,8 @@ from goldfinch.library.find import index_fits
 from goldfinch.library.freshness import check_source
 from goldfinch.library.known import REPLAYED, note
 
+from .inspect import Objects
+
 
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
@@ -32,7 +34,8 @@ def verify(
         int | None,
         typer.Option("--seed", min=0, max=MOST_SEED, metavar="N", help="Random seed for the choice of windows."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, of several files an array.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per file, each on a line.")] = False,
 ) -> None:
     """Check that cache files are intact.
 
@@ -46,26 +49,28 @@ def verify(
     Examples:
       gf verify doc.gfc
       gf verify --replay 100% doc.gfc
-      gf verify --json caches/*.gfc
+      gf verify --jsonl caches/*.gfc
     """
     share = None if replay is None else parse_share(replay, "--replay")
     failures = Failures()
     models = Models(device)
     files = cache_files_of(files)
+    objects = Objects(as_json, jsonl, len(files) > 1)
     for path in files:
         try:
             result = _verify_one(path, share, model, models, seed)
         except (CommandError, GoldFinchError, gfcache.CacheFormatError, OSError, MemoryError, RuntimeError) as error:
-            if as_json:
-                console.json(failed_json(path, error))
+            if objects.are_wanted:
+                objects.put(failed_json(path, error))
             if len(files) == 1:
                 raise
-            failures.note(path, error, say=not as_json)
+            failures.note(path, error, say=not objects.are_wanted)
             continue
-        if as_json:
-            console.json(result)
+        if objects.are_wanted:
+            objects.put(result)
         else:
             console.line(_text(result))
+    objects.end()
     failures.end()
 
 

@@ -120,6 +120,20 @@ def test_inspect(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "compressed_k" in text
 
 
+def test_several_files_are_an_array_or_lines(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache.parent / "bad.gfc").write_bytes(b"x")
+    files = [str(cache), str(cache.parent / "bad.gfc"), str(cache)]
+    for command, name in (("inspect", "path"), ("verify", "path")):
+        for option in ("--json", "--jsonl"):
+            assert run([command, option, *files]) == 3
+            out = capsys.readouterr().out
+            found = json.loads(out) if option == "--json" else [json.loads(line) for line in out.splitlines()]
+            assert [row[name] for row in found] == list(dict.fromkeys(files))
+        assert run([command, "--jsonl", files[0]]) == 0
+        assert json.loads(capsys.readouterr().out)[name] == files[0]
+        assert run([command, "--json", "--jsonl", files[0]]) == 2
+
+
 def test_raw_bytes_equal_the_arithmetic_of_the_configuration(cache: Path) -> None:
     summary = gfcache.inspect_cache(cache)
     config, tokens = summary["model"]["config"], summary["tokens"]
