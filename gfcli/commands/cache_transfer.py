@@ -69,6 +69,9 @@ def export(
             check_may_replace(path, force, safetensors)
             if safetensors:
                 gfcache.export_safetensors(store.path(entry), path)
+            elif entry.parent_digest is None:
+                gfcache.verify_cache(store.path(entry), complete=True)
+                gfcache.copy_cache(store.path(entry), path)
             else:
                 gfcache.flatten_cache(store.path(entry), path)
             console.path(path)
