@@ -54,7 +54,11 @@ def truncate(
         from goldfinch.library.changes import truncated_to_line, truncated_to_token
 
         if to_token is not None:
-            changed, note = truncated_to_token(loaded, old, to_token), f"first {to_token} tokens"
+            changed = truncated_to_token(loaded, old, to_token)
+            first, last = changed[1]
+            note = f"first {last - first} tokens"
+            if last - first < to_token:
+                console.say(f"{last - first} tokens are kept: {to_token} would cut a character in half")
         else:
             assert to_line is not None
             changed, note = truncated_to_line(loaded, old, to_line), f"first {to_line} lines"

@@ -13,7 +13,7 @@ from gfcache import Entry, Store
 
 from .exits import CommandError
 from .targets import entries_named, not_in_library
-from .values import parse_age, parse_bytes
+from .values import parse_age, parse_bytes, parse_count
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, ">": operator.gt, "<": operator.lt, "=": operator.eq,
@@ -45,9 +45,8 @@ def parse_filter(text: str) -> Callable[[Entry], bool]:
         size = parse_bytes(value, f"--filter {key}")
         return lambda e: compare(e.bytes, size)
     if key in ("tokens", "hits"):
-        if not value.isdecimal():
-            raise CommandError(f"--filter is {text!r}, expected a whole number after {sign}")
-        return lambda e: compare((e.tokens or 0) if key == "tokens" else e.hits, int(value))
+        number = parse_count(value, f"--filter {key}")
+        return lambda e: compare((e.tokens or 0) if key == "tokens" else e.hits, number)
     if key in ("used", "created"):
         age = parse_age(value, f"--filter {key}")
         return lambda e: compare(now - (e.last_used if key == "used" else e.created_at), age)

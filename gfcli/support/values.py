@@ -139,11 +139,11 @@ def parse_lengths(text: str, what: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 
 
 def parse_age(text: str, what: str) -> float:
-    """Seconds of an age such as 30m, 12h, 7d, 2w.
+    """Seconds of an age such as 30m, 12h, 7d, 2w, 6mo, 1y.
 
     Args:
         what: it is, for the error: an option.
@@ -151,9 +151,9 @@ def parse_age(text: str, what: str) -> float:
     Raises:
         CommandError: not an age.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(mo|[smhdwy])\s*", text.lower())
     if match is None:
-        raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d or w, like 7d")
+        raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d, w, mo or y, like 7d")
     return float(match.group(1)) * _AGES[match.group(2)]
 
 
@@ -181,6 +181,22 @@ def parse_bytes(text: str, what: str = "a size") -> int:
     if amount >= 1 << 63:
         raise CommandError(f"{what} is {text[:40]!r}, allowed: less than 2^63 bytes")
     return int(amount)
+
+
+def parse_count(text: str, what: str) -> int:
+    """A count such as 500, 1k, 2.5m: thousands and millions.
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: not a count.
+    """
+    match = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?([km]?)", text.strip().lower())
+    if match is None or (match[2] and not match[3]):
+        raise CommandError(f"{what} is {text[:40]!r}, expected a whole number, perhaps with k or m, like 500 or 1k")
+    whole, part, unit = match.groups()
+    return round(float(f"{whole}.{part or 0}") * 1000 ** " km".index(unit or " "))
 
 
 def show_bytes(count: float) -> str:

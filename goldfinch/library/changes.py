@@ -21,6 +21,9 @@ from .opening import Model, engine_of
 # What an earlier change has put behind the name.
 _NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
 
+# UTF-8 has at most four bytes of a character, and a token is at least one.
+_MOST_TOKENS_OF_A_CHARACTER = 4
+
 
 def document_token_ids(model: Model, text: str) -> tuple[Tensor, tuple[int, int]]:
     """Tokens (1, T) of a document as prefill takes them, and the (start, end) of its own (`Engine.document`)."""
@@ -60,14 +63,24 @@ def appended(model: Model, cache: Any, more: str) -> tuple[Tensor, tuple[int, in
 def truncated_to_token(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:
     """Tokens (1, T), document range and text of the first `count` tokens of the document.
 
+    Where a character needs more tokens than one, and the last of these tokens is not its last one, it is left out:
+    fewer tokens are kept.
+
     Raises:
         GoldFinchError: `count` is not between 1 and the tokens of the document.
     """
     start, end = cache.document_range
     if not 1 <= count <= end - start:
         raise GoldFinchError(f"cannot keep {count} tokens, allowed: 1 to {end - start}")
-    ids = cache.token_ids[:, : start + count]
-    return ids, (start, start + count), engine_of(model).tokenizer.decode(ids[0, start:].tolist())
+    tokenizer, ids = engine_of(model).tokenizer, cache.token_ids[0, start:end].tolist()
+    whole, kept = tokenizer.decode(ids), count
+    # Of a tokenizer that changes what comes before when more follows, no shorter beginning would do either.
+    for fewer in range(count, max(count - _MOST_TOKENS_OF_A_CHARACTER, 0), -1):
+        if whole.startswith(tokenizer.decode(ids[:fewer])):
+            kept = fewer
+            break
+    end = start + kept
+    return cache.token_ids[:, :end], (start, end), tokenizer.decode(ids[:kept])
 
 
 def truncated_to_line(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:

@@ -27,10 +27,21 @@ def test_ls_filters_sorts_and_shows(place: Path, capsys) -> None:
     size = listed(capsys)[0]["bytes"]
     for condition, expected in (
         ("size>1k", 2), (f"size>={size}", 1), ("size>1g", 0), ("tokens<600", 1), ("hits=0", 2), ("used<1h", 2), ("used>1h", 0),
-        ("created>2w", 0), ("name=*.md", 1), ("name!=*.md", 1), ("model=tiny*", 2), ("model=other", 0), ("pinned=yes", 0), ("tag!=x", 2),
+        ("created>2w", 0), ("created<6mo", 2), ("used>1y", 0), ("tokens>0.1k", 2), ("tokens>1m", 0), ("name=*.md", 1), ("name!=*.md", 1), ("model=tiny*", 2), ("model=other", 0), ("pinned=yes", 0), ("tag!=x", 2),
     ):  # fmt: skip
         assert len(listed(capsys, "--filter", condition)) == expected, condition
-    for bad in ("size", "size>lots", "colour=red", "used>7", "pinned=maybe", "name>a", "hits>few", "tokens=²"):
+    for bad in (
+        "size",
+        "size>lots",
+        "colour=red",
+        "used>7",
+        "pinned=maybe",
+        "name>a",
+        "hits>few",
+        "tokens=²",
+        "tokens>1g",
+        "used>1mon",
+    ):
         assert run(["cache", "ls", "--filter", bad]) == 2, bad
     assert run(["cache", "ls", "--sort", "colour"]) == 2
     capsys.readouterr()

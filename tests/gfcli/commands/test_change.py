@@ -102,6 +102,19 @@ def test_truncate(made, tiny_model: Path, tmp_path: Path, capsys) -> None:
         assert run(["truncate", whole, *bad, *options(tiny_model)]) == 2
 
 
+def test_no_character_is_cut_in_half(tmp_path: Path, tiny_model: Path, capsys) -> None:
+    """Each of these takes three tokens."""
+    document, cut = tmp_path / "euro.txt", str(tmp_path / "cut.gfc")
+    document.write_text("\u20ac" * 5)
+    assert run(["prefill", str(document), "-m", str(tiny_model), "-q"]) == 0
+    for asked, kept in ((6, 6), (7, 6), (8, 6), (9, 9)):
+        to_token = ["--to-token", str(asked), "-o", cut, "--force", "-m", str(tiny_model)]
+        assert run(["truncate", str(tmp_path / "euro.gfc"), *to_token]) == 0
+        assert ("cut a character in half" in capsys.readouterr().err) == (asked != kept)
+        template = sections_of(cut)[0].template
+        assert template["document_end"] - template["document_start"] == kept
+
+
 def test_diff(made, other_model: Path, tmp_path: Path, capsys) -> None:
     a, b = made("a", TEXT), made("b", TEXT[:3000] + "X" + TEXT[3001:])
     assert run(["diff", a, a]) == 0
