@@ -236,7 +236,7 @@ def _place_and_question(first: str | None, second: str | None, caches: list[str]
     is_there = first == STDIN or os.path.exists(first)
     if second is not None and not is_there and os.path.isfile(second):
         hint = f'the document comes first: gf ask {shlex.quote(second)} "{first}"'
-        raise CommandError(f"{first!r} is no file, and {second} is one", hint=hint)
+        raise CommandError(f"{first!r} is not a file, but {second} is", hint=hint)
     if second is None and not is_there:
         if _reads_as_question(first) and is_piped():
             return STDIN, first

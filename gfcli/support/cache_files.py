@@ -35,7 +35,7 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
         if not paths[0].exists():
             raise FileNotFoundError(2, "no such file or folder", name)
         if not is_cache_file(str(paths[0])):
-            raise CommandError(f"{name} is no cache file", hint=f"gf prefill {shlex.quote(name)} makes one of it")
+            raise CommandError(f"{name} is not a cache file", hint=f"gf prefill {shlex.quote(name)} makes one of it")
         found += paths
     if not found:
         raise CommandError(f"no cache files in {', '.join(names)}", hint="gf prefill doc.txt makes one")

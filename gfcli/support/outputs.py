@@ -46,7 +46,7 @@ def check_may_replace(path: Path, force: bool, safetensors: bool = False) -> Non
         start = b""
     # A safetensors file begins with the length of its header, eight bytes, and the header, an object.
     if not (start[8:] == b"{" if safetensors else start.startswith(gfcache.layout.MAGIC)):
-        raise CommandError(f"{path} exists and is no {'safetensors file' if safetensors else 'cache'}", hint=hint)
+        raise CommandError(f"{path} exists and is not a {'safetensors file' if safetensors else 'cache'}", hint=hint)
     if not force:
         raise CommandError(f"{path} exists", hint=f"{hint}, or replace it with --force")
 

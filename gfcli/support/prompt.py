@@ -45,7 +45,7 @@ def prompt(answer: Callable[[str], None], greeting: str, cite: Callable[[], bool
             elif question == "/cite":
                 console.words("citations on" if cite() else "citations off")
             elif question.startswith("/") and " " not in question:
-                console.words(f"{question} is no command; /help shows them")
+                console.words(f"{question} is not a command; /help shows them")
             else:
                 _answer(answer, question)
 

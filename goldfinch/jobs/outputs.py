@@ -162,7 +162,7 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         with gfcache.read_cache(path) as cache:
             old = cache.header
     except gfcache.NotACacheFile as error:
-        raise NotACache(path, f"{path} exists and is no cache") from error
+        raise NotACache(path, f"{path} exists and is not a cache") from error
     except gfcache.CacheFormatError as error:
         if force:
             return

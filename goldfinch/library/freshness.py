@@ -32,7 +32,7 @@ _MOST_LOOKED_AT = 10_000
 STATES = {
     FRESH: "the source is what was pre-filled",
     STALE: "the source has changed since",
-    ORPHANED: "the source is gone, or is no file any more",
+    ORPHANED: "the source is gone, or is not a file any more",
     DETACHED: "made from stdin, or changed by append or truncate: no source to compare with",
     BROKEN: "the base cache is gone, was replaced or is damaged",
     DAMAGED: "not a readable cache, one whose checksums do not hold, or of another text than its source",

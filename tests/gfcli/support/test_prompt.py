@@ -45,7 +45,7 @@ def test_commands_at_a_prompt(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
         "Who? True", "/etc is what? False",
     ]  # fmt: skip
     err = capsys.readouterr().err
-    assert all(word in err for word in ("citations on", "citations off", prompts.HELP, "/nothing is no command"))
+    assert all(word in err for word in ("citations on", "citations off", prompts.HELP, "/nothing is not a command"))
 
 
 def test_questions_are_kept_for_the_next_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,6 +93,6 @@ def test_what_means_nothing_in_the_library(place: Path, capsys) -> None:
     assert run(["verify", "notes.txt"]) == 6
     capsys.readouterr()
     assert run(["status", "notes.txt"]) == 2
-    assert "notes.txt is no cache file" in capsys.readouterr().err
+    assert "notes.txt is not a cache file" in capsys.readouterr().err
     for command in (["inspect"], ["verify"], ["status"], ["cache", "pin"]):
         assert run([*command, "nowhere.txt"]) == 4
