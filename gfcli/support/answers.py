@@ -133,7 +133,9 @@ def document_name(session: Session) -> str | None:
 
 def model_name(session: Session) -> str:
     """The name of the model that answers."""
-    card = session.model.card
+    from goldfinch.library.opening import engine_of
+
+    card = engine_of(session.model).card
     return str(session.cache.identity["model"]["name"] if card is None else card.name)
 
 
