@@ -66,7 +66,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 def test_where_to_change_things_names_files_that_are_there() -> None:
     rows = table_under("## Where do I change ...?")
-    assert len(rows) == 12
+    assert len(rows) >= 12
     for what, where in rows:
         assert (ROOT / where.strip("`")).exists(), f"{what}: {where}"
 
