@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.places import RESULTS, ROOT
 from bench.report.confidence import confidence_lines
+from bench.report.first_token import first_token_lines
 from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
@@ -55,6 +56,7 @@ def benchmarks_page() -> str:
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
     lines += ask_section()
+    lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
     lines += ["", *targets_section()]
