@@ -21,6 +21,8 @@ class PointerPlan:
         weight_decay: of matrices.
         right, wrong: share of the questions that read the block which answers them, and of those that read one which
             resembles them but does not, so that the answer becomes "Not stated."; the rest reads the whole document.
+        start: file of the pointer's weights to begin with, without their prefix; "" for those of the model. With one,
+            no steps at all write the model that it makes.
         seed: of documents, examples and batches.
         bfloat16: autocast.
         save_seconds: time between saves.
@@ -38,6 +40,7 @@ class PointerPlan:
     weight_decay: float = 0.01
     right: float = 0.72
     wrong: float = 0.18
+    start: str = ""
     seed: int = 1
     bfloat16: bool = True
     save_seconds: float = 300.0
@@ -78,8 +81,14 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
         shares = list(value.values()) if isinstance(value, dict) else [value]
         whole = f.name in ("steps", "batch", "first_examples", "warmup_steps", "seed")
         numbers = all(isinstance(x, int if whole else int | float) and 0 <= x < 1 << 31 for x in shares)
-        if f.name != "bfloat16" and (not numbers or (f.name == "mixture") != isinstance(value, dict)):
+        if f.name not in ("bfloat16", "start") and (not numbers or (f.name == "mixture") != isinstance(value, dict)):
             raise ConfigError(f"{f.name} of the table pointer is {value!r}, allowed: numbers from 0 on")
-    if min(plan.steps, plan.batch, sum(plan.mixture.values())) <= 0 or plan.visits < 1 or plan.right + plan.wrong > 1:
+    if not isinstance(plan.start, str):
+        raise ConfigError(f"start of the table pointer is {plan.start!r}, allowed: a file name")
+    if (
+        min(plan.steps + bool(plan.start), plan.batch, sum(plan.mixture.values())) <= 0
+        or plan.visits < 1
+        or plan.right + plan.wrong > 1
+    ):
         raise ConfigError("the table pointer needs steps, batch and mixture above 0, visits from 1 on, shares up to 1")
     return plan

@@ -18,6 +18,7 @@ from gfcache.files.replace import replacing_output
 
 from goldfinch.errors import CheckpointError
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.weights.files import check_weights, read_weights
 from goldfinch.weights.parts import check_regular
 from goldfinch.weights.pickles import described
 
@@ -157,9 +158,13 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Go on from the checkpoint; without one, begin with the weights that the plan names."""
         path = self.folder / CHECKPOINT_FILE
         if not path.exists():
+            if self.plan.start:
+                weights = read_weights(Path(self.plan.start))
+                check_weights(weights, self.pointer.state_dict())
+                self.pointer.load_state_dict(weights)
             return
         try:
             check_regular(path)

@@ -24,7 +24,7 @@ from goldfinch.train.pointing.loss import collate, pointer_loss
 from goldfinch.train.pointing.plan import PointerPlan, read_plan
 from goldfinch.train.recipe import Recipe
 from goldfinch.train.trainer import export, train
-from goldfinch.weights.files import read_weights
+from goldfinch.weights.files import read_weights, write_weights
 from tests.goldfinch.models.test_pointer import with_pointer
 
 MAKER = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
@@ -162,12 +162,25 @@ def test_an_interrupted_run_resumes(
         train(stopping, corpora, tmp_path / "stopped")
 
 
+def test_weights_to_begin_with(pointed: Recipe, corpora: Path, tmp_path: Path) -> None:
+    """Without a step they are the model's pointer as they are; of another width they are refused."""
+    weights = LanguageModel(pointed.model).pointer.state_dict()
+    file = tmp_path / "pointer.safetensors"
+    write_weights(file, {key: torch.randn_like(tensor).bfloat16() for key, tensor in weights.items()})
+    begun = replace(pointed, pointer=plan(steps=0, start=str(file)))
+    made, given = read_weights(train(begun, corpora, tmp_path / "run") / "model.safetensors"), read_weights(file)
+    assert all(torch.equal(made[f"pointer.{key}"], tensor) for key, tensor in given.items())
+    wider = replace(begun, model=replace(pointed.model, pointer_width=16))
+    with pytest.raises(GoldFinchError, match="shape"):
+        train(wider, corpora, tmp_path / "wider")
+
+
 @pytest.mark.parametrize(
     ("values", "found"),
     [
         ({"steps": 0}, "above 0"), ({"steps": "many"}, "'many'"), ({"colour": 1}, "colour"), ({"visits": 0.5}, "visits"),
         ({"right": 0.9, "wrong": 0.3}, "shares"), ({"mixture": 3}, "mixture"), ({"mixture": {"facts": -1}}, "mixture"),
-        ({"batch": 1.5}, "batch"), ({"learning_rate": -1.0}, "learning_rate"),
+        ({"batch": 1.5}, "batch"), ({"start": 3}, "file name"), ({"learning_rate": -1.0}, "learning_rate"),
     ],
 )  # fmt: skip
 def test_plans_that_are_refused(values: dict[str, Any], found: str) -> None:
