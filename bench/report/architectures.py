@@ -22,5 +22,8 @@ def architecture_lines(record: dict[str, Any]) -> list[str]:
         seen = " | ".join(f"{figures[way]:.0e}" if way in figures else "-" for way in ("whole", "blocks", "steps"))
         kept = ", ".join(kind.replace("linear", "states").replace("full", "all rows") for kind in row["layers"])
         kept = kept.replace("sliding", "a window").replace("none", "nothing in a cache")
-        lines.append(f"| {row['name']} | {kept} | {_HOW[row['schedule']]} | {seen} |")
+        how = _HOW[row["schedule"]]
+        if "reason" in row:
+            how += ": " + row["reason"].partition(": ")[2].partition(",")[0]
+        lines.append(f"| {row['name']} | {kept} | {how} | {seen} |")
     return lines

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import RESULTS, ROOT
+from bench.report.architectures import architecture_lines
 from bench.report.confidence import confidence_lines
 from bench.report.first_token import first_token_lines
 from bench.report.many import many_lines
@@ -17,7 +18,7 @@ from bench.report.models import comparison_lines, conditions_line, percent, qual
 from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
 
 WIDTH = 116
-MARKS = re.compile(r"(<!-- (figures|training|size|reading) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- (figures|training|size|reading|architectures) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def record(name: str) -> dict[str, Any]:
@@ -285,13 +286,22 @@ def _span(row: dict[str, Any], name: str, digits: int) -> str:
 
 README = ROOT / "README.md"
 CONCEPTS = ROOT / "docs" / "concepts.md"
+MODELS = ROOT / "docs" / "models.md"
 MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
 
 
 def with_figures(page: Path) -> str:
     """A page with the text between its marks renewed, as far as it has them."""
-    made = {"figures": figures_table(), "training": training_line(), "size": size_line(), "reading": reading_table()}
-    return MARKS.sub(lambda m: m.group(1) + made[m.group(2)] + "\n" + m.group(3), page.read_text())
+    made = {
+        "figures": figures_table, "training": training_line, "size": size_line, "reading": reading_table,
+        "architectures": architectures_table,
+    }  # fmt: skip
+    return MARKS.sub(lambda m: m.group(1) + made[m.group(2)]() + "\n" + m.group(3), page.read_text())
+
+
+def architectures_table() -> str:
+    """What the self-check finds in each architecture of others."""
+    return "\n".join(architecture_lines(record("architectures")))
 
 
 def figures_table() -> str:
@@ -347,7 +357,7 @@ def size_line() -> str:
 def main() -> None:
     """Write all pages."""
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
-    for page in (README, MODEL_CARD, CONCEPTS):
+    for page in (README, MODEL_CARD, CONCEPTS, MODELS):
         page.write_text(with_figures(page))
 
 

@@ -20,7 +20,7 @@ from goldfinch.foreign.prompts import document_ids, question_ids
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "goldfinch" / "assets" / "prompt-check" / "text.txt"
-QUESTION, RIGHT = "Who built the harbour of Ferrin Bay?", "Martha Olden"
+QUESTION, RIGHT = "What did the town live on until 1931?", "copper"
 MOST_TOKENS = 12
 
 pytestmark = [
