@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gfcache import layout
+
 from .families.registry import PER_TOKEN_KINDS
 from .header import Header, Section
 from .reader import CacheFile
@@ -22,7 +24,9 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
     per_token = sum(s.stored_bytes for s in header.sections if s.kind in PER_TOKEN_KINDS)
     llama = llama_bytes_per_token(header.model["config"])
     own = header.tokens - header.first_token  # the base holds the others
-    bytes_per_token = per_token / own
+    # The index of a file with a parent is of the whole document.
+    index = sum(s.stored_bytes for s in header.of_kind(layout.DOCUMENT_INDEX))
+    bytes_per_token = (per_token - index) / own + index / header.tokens
     earlier = [s for s in header.sections if s.position is not None and s.position != header.tokens]
     return {
         "schema_version": SCHEMA_VERSION,
