@@ -114,7 +114,7 @@ def compute(
     long = length_remark(label, job.tokens, model)
     if long is not None:
         tell(Remark(WARNING, long))
-    started, watch = time.perf_counter(), Stopwatch(model.device.type)
+    started, watch = time.perf_counter(), Stopwatch(str(model.device).partition(":")[0])
     if job.parent is not None:
         job.parent_tokens = _referred_tokens(job, job.parent, model)
     if job.made is not None:  # together with others
