@@ -238,6 +238,8 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
         rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
         compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
     token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
+    for section in header.of_kind(layout.ROW_DIGESTS):
+        file.stored(section)  # damage is refused, though rows that were read whole do not need them
     positions = [] if asking else sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)})
     indexes = header.of_kind(layout.DOCUMENT_INDEX)
     return DocumentCache(
