@@ -75,7 +75,7 @@ SETTINGS = {
     ),
     "least_likelihood": Setting(
         "GF_LEAST_LIKELIHOOD", 0.0, allowed.share, "less likely answers become Not stated.",
-        project=True, why="it changes which answers of this project's documents are withheld, and --json says it",
+        project=False, why="it could make every answer Not stated.",
     ),
     "max_tokens": Setting(
         "GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer",

@@ -112,7 +112,10 @@ def test_unlikely_answers_are_withheld(place: Path, capsys, monkeypatch: pytest.
     assert "nothing was calibrated" in given["confidence_reason"]
     found = asked(capsys, "--read", "lexical", "--least-likelihood", "1", "--cite")
     assert (found["answer"], found["withheld"], found["citations"]) == ("Not stated.", given["answer"], [])
-    (place / "gf.toml").write_text("least_likelihood = 1.0\n")
+    (place / "gf.toml").write_text("least_likelihood = 1.0\n")  # of a stranger, who would silence every answer
+    assert asked(capsys)["withheld"] is None
+    (place / "gf.toml").unlink()
+    monkeypatch.setenv("GF_LEAST_LIKELIHOOD", "1")
     assert asked(capsys)["answer"] == "Not stated."
     assert asked(capsys, "--least-likelihood", "0")["withheld"] is None
     monkeypatch.setenv("GF_LEAST_LIKELIHOOD", "2")

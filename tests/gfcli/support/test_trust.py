@@ -22,6 +22,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="giving files to anothe
 WORST = {
     "model": ("model", '"./weights"'), "memory": ("memory", '"999t"'), "models_dir": ("models_dir", '"models"'),
     "cache.dir": ("cache.dir", '"~"'), "cache.max_size": ("cache.max_size", "1"),
+    "least_likelihood": ("least_likelihood", "1.0"),
 }  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def test_the_users_own_file_may_be_a_link_and_no_pipe(clone: Path, capsys) -> No
     own.unlink()
     os.mkfifo(own)
     assert run(["config", "show"]) == 2
-    assert "no regular file" in capsys.readouterr().err
+    assert "expected a regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
