@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,7 @@ def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while not (kb / "x.jsonl").exists() or (kb / "x.jsonl").stat().st_size == 0:
         assert process.poll() is None
+        time.sleep(0.05)
     process.kill()
     process.communicate()
     before = len((kb / "x.jsonl").read_text().splitlines())
