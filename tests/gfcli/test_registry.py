@@ -81,7 +81,7 @@ def test_settings_are_those_of_the_options(name: str) -> None:
     ("line", "hint"),
     [
         ("prefil", "gf prefill"), ("cache lss", "gf cache ls"), ("ls", "gf cache ls or gf model list"), ("pin", "gf cache pin"),
-        ("model lisst", "gf model list"), ("ask --jsn", "--json or --jsonl"), ("inspect --jason x", "--json"),
+        ("model lisst", "gf model list"), ("ask --jsn", "--json or --jsonl"), ("inspect --jason x", "--json or --jsonl"),
     ],
 )  # fmt: skip
 def test_the_nearest_is_suggested(line: str, hint: str, capsys) -> None:
@@ -92,7 +92,7 @@ def test_the_nearest_is_suggested(line: str, hint: str, capsys) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("nothing", "no such command: gf nothing"), ("inspect", "missing argument FILE..."), ("ask -n", "-n"),
+        ("nothing", "no such command: gf nothing"), ("inspect", "missing argument CACHE..."), ("ask -n", "-n"),
         ("diff a b c", "unexpected extra argument (c)"), ("model init", "missing option --output"),
         ("ask d --top-k x", "--top-k: 'x' is"), ("verify x --seed -1", "--seed: -1 is"),
     ],
