@@ -194,12 +194,14 @@ def test_a_killed_run_leaves_whole_lines_and_goes_on(kb: Path) -> None:
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    before = len((kb / "x.jsonl").read_text().splitlines())
-    assert 0 < before < 450
+    before = [json.loads(line)["key"] for line in (kb / "x.jsonl").read_text().splitlines()]
+    assert 0 < len(before) < 450
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "of them reused" in done.stderr
-    assert len((kb / "x.jsonl").read_text().splitlines()) == 450
-    assert [p.name for p in kb.iterdir() if p.name.startswith(".x")] == [] or before
+    assert f", {len(before)} of them reused" in done.stderr
+    after = [json.loads(line)["key"] for line in (kb / "x.jsonl").read_text().splitlines()]
+    assert len(set(after)) == 450
+    assert set(before) < set(after)
+    assert [path.name for path in kb.iterdir() if path.name.startswith(".x")] == []
 
 
 def test_a_closed_pipe_ends_quietly(kb: Path) -> None:
