@@ -15,7 +15,6 @@ CacheFormatError
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 
@@ -39,15 +38,17 @@ class NotACacheFile(CacheFormatError):
 
     Attributes:
         found: how it begins; empty for what is no regular file.
+        is_text: it begins as a text document does.
     """
 
     def __init__(self, path: Path | str, found: bytes) -> None:
         self.found = found
+        text = found.decode(errors="ignore").replace("\n", " ")
+        self.is_text = bool(found) and not found.startswith(b"%PDF") and text.isprintable()
         if not found:
             super().__init__(path, "not a .gfc cache file (it is empty, a directory or a device)")
-        elif not found.startswith(b"%PDF") and found.decode(errors="ignore").replace("\n", " ").isprintable():
+        elif self.is_text:
             super().__init__(path, "this is a text document, not a .gfc cache file")
-            self.hint = f'to ask it: gf ask {shlex.quote(self.path)} "QUESTION"'
         else:
             super().__init__(path, f"not a .gfc cache file (begins with {found[:8]!r})")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from gfcache import errors as cache
 
 from goldfinch import errors
@@ -53,5 +55,7 @@ def hint_of(error: BaseException) -> str | None:
         return own
     if isinstance(error, cache.UnwritableCache):
         return _UNWRITABLE.get(error.rule)
+    if isinstance(error, cache.NotACacheFile) and error.is_text:
+        return f'to ask it: gf ask {shlex.quote(error.path)} "QUESTION"'
     found = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return None if found is None else found.format(**vars(error))
