@@ -22,7 +22,7 @@ class Command:
         heading: one of GROUPS; empty for commands inside a group.
         settings: settings that its options of the same names default to.
         loads_torch: whether running it takes a model, and the seconds to load one.
-        resumes: whether the same command line, given again after an interruption, goes on from there.
+        resumes: whether the same command line, given again after an interruption, resumes from there.
         aliases: other last words that it answers to.
         extra_hint: what to do about arguments that are too many.
     """

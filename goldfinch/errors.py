@@ -21,7 +21,7 @@ GoldFinchError
 ├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
 ├── NotItsDocument        a cache whose token ids are not those of the document that it names
-├── NotVerified           a cache that no run of this user made, or computed again with the same result
+├── NotVerified           a cache that no run of this user made, or recomputed with the same result
 ├── DeviceError           a device that is not there, or not enough memory
 ├── SourceError           names that lead to no documents
 │   ├── FolderNamed         a folder where files are expected
@@ -31,9 +31,9 @@ GoldFinchError
 │   ├── OutputTaken         two documents of one run, one output
 │   ├── NoSuchFolder        the folder of an output
 │   ├── NotReplaced         what is there belongs to something else
-│   └── NotACache           what is there is no cache, or is a base of what is to be written
+│   └── NotACache           what is there is not a cache, or is a base of what is to be written
 ├── BaseError             a base cache that cannot be continued
-│   ├── BaseWithoutPosition it holds no position to go on from
+│   ├── BaseWithoutPosition it holds no position to resume from
 │   ├── BaseTooShort        it has fewer tokens than a block
 │   ├── BaseTooDeep         it continues too many others already
 │   ├── BaseUnverified      no run of this user made it
@@ -205,7 +205,7 @@ class NotItsDocument(GoldFinchError):
 
 
 class NotVerified(GoldFinchError):
-    """A cache that no run of this user made, or computed again with the same result.
+    """A cache that no run of this user made, or recomputed with the same result.
 
     Attributes:
         path: the cache file.
@@ -278,7 +278,7 @@ class NotReplaced(OutputError):
 
 
 class NotACache(OutputError):
-    """What is there is no cache, or one that must stay: a base of what is to be written."""
+    """What is there is not a cache, or one that must stay: a base of what is to be written."""
 
 
 class BaseError(GoldFinchError):
@@ -286,7 +286,7 @@ class BaseError(GoldFinchError):
 
     Attributes:
         path: the base cache.
-        block_tokens: positions to go on from stand at multiples of it.
+        block_tokens: positions to resume from stand at multiples of it.
     """
 
     def __init__(self, path: Path | None, message: str, block_tokens: int = 0) -> None:
@@ -295,7 +295,7 @@ class BaseError(GoldFinchError):
 
 
 class BaseWithoutPosition(BaseError):
-    """It holds no position to go on from."""
+    """It holds no position to resume from."""
 
 
 class BaseTooShort(BaseError):

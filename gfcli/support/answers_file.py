@@ -22,7 +22,7 @@ from .values import counted
 
 # Document, id and text of a question.
 _Place = tuple[str, str | int, str]
-# How a line of answers begins: one that a kill has cut short is told by it.
+# How a line of answers begins: it tells one that a kill has cut short.
 _LINE_START = b'{"id": '
 MOST_ANSWERS_BYTES = 1 << 32
 

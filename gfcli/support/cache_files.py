@@ -23,7 +23,7 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
 
     Raises:
         FileNotFoundError: a name that does not exist.
-        CommandError: nothing found; a file that is no cache.
+        CommandError: nothing found; a file that is not a cache.
     """
     found: list[Path] = []
     for name in names:

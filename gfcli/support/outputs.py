@@ -30,7 +30,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_may_replace(path: Path, force: bool, safetensors: bool = False) -> None:
-    """Refuse to replace a file: without `force` any, with it one that is no cache (or no safetensors file).
+    """Refuse to replace a file: without `force` any, with it one that is not a cache (or no safetensors file).
 
     Raises:
         CommandError: exit 2, with the way out.

@@ -46,7 +46,7 @@ class DocumentCache:
         identity: fingerprints of model, tokenizer and template.
         numerics: how it was computed.
         source: name, sha256, bytes, modified_at of the document, or None.
-        checkpoints: earlier positions to go on from, ascending.
+        checkpoints: earlier positions to resume from, ascending.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
         stored_rows: where `compressed_k` is None, the rows as they lie in the file, read when they are needed.
@@ -76,7 +76,7 @@ class DocumentCache:
 
     @property
     def end(self) -> Checkpoint:
-        """The end of the document as a position to go on from."""
+        """The end of the document as a position to resume from."""
         return Checkpoint(self.length, self.state, self.tail_hidden)
 
     @property

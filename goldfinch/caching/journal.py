@@ -90,7 +90,7 @@ class Journal:
         return self.left_by(lambda path: reusable(path, model))
 
     def left_by(self, read: Callable[[Path], T | None]) -> T | None:
-        """The same, read by the engine of a model (None for what it cannot go on from)."""
+        """The same, read by the engine of a model (None for what it cannot resume from)."""
         try:
             found = os.lstat(self.path)
         except OSError:

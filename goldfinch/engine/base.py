@@ -99,7 +99,7 @@ class Engine(Protocol[Cache]):
 
     @property
     def block_tokens(self) -> int:
-        """What one step of a prefill holds: positions to go on from are multiples of it."""
+        """What one step of a prefill holds: positions to resume from are multiples of it."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class ReplayReport:
     """What a replay found.
 
     Attributes:
-        tokens, windows: how much was computed again.
+        tokens, windows: how much was recomputed.
         exact: equality was demanded bit for bit.
         difference: the first difference in words, or None.
     """

@@ -15,7 +15,7 @@ from goldfinch.models.executor import BLOCK_TOKENS, block_tokens_of
 AUTO_SHARE = 0.25
 # More would not fit the header of a file, whose limit is 16 MiB: one takes about 1.2 kB there.
 MOST_CHECKPOINTS = 12_000
-# Below this a document of the library is computed again as fast as a checkpoint is read.
+# Below this a document of the library is recomputed as fast as a checkpoint is read.
 LIBRARY_BLOCKS = 8
 
 

@@ -51,7 +51,7 @@ def prefill(
         source: provenance for the file.
         checkpoints: positions, multiples of block_tokens below T, to keep a checkpoint at.
         base: a cache of this model whose document begins alike: what its checkpoints allow is taken over instead of
-            computed again (`reusable_tokens` tells how much). Blocks start at the same places, so the result
+            recomputed (`reusable_tokens` tells how much). Blocks start at the same places, so the result
             equals a run without it bit for bit.
         base_tokens: most tokens to take over from it; all that both share by default.
         journal: notes the way, so that a killed run can go on.

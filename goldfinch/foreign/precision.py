@@ -1,4 +1,4 @@
-"""Which dtype computes quickest here: timed once for a processor, and noted in the user's cache, so that it stays."""
+"""Which dtype computes quickest here: timed once for a CPU, and noted in the user's cache, so that it stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REPEATS, _MOST_BYTES = 25, 1 << 16
 def quickest_dtype(device: str) -> str:
     """f32 or bf16; never by what a file holds.
 
-    A processor without instructions for bf16 takes eight times as long with it, one with them a quarter of the time.
+    A CPU without instructions for bf16 takes eight times as long with it, one with them a quarter of the time.
     """
     if torch.device(device).type != "cpu":
         return "bf16"

@@ -24,7 +24,7 @@ class Report:
         bytes: of the file.
         seconds: from reading it to the written file.
         first_changed_token: where it departs from what it was resumed from; None when all of that is shared.
-        checkpoint_bytes: of the file, for positions to go on from; None in a library.
+        checkpoint_bytes: of the file, for positions to resume from; None in a library.
         tok_s: tokens per second of computing; None when nothing was computed, and in a library.
     """
 

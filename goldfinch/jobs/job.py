@@ -83,7 +83,7 @@ def tokenise(job: Job, model: Model, tell: Tell = tell_nobody) -> None:
         return
     engine = engine_of(model)
     if not engine.can_continue():
-        raise BaseNotRecurrent(job.parent.path, "--base needs a model that can go on from a state on the way")
+        raise BaseNotRecurrent(job.parent.path, "--base needs a model that can resume from a state on the way")
     check_parent_dtype(job.parent.numerics, engine.dtype)
     if engine.difference(job.parent.numerics) is not None:
         different = "the base cache was computed with other numerics: not bit for bit the result of a cold run"
@@ -104,7 +104,7 @@ def compute(
         journal_s: least seconds between two notes for a run that may be interrupted.
 
     Raises:
-        BaseError: the parent has no position to go on from, or continues too many others.
+        BaseError: the parent has no position to resume from, or continues too many others.
         the errors of `tokenise` and `prefill`.
     """
     tokenise(job, model, tell)
@@ -183,7 +183,7 @@ def _referred_tokens(job: Job, base: Any, model: Model) -> int:
     if shared == 0 and base.length < block:
         raise BaseTooShort(path, f"{path} has {base.length} tokens, a base needs {block} or more", block)
     if shared == 0:
-        raise BaseWithoutPosition(path, f"{path} holds no position to go on from", block)
+        raise BaseWithoutPosition(path, f"{path} holds no position to resume from", block)
     most = gfcache.layout.MAX_PARENTS
     if len(gfcache.ancestors(path)) >= most:
         raise BaseTooDeep(path, f"{path} continues {most} others already, the most allowed", block)

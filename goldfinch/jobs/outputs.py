@@ -148,7 +148,7 @@ def check_place(path: Path) -> None:
 
 
 def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str, force: bool) -> None:
-    """Refuse to replace a cache that is anything but this document's by this model, and every file that is no cache.
+    """Refuse to replace a cache that is anything but this document's by this model, and every file that is not a cache.
 
     Args:
         force: replace any cache; a file that is none, the document itself for instance, stays all the same.

@@ -126,7 +126,7 @@ def checked(
     """The members that are the documents that they are named after, as far as that can be told, and the others.
 
     Args:
-        verified: only those that runs of this user made, or computed again with the same result.
+        verified: only those that runs of this user made, or recomputed with the same result.
         reach: where their sources may be read, to compare those that nothing is known of.
     """
     members, obstacles, kept = list(members), list[Obstacle](), list[Member]()

@@ -22,7 +22,7 @@ from goldfinch.weights.directory import ModelCard, read_card
 
 from .opening import prompt_of, tokenizer_of
 
-# What is known of a file, from the most to the least: made from its document by a run of this user; computed again from
+# What is known of a file, from the most to the least: made from its document by a run of this user; recomputed from
 # it (gf verify --replay 100%) with the same result; the token ids are those of its document.
 MADE, REPLAYED, COMPARED = "made", "replayed", "compared"
 _RANKS = {COMPARED: 0, REPLAYED: 1, MADE: 2}

@@ -1,7 +1,7 @@
 """A library of caches: a document goes in, its cache comes out, computed only when it has to be.
 
 A cache is found by the place of its document and, failing that, by the text itself, so a document that was moved or
-copied, or whose cache came from another machine, is not computed again. It must agree with the model in everything
+copied, or whose cache came from another machine, is not recomputed. It must agree with the model in everything
 that `gfcache.identity_key` names.
 """
 

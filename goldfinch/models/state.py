@@ -3,7 +3,7 @@
 Notation: B batch, T tokens so far, C d_model, H heads, K key channels, V value channels.
 
 States are values: a model call returns new ones and leaves those it was given as they are, so a caller may
-keep one and go on from it several times.
+keep one and resume from it several times.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The log of a run: JSON Lines that a later run goes on from. Read as anybody's file, and never through a link."""
+"""The log of a run: JSON Lines that a later run resumes from. Read as anybody's file, and never through a link."""
 
 from __future__ import annotations
 

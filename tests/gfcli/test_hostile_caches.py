@@ -26,7 +26,7 @@ def test_a_cache_that_does_not_say_how_it_was_computed_is_asked(
 
 
 def test_a_cache_of_another_shape_is_refused_by_every_command(cache: Path, tiny_model: Path, capsys) -> None:
-    """Where it stands in the place of the document's own, that is computed again."""
+    """Where it stands in the place of the document's own, that is recomputed."""
     document = cache.with_suffix(".txt")
     source = sections_of(cache)[0].source | {"sha256": "0" * 64}
     craft(cache, cache, config={"head_dim": 32}, arrays={"wkv_state": np.zeros((2, 2, 32, 32))}, source=source)

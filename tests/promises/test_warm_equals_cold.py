@@ -1,4 +1,4 @@
-"""Answering from the file equals answering without ever saving, bit for bit, with no token computed again."""
+"""Answering from the file equals answering without ever saving, bit for bit, with no token recomputed."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class CacheFile:
         raise UnsupportedSection(self.path, section.name, field, getattr(section, field), supported)
 
     def check_complete(self) -> None:
-        """Refuse a file without any state (R13): it can be looked at, but no model can go on from it."""
+        """Refuse a file without any state (R13): it can be looked at, but no model can resume from it."""
         family = family_of(self.header.model)
         needed = family.standing(Stands.STATE, family.dimensions(self.header.model))
         if needed and not self.header.of_kind(needed[-1].kind):

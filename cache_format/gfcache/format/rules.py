@@ -1,6 +1,6 @@
 """What sections must be for a header's configuration: dtypes, shapes, completeness (SPEC rules R11 to R13 and R16).
 
-What a family of models stores is told by its description (`families`); here are the checks.
+What a family of models stores follows from its description (`families`); here are the checks.
 """
 
 from __future__ import annotations

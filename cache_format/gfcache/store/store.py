@@ -162,7 +162,7 @@ class Store:
     def of_content(self, sha256: str, identity: str) -> list[Path]:
         """Caches of a text by its SHA-256, last used first; the index may not yet know files put there by hand.
 
-        An index that cannot be read finds none: the text is computed again, and answered.
+        An index that cannot be read finds none: the text is recomputed, and answered.
         """
         with contextlib.suppress(OSError, CacheFormatError):
             names = self._with_index(lambda index: index.of_content(sha256, identity))

@@ -85,7 +85,7 @@ class StaticDecoder:
     Args:
         model: whose weights stay where they are.
         executor: runs its layers.
-        state: the state to go on from; it is copied, not changed.
+        state: the state to resume from; it is copied, not changed.
         capacity: most tokens that will be decoded.
         graph: replay a CUDA graph; by default where the model is on a GPU.
     """

@@ -13,7 +13,7 @@ from goldfinch.weights.foreign_config import ForeignConfig
 def planned_positions(config: ForeignConfig, dtype: str, tokens: int, wanted: str | None) -> list[int]:
     """Positions of checkpoints; see `engine.checkpoints.plan_checkpoints`, and `library_checkpoints` for None.
 
-    A model that keeps every row needs none: it goes on from any position. Nor has one any use of them whose documents
+    A model that keeps every row needs none: it resumes from any position. Nor has one any use of them whose documents
     are computed in one piece.
     """
     state_bytes = _state_bytes(config, dtype)

@@ -43,8 +43,8 @@ class ForeignCache:
         identity: fingerprints of model, tokenizer and template, and what each layer keeps.
         numerics: how it was computed.
         source: name, sha256, bytes, modified_at of the document, or None.
-        checkpoints: earlier positions to go on from, ascending, without the rows that `state` has; none of a model that
-            can go on from any.
+        checkpoints: earlier positions to resume from, ascending, without the rows that `state` has; none of a model
+            that can resume from any.
         path: the file it was read from or saved to, or None.
         digest: of that file.
         tokenizer: that its token ids are of, or None.
@@ -70,7 +70,7 @@ class ForeignCache:
 
     @property
     def end(self) -> SequenceState:
-        """The end of the document as a position to go on from."""
+        """The end of the document as a position to resume from."""
         return self.state
 
     def save(

@@ -1,7 +1,7 @@
 """Pre-filling a document with a model of others: in blocks, where its self-check allows them, else in one piece.
 
 Blocks start at multiples of their size, whatever was there before, so that going on from a journal, a checkpoint or a
-base gives the bits of a run from the start. A document in one piece has no place to go on from, and what follows it
+base gives the bits of a run from the start. A document in one piece has no place to resume from, and what follows it
 is computed token by token.
 """
 
@@ -25,7 +25,7 @@ from .states import SequenceState, can_cut, put_in, taken_out
 
 
 def shared_state(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> SequenceState | None:
-    """The last state of `base` that a document of token_ids (1, T) can go on from; None where there is none."""
+    """The last state of `base` that a document of token_ids (1, T) can resume from; None where there is none."""
     if model.schedule != "blocks":
         return None
     differs, block = first_difference(base.token_ids, token_ids), model.block_tokens

@@ -20,7 +20,7 @@ def start_of(cache: ForeignCache) -> Start:
 
 
 def compared(again: ForeignCache, cache: ForeignCache, exact: bool) -> ReplayReport:
-    """What differs between a document that was computed again and its cache.
+    """What differs between a document that was recomputed and its cache.
 
     Args:
         exact: demand equality bit for bit.

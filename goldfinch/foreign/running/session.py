@@ -92,7 +92,7 @@ class ForeignSession:
             ContextTooLong: no position is left for an answer.
         """
         if not token_ids:
-            raise EmptyInput("there is no text to continue with, and this model needs a token to go on from")
+            raise EmptyInput("there is no text to continue with, and this model needs a token to resume from")
         model, T = self.model, self.cache.length
         if T + len(token_ids) >= model.context_length:
             raise ContextTooLong(T + len(token_ids) + 1, model.context_length, model.name, "document and question")

@@ -21,7 +21,7 @@ def _model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_documents_and_caches_that_were_moved_together(folder: Path, capsys, monkeypatch) -> None:
-    """Nothing is computed again; what was edited since is stale, at its new place."""
+    """Nothing is recomputed; what was edited since is stale, at its new place."""
     moved = folder.rename(folder.parent / "moved")
     monkeypatch.chdir(moved)
     fresh = {"a.gfc": "fresh", "b.gfc": "fresh", "c.gfc": "fresh"}

@@ -1,4 +1,4 @@
-"""A prefill that is cut goes on from its journal, with the bytes of a run that was not."""
+"""A prefill that is cut resumes from its journal, with the bytes of a run that was not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_cut_run_goes_on_and_equals_a_whole_one(blocks: int, ids, tiny_model: 
     cache = goldfinch.prefill(
         model, ids, checkpoints=marks, base=left, journal=journal, progress=lambda done, total: computed.append(done)
     )
-    assert computed[0] == (blocks + 1) * BLOCK_TOKENS  # nothing before the cut was computed again
+    assert computed[0] == (blocks + 1) * BLOCK_TOKENS  # nothing before the cut was recomputed
     cache.save(path, created_at=STAMP)
     journal.remove()
     assert path.read_bytes() == whole.read_bytes()

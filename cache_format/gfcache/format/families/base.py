@@ -213,7 +213,7 @@ class Family:
         first_token: int = 0,
         checkpoints: Sequence[int] = (),
     ) -> list[Described]:
-        """The sections of a file that a model can go on from, in the order in which they are written.
+        """The sections of a file that a model can resume from, in the order in which they are written.
 
         Args:
             model: as a header holds it.

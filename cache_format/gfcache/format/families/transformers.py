@@ -1,6 +1,6 @@
 """Models of others: attention that keeps its keys and values, sliding windows, recurrent and convolution states.
 
-What each layer keeps is told by `model.layers` of the header (SPEC, "Models of others"), so that files are checked and
+What each layer keeps stands in `model.layers` of the header (SPEC, "Models of others"), so that files are checked and
 planned without the library that ran the model. Layers that keep arrays of one shape are stacked in one section.
 """
 
