@@ -74,6 +74,7 @@ COMMANDS = (
         "refresh", "refresh:refresh", "Bring stale caches up to date.", "Caches", _DEVICE,
         loads_torch=True, resumes=True,
     ),
+    Command("prune", "prune:prune", "Remove caches whose documents are gone.", "Caches"),
     Command("append", "append:append", "Append text to a cached document.", "Caches", _WRITING, loads_torch=True),
     Command(
         "truncate", "truncate:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -196,15 +195,7 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
     console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}{_skipped(plan)}")
     if dry_run or not count:
         return False
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise CommandError("nothing removed: no terminal to ask on", hint="look with --dry-run, then add -y")
-    console.words(f"Remove {count}, {show_bytes(plan.freed_bytes)}? [y/N] ", end="")
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    console.say("nothing removed")
-    return False
+    return console.agrees(f"Remove {count}, {show_bytes(plan.freed_bytes)}?", yes)
 
 
 def report(done: Removal) -> None:

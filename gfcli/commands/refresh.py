@@ -62,7 +62,7 @@ def refresh(
             else:
                 _show(event, failures, jsonl)
     if orphaned:
-        console.say(f"{orphaned} orphaned, left alone: the source is gone (gf status names them)")
+        console.say(f"{orphaned} orphaned, left alone: the source is gone (gf prune --orphaned removes them)")
     failures.end()
 
 

@@ -139,6 +139,25 @@ class Console:
         _write(sys.stderr, "? ")
         return input()
 
+    def agrees(self, question: str, yes: bool) -> bool:
+        """Whether the user agrees to a removal.
+
+        Args:
+            yes: said beforehand.
+
+        Raises:
+            CommandError: nobody to ask.
+        """
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise exits.CommandError("nothing removed: no terminal to ask on", hint="look with --dry-run, then add -y")
+        self.words(f"{question} [y/N] ", end="")
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return True
+        self.say("nothing removed")
+        return False
+
     def progress(self, label: str) -> TokenProgress:
         """A progress bar over tokens; silent unless stderr is a terminal."""
         return TokenProgress(label, visible=not self.quiet and sys.stderr.isatty())

@@ -120,7 +120,9 @@ def test_one_letter_means_one_thing(capsys) -> None:
     """-n is --max-tokens; for --dry-run and --limit it works, and only the long name is documented."""
     pages = {name: page(capsys, name) for name in NAMES}
     assert [name for name, text in pages.items() if "  -n, " in text] == ["ask"]
-    assert [name for name, text in pages.items() if " --dry-run" in text] == ["refresh", "cache rm", "cache prune"]
+    assert [name for name, text in pages.items() if " --dry-run" in text] == [
+        "refresh", "prune", "cache rm", "cache prune",
+    ]  # fmt: skip
     assert run(["cache", "prune", "-n"]) == 0
 
 
@@ -136,7 +138,7 @@ def test_only_the_command_that_is_called_is_imported() -> None:
 
 def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Path) -> None:
     lines = {
-        "cache import": [str(cache)], "status": [str(cache)], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
+        "cache import": [str(cache)], "status": [str(cache)], "prune": [str(cache.parent), "--orphaned"], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
         "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],
         "cache pin": ["--filter", "hits>9"], "cache unpin": ["--filter", "hits>9"], "cache du": [],
         "cache tag": ["--add", "x", "--filter", "hits>9"], "cache export": ["--filter", "hits>9"],

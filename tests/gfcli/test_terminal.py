@@ -119,6 +119,7 @@ LINES: dict[str, list[list[str]]] = {
     "plan": [[DOC, f"b{EVIL}.txt", EVIL]],
     "status": [[], [EVIL], ["--fail-stale", CACHE]],
     "refresh": [["-n", "."], ["."], [EVIL]],
+    "prune": [[".", "--orphaned", "-n"], [".", "--orphaned"], [EVIL, "--orphaned"], [EVIL]],
     "append": [[CACHE, f"b{EVIL}.txt", "-o", f"more{EVIL}.gfc"], [CACHE, EVIL], [DOC, DOC]],
     "truncate": [[CACHE, "--to-line", "2", "-o", f"less{EVIL}.gfc"], [CACHE, "--to-token", EVIL]],
     "flatten": [[CACHE, "-o", f"flat{EVIL}.gfc"], [EVIL]],
