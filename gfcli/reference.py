@@ -54,7 +54,7 @@ def reference() -> str:
         parts.append(f"## {f'gf {name}'.strip()}\n\n```text\n{help_text(name)}\n```\n")
     parts.append(
         "## Exit codes\n\nCodes once released do not change. Errors are one line on stderr, `error: ...`, with a "
-        "`hint:` where there is a next step; with `--json` or `--jsonl` one JSON object with `code` and `message`.\n"
+        "`hint:` where there is a\nnext step; with `--json` or `--jsonl` one JSON object with `code` and `message`.\n"
     )
     parts.append("| code | meaning |\n|---|---|\n" + "\n".join(f"| {code} | {text} |" for code, text in CODES) + "\n")
     return "\n".join(parts)
