@@ -31,12 +31,15 @@ from gfcli.support.progress import BatchProgress
 from gfcli.support.sessions import Models, open_to_continue
 from gfcli.support.store import open_store, say_index
 from gfcli.support.tally import Tally
-from gfcli.support.values import FILE_DTYPES
+from gfcli.support.values import FILE_DTYPES, parse_shard, parse_wait
 from goldfinch.jobs.events import Begun, Failed, Outcome, PassedOver, Written
 from goldfinch.jobs.outputs import is_folder
-from goldfinch.jobs.sources import STDIN, find_sources
+from goldfinch.jobs.sources import STDIN, find_sources, shard_of
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
+
+# For documents of a batch that other runs are writing.
+LOCK_WAIT_S = 600.0
 
 
 def prefill(
@@ -87,6 +90,19 @@ def prefill(
             help="On a GPU, compute short documents together, N tokens at a time; values agree up to rounding.",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Take the Ith of N equal parts of the documents: one per machine."),
+    ] = None,
+    lock_wait: Annotated[
+        str | None,
+        typer.Option(
+            "--lock-wait",
+            metavar="AGE",
+            help="How long to wait, after the others, for documents that other runs are writing; by default 10m, and "
+            "0 for a single document.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Recompute everything, and replace a cache of something else.")
     ] = False,
@@ -97,27 +113,32 @@ def prefill(
     """Read documents once and write their caches.
 
     doc.txt gives doc.gfc beside it, or in the folder of -o, which mirrors the folders below those of -r. Documents
-    with the same stem all keep their suffix (doc.txt.gfc, doc.md.gfc). A document whose cache is fresh is skipped. If
-    it has changed, only the part after the last checkpoint before the change is recomputed, and an interrupted run
-    resumes where it stopped; the result is that of a cold run either way. --force recomputes everything. -r reads
-    text files that are neither hidden nor ignored by git. The paths of the caches go to stdout. A document that fails
-    does not stop the others (exit code 3).
+    with the same stem all keep their suffix (doc.txt.gfc, doc.md.gfc). A document whose cache is fresh is skipped.
+    If it has changed, only the part after the last checkpoint before the change is recomputed, and an interrupted
+    run resumes where it stopped; the result is that of a cold run either way. --force recomputes everything. -r
+    reads text files that are neither hidden nor ignored by git. Several runs may share the documents: one that
+    another run is writing is busy, and is looked at again at the end; --shard divides them beforehand. The paths of
+    the caches go to stdout. A document that fails does not stop the others (exit code 3).
 
     Examples:
       gf prefill doc.txt
       gf prefill -r docs/ -o caches/
+      gf prefill -r docs/ -o caches/ --shard 1/4
       gf prefill --base handbook.gfc chapter*.txt
       pdftotext report.pdf - | gf prefill - -o report.gfc
       find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
     """
     console.quiet, console.verbose = quiet, verbose
     check_list_options(files_from, null)
-    sources = find_sources(documents or [], recursive, files_from, null)
+    wait_s = None if lock_wait is None else parse_wait(lock_wait, "--lock-wait")
+    part = None if shard is None else parse_shard(shard, "--shard")
+    everything = find_sources(documents or [], recursive, files_from, null)
+    sources = everything if part is None else shard_of(everything, *part)
     for remark in sources.remarks:
         console.warn(remark)
     for name in sources.skipped:
         console.detail(f"{name}: skipped, not plain text")
-    many = len(sources.documents) > 1 or recursive or files_from is not None
+    many = len(everything.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
     _check_together(output, library, base, many, batch_tokens)
@@ -131,9 +152,10 @@ def prefill(
         from goldfinch.jobs.batch import Batch
         from goldfinch.jobs.destinations import Plan
 
-        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds())
+        wait_s = (LOCK_WAIT_S if many else 0.0) if wait_s is None else wait_s
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s)
         batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
-        for event in stack.enter_context(closing(batch.events(sources.documents))):
+        for event in stack.enter_context(closing(batch.events(sources.documents, everything.documents))):
             _show(event, tally, overall, jsonl, alone=not many)
     if many:
         tally.show()

@@ -17,6 +17,7 @@ SHORT_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f64": "float64"}
 FILE_DTYPES = {long: short for short, long in SHORT_DTYPES.items()}
 MOST_SEED = 2**63 - 1
 MOST_COUNT = 2**31 - 1
+MOST_SHARDS = 100_000
 
 
 # The checks of options and settings: each gives the value back, or raises ValueError with what is allowed.
@@ -155,6 +156,34 @@ def parse_age(text: str, what: str) -> float:
     if match is None:
         raise CommandError(f"{what} is {text!r}, expected a number with s, m, h, d, w, mo or y, like 7d")
     return float(match.group(1)) * _AGES[match.group(2)]
+
+
+def parse_wait(text: str, what: str) -> float:
+    """Seconds of an age, or 0.
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: neither.
+    """
+    return 0.0 if text.strip() == "0" else parse_age(text, what)
+
+
+def parse_shard(text: str, what: str) -> tuple[int, int]:
+    """(I, N) of "I/N": the Ith of N parts, 1 <= I <= N <= MOST_SHARDS.
+
+    Args:
+        what: it is, for the error: an option.
+
+    Raises:
+        CommandError: anything else.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count <= MOST_SHARDS:
+        raise CommandError(f"{what} is {text[:40]!r}, allowed: I/N, as 1/4 to 4/4, N up to {MOST_SHARDS:,}")
+    return index, count
 
 
 def show_age(seconds: float) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import gfcache
+
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel, Model
 
 from .destinations import Destination, IntoFiles, IntoLibrary, Plan, Result
-from .events import WARNING, Begun, Failed, Outcome, Remark, Tell, tell_nobody
+from .events import DETAIL, NOTE, WARNING, Begun, Failed, Outcome, Remark, Tell, tell_nobody
 from .job import Job
 from .read_ahead import in_packs, in_turn
 from .sources import Source
@@ -24,6 +26,8 @@ UNWRITTEN = 4
 # A document that took longer on the CPU is written before the next one is begun: nothing is gained there, and its
 # report would wait.
 DEFER_S = 0.5
+# Between two looks at documents that other runs are writing.
+BUSY_STEP_S = 0.2
 
 
 @dataclass
@@ -77,25 +81,58 @@ class Batch:
         """Whether tokenising the next documents costs the present one nothing: another device computes it."""
         return not self._has_base and not self._model.device.startswith("cpu")
 
-    def events(self, sources: Sequence[Source]) -> Generator[Outcome, None, None]:
+    def events(
+        self, sources: Sequence[Source], among: Sequence[Source] | None = None
+    ) -> Generator[Outcome, None, None]:
         """What becomes of each document, in order: Begun, and later Written, PassedOver or Failed.
 
-        A file is written while the next documents are computed. A failure does not end the run. Closing the generator
-        ends it; what is computed by then gets written.
+        A file is written while the next documents are computed. A document whose file another run is writing is looked
+        at again after the others, for `Plan.lock_wait_s`. A failure does not end the run. Closing the generator ends
+        it; what is computed by then gets written.
+
+        Args:
+            among: all documents of the call, where `sources` are a part of them: names depend on all.
         """
         underway: deque[_Underway] = deque()
-        self._destination.expect(sources)
+        busy: list[Job] = []
+        self._destination.expect(sources if among is None else among)
         # Leaving the executor waits: what is computed gets written, whatever ends this run.
         with ThreadPoolExecutor(UNWRITTEN) as writer, closing(self._jobs(sources)) as jobs:
             for job in jobs:
                 yield Begun(job.source)
-                underway.append(self._begin(job, writer))
+                begun = self._begin(job, writer)
+                if self._plan.lock_wait_s and isinstance(begun.outcome, gfcache.CacheLocked):
+                    self._tell(Remark(DETAIL, f"{job.source.name}: busy, left for the end: {begun.outcome}"))
+                    busy.append(job)
+                    continue
+                underway.append(begun)
                 at_once = underway[-1].seconds > DEFER_S and not self.overlaps
                 while underway and (at_once or len(underway) > UNWRITTEN or underway[0].is_done):
                     yield _ended(underway.popleft())
                 yield from self._destination.undone()
             while underway:
                 yield _ended(underway.popleft())
+            for begun in self._waited_for(busy, writer):
+                yield _ended(begun)
+                yield from self._destination.undone()
+
+    def _waited_for(self, busy: list[Job], writer: Executor) -> Iterator[_Underway]:
+        """Documents whose files other runs were writing, each once it is free; locked still when the time is up."""
+        if busy:
+            what = "a document that another run is" if len(busy) == 1 else f"{len(busy)} documents that other runs are"
+            self._tell(Remark(NOTE, f"waiting for {what} writing"))
+        deadline = time.monotonic() + self._plan.lock_wait_s
+        while busy:
+            left = []
+            for job in busy:
+                begun = self._begin(job, writer)
+                if isinstance(begun.outcome, gfcache.CacheLocked) and time.monotonic() < deadline:
+                    left.append(job)
+                else:
+                    yield begun
+            if len(left) == len(busy):
+                time.sleep(BUSY_STEP_S)
+            busy = left
 
     def _jobs(self, sources: Sequence[Source]) -> Generator[Job, None, None]:
         """The documents in order, some of them read ahead."""

@@ -38,6 +38,7 @@ class Plan:
         force: compute what is fresh, too, from nothing, and replace a cache made from something else.
         batch_tokens: on a GPU, compute short documents together, so many tokens at a time; None for one by one.
         journal_s: least seconds between two notes for a run that may be interrupted.
+        lock_wait_s: how long to wait, after all others, for documents whose files other runs are writing.
     """
 
     output: str | None = None
@@ -45,6 +46,7 @@ class Plan:
     force: bool = False
     batch_tokens: int | None = None
     journal_s: float = EVERY_S
+    lock_wait_s: float = 0.0
 
 
 class Destination(Protocol):

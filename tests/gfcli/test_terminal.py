@@ -115,6 +115,7 @@ LINES: dict[str, list[list[str]]] = {
     "prefill": [
         [DOC, "-v"], ["-r", "."], ["-r", ".", "-o", f"out{EVIL}/", "-v"], [EVIL], [f"{EVIL}.bin"], [DOC, "-o", CACHE, "--force"],
         [DOC, "-o", f"{EVIL}/{EVIL}"], [DOC, "-m", EVIL], ["--files-from", EVIL], ["--checkpoints", EVIL, DOC], ["--base", CACHE, DOC],
+        [DOC, "--shard", EVIL], [DOC, "--lock-wait", EVIL],
     ],
     "plan": [[DOC, f"b{EVIL}.txt", EVIL]],
     "status": [[], [EVIL], ["--fail-stale", CACHE]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
@@ -284,3 +285,36 @@ def test_no_color_and_quiet() -> None:
     )  # fmt: skip
     assert b"\x1b" not in done.stdout + done.stderr
     assert b"tok/s" not in done.stderr
+
+
+def test_documents_that_another_run_writes_are_waited_for_and_a_single_one_is_not(folder: Path, capsys) -> None:
+    (folder / "a.txt").write_text("Another text.")
+    with open(folder / ".a.gfc.lock", "w") as other:  # as another process would hold it
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert run(["prefill", "a.txt", "-m", "tiny"]) == 9
+        for wait in ("0", "1s"):
+            capsys.readouterr()
+            assert run(["prefill", "a.txt", "b.txt", "-m", "tiny", "--checkpoints", "512", "--lock-wait", wait]) == 3
+            out, err = capsys.readouterr()
+            assert out == "b.gfc\n"
+            assert ("waiting for a document that another run is writing" in err) == (wait != "0")
+            assert "failed: a.txt (exit 9)" in err
+        threading.Timer(1.0, other.close).start()
+        assert run(["prefill", "a.txt", "b.txt", "-m", "tiny", "--checkpoints", "512"]) == 0
+    assert run(["prefill", "a.txt", "--lock-wait", "soon"]) == 2
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/0", "1/2/3", "-1/2", "1/999999"])
+def test_parts_that_do_not_exist(capsys, shard: str) -> None:
+    assert run(["prefill", "-r", ".", f"--shard={shard}"]) == 2
+    assert "--shard is" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_part_of_the_documents(capsys) -> None:
+    parts = []
+    for shard in ("1/4", "2/4", "3/4", "4/4"):
+        assert run(["prefill", "-r", ".", "-m", "tiny", "--checkpoints", "512", "--shard", shard]) == 0
+        parts.append(capsys.readouterr().out.split())
+    assert parts == [["a.gfc"], ["b.gfc"], ["c.gfc"], []]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import pickle
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,9 @@ import goldfinch
 from goldfinch.jobs import batch as batches
 from goldfinch.jobs.batch import Batch
 from goldfinch.jobs.destinations import Plan
-from goldfinch.jobs.events import Begun, Failed, PassedOver, Progress, Remark, Written
+from goldfinch.jobs.events import NOTE, Begun, Failed, PassedOver, Progress, Remark, Written
 from goldfinch.jobs.job import Job, compute, save, tokenise
-from goldfinch.jobs.sources import Source, find_sources
+from goldfinch.jobs.sources import Source, find_sources, shard_of
 from tests.conftest import SAMPLES
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
@@ -195,3 +198,68 @@ def test_what_is_odd_is_told(model, tmp_path: Path) -> None:
     assert [remark.level for remark in remarks] == ["warning"]
     assert "is not UTF-8" in remarks[0].text
     assert [type(e) for e in Batch(model).events([Source(str(tmp_path / "old.txt"))])] == [Begun, PassedOver]
+
+
+@contextlib.contextmanager
+def written_by_another(cache: Path, seconds: float | None = None) -> Iterator[None]:
+    """Another process holds the lock of a cache, perhaps for some seconds only."""
+    script = "import sys, time, gfcache\nwith gfcache.output_lock(sys.argv[1]): print(flush=True); time.sleep(float(sys.argv[2]))"
+    command = [sys.executable, "-c", script, str(cache), str(600.0 if seconds is None else seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        yield
+        other.kill()
+
+
+def test_what_another_run_writes_is_waited_for_after_the_others(model, sources: list[Source], tmp_path: Path) -> None:
+    told: list[Any] = []
+    with written_by_another(tmp_path / "a.gfc", 3.0):
+        found = kinds(Batch(model, Plan(lock_wait_s=60.0), tell=told.append), sources)
+    assert found == [("b", "Failed"), ("c", "Written"), ("d", "Written"), ("a", "Written")]
+    notes = [event.text for event in told if isinstance(event, Remark) and event.level == NOTE]
+    assert notes == ["waiting for a document that another run is writing"]
+    assert gfcache.verify_cache(tmp_path / "a.gfc").tokens > 0
+
+
+def test_what_another_run_has_written_meanwhile_is_fresh(
+    model, sources: list[Source], tmp_path: Path, monkeypatch
+) -> None:
+    """Two runs of one command: each document is computed by one of them, and nothing fails."""
+    other = threading.Event()
+
+    def wait(seconds: float) -> None:
+        lock.close()  # the other run is done
+        other.set()
+
+    lock = contextlib.ExitStack()
+    assert kinds(Batch(model), sources[:1]) == [("a", "Written")]
+    with lock:
+        lock.enter_context(written_by_another(tmp_path / "a.gfc"))
+        monkeypatch.setattr(batches.time, "sleep", wait)
+        found = kinds(Batch(model, Plan(lock_wait_s=60.0)), sources)
+    assert found[-1] == ("a", "PassedOver")
+    assert other.is_set()
+
+
+def test_what_is_still_being_written_when_the_time_is_up_fails(model, sources: list[Source], tmp_path: Path) -> None:
+    with written_by_another(tmp_path / "a.gfc"):
+        for wait_s, place in ((0.0, 0), (0.5, -1)):
+            events = [e for e in Batch(model, Plan(lock_wait_s=wait_s)).events(sources) if not isinstance(e, Begun)]
+            assert len(events) == len(sources)
+            assert isinstance(events[place], Failed)
+            assert isinstance(events[place].error, gfcache.CacheLocked)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_shards_are_all_documents_under_the_names_of_the_whole_call(model, tmp_path: Path, count: int) -> None:
+    for name in ("a.txt", "a.md", "b.txt"):
+        (tmp_path / name).write_text(name + TEXT[:300])
+    (tmp_path / "out").mkdir()
+    everything = find_sources([str(tmp_path / name) for name in ("a.txt", "a.md", "b.txt")])
+    taken = [shard_of(everything, n + 1, count).documents for n in range(count)]
+    assert sorted(s.name for part in taken for s in part) == sorted(s.name for s in everything.documents)
+    assert max(map(len, taken)) - min(map(len, taken)) <= 1
+    for part in taken:
+        list(Batch(model, Plan(f"{tmp_path}/out/")).events(part, everything.documents))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.md.gfc", "a.txt.gfc", "b.gfc"]
