@@ -138,7 +138,7 @@ def _prepare_streams() -> None:
         if stream is None:  # closed by whoever started us, cron for instance
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
             continue
-        # File names and questions may hold bytes that are no UTF-8; a terminal may lack characters of an answer.
+        # File names and questions may hold bytes that are not UTF-8; a terminal may lack characters of an answer.
         is_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
         stream.reconfigure(errors="surrogateescape" if is_utf8 and name != "stderr" else "backslashreplace")
 

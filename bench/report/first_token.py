@@ -13,10 +13,10 @@ def first_token_lines(record: dict[str, Any]) -> list[str]:
     lines += [
         "Opening the file, finding the block, rebuilding its rows and the question; random weights, the model loaded. "
         "Medians (minimum to maximum) of interleaved repeats on one thread, each program run once before it is timed, "
-        "by the clock and by the processor: the machine served others as well, which the clock shows and the "
-        "processor's time does not.",
+        "by the clock and by CPU time: the machine served others as well, which the clock shows and CPU time "
+        "does not.",
         "",
-        "| | tokens | clock, ms | processor, ms | of it: open, find, rebuild, question |",
+        "| | tokens | clock, ms | CPU, ms | of it: open, find, rebuild, question |",
         "|---|---|---|---|---|",
     ]
     for row in record["rows"]:
@@ -26,7 +26,7 @@ def first_token_lines(record: dict[str, Any]) -> list[str]:
         clock, processor = (_milliseconds(row[name_of]) for name_of in ("first_token_ms", "processor_ms"))
         lines.append(f"| {name} | {row['tokens']:,} | {clock} | {processor} | {parts or '-'} |")
     ratios = "; ".join(f"{name}: {value:.2f}" for name, value in record["ratios_of_processor_ms"].items())
-    return [*lines, "", f"Ratios, by the processor: {ratios}.", ""]
+    return [*lines, "", f"Ratios of CPU time: {ratios}.", ""]
 
 
 def _milliseconds(values: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ Opening the file, finding the block, rebuilding its rows and the question count;
 vectors does not. Beside it transformers, from its own saved cache of --beside tokens, in the same run and interleaved.
 Weights are random, for speed does not depend on them, nor on values: of each document only the first tokens are
 computed, and their rows repeated. The documents are the paragraphs of docs/samples, shuffled. Times are given by the
-clock and, for one thread, by the processor, which others that use the machine do not change.
+clock and, for one thread, by CPU time, which others that use the machine do not change.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COMPUTED = 1024
 
 @dataclass(frozen=True)
 class Once:
-    """Milliseconds of one first token: all of it by the clock and by the processor, and the parts by the processor."""
+    """Milliseconds of one first token: all of it by the clock and in CPU time, and the parts in CPU time."""
 
     first_token: float
     processor: float
@@ -97,7 +97,7 @@ def ask(model: LanguageModel, path: Path, read: str) -> Once:
 
 
 def theirs(peer: Transformers, question: list[int]) -> tuple[float, float]:
-    """Milliseconds of their first token by the clock and by the processor."""
+    """Milliseconds of their first token by the clock and in CPU time."""
     started, processor = time.perf_counter(), time.process_time()
     peer.first_token(question)
     return 1e3 * (time.perf_counter() - started), 1e3 * (time.process_time() - processor)

@@ -55,7 +55,7 @@ def commit_of(checkout: Path) -> str:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """The name of the CPU."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 

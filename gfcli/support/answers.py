@@ -223,7 +223,7 @@ def shown_lines(row: dict[str, Any]) -> str:
 
 
 def shown_blocks(usage: Usage) -> str:
-    """Where the blocks that were read stand, for behind the name of their document; nothing for all of it."""
+    """Where the blocks that were read stand, for after the name of their document; nothing for all of it."""
     found = usage.reading.found if usage.reading is not None else ()
     return "".join(
         f"{', ' if n == 0 else '; '}{shown_lines({'first_line': b.first_line, 'last_line': b.last_line})}"

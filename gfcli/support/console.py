@@ -35,7 +35,7 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def _bytes_of_names(text: str) -> str:
-    """The characters that stand for bytes of a file name that are no UTF-8."""
+    """The characters that stand for bytes of a file name that are not UTF-8."""
     return "".join({c for c in text if "\udc80" <= c <= "\udcff"})
 
 
@@ -73,7 +73,7 @@ class Console:
     def path(self, path: str | os.PathLike[str]) -> None:
         """A file, for the next command: as it is called, but for what would steer a terminal.
 
-        Bytes that are no UTF-8 go into a pipe as they are; a terminal might take them for controls.
+        Bytes that are not UTF-8 go into a pipe as they are; a terminal might take them for controls.
         """
         name = os.fspath(path)
         _write(sys.stdout, printable(name, "" if sys.stdout.isatty() else _bytes_of_names(name)) + "\n")

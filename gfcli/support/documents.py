@@ -18,7 +18,7 @@ from .exits import CommandError
 
 
 def clean_text(text: str) -> str:
-    """Text that was typed or piped in; bytes of it that are no UTF-8 came as surrogates, which no tokenizer takes."""
+    """Text that was typed or piped in; bytes of it that are not UTF-8 came as surrogates, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode()
 
 

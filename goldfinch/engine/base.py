@@ -1,4 +1,4 @@
-"""What stands behind a command: an engine takes a document in, leaves a cache, and answers from the cache.
+"""What a command stands on: an engine takes a document in, leaves a cache, and answers from the cache.
 
 Notation: T tokens.
 
@@ -128,7 +128,7 @@ class Engine(Protocol[Cache]):
         """
 
     def can_continue(self) -> bool:
-        """Whether a document can be computed behind another one's cache (`--base`)."""
+        """Whether a document can be computed after another one's cache (`--base`)."""
 
     def reusable_tokens(self, base: Cache, token_ids: Tensor) -> int:
         """Tokens that a prefill of token_ids (1, T) would take over from `base` instead of computing."""

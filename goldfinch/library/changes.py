@@ -18,7 +18,7 @@ from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
 
 from .opening import Model, engine_of
 
-# What an earlier change has put behind the name.
+# What an earlier change has added to the name.
 _NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
 
 # UTF-8 has at most four bytes of a character, and a token is at least one.

@@ -20,7 +20,7 @@ from goldfinch.version import __version__
 
 
 def conditions(model: LanguageModel) -> dict[str, Any]:
-    """Commit, processor, versions, model shape and numerics, for the head of a record."""
+    """Commit, CPU, versions, model shape and numerics, for the head of a record."""
     card, config = model.card, model.config
     return {
         "commit": git_commit(),

@@ -122,7 +122,7 @@ class Executor(Protocol):
         """A decoder for `capacity` tokens from a state, which it copies; None where there is none that gains."""
 
 
-# Tokens per block: large enough for the matrix products, small enough for the caches of the processor.
+# Tokens per block: large enough for the matrix products, small enough for the caches of the CPU.
 BLOCK_TOKENS = 512
 # A GPU needs long products, and the intermediate rows must stay small.
 GPU_BLOCK_TOKENS = 8192

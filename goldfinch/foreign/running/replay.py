@@ -1,6 +1,6 @@
 """Replay: compute the tokens of a cache again and compare what every layer holds.
 
-A document is one window, computed anew from its first token: what stands behind it rests on all of it.
+A document is one window, recomputed from its first token: what follows it rests on all of it.
 """
 
 from __future__ import annotations
