@@ -69,6 +69,7 @@ def run(arguments: list[str]) -> int:
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
     console.quiet = console.verbose = False
     console.said.clear()
+    console.compiling_s = 0.0
     try:
         code = _run(arguments)
         if code == exits.INTERRUPTED:  # what the command-line parser makes of Ctrl-C

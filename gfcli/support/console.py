@@ -7,6 +7,7 @@ of the tests forbids printing anywhere else in gfcli.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -48,11 +49,13 @@ class Console:
         quiet: no progress and no remarks (errors and warnings stay).
         verbose: also what was found and decided on the way.
         said: warnings that one run says once.
+        compiling_s: seconds in which kernels were compiled, which the rates of a run leave out.
     """
 
     def __init__(self) -> None:
         self.said: set[str] = set()
         self.json_errors = self.debug = self.quiet = self.verbose = False
+        self.compiling_s = 0.0
 
     def line(self, text: str = "") -> None:
         """One line of data for people."""
@@ -206,4 +209,18 @@ class TokenProgress:
             self._bar.stop()
 
 
+class _Compiling(logging.Handler):
+    """Says what the kernels log: that they are being compiled, and counts the seconds."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        seconds: float | None = getattr(record, "seconds", None)
+        if seconds is None:
+            console.say(f"{record.getMessage()} ...")
+        else:
+            console.compiling_s += seconds
+
+
 console = Console()
+_KERNELS = logging.getLogger("gfkernels")
+_KERNELS.addHandler(_Compiling(logging.INFO))
+_KERNELS.setLevel(logging.INFO)

@@ -82,6 +82,7 @@ class Tally:
         self.failures = Failures()
         self.counts: Counter[str] = Counter()
         self.tokens = 0
+        self._fresh_s = 0.0
         self._started = time.perf_counter()
 
     def note(self, event: Written | PassedOver) -> None:
@@ -89,6 +90,8 @@ class Tally:
         self.counts[status_of(type(event))] += 1
         if isinstance(event, Written):
             self.tokens += event.report.tokens
+        else:
+            self._fresh_s += event.report.seconds
 
     def failed(self, event: Failed, *, say: bool) -> dict[str, Any]:
         """Note a failure; its object for JSON."""
@@ -108,7 +111,9 @@ class Tally:
             parts.append(f"{len(self._sources.skipped)} skipped (not plain text)")
         if failures:
             parts.append(f"{len(failures)} of {len(self._sources.documents)} documents failed")
-        rate = f", {self.tokens / elapsed:,.0f} tok/s" if self.tokens else ""
+        # What reads no tokens is no part of the rate: to compile kernels, and to verify caches that are fresh.
+        reading_s = max(elapsed - self._fresh_s - console.compiling_s, 1e-9)
+        rate = f", {self.tokens / reading_s:,.0f} tok/s" if self.tokens else ""
         console.say(f"{', '.join(parts)}; {self.tokens:,} tokens in {elapsed:,.1f} s{rate}")
         for name, code in failures[:MOST_FAILURES_SHOWN]:
             console.say(f"  failed: {name} (exit {code})")

@@ -148,8 +148,10 @@ class Batch:
                 yield from in_packs(read, self._plan.batch_tokens, self._model, self._tell)
 
     def _prepare(self, job: Job) -> bool:
+        started = time.perf_counter()
         self._read(job)
         if not self._destination.is_wanted(job):
+            job.seconds = time.perf_counter() - started
             return False
         self._model()  # loaded here, once, rather than by one of several threads
         return True
@@ -163,14 +165,14 @@ class Batch:
 
     def _begin(self, job: Job, writer: Executor) -> _Underway:
         """Compute the cache of a document, or find that there is nothing to do."""
-        shared = 0.0 if job.made is None else job.seconds
+        before = job.seconds  # it was computed together with others, or found to be fresh
         started = time.perf_counter()
         try:
             self._read(job)
             outcome: Result | Exception | Future[Result] = self._destination.make(job, writer)
         except Exception as error:
             outcome = error
-        return _Underway(job.source, outcome, shared + time.perf_counter() - started)
+        return _Underway(job.source, outcome, before + time.perf_counter() - started)
 
 
 def _ended(underway: _Underway) -> Outcome:

@@ -41,7 +41,7 @@ class Job:
         parent: the base cache that the file will refer to in place of storing its part, or None.
         parent_tokens: how much of it.
         made: the computed cache, until it is written.
-        seconds: that computing took.
+        seconds: that computing took; until then, to find out that there is nothing to compute.
     """
 
     source: Source

@@ -14,6 +14,7 @@ import ctypes
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -21,6 +22,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import NamedTuple
 
 from gfkernels.errors import NativeUnavailable
 
+_LOG = logging.getLogger(__name__)
 SOURCE_FOLDER = Path(__file__).parent
 SOURCES = ("kernels.c", "decode.c", "wkv6_gradients.c")
 INCLUDED = (
@@ -120,17 +123,32 @@ def load(compiler: str) -> Loaded:
     try:
         with _private_folder() as folder:
             if not _is_intact(folder, name):
-                with contextlib.suppress(OSError):  # some network file systems have no locks
-                    fcntl.flock(folder, fcntl.LOCK_EX)
-            if not _is_intact(folder, name):
-                _sweep(folder)
-                return _build(compiler, folder, name)
+                with _told("compiling kernels, once"):
+                    with contextlib.suppress(OSError):  # some network file systems have no locks
+                        fcntl.flock(folder, fcntl.LOCK_EX)
+                    if not _is_intact(folder, name):
+                        _sweep(folder)
+                        return _build(compiler, folder, name)
             try:
                 return _kept(folder, name)
             except OSError as error:  # a disk that programs may not be run from
-                return _build(compiler, None, name, str(error))
+                problem = str(error)
     except NotPrivate as error:
-        return _build(compiler, None, name, str(error))
+        problem = str(error)
+    with _told("compiling kernels"):
+        return _build(compiler, None, name, problem)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Log what takes its time, before it does (level INFO), and then how long it took: `seconds` of the record."""
+    started = time.perf_counter()
+    _LOG.info(what)
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - started
+        _LOG.info("%s: %.1f s", what, seconds, extra={"seconds": seconds})
 
 
 def folder_path() -> Path:

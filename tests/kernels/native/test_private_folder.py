@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_the_name_tells_compilers_and_flags_apart(monkeypatch: pytest.MonkeyPatc
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder for caches with the compiled kernels in it."""
     folder = tmp_path_factory.mktemp("own")
-    code = "from gfkernels.native import build; assert build.unavailable() is None, build.unavailable()"
+    code = "import torch; from gfkernels.native import build; assert build.unavailable() is None, build.unavailable()"
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"XDG_CACHE_HOME": str(folder)}, check=True)
     return folder
 
@@ -209,3 +210,20 @@ def test_what_a_killed_build_left_goes_with_the_next(place: Path) -> None:
     build.load("cc")
     assert not any(path.exists() for path in left)
     assert other.exists()
+
+
+@pytest.mark.usefixtures("builds")
+def test_it_is_said_that_kernels_are_compiled_and_how_long(place: Path, caplog) -> None:
+    caplog.set_level(logging.INFO, "gfkernels")
+    build.load("cc")
+    before, after = caplog.records
+    assert before.getMessage() == "compiling kernels, once"
+    assert not hasattr(before, "seconds")
+    assert after.seconds > 0
+    caplog.clear()
+    build.load("cc")
+    assert caplog.records == []
+    place.chmod(0o777)  # where they cannot be kept, each process compiles them
+    with pytest.warns(UserWarning, match="built again each time"):
+        build.load("cc")
+    assert [record.getMessage() for record in caplog.records][:1] == ["compiling kernels"]
