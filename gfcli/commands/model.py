@@ -260,7 +260,7 @@ def set_(
     changes: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FIELD=VALUE]...",
+            metavar="FIELD=VALUE...",
             help="New values: template.FIELD, config.FIELD, name, prompt. A text as it is, or in JSON; other values in "
             "JSON.",
         ),

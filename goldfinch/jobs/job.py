@@ -83,7 +83,7 @@ def tokenise(job: Job, model: Model, tell: Tell = tell_nobody) -> None:
         return
     engine = engine_of(model)
     if not engine.can_continue():
-        raise BaseNotRecurrent(job.parent.path, "--base needs a model that can resume from a state on the way")
+        raise BaseNotRecurrent(job.parent.path, "a base needs a model that can resume from a state on the way")
     check_parent_dtype(job.parent.numerics, engine.dtype)
     if engine.difference(job.parent.numerics) is not None:
         different = "the base cache was computed with other numerics: not bit for bit the result of a cold run"

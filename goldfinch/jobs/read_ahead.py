@@ -95,7 +95,7 @@ def in_packs(
         if job.tokens and longest == 0:
             obstacle = engine_of(model()).packing_obstacle
             if obstacle is not None:
-                tell(Remark(NOTE, f"--batch-tokens has no effect here: {obstacle}"))
+                tell(Remark(NOTE, f"documents are not packed: {obstacle}"))
                 yield job
                 yield from jobs
                 return
