@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import gfcache
 import typer
 
+from gfcli.support.cache_files import are_several, files_named
 from gfcli.support.console import console
 from gfcli.support.exits import SOME_FAILED, CommandError, failed_json
-from gfcli.support.targets import CACHES_HELP, cache_files_of
+from gfcli.support.targets import CACHES_HELP
 from gfcli.support.values import show_bytes
 
 
@@ -52,19 +53,20 @@ def inspect(
 
     Examples:
       gf inspect doc.gfc
-      gf inspect --jsonl caches/*.gfc
+      gf inspect --jsonl 'caches/*.gfc'
       gf inspect doc.txt
     """
     failures = 0  # counted here: tally.Failures imports more than this command takes
-    files = cache_files_of(files)
-    objects = Objects(as_json, jsonl, len(files) > 1)
+    several, files = are_several(files), files_named(files)
+    several = several or len(files) > 1
+    objects = Objects(as_json, jsonl, several)
     for i, path in enumerate(files):
         try:
             summary = gfcache.inspect_cache(path)
         except (OSError, gfcache.CacheFormatError) as error:
             if objects.are_wanted:
                 objects.put(failed_json(path, error))
-            if len(files) == 1:
+            if not several:
                 raise
             failures += 1
             if not objects.are_wanted:

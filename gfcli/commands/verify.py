@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import gfcache
 import typer
 
+from gfcli.support.cache_files import are_several, files_named
 from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION, CommandError, failed_json
 from gfcli.support.options import DeviceOption, ModelOption
 from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.tally import Failures
-from gfcli.support.targets import CACHES_HELP, cache_files_of
+from gfcli.support.targets import CACHES_HELP
 from gfcli.support.values import MOST_SEED, parse_share
 from goldfinch.errors import GoldFinchError
 from goldfinch.library.find import index_fits
@@ -49,20 +50,21 @@ def verify(
     Examples:
       gf verify doc.gfc
       gf verify --replay 100% doc.gfc
-      gf verify --jsonl caches/*.gfc
+      gf verify --jsonl 'caches/*.gfc'
     """
     share = None if replay is None else parse_share(replay, "--replay")
     failures = Failures()
     models = Models(device)
-    files = cache_files_of(files)
-    objects = Objects(as_json, jsonl, len(files) > 1)
+    several, files = are_several(files), files_named(files)
+    several = several or len(files) > 1
+    objects = Objects(as_json, jsonl, several)
     for path in files:
         try:
             result = _verify_one(path, share, model, models, seed)
         except (CommandError, GoldFinchError, gfcache.CacheFormatError, OSError, MemoryError, RuntimeError) as error:
             if objects.are_wanted:
                 objects.put(failed_json(path, error))
-            if len(files) == 1:
+            if not several:
                 raise
             failures.note(path, error, say=not objects.are_wanted)
             continue

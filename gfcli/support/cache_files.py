@@ -58,6 +58,18 @@ def expand(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def files_named(names: Sequence[str]) -> list[str]:
+    """As `cache_files_of`, patterns included: what fits none, or means nothing, stays and fails where it is opened."""
+    found: list[str] = []
+    for name in names:
+        found += (sorted(set(fitting(name))) if _is_pattern(name) else []) or cache_files_of([name])
+    return list(dict.fromkeys(found))
+
+
 def are_several(names: Sequence[str]) -> bool:
     """Whether names of cache files mean several, however many a pattern fits today."""
-    return len(names) > 1 or any(not os.path.lexists(name) and set("*?[") & set(name) for name in names)
+    return len(names) > 1 or any(map(_is_pattern, names))
+
+
+def _is_pattern(name: str) -> bool:
+    return not os.path.lexists(name) and bool(set("*?[") & set(name))

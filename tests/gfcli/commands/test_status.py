@@ -363,3 +363,23 @@ def test_failed_loads_leave_the_process_usable(other_model: Path) -> None:
     with pytest.raises(FileNotFoundError):
         goldfinch.open_cache("absent.gfc", model)
     assert ask() == before
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_patterns(folder: Path, capsys, command: str) -> None:
+    (folder / "below").mkdir()
+    (folder / "c.gfc").rename(folder / "below" / "c.gfc")
+    for pattern, names in (
+        ("*.gfc", ["a.gfc", "b.gfc"]),
+        ("**/*.gfc", ["a.gfc", "b.gfc", "below/c.gfc"]),
+        ("[b]*.gfc", ["b.gfc"]),
+    ):
+        assert run([command, "--json", pattern]) == 0
+        assert [row["path"] for row in json.loads(capsys.readouterr().out)] == names
+    (folder / "b.gfc").write_bytes(b"x")
+    assert run([command, "--json", "[b].gfc"]) == 3
+    assert [row["error"]["code"] for row in json.loads(capsys.readouterr().out)] == [6]
+    assert run([command, "nothing*.gfc"]) == 3
+    assert "nothing*.gfc" in capsys.readouterr().err
+    (folder / "a.gfc").rename(folder / "[a].gfc")  # a name, and no pattern
+    assert run([command, "[a].gfc"]) == 0
