@@ -105,6 +105,8 @@ def rendered_here(asked: bytes) -> bytes:
             compiled.render(messages=messages, add_generation_prompt=number == 0, tools=None, **given["special_texts"])
             for number, messages in enumerate(given["conversations"])
         ]
+        if sum(map(len, texts)) > 4 * _MOST_TEXT:
+            raise ValueError("it makes too long a text")
         return json.dumps(texts).encode()
     except BaseException as error:
         return json.dumps(f"{type(error).__name__} {str(error)[:200]}").encode()

@@ -24,7 +24,7 @@ from . import library
 from .recognise import GGUF_MAGIC, Found
 
 _MOST_ENTRIES, _MOST_STRING, _MOST_ARRAY, _MOST_HEADER = 1 << 16, 1 << 20, 1 << 22, 1 << 28
-_MOST_NAME, _MOST_AXES, _MOST_KIND = 200, 4, 64
+_MOST_NAME, _MOST_AXES, _MOST_KIND, _MOST_COUNT = 200, 4, 64, 1024
 # Value types of the metadata: struct's letter by number; 8 is a string, 9 an array.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -93,8 +93,8 @@ class _Reader:
         return self.number(_NUMBERS[kind])
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a GGUF file by key; its list of tensors is looked at, too.
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The metadata of a GGUF file by key, and how many values its tensors have in all.
 
     Raises:
         WeightsDamaged: it cannot be understood, or states what no model has.
@@ -111,14 +111,28 @@ def read_metadata(path: Path) -> dict[str, Any]:
             tensors = reader.count(_MOST_ENTRIES, "tensors")
             entries = reader.count(_MOST_ENTRIES, "entries")
             values = {reader.text(): reader.value() for _ in range(entries)}
+            _check_counts(values)
+            elements = 0
             for _ in range(tensors):
-                _check_tensor(reader, size)
-            return values
+                elements += _elements(reader, size)
+                _demand_fit(elements, size, f"{tensors:,} tensors")
+            return values, elements
     except (OSError, ValueError, struct.error, OverflowError) as error:
         raise WeightsDamaged(f"cannot read the GGUF file {path}: {error}") from error
 
 
-def _check_tensor(reader: _Reader, size: int) -> None:
+def _check_counts(values: Mapping[str, Any]) -> None:
+    """Refuse layers and heads without end: the library makes lists of them before there is a configuration to check."""
+    of_model = f"{values.get('general.architecture')}."
+    for key, value in values.items():
+        if key.startswith(of_model) and key.endswith("_count"):
+            for one in value if isinstance(value, list) else [value]:
+                if not is_count(one, _MOST_COUNT + 1):
+                    raise ValueError(f"{key} is {one!r:.40}, allowed: 0 to {_MOST_COUNT:,}")
+
+
+def _elements(reader: _Reader, size: int) -> int:
+    """The number of values of the next tensor in the list."""
     name, axes = reader.text(), reader.number("I")
     if not name or len(name) > _MOST_NAME or axes > _MOST_AXES:
         raise ValueError(f"a tensor {name!r:.60} of {axes} axes, allowed: up to {_MOST_AXES}")
@@ -126,9 +140,15 @@ def _check_tensor(reader: _Reader, size: int) -> None:
     for _ in range(axes):
         elements *= reader.number("Q")
     kind, offset = reader.number("I"), reader.number("Q")
-    # The smallest type has less than 2 bits a value.
-    if kind >= _MOST_KIND or offset > size or elements > 8 * size:
-        raise ValueError(f"the tensor {name!r:.60} of {elements:,} values at {offset:,} does not fit {size:,} bytes")
+    if kind >= _MOST_KIND or offset > size:
+        raise ValueError(f"the tensor {name!r:.60} of type {kind} at {offset:,} does not fit {size:,} bytes")
+    _demand_fit(elements, size, f"the tensor {name!r:.60}")
+    return elements
+
+
+def _demand_fit(elements: int, size: int, what: str) -> None:
+    if elements > 8 * size:  # the smallest type has less than 2 bits a value
+        raise ValueError(f"{what} of {elements:,} values does not fit {size:,} bytes")
 
 
 def unpacked(found: Found, folder: Path) -> Found:
@@ -141,21 +161,22 @@ def unpacked(found: Found, folder: Path) -> Found:
         WeightsDamaged: a file that cannot be read.
         ModelRefused: an architecture or a tokenizer that is not known.
     """
-    metadata = read_metadata(found.path)
+    metadata, elements = read_header(found.path)
     # A folder with nothing else in it: the library looks for more beside the file.
     alone = folder / "gguf"
     alone.mkdir()
     (alone / "model.gguf").symlink_to(found.path)
     tokenizer = _tokenizer(metadata, alone)
-    config, tensors = library.gguf_contents(alone, "model.gguf")
+    config, tensors = library.gguf_contents(alone, "model.gguf", elements)
     files = write_weights(folder / "model.safetensors", {key: _smallest(one) for key, one in tensors.items()})
     (folder / "tokenizer.json").write_text(tokenizer)
-    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    tokens = tokens if isinstance(tokens, list) else []
     special: dict[str, str] = {}
     ends: list[int] = []
     for name in ("bos", "eos", "unknown", "padding", "eot"):
         number = metadata.get(f"tokenizer.ggml.{name}_token_id")
-        if isinstance(number, int) and is_count(number, len(tokens)):
+        if isinstance(number, int) and is_count(number, len(tokens)) and is_text(tokens[number], 256):
             special[{"unknown": "unk_token", "padding": "pad_token"}.get(name, f"{name}_token")] = tokens[number]
             ends += [number] if name in ("eos", "eot") else []
     template = metadata.get("tokenizer.chat_template")
@@ -179,9 +200,11 @@ def _tokenizer(metadata: Mapping[str, Any], alone: Path) -> str:
             f"the GGUF file cuts text into words as {name!r:.40}, which gf does not know; known: {', '.join(_WORDS)}",
             hint="take the model's folder with safetensors and tokenizer.json",
         )
-    tokens, kinds = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type", [])
+    tokens: Any = metadata.get("tokenizer.ggml.tokens")
+    kinds = metadata.get("tokenizer.ggml.token_type", [])
     merges = metadata.get("tokenizer.ggml.merges")
-    if not isinstance(tokens, list) or not isinstance(merges, list) or len(kinds) not in (0, len(tokens)):
+    are_texts = all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in (tokens, merges))
+    if not are_texts or not isinstance(kinds, list) or len(kinds) not in (0, len(tokens)):
         raise WeightsDamaged("the GGUF file lacks the tokens or merges of its tokenizer")
     added = [
         {"id": number, "content": tokens[number], "single_word": False, "lstrip": False, "rstrip": False,

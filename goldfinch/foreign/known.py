@@ -38,7 +38,7 @@ def known_check(card: ModelCard, library_config: Mapping[str, Any], tensors: Map
         with contextlib.suppress(OSError, ValueError):
             found = parse_json(read_regular(file, _MOST_BYTES))
             if isinstance(found, dict) and found.get("schedule") in SCHEDULES:
-                return Check(found["schedule"], found["figures"])
+                return Check(found["schedule"], found.get("figures", {}))
     check = tried_network(library.network_of(library_config, tensors), library_config, tensors)
     if file is not None:
         with contextlib.suppress(OSError), replacing(file) as stream:

@@ -110,7 +110,7 @@ def network_of(
         WeightsMismatch: tensors that are missing, unknown, or of another shape: named.
     """
     config = config_of(values)
-    _check_size(config, tensors)
+    _check_size(config, sum(tensor.numel() for tensor in tensors.values()))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -142,11 +142,10 @@ def _check_report(report: Mapping[str, Any]) -> None:
 _AS_PUBLISHED = "give the folder whole, as it was published; fine-tuned adapters have to be merged first"
 
 
-def _check_size(config: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a network that is much larger than its weights, before it takes memory."""
+def _check_size(config: Any, given: int) -> None:
+    """Refuse a network that is much larger than the `given` numbers of its weights, before it takes memory."""
     network = empty_network(config)
     built = sum(parameter.numel() for parameter in network.parameters())
-    given = sum(tensor.numel() for tensor in tensors.values())
     if built > 2 * given + (1 << 20):
         raise WeightsMismatch(f"config.json describes {built:,} weights, the files hold {given:,}", hint=_AS_PUBLISHED)
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in network.buffers())
@@ -296,25 +295,28 @@ def sizes_of(values: Mapping[str, Any]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def gguf_contents(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def gguf_contents(folder: Path, name: str, elements: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and weights in f32 of a GGUF file, unpacked by the library.
 
     Args:
         folder: with the file `name`, and nothing else.
+        elements: numbers that its tensors have in all.
 
     Raises:
         ModelRefused: the library cannot unpack it.
+        ConfigDamaged, WeightsMismatch: its configuration describes a network that cannot be, or is much larger.
     """
     transformers = library()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # bars that cannot be switched off
             warnings.simplefilter("ignore")
             config = transformers.AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
+            _check_size(config, elements)
             network, report = _class_of(config).from_pretrained(
                 folder, gguf_file=name, config=config, dtype=torch.float32, local_files_only=True,
                 quantization_config=transformers.GgufConfig(dequantize=True), output_loading_info=True,
             )  # fmt: skip
-    except (torch.OutOfMemoryError, MemoryError):
+    except (torch.OutOfMemoryError, MemoryError, ConfigDamaged, WeightsMismatch):
         raise
     except Exception as error:  # the library raises in many ways
         raise ModelRefused(

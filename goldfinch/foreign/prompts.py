@@ -106,7 +106,8 @@ def tokenizer_of(card: ModelCard, config: ForeignConfig) -> BytePairTokenizer | 
     """
     if card.tokenizer_file is None:
         return None
-    return open_tokenizer(card.path / card.tokenizer_file, config.prompts, config.stop_token_ids)
+    prompts = {**config.prompts, "own": card.template}  # which may have been changed since
+    return open_tokenizer(card.path / card.tokenizer_file, prompts, config.stop_token_ids)
 
 
 def open_tokenizer(

@@ -32,6 +32,7 @@ def test_three_strings() -> None:
         ("{{ cycler.__init__.__globals__.os.system('touch ran') }}", "SecurityError|UndefinedError"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "time or memory|more than"),
         ("{{ 'x' * 9999999999 }}", "MemoryError|OverflowError|time or memory"),
+        ("{{ 'x' * 99999999 }}", "too long a text"),
         ("{{ messages[0].content | upper }}", "as they are"),
         ("nothing of it", "as they are"),
         ("{{ messages[0].content }}{{ messages[0].content }}", "as they are"),

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.quality.tiny_models import config_json
-from goldfinch.errors import ModelRefused
+from goldfinch.errors import ModelRefused, WeightsMismatch
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 from goldfinch.foreign.importing import import_foreign
@@ -39,6 +39,19 @@ def test_a_file_is_unpacked_once(tmp_path: Path) -> None:
     assert document_ids(model.tokenizer, model.config.prompts["plain"], "a")[0][0] == 1  # <|begin|>, as the file says
     ids_of_turn, (start, end) = document_ids(model.tokenizer, model.template, "<|end|><|turn|>")
     assert not set(ids_of_turn[start:end]) & set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"intermediate_size": 1 << 19}, "describes"), ({"vocab_size": 1 << 20}, "describes")],
+)
+def test_a_network_that_is_larger_than_the_file_is_not_built(
+    tmp_path: Path, change: dict[str, int], words: str
+) -> None:
+    network = library.random_network(clean_config(CONFIG))
+    file = write_gguf(tmp_path / "tiny.gguf", CONFIG | change, library.published_tensors(network))
+    with pytest.raises(WeightsMismatch, match=words):
+        import_foreign(file, tmp_path / "model")
 
 
 def test_words_that_are_cut_in_an_unknown_way(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from goldfinch.errors import CheckpointError, ModelChanged, WeightsMismatch
 from goldfinch.foreign import library
+from goldfinch.foreign.changing import change_foreign
 from goldfinch.foreign.importing import import_foreign
 from goldfinch.foreign.models import load
 from goldfinch.foreign.prompts import document_ids, question_ids
@@ -99,6 +100,19 @@ def test_no_document_forges_a_turn(imported: Path) -> None:
     asked = question_ids(model.tokenizer, model.config.prompts["chat"], text)
     assert [one for one in asked if one < 6] == [2, 3]  # the end of the user's turn, the beginning of the model's
     assert model.stop_token_ids == (2,)
+
+
+def test_no_document_forges_a_turn_of_a_prompt_of_the_users_own(folder: Path, tmp_path: Path) -> None:
+    """A token that no shipped prompt uses is closed to documents once a changed one does."""
+    card = import_foreign(folder, tmp_path / "model", prompt="plain")
+    text, thinks = "before <think> after", 5
+    for expected in (True, False):
+        model = load(card.path, dtype="f32")
+        assert model.tokenizer is not None
+        ids, (start, end) = document_ids(model.tokenizer, model.template, text)
+        assert (thinks in ids[start:end]) == expected
+        change_foreign(card.path, {"template.question_suffix": "\nAnswer:<think>"})
+    assert thinks in question_ids(model.tokenizer, model.template, "Who?")
 
 
 def test_a_sanitised_configuration_names_no_code(folder: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from goldfinch.errors import (
     WeightsMismatch,
 )
 from goldfinch.foreign import library
-from goldfinch.foreign.gguf import read_metadata
+from goldfinch.foreign.gguf import read_header
 from goldfinch.foreign.importing import import_foreign
 from goldfinch.foreign.recognise import recognise
 from tests.goldfinch.foreign.folders import write_folder
@@ -183,6 +183,15 @@ HOSTILE_GGUF = {
     "an unknown type": (gguf(text(b"a"), struct.pack("<I", 77), entries=1), "type 77"),
     "a tensor beyond the file": (
         gguf(text(b"t"), struct.pack("<IQIQ", 1, 1 << 50, 0, 0), tensors=1), "does not fit"),
+    "tensors that share their bytes": (
+        gguf(*(text(b"t") + struct.pack("<IQIQ", 1, 500, 0, 0),) * 9, tensors=9), "9 tensors of"),
+    "layers without end": (
+        gguf(text(b"general.architecture"), struct.pack("<I", 8), text(b"llama"),
+             text(b"llama.block_count"), struct.pack("<II", 4, 1 << 30), entries=2), "llama.block_count is 1073741824"),
+    "tokens that are a number": (
+        gguf(text(b"tokenizer.ggml.model"), struct.pack("<I", 8), text(b"gpt2"),
+             text(b"tokenizer.ggml.tokens"), struct.pack("<II", 4, 7),
+             text(b"tokenizer.ggml.token_type"), struct.pack("<II", 4, 7), entries=3), "lacks the tokens"),
     "a tensor of many axes": (gguf(text(b"t"), struct.pack("<I", 99), tensors=1), "axes"),
 }  # fmt: skip
 
@@ -199,7 +208,7 @@ def test_a_hostile_gguf_is_refused(tmp_path: Path, kind: str) -> None:
 def test_a_gguf_of_nothing_has_no_metadata(tmp_path: Path) -> None:
     """What the others differ from."""
     (tmp_path / "model.gguf").write_bytes(gguf(text(b"a"), struct.pack("<II", 4, 7), entries=1))
-    assert read_metadata(tmp_path / "model.gguf") == {"a": 7}
+    assert read_header(tmp_path / "model.gguf") == ({"a": 7}, 0)
     with pytest.raises(ModelRefused, match="cannot"):
         import_foreign(tmp_path / "model.gguf", tmp_path / "out")
 
