@@ -16,9 +16,11 @@ from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, 
 from gfcli.support.store import open_store
 from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
+from goldfinch.errors import ContextTooLong
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
+    from goldfinch.engine.base import Engine
     from goldfinch.library.opening import Model
     from goldfinch.measure.profile import MachineProfile
     from goldfinch.text.documents import Document
@@ -48,8 +50,8 @@ def plan(
 
     Shows tokens, cache bytes and seconds of each document without computing them. Bytes follow from the format and the
     compressed size of the token ids. Time comes from this machine's profile, which is measured once per model and
-    precision (in seconds) and stored beside the library. The total is compared with the cap of the library and with
-    the free disk space.
+    precision (in seconds) and stored beside the library. It is taken to grow with the length; where attention makes it
+    grow faster, gf says so. The total is compared with the cap of the library and with the free disk space.
 
     Examples:
       gf plan docs/*.txt
@@ -81,11 +83,24 @@ def plan(
                 rows.append({"source": source.name, "error": failed})
     found = {"schema_version": SCHEMA_VERSION, "documents": rows} | _sums(rows, output)
     found["profile"] = {"tok_s": round(profile.tok_s, 1), "document_s": round(profile.document_s, 5)}
+    _warn_of_squares(engine_of(loaded), rows)
     if as_json:
         console.json(found)
     else:
         console.lines(_lines(rows, found))
     failures.end()
+
+
+def _warn_of_squares(engine: Engine[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Say where the time shown is too short, for attention takes the square of a document's length."""
+    from goldfinch.measure.profile import measured_tokens
+
+    longest, most = max((row.get("tokens", 0) for row in rows), default=0), measured_tokens(engine)
+    if not engine.is_linear and longest > most:
+        console.warn(
+            f"times of documents over {most:,} tokens are too short: attention takes the square of the length, and the "
+            f"longest has {longest:,}"
+        )
 
 
 def _row(model: Model, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
@@ -96,6 +111,8 @@ def _row(model: Model, document: Document, checkpoints: str, profile: MachinePro
 
     engine, (ids, own) = engine_of(model), document_token_ids(model, document.text)
     tokens = ids.shape[1]
+    if engine.most_tokens is not None and engine.most_tokens < tokens:
+        raise ContextTooLong(tokens, engine.most_tokens, engine.card.name)
     positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
     index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()

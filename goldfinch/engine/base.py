@@ -68,6 +68,8 @@ class Engine(Protocol[Cache]):
         trained_tokens: the longest documents that it was trained on; None where longer ones are refused.
         most_tokens: the longest that it takes; None where it takes any.
         packing_obstacle: why it cannot compute several documents together, or None.
+        is_linear: whether the time of a prefill grows with the document's length; else with the square of it, in the
+            end, for every token is compared with all before it.
     """
 
     model: Any
@@ -80,6 +82,9 @@ class Engine(Protocol[Cache]):
 
     @property
     def packing_obstacle(self) -> str | None: ...
+
+    @property
+    def is_linear(self) -> bool: ...
 
     @property
     def card(self) -> Any:

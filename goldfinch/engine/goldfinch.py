@@ -69,6 +69,10 @@ class GoldFinchEngine:
         return self.model.executor.packing_obstacle
 
     @property
+    def is_linear(self) -> bool:
+        return self.model.config.n_prefill == self.model.config.n_finch
+
+    @property
     def identity(self) -> dict[str, Any]:
         return identity_of(self.model)
 
@@ -86,7 +90,7 @@ class GoldFinchEngine:
         return plan_checkpoints(config, tokens, wanted, element_bytes, self.block_tokens)
 
     def can_continue(self) -> bool:
-        return self.model.config.n_prefill == self.model.config.n_finch
+        return self.is_linear  # a layer that attends to all rows has no state
 
     def reusable_tokens(self, base: DocumentCache, token_ids: Tensor) -> int:
         return reusable_tokens(base, token_ids, self.block_tokens)

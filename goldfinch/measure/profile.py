@@ -81,14 +81,18 @@ def measured(engine: Engine[Any]) -> MachineProfile:
 
     On a CPU the time counts that the threads of this process had one, where that is less than the time that passed.
     """
-    # Whole blocks: within one, a GPU takes as long for a few tokens as for many.
-    length = min(LONG_BLOCKS * engine.block_tokens, engine.most_tokens or sys.maxsize)
+    length = measured_tokens(engine)
     ids = torch.arange(length)[None] * 7919 % engine.identity["tokenizer"]["vocab_size"]
     _seconds(engine, ids)
     long_s, is_busy = min(_seconds(engine, ids) for _ in range(REPEATS))
     short_s, _ = min(_seconds(engine, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
     per_token = max((long_s - short_s) / (length - SHORT_TOKENS), 1e-12)
     return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0), is_busy)
+
+
+def measured_tokens(engine: Engine[Any]) -> int:
+    """Tokens of the long document. Whole blocks: within one, a GPU takes as long for a few tokens as for many."""
+    return min(LONG_BLOCKS * engine.block_tokens, engine.most_tokens or sys.maxsize)
 
 
 def _seconds(engine: Engine[Any], ids: Tensor) -> tuple[float, bool]:

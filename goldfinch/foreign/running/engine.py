@@ -67,6 +67,10 @@ class ForeignEngine:
         return self.model.context_length
 
     @property
+    def is_linear(self) -> bool:
+        return all(layer.kind != "full" for layer in self.model.layers)
+
+    @property
     def block_tokens(self) -> int:
         return self.model.block_tokens
 
