@@ -18,7 +18,7 @@ from gfcli.support.console import console
 from gfcli.support.documents import question_of
 from gfcli.support.events import Teller, say_outcome
 from gfcli.support.exits import CONDITION_NOT_MET, NOT_FOUND, SCHEMA_VERSION, CommandError
-from gfcli.support.options import journal_seconds, model_card, numerics
+from gfcli.support.options import journal_seconds, model_card, numerics_allowed
 from gfcli.support.progress import BatchProgress
 from gfcli.support.prompt import prompt
 from gfcli.support.scope import Scope
@@ -72,12 +72,14 @@ class _Computing:
         self, store: Store, sources: Sequence[Source], texts: dict[str, str], failures: Failures
     ) -> list[Member]:
         options = self._options
-        device, dtype = numerics(options.models.device, options.models.dtype)
         card = model_card(options.model)
-        identity = card_identity(card, FILE_DTYPES[dtype])
-        members, missing = members_of_texts(store, store.entries(), texts, identity)
+        device, dtypes = numerics_allowed(options.models.device, options.models.dtype, card)
+        found = [members_of_texts(store, store.entries(), texts, card_identity(card, FILE_DTYPES[n])) for n in dtypes]
+        # Documents all cached in another dtype are asked in it; else what is missing is computed in the first.
+        members, missing = next((one for one in found if not one[1]), found[0])
         if not missing:
             return members
+        dtype = dtypes[0]
         if options.require_cached:
             raise CommandError(
                 f"{len(missing)} of {len(texts)} documents are not cached as they are now: {missing[0]}",

@@ -137,8 +137,8 @@ def _asked_text(name: str, options: Options) -> Asked:
         document = read_document(name)
     except Exception as error:
         return Asked(name, _names(name), obstacle=error)
-    basis = (numerics(options.models.device, options.models.dtype)[1], document.source["sha256"], card.to_json())
-    return Asked(name, _names(name), basis, document)
+    _, dtype = numerics(options.models.device, options.models.dtype, card=card)
+    return Asked(name, _names(name), (dtype, document.source["sha256"], card.to_json()), document)
 
 
 def _names(name: str) -> frozenset[str]:

@@ -182,7 +182,7 @@ def _opened_base(base: str, model: str | None, device: str, dtype: str | None, v
 
 def _lazy_model(model: str | None, device: str, dtype: str | None) -> LazyModel:
     card = model_card(model)
-    device, dtype = numerics(device, dtype)
+    device, dtype = numerics(device, dtype, card=card)
     return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype))
 
 

@@ -98,17 +98,18 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
     Args:
         model: directory or name; None for the model of the settings.
         device: "auto", "cpu", "cuda", "cuda:N".
-        dtype: a name of DTYPES or None: what the cache was computed in, else as the settings say, else float32
-            (bfloat16 on a GPU).
+        dtype: a name of DTYPES or None: what the cache was computed in, else as the settings say, else as
+            `opening.usual_dtypes`.
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
 
     Raises:
         the errors of `opening.load`.
     """
-    device, name = numerics(device, dtype, cache_dtype)
+    card = model_card(model)
+    device, name = numerics(device, dtype, cache_dtype, card=card)
     from goldfinch.library.opening import load as load_model
 
-    return load_model(model_card(model), device=device, dtype=values.FILE_DTYPES[name])
+    return load_model(card, device=device, dtype=values.FILE_DTYPES[name])
 
 
 def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageModel:
@@ -119,17 +120,30 @@ def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageMode
     """
     from goldfinch import load_model
 
-    device, name = numerics(device, dtype)
+    card = model_card(model)
+    device, name = numerics(device, dtype, card=card)
     import torch
 
-    return load_model(model_card(model).path, device=device, dtype=getattr(torch, name))
+    return load_model(card.path, device=device, dtype=getattr(torch, name))
 
 
-def numerics(device: str, dtype: str | None, cache_dtype: str | None = None) -> tuple[str, str]:
-    """Device and dtype names that options and settings come to; arguments as in `load`."""
+def numerics(device: str, dtype: str | None, cache_dtype: str | None = None, *, card: ModelCard) -> tuple[str, str]:
+    """Device and dtype names that options and settings come to for a model; arguments as in `load`."""
+    device, names = numerics_allowed(device, dtype or cache_dtype, card)
+    return device, names[0]
+
+
+def numerics_allowed(device: str, dtype: str | None, card: ModelCard) -> tuple[str, tuple[str, ...]]:
+    """Device, and the dtype names in which a cache of the library may be: several only where nothing names one.
+
+    The first is what a document is computed in now.
+    """
+    from goldfinch.library.opening import usual_dtypes
+
     device = choose_device(device)
-    name = dtype or cache_dtype or settings.value("dtype") or ("float32" if device == "cpu" else "bfloat16")
-    return device, values.SHORT_DTYPES.get(name, name)
+    name = dtype or settings.value("dtype")
+    names = (name,) if name else usual_dtypes(card, device)
+    return device, tuple(values.SHORT_DTYPES.get(one, one) for one in names)
 
 
 def journal_seconds() -> float:

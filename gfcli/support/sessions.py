@@ -18,7 +18,7 @@ from goldfinch.policies.named import INSTALL_VECTORS
 from . import explain as explaining
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import journal_seconds, load, model_card, numerics
+from .options import journal_seconds, load, model_card, numerics_allowed
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
 
@@ -121,11 +121,15 @@ def library_session(document: Document, how: How, options: Options) -> Any:
     from goldfinch.library.changes import document_token_ids
     from goldfinch.library.making import length_remark
 
-    device, dtype = numerics(options.models.device, options.models.dtype)
     card = model_card(options.model)
+    device, dtypes = numerics_allowed(options.models.device, options.models.dtype, card)
     store = open_store(keep_cap=not options.require_cached)
     with Library(store, journal_s=journal_seconds()) as library:
-        found = library.find(document, card, FILE_DTYPES[dtype], verified=options.require_cached)
+        dtype, found = dtypes[0], library.find(document, card, FILE_DTYPES[dtypes[0]], verified=options.require_cached)
+        for other in dtypes[1:] if found.state != HIT else ():
+            again = library.find(document, card, FILE_DTYPES[other], verified=options.require_cached)
+            if again.state == HIT:
+                dtype, found = other, again
         console.detail(f"library: {found.state}, {found.path}")
         if options.require_cached and found.state != HIT:
             why = "has changed since it was cached" if found.state == STALE else "is not cached"

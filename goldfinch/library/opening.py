@@ -60,6 +60,21 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
     return load_model(card.path, device=device, dtype=dtypes[dtype])
 
 
+def usual_dtypes(card: ModelCard, device: str) -> tuple[str, ...]:
+    """The dtypes that a model computes in where nothing names one, as files name them, that of new caches first.
+
+    Of a model of others it is the one that is quicker here, by timing; caches of another machine may have the other.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N".
+    """
+    if card.is_foreign:
+        from goldfinch.foreign.precision import quickest_dtype
+
+        return ("bf16", "f32") if quickest_dtype(device) == "bf16" else ("f32", "bf16")
+    return ("f32" if device == "cpu" else "bf16",)
+
+
 def engine_of(model: Model) -> Engine[Any]:
     """What a loaded model can do. This file is the one place that tells models of ours from those of others."""
     from goldfinch.models.language_model import LanguageModel

@@ -71,7 +71,7 @@ def test_digits_are_cut_as_the_model_was_trained(model: ForeignModel) -> None:
 def test_an_answer_from_the_file(directory: Path, model: ForeignModel, tmp_path: Path) -> None:
     """Pre-filled once; asked in a new process, which computes no token of the document; the text is the model's own."""
     cache = tmp_path / "text.gfc"
-    gf("prefill", str(DOCUMENT), "-m", str(directory), "-o", str(cache))
+    gf("prefill", str(DOCUMENT), "-m", str(directory), "-o", str(cache), "--dtype", "float32")
     asked = json.loads(
         gf("ask", "--cache", str(cache), "-m", str(directory), "-n", str(MOST_TOKENS), "--json", QUESTION)
     )

@@ -33,6 +33,7 @@ def model(request: pytest.FixtureRequest, others: Path, monkeypatch: pytest.Monk
     """The name of one, in an empty current folder with a document."""
     monkeypatch.setenv("GF_MODELS_DIR", str(others))
     monkeypatch.setenv("GF_MODEL", request.param)
+    monkeypatch.setenv("GF_DTYPE", "float32")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     Path("doc.txt").write_text(TEXT)
@@ -121,11 +122,61 @@ def test_what_does_not_belong_is_refused_by_name(model: str, capsys: pytest.Capt
     assert "leave out --cite" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_on_a_device_that_is_named(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "prefill", "doc.txt", "--device", device, "-q")
+    shown = json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))
+    assert shown["numerics"]["device"] == device
+    asked = ["ask", "--cache", "doc.gfc", "Who?", "--max-tokens", "4", "--device", device, "--strict", "--json"]
+    assert json.loads(printed(capsys, *asked))["document_tokens_computed"] == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_the_quicker_dtype_is_taken_and_a_cache_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another timing later, or elsewhere, refuses no cache and computes no document again."""
+    monkeypatch.delenv("GF_DTYPE")
+
+    def quickest(name: str) -> None:
+        monkeypatch.setattr("goldfinch.foreign.precision.quickest_dtype", lambda device: name)
+
+    for now, later in (("bf16", "f32"), ("f32", "bf16")):
+        quickest(now)
+        Path(f"{now}.txt").write_text(TEXT + now)
+        printed(capsys, "prefill", f"{now}.txt", "-q")
+        assert json.loads(printed(capsys, "inspect", f"{now}.gfc", "--json"))["numerics"]["compute_dtype"] == now
+        asked = ["Who?", "--max-tokens", "4", "--json", "-q"]
+        first = json.loads(printed(capsys, "ask", f"{now}.txt", *asked))
+        quickest(later)
+        for place in (("--cache", f"{now}.gfc"), (f"{now}.txt", "--require-cached")):
+            answer = json.loads(printed(capsys, "ask", *place, *asked))
+            assert (answer["answer"], answer["document_tokens_computed"]) == (first["answer"], 0)
+        Path("kb").mkdir()
+        Path(f"{now}.txt").rename(f"kb/{now}.txt")
+        printed(capsys, "ask", "-r", "kb", "What is blue?", "--max-tokens", "4", "--require-cached", "-q")
+        Path(f"kb/{now}.txt").unlink()
+        Path("kb").rmdir()
+
+
+def test_a_plan_says_where_its_times_are_too_short(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("goldfinch.measure.profile.LONG_BLOCKS", 1)
+    assert run(["plan", "doc.txt"]) == 0
+    assert ("square of the length" in capsys.readouterr().err) == (model == "llama")
+    Path("short.txt").write_text(LINES[0])
+    assert run(["plan", "short.txt"]) == 0
+    assert "square of the length" not in capsys.readouterr().err
+
+
 def test_a_document_beyond_the_context_is_refused_before_it_is_computed(
     others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GF_MODELS_DIR", str(others))
     (tmp_path / "long.txt").write_text(TEXT * 4)
-    assert run(["prefill", str(tmp_path / "long.txt"), "-m", "llama"]) == 2
-    assert "llama has positions for 2,048" in capsys.readouterr().err
+    for command in ("plan", "prefill"):
+        assert run([command, str(tmp_path / "long.txt"), "-m", "llama"]) == 2
+        assert "llama has positions for 2,048" in capsys.readouterr().err
     assert not (tmp_path / "long.gfc").exists()
