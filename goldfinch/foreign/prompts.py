@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from goldfinch.errors import EmptyInput
+from goldfinch.errors import EmptyInput, ModelRefused
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import BytePairTokenizer
 from goldfinch.weights.directory import ModelCard
@@ -107,13 +107,23 @@ def tokenizer_of(card: ModelCard, config: ForeignConfig) -> BytePairTokenizer | 
     if card.tokenizer_file is None:
         return None
     prompts = {**config.prompts, "own": card.template}  # which may have been changed since
-    return open_tokenizer(card.path / card.tokenizer_file, prompts, config.stop_token_ids)
+    return open_tokenizer(card.path / card.tokenizer_file, prompts, config.stop_token_ids, config.vocab_size)
 
 
 def open_tokenizer(
-    path: Path, prompts: Mapping[str, PromptTemplate], stop_token_ids: Collection[int]
+    path: Path, prompts: Mapping[str, PromptTemplate], stop_token_ids: Collection[int], rows: int
 ) -> BytePairTokenizer:
-    """A tokenizer.json, with all added tokens that a prompt uses, or that end an answer, closed to documents."""
+    """A tokenizer.json, with all added tokens that a prompt uses, or that end an answer, closed to documents.
+
+    So are those that the model has no row for: Gemma 3 has one for images, which its models of text lack.
+
+    Args:
+        rows: of the model's embedding.
+
+    Raises:
+        TokenizerDamaged: it cannot be used.
+        ModelRefused: text, or a prompt, may hold a token that the model has no row for.
+    """
     spoken = "".join(
         part for one in prompts.values() for part in (one.document_prefix, one.question_prefix, one.question_suffix)
     )
@@ -121,6 +131,14 @@ def open_tokenizer(
     stops = set(stop_token_ids)
     control = {
         text for text, token_id in tokenizer.added_tokens.items()
-        if (text in spoken and text.strip()) or token_id in stops
+        if (text in spoken and text.strip()) or token_id in stops or token_id >= rows
     }  # fmt: skip
-    return BytePairTokenizer(path, every_byte=False, control=control) if control else tokenizer
+    if control:
+        tokenizer = BytePairTokenizer(path, every_byte=False, control=control)
+    added, highest = set(tokenizer.added_tokens.values()), tokenizer.vocab_size - 1
+    while highest in added:
+        highest -= 1
+    highest = max([highest, *(tokenizer.encode_template(spoken) if spoken else [])])
+    if highest >= rows:
+        raise ModelRefused(f"the tokenizer {path} has ids up to {highest:,}, the model {rows:,} rows for them")
+    return tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import gfcache
@@ -169,6 +170,15 @@ def test_a_plan_says_where_its_times_are_too_short(
     Path("short.txt").write_text(LINES[0])
     assert run(["plan", "short.txt"]) == 0
     assert "square of the length" not in capsys.readouterr().err
+
+
+def test_the_library_that_is_missing_is_named(
+    others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert run(["model", "import", str(others.parent / "hub" / "llama"), "-o", str(tmp_path / "model")]) != 0
+    assert "pip install 'goldfinch-gf[hf]'" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_document_beyond_the_context_is_refused_before_it_is_computed(

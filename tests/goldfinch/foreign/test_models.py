@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from goldfinch.errors import CheckpointError, ModelChanged, WeightsMismatch
+from goldfinch.errors import CheckpointError, ModelChanged, ModelRefused, WeightsMismatch
 from goldfinch.foreign import library
 from goldfinch.foreign.changing import change_foreign
 from goldfinch.foreign.importing import import_foreign
@@ -113,6 +113,59 @@ def test_no_document_forges_a_turn_of_a_prompt_of_the_users_own(folder: Path, tm
         assert (thinks in ids[start:end]) == expected
         change_foreign(card.path, {"template.question_suffix": "\nAnswer:<think>"})
     assert thinks in question_ids(model.tokenizer, model.template, "Who?")
+
+
+def with_added_token(folder: Path, token_id: int, special: bool) -> Path:
+    """The folder, its tokenizer with one more token."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    more = {"id": token_id, "content": "<image>", "special": special}
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | more)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return folder
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_an_added_token_without_a_row_is_closed_to_documents(folder: Path, tmp_path: Path, special: bool) -> None:
+    """Gemma 3 has one for images, the id of which is the number of rows of its models of text."""
+    moved = with_added_token(shutil.copytree(folder, tmp_path / "there"), 262, special)
+    model = load(import_foreign(moved, tmp_path / "model", prompt="plain").path, dtype="f32")
+    assert model.tokenizer is not None
+    assert model.tokenizer.vocab_size == model.config.vocab_size + 1
+    ids, _ = document_ids(model.tokenizer, model.template, "an <image> here")
+    assert max(ids) < model.config.vocab_size
+    assert model.tokenizer.decode(ids).endswith("an <image> here\n")
+
+
+def test_a_prompt_with_a_token_without_a_row_is_refused(folder: Path, tmp_path: Path) -> None:
+    moved = with_added_token(shutil.copytree(folder, tmp_path / "there"), 262, True)
+    settings = json.loads((moved / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "<image>" + settings["chat_template"]
+    (moved / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelRefused, match="ids up to 262, the model 262 rows"):
+        import_foreign(moved, tmp_path / "model", prompt="plain")
+    assert not (tmp_path / "model").exists()
+
+
+def test_ends_that_no_row_stands_for_end_nothing(folder: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(folder, tmp_path / "there")
+    (moved / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 262, 99999]}))
+    assert load(import_foreign(moved, tmp_path / "model", prompt="plain").path, dtype="f32").stop_token_ids == (2,)
+
+
+def test_weights_that_change_during_the_import_are_noticed(folder: Path, tmp_path: Path) -> None:
+    """Their digests were taken before; what is noted as checked must not be what came after."""
+    moved = shutil.copytree(folder, tmp_path / "there")
+    weights = load_file(moved / "model.safetensors")
+    weights["model.norm.weight"] *= 1.5
+
+    def told(words: str) -> None:
+        if words.startswith("checking"):
+            save_file(weights, tmp_path / "new.safetensors", {"format": "pt"})
+            (tmp_path / "new.safetensors").replace(moved / "model.safetensors")
+
+    card = import_foreign(moved, tmp_path / "model", prompt="plain", told=told)
+    with pytest.raises(ModelChanged, match=r"model\.safetensors"):
+        load(card.path)
 
 
 def test_a_sanitised_configuration_names_no_code(folder: Path, tmp_path: Path) -> None:
