@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.quality.tiny_models import CONFIGS
+from bench.quality.tiny_models import CONFIGS, config_json
 from goldfinch.caching.journal import Journal
 from goldfinch.engine.prefill import Start
 from goldfinch.errors import CacheMismatch, ContextTooLong, EmptyInput, GoldFinchError
 from goldfinch.foreign import library
-from tests.goldfinch.foreign.running.tiny import SOUND, random_ids, tiny_engine
-from tests.tolerances import FOREIGN_FP32
+from goldfinch.foreign.configuration import clean_config
+from goldfinch.foreign.running.engine import ForeignEngine
+from tests.goldfinch.foreign.running.tiny import SOUND, model_on, random_ids, tiny_engine
+from tests.tolerances import FOREIGN_BF16, FOREIGN_FP32
 
 T = 75
 FEW = ("llama", "mistral", "gemma3_text", "mamba", "mamba2", "lfm2")
@@ -104,6 +106,21 @@ def test_other_dtypes_are_kept_as_they_are(dtype: str, tmp_path: Path) -> None:
     opened = engine.open(tmp_path / "a.gfc")
     assert opened.numerics.compute_dtype == dtype
     assert torch.equal(behind(engine, cache), behind(engine, opened))
+
+
+@pytest.mark.parametrize("name", [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+def test_every_architecture_computes_in_bf16(name: str, tmp_path: Path) -> None:
+    """Where nothing names a dtype it may be this one, though the self-check runs in f32."""
+    values = clean_config(config_json(name))
+    tensors = library.published_tensors(library.random_network(values))
+    engine = ForeignEngine(model_on(name, library.network_of(values, tensors, "bf16"), dtype="bf16"))
+    cache = engine.prefill_from(Start(), random_ids(T))
+    cache.save(tmp_path / "a.gfc")
+    opened, cold = engine.open(tmp_path / "a.gfc"), behind(engine, cache)
+    assert torch.equal(behind(engine, opened), cold)
+    assert engine.replay(opened).difference is None
+    exact = behind(*made(name, random_ids(T)))
+    assert float((cold - exact).abs().max()) < FOREIGN_BF16 * float(exact.abs().max())
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "mamba2"])
