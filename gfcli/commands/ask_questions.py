@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfcache import layout
 
-from gfcli.support.answers import How, answer_json, citations, document_name
+from gfcli.support.answers import How, answer_json, citations, cited_tokens, document_name
 from gfcli.support.answers_file import Answers, Task
 from gfcli.support.cache_files import expand
 from gfcli.support.console import console
@@ -200,7 +200,7 @@ def _values(session: Session, task: Task, answer: Answer, how: How) -> dict[str,
     values = answer_json(answer, document_name(session), 0.0, how.computed)
     how.computed = 0  # the next answer finds it cached
     if how.cite:
-        values["citations"] = citations(session, task.question.text, answer.token_ids, how.raw)
+        values["citations"] = citations(session, task.question.text, cited_tokens(answer), how.raw)
     return values
 
 

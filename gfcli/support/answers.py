@@ -59,7 +59,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         console.json(answer_values(session, question, how) | about)
     elif how.no_stream or how.cite or how.sampling.get("quote"):
         answer = session.ask(question, raw=how.raw, **how.sampling)
-        cited = citations(session, question, _cited(answer), how.raw) if how.cite else []
+        cited = citations(session, question, cited_tokens(answer), how.raw) if how.cite else []
         console.text(answer.text, end="\n")
         if answer.quote is not None:
             console.line(f"  [{shown_quote(answer.quote)}]")
@@ -78,7 +78,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
 def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
     """Answer one question; its object for JSON."""
     answer = session.ask(question, raw=how.raw, **how.sampling)
-    cited = citations(session, question, _cited(answer), how.raw) if how.cite else None
+    cited = citations(session, question, cited_tokens(answer), how.raw) if how.cite else None
     values = answer_json(answer, how.document or document_name(session), how.load_s, how.computed)
     if how.explanation is not None:
         reading = explained_reading(session, question, how.raw)
@@ -116,9 +116,11 @@ def answer_json(answer: Answer, document: str | None, load_s: float, computed: i
     }
 
 
-def _cited(answer: Answer) -> list[int]:
-    """The tokens whose lines are named; none of an answer that is not given."""
-    return answer.token_ids if answer.withheld is None else []
+def cited_tokens(answer: Answer) -> list[int]:
+    """The tokens whose lines are named; none of an answer that is not given, or says that there is none."""
+    from goldfinch.datasets.facts import NOT_STATED
+
+    return [] if answer.withheld is not None or answer.text.strip() == NOT_STATED else answer.token_ids
 
 
 def _rounded(share: float | None) -> float | None:

@@ -209,7 +209,7 @@ class Engine(Protocol[Cache]):
         """
 
     def cite(self, session: Any, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Any]:
-        """The lines that an answer rests on, as `cite.cite` gives them.
+        """The lines that were read most for an answer, as `cite.cite` gives them.
 
         Raises:
             GoldFinchError: this model cannot tell.

@@ -1,4 +1,4 @@
-"""Which lines of a document an answer rests on: the attention of the GOLD layers over the cached tokens.
+"""Which lines of a document were read most for an answer: the attention of the GOLD layers over the cached tokens.
 
 Notation: T document tokens, H heads, N rows that predicted the answer's tokens, G GOLD layers.
 
@@ -28,7 +28,7 @@ NEIGHBOUR_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Citation:
-    """A place of the document that an answer rests on.
+    """A place of the document that was read most for an answer.
 
     Attributes:
         first_line, last_line: from 1, inclusive.

@@ -181,7 +181,7 @@ class ForeignEngine:
         self, session: ForeignSession, question: str, answer_ids: Sequence[int], *, raw: bool = False
     ) -> list[Citation]:
         raise GoldFinchError(
-            f"{self.model.name} cannot say which lines an answer rests on: only models with GOLD layers can",
+            f"{self.model.name} cannot say which lines it read most: only models with GOLD layers can",
             hint="leave out --cite",
         )
 
