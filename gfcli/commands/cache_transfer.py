@@ -9,6 +9,7 @@ from typing import Annotated
 import gfcache
 import typer
 from gfcache import Entry, Store, layout
+from gfcache.files.locks import sweep
 
 from gfcli.support.console import console, printable
 from gfcli.support.exits import CommandError
@@ -64,6 +65,7 @@ def export(
             path = Path(output) if not into_folder else _free_name(Path(output), entry, suffix, taken)
             taken.add(path)
             if not safetensors and _is_there(path, entry):
+                sweep(path)
                 console.path(path)
                 continue
             check_may_replace(path, force, safetensors)

@@ -7,6 +7,7 @@ and the engine reads nothing but what is stored.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,6 +111,7 @@ class DocumentCache:
         parent: tuple[DocumentCache, int] | None = None,
         follow: bool = True,
         index: bool = True,
+        noted: Callable[[str], None] | None = None,
     ) -> Header:
         """Write the cache to a file, atomically (mode 0600).
 
@@ -119,6 +121,7 @@ class DocumentCache:
                 which that file holds, and a reference to it.
             follow: write a link where it leads; else the file takes its place.
             index: also write its blocks and words, so that the first question finds them.
+            noted: gets the digest before the file is in its place.
 
         Raises:
             gfcache.ParentMissing, gfcache.ParentChanged: the base's file is no longer there, or is another one now.
@@ -141,7 +144,7 @@ class DocumentCache:
         if index:
             self.document_index()
             sections += [] if self.index is None else [index_section(self.index)]
-        header = gfcache.write_cache(path, header, sections, follow=follow)
+        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
         self.path, self.digest = Path(path), header.digest
         return header
 

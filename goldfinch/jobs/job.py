@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,9 @@ def save(job: Job) -> Report:
     path, made, tokens = job.path, job.made, job.made.cache.length
     parent = None if job.parent is None else (job.parent, job.parent_tokens)
     job.made = None
-    header = Journal(path).finish(lambda: made.cache.save(path, parent=parent))
-    if made.is_own and (job.parent is None or is_verified(job.parent.digest)):
-        note(header.digest, MADE)
+    is_own = made.is_own and (job.parent is None or is_verified(job.parent.digest))
+    noted = partial(note, how=MADE) if is_own else None
+    header = Journal(path).finish(lambda: made.cache.save(path, parent=parent, noted=noted))
     return Report(
         path,
         tokens,

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,9 +271,8 @@ class Library:
             try:
                 with self.store.writing(found.path, at_most) as room:
                     removals.append(room)
-                    header = journal.finish(lambda: made.cache.save(found.path))
-                if made.is_own:
-                    note(header.digest, MADE)
+                    noted = partial(note, how=MADE) if made.is_own else None
+                    journal.finish(lambda: made.cache.save(found.path, noted=noted))
                 self._keep_words(model, made.cache, self.store.added(found.path).digest)
             except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
                 obstacle = error

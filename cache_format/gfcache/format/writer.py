@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,11 +119,20 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     return replace(header, digest=digest.hex()), parts
 
 
-def write_cache(path: Path | str, header: Header, data: Sequence[SectionData], *, follow: bool = True) -> Header:
+def write_cache(
+    path: Path | str,
+    header: Header,
+    data: Sequence[SectionData],
+    *,
+    follow: bool = True,
+    noted: Callable[[str], None] | None = None,
+) -> Header:
     """Write a cache file (mode 0600) atomically: lock, temporary file, fsync, rename.
 
     Args:
         follow: write a link where it leads; else the file takes its place.
+        noted: gets the digest before the file is in its place, so that a file that is there was noted, whenever its
+            writer is killed.
 
     Returns:
         the header as written, with its section table and digest.
@@ -142,4 +151,6 @@ def write_cache(path: Path | str, header: Header, data: Sequence[SectionData], *
     with replacing_output(path, follow=follow, needed_bytes=sum(map(len, parts))) as stream:
         for part in parts:
             stream.write(part)
+        if noted is not None:
+            noted(header.digest)
     return header

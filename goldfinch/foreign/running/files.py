@@ -5,7 +5,7 @@ Notation: T tokens, n layers of a group, H key-value heads, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class ForeignCache:
         parent: tuple[ForeignCache, int] | None = None,
         follow: bool = True,
         index: bool = True,
+        noted: Callable[[str], None] | None = None,
     ) -> gfcache.Header:
         """Write the cache to a file; arguments and errors as of `DocumentCache.save`."""
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
@@ -97,7 +98,7 @@ class ForeignCache:
             self.index = DocumentIndex(self.tokenizer, own).packed()
         if index and self.index is not None:
             sections.append(index_section(self.index))
-        header = gfcache.write_cache(path, header, sections, follow=follow)
+        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
         self.path, self.digest = Path(path), header.digest
         return header
 
