@@ -50,12 +50,13 @@ def refresh(
     """
     console.quiet = quiet
     found = find_caches(caches or ["."])
-    failures, orphaned = Failures(), 0
+    failures, orphaned, done = Failures(), 0, 0
     from goldfinch.jobs.refresh import Refresh
 
     with Teller() as tell:
         run = Refresh(Models(device), checkpoints, dry_run, journal_seconds(), tell, Reach(caches or []))
         for event in run.events(found):
+            done += 1
             if isinstance(event, Failed) and isinstance(event.error, SourceGone):
                 orphaned += 1
                 _show_orphan(event, jsonl)
@@ -63,6 +64,8 @@ def refresh(
                 _show(event, failures, jsonl)
     if orphaned:
         console.say(f"{orphaned} orphaned, left alone: the source is gone (gf prune --orphaned removes them)")
+    elif not done:
+        console.say("nothing to refresh")
     failures.end()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class OutputNames:
         common = _common_folder(files) if self._folder is not None else None
         self._names: dict[str, list[Path]] = {source.name: self._candidates(source, common) for source in files}
         self._chosen = _apart(self._names)
-        self._taken = Counter(real(place) for place in self._chosen.values())
+        self._taken = _documents_at({name: real(place) for name, place in self._chosen.items()})
 
     def _candidates(self, source: Source, common: str | None) -> list[Path]:
         """Files that a document may have, in the order in which they are tried."""
@@ -98,13 +98,18 @@ def _apart(names: dict[str, list[Path]]) -> dict[str, Path]:
     at = dict.fromkeys(names, 0)
     places = {name: real(candidates[0]) for name, candidates in names.items()}
     while True:
-        count = Counter(places.values())
+        count = _documents_at(places)
         moved = [name for name, place in places.items() if count[place] > 1 and at[name] + 1 < len(names[name])]
         if not moved:
             return {name: candidates[at[name]] for name, candidates in names.items()}
         for name in moved:
             at[name] += 1
             places[name] = real(names[name][at[name]])
+
+
+def _documents_at(places: Mapping[str, Path]) -> Counter[Path]:
+    """How many documents would be at each place; a file that the call names twice, through a link, is one."""
+    return Counter(place for place, _ in {(place, real(Path(name))) for name, place in places.items()})
 
 
 def real(path: Path) -> Path:

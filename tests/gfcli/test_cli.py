@@ -146,7 +146,10 @@ def test_raw_bytes_equal_the_arithmetic_of_the_configuration(cache: Path) -> Non
         "channel_shift_state": finch * width * 4,
         "tail_hidden": (2 * gold + 1) * width * 4,
     }
-    assert {s["name"]: s["raw_bytes"] for s in summary["sections"]} == expected
+    found = {s["name"]: s["raw_bytes"] for s in summary["sections"]}
+    assert found.pop("row_digests") == (tokens + 1023) // 1024 * 32
+    assert found.pop("document_index") <= 8 * tokens + 4096
+    assert found == expected
 
 
 def test_many_documents(document: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from gfcli.app import run
 from gfcli.registry import COMMANDS
 from tests.conftest import SAMPLES, SMALL_GOLDEN
+from tests.goldfinch.foreign.folders import write_folder
 from tests.goldfinch.train.records import write_records
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
@@ -81,7 +82,9 @@ def test_first_examples_run(
         assert run(["prefill", "doc.txt", "--library", "-q"]) == 0
     if name == "refresh":  # what was made here may be read again here
         assert run(["prefill", "docs/a.txt", "docs/b.txt", "-o", "caches/", "--force", "-q"]) == 0
-    if name == "model set":
+    if name == "model import":
+        write_folder(work / "Qwen2.5-0.5B-Instruct")
+    if name in ("model set", "model measure"):
         shutil.copytree(tmp_path / "user-models" / named_model, "my-model")
     assert run([*name.split(), "--help"]) == 0
     line = capsys.readouterr().out.split("Examples:\n", 1)[1].splitlines()[0]

@@ -115,7 +115,8 @@ def test_a_source_that_is_no_file_is_gone(folder: Path, capsys) -> None:
         assert states(capsys, "x.gfc") == {"x.gfc": "damaged"}
         assert run(["refresh", "x.gfc"]) == 3
         assert ("its source is gone or unknown" if is_here else "was not read") in capsys.readouterr().err
-    nul = dataclasses.replace(header, source=dict(header.source) | {"path": "a\0b"})
+    odd = {"path": "a\0b", "relative_path": "a\0b", "name": "a\0b", "bytes": 0}
+    nul = dataclasses.replace(header, source=dict(header.source) | odd)
     assert source_state(nul, folder / "a.gfc")[0] == "orphaned"
     (folder / "gone.txt").write_bytes(b"x")
     nameless = dataclasses.replace(header, source={"path": "/no/such/gone.txt", "bytes": 1})
@@ -328,7 +329,7 @@ def test_files_that_fail_give_lines_like_the_others(folder: Path, capsys) -> Non
     (folder / "b.gfc").write_bytes(b"x")
     for command in ("inspect", "verify"):
         for names, code in ((["b.gfc"], 6), (["absent.gfc"], 4), (["a.gfc", "b.gfc", "absent.gfc"], 3)):
-            assert run([command, "--json", *names]) == code
+            assert run([command, "--jsonl", *names]) == code
             found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
             for row in found:
                 jsonschema.validate(row, schema(command))
