@@ -11,6 +11,7 @@ from typing import Any
 import gfcache
 import numpy as np
 from gfcache import SectionData, layout
+from gfcache.format.writer import digests_of
 
 
 def sections_of(path: Path) -> tuple[gfcache.Header, list[SectionData]]:
@@ -37,7 +38,11 @@ def craft(
     """
     header, rows = sections_of(path)
     model = header.model | {"config": header.model["config"] | dict(config or {})}
-    rows = [replace(row, array=(arrays or {}).get(row.name, row.array)) for row in rows]
+    arrays = arrays or {}
+    rows = [replace(row, array=arrays.get(row.name, row.array)) for row in rows]
+    if layout.ROW_DIGESTS not in arrays:
+        digests = {item.kind: item.array for item in digests_of(rows)}
+        rows = [replace(row, array=digests.get(row.kind, row.array)) for row in rows]
     gfcache.write_cache(out, replace(header, **({"model": model, "sections": ()} | fields)), rows)
     return out
 

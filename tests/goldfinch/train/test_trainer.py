@@ -109,13 +109,14 @@ def test_the_loss_falls(precision: str, recipe: Recipe, corpora: Path, tmp_path:
 
 
 def test_steps_in_bfloat16_are_close_to_those_in_float32(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
-    losses = {}
+    losses, weights = {}, {}
     for precision in ("float32", "bfloat16"):
         short = replace(recipe, stages=(Stage(3 * 32 * 2, 32, 2, {"text": 1.0}),), precision=precision)
         train(short, corpora, tmp_path / precision, compile_model=False)
         lines = (tmp_path / precision / "log.jsonl").read_text().splitlines()
         losses[precision] = json.loads(lines[-1])["loss"]
-    assert losses["bfloat16"] != losses["float32"]
+        weights[precision] = next((tmp_path / precision).rglob("*.safetensors")).read_bytes()
+    assert weights["bfloat16"] != weights["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 
 

@@ -134,7 +134,7 @@ def test_published_forms_of_tokenizers_are_taken() -> None:
 
     letters = bpe_file._byte_letters()
     vocab = {letter: n for n, letter in enumerate(letters)}
-    for pattern in bpe_file._PATTERNS:
+    for pattern in bpe_file.PATTERNS.values():
         parts = [
             {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
