@@ -83,7 +83,8 @@ class Recipe:
         save_seconds: time between saves.
         corpora: files of plain text, without their ending.
         evaluation: tasks of `gf eval` to run at the end; their record is evaluation.json in the run folder.
-        pointer: how the pointer alone is trained, in place of stages; all other weights stay those of `start`.
+        pointer: how the pointer, or all that prefill does not read, is trained, in place of stages; all other weights
+            stay those of `start`.
         max_shard_bytes: maximum size of a weight file in the model directory; None writes one file.
     """
 

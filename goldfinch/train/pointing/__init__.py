@@ -1,1 +1,1 @@
-"""Training a pointer as documents are read: documents with questions, examples of them, loss, loop."""
+"""Training a pointer, and the layers above prefill, as documents are read."""

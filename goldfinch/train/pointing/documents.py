@@ -22,9 +22,8 @@ from ..recipe import Stage
 # Tokens of a document, about, and how often it has so many.
 LENGTHS = (300, 600, 1000, 1600)
 SHARES = (0.25, 0.35, 0.28, 0.12)
-# Questions asked of one stretch of an article; so many of them are about its other paragraphs.
+# Questions asked of one stretch of an article.
 MOST_QUESTIONS = 20
-ABSENT = 0.1
 SEPARATOR = "\n\n"
 
 Document = tuple[str, list[tuple[str, str]]]
@@ -41,6 +40,7 @@ class AsRead:
             (documents that people have), and the tasks of `data.TASKS`.
         seed: of the order.
         wrapped: share of the documents with hard line breaks.
+        absent: share of the questions about a stretch of an article that are about its other paragraphs.
     """
 
     data: TrainingData
@@ -48,6 +48,7 @@ class AsRead:
     mixture: dict[str, float]
     seed: int
     wrapped: float = 0.3
+    absent: float = 0.1
 
     def __post_init__(self) -> None:
         kept = {passage.text for article in self.articles_to_choose_by for passage in article}
@@ -69,7 +70,7 @@ class AsRead:
         kinds, weights = zip(*self.mixture.items(), strict=True)
         kind, length = rng.choices(kinds, weights)[0], rng.choices(LENGTHS, SHARES)[0]
         if kind == "window":
-            text, questions = window(rng, self.articles, length)
+            text, questions = window(rng, self.articles, length, self.absent)
         else:
             text, questions = self._other(kind, rng, length)
         if kind != "tables" and rng.random() < self.wrapped:
@@ -105,7 +106,7 @@ class AsRead:
         return plant(rng, self.data.prose(rng, int(length * CHARS_PER_TOKEN * 0.7)), facts), asked
 
 
-def window(rng: Random, articles: list[list[Passage]], tokens: int) -> Document:
+def window(rng: Random, articles: list[list[Passage]], tokens: int, absent_share: float = 0.1) -> Document:
     """Paragraphs of an article that follow each other, and questions from all of them and from others of it."""
     article = rng.choice(articles)
     start, size = rng.randrange(len(article)), 0
@@ -120,4 +121,4 @@ def window(rng: Random, articles: list[list[Passage]], tokens: int) -> Document:
     elsewhere = [pair for passage in article if passage.text not in text for pair in passage.questions]
     absent = [(q, NOT_STATED) for q, answer in elsewhere if answer.lower() not in text.lower()]
     asked = rng.sample(questions, min(len(questions), MOST_QUESTIONS))
-    return text, asked + rng.sample(absent, min(len(absent), round(ABSENT * len(asked))))
+    return text, asked + rng.sample(absent, min(len(absent), round(absent_share * len(asked))))

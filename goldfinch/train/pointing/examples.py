@@ -48,6 +48,9 @@ class Example:
         stream: (A, C), bfloat16, what enters the last norm at the positions that predict the answer.
         targets: (A,), the answer's token ids and the end.
         places: the first of the rows, counted among those read, of each place where the answer stands.
+        answer_k: (A - 1, R), compressed keys of the answer's tokens.
+        below: (P, C), bfloat16, the stream below the GOLD layers at the document's tail, question and answer; None
+            where these are not trained.
     """
 
     document: tuple[Tensor, Tensor]
@@ -56,6 +59,8 @@ class Example:
     stream: Tensor
     targets: Tensor
     places: tuple[int, ...]
+    answer_k: Tensor
+    below: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,11 @@ class ExampleMaker:
     Args:
         model: whose layers below the pointer are run; it has a tokenizer.
         right, wrong: as in `PointerPlan`.
+        keep_below: keep what lies below the GOLD layers, to train these.
     """
 
-    def __init__(self, model: LanguageModel, right: float, wrong: float) -> None:
-        self.model, self.template = model, template_of(model)
+    def __init__(self, model: LanguageModel, right: float, wrong: float, *, keep_below: bool = False) -> None:
+        self.model, self.template, self._keep_below = model, template_of(model), keep_below
         self._right, self._some_block = right, right + wrong
 
     @torch.no_grad()
@@ -164,16 +170,20 @@ class ExampleMaker:
         x, state = model.run_prefill_layers(ids, state)
         compressed_k = model.compress_keys(x)
         state = model.remember(state, ids, compressed_k)
-        x, _ = model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), state)
+        below = torch.cat([session.cache.tail_hidden, x], dim=1)
+        x, _ = model.run_gold_layers(below, state)
+        m = len(question_ids)
         positions = torch.cat([torch.arange(a, b) for a, b in rows])
         where = {int(p): n for n, p in enumerate(positions)}
         return Example(
             document=kept,
             rows=positions.to(torch.int32),
-            question=(torch.tensor(question_ids), compressed_k[0, : len(question_ids)].half().cpu()),
+            question=(torch.tensor(question_ids), compressed_k[0, :m].half().cpu()),
             stream=x[0, -len(answer_ids) - 1 :].bfloat16().cpu(),
             targets=torch.tensor([*answer_ids, self.template.end_token_id]),
             places=tuple(where[p] for p in places if p in where),
+            answer_k=compressed_k[0, m:].half().cpu(),
+            below=below[0].bfloat16().cpu() if self._keep_below else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""What training a pointer minimises, all else of the model as it is.
+"""What training a pointer minimises.
 
 Notation: B examples, n rows, m question tokens, A answer tokens, M tokens before a row, C d_model, V vocab_size.
 """
@@ -82,15 +82,20 @@ def _padded(parts: Sequence[Tensor], value: float = 0.0) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=value)
 
 
-def pointer_loss(model: LanguageModel, batch: PointerBatch) -> dict[str, Tensor]:
+def pointer_loss(model: LanguageModel, batch: PointerBatch, stream: Tensor | None = None) -> dict[str, Tensor]:
     """What a step minimises ("loss"), and of it the loss of tokens, of first tokens, and of places.
 
     The marginal likelihood of each target under the mixture, and the attention on the places where the answer stands.
+
+    Args:
+        model: with a pointer.
+        batch: examples of it.
+        stream: (B, A, C), where it is not that of the batch.
     """
     pointer = model.pointer
     with torch.no_grad():
         embedded, asked = (model.embed(ids.clamp_min(0)) for ids in (batch.row_ids, batch.question_ids))
-        stream = model.ln_out(batch.stream)
+    stream = model.ln_out(batch.stream if stream is None else stream)
     document, question = Rows(batch.row_ids, embedded, batch.rows_k), Rows(batch.question_ids, asked, batch.question_k)
     pointing: Pointing = pointer.open(document, batch.before, question, batch.recent[:, 0])
     attention, gates, changed = pointer.shares(stream, pointing, batch.recent)

@@ -1,4 +1,4 @@
-"""How a pointer is trained: the table `pointer` of a recipe, read strictly."""
+"""How a pointer is trained, alone or with the layers above prefill: the table `pointer` of a recipe, read strictly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from goldfinch.errors import ConfigError
 
+TRAINED = ("pointer", "upper")
+
 
 @dataclass(frozen=True)
 class PointerPlan:
@@ -14,6 +16,10 @@ class PointerPlan:
 
     Attributes:
         steps, batch: steps, and examples in each.
+        train: "pointer", all other weights as they are, or "upper", everything that prefill does not read.
+        upper_rate: share of the learning rate for the weights that are not the pointer's.
+        keep: weight of the divergence from what the model said before, where that was right.
+        absent: share of questions that a stretch of an article does not answer.
         mixture: weight per kind of document (see `documents.AsRead`).
         first_examples: that there are before the first step.
         visits: how often an example is seen, on average.
@@ -21,8 +27,8 @@ class PointerPlan:
         weight_decay: of matrices.
         right, wrong: share of the questions that read the block which answers them, and of those that read one which
             resembles them but does not, so that the answer becomes "Not stated."; the rest reads the whole document.
-        start: file of the pointer's weights to begin with, without their prefix; "" for those of the model. With one,
-            no steps at all write the model that it makes.
+        start: file of weights to begin with, those of the pointer with or without their prefix; "" for those of the
+            model. With one, no steps at all write the model that it makes.
         seed: of documents, examples and batches.
         bfloat16: autocast.
         save_seconds: time between saves.
@@ -31,6 +37,10 @@ class PointerPlan:
     steps: int
     mixture: dict[str, float]
     batch: int = 48
+    train: str = "pointer"
+    upper_rate: float = 0.1
+    keep: float = 0.5
+    absent: float = 0.1
     first_examples: int = 960
     visits: float = 3.0
     learning_rate: float = 2e-3
@@ -81,14 +91,17 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
         shares = list(value.values()) if isinstance(value, dict) else [value]
         whole = f.name in ("steps", "batch", "first_examples", "warmup_steps", "seed")
         numbers = all(isinstance(x, int if whole else int | float) and 0 <= x < 1 << 31 for x in shares)
-        if f.name not in ("bfloat16", "start") and (not numbers or (f.name == "mixture") != isinstance(value, dict)):
+        fits = numbers and isinstance(value, dict) == (f.name == "mixture")
+        if f.name not in ("bfloat16", "start", "train") and not fits:
             raise ConfigError(f"{f.name} of the table pointer is {value!r}, allowed: numbers from 0 on")
     if not isinstance(plan.start, str):
         raise ConfigError(f"start of the table pointer is {plan.start!r}, allowed: a file name")
+    if plan.train not in TRAINED:
+        raise ConfigError(f"train of the table pointer is {plan.train!r}, allowed: {', '.join(TRAINED)}")
     if (
         min(plan.steps + bool(plan.start), plan.batch, sum(plan.mixture.values())) <= 0
         or plan.visits < 1
-        or plan.right + plan.wrong > 1
+        or max(plan.right + plan.wrong, plan.absent) > 1
     ):
         raise ConfigError("the table pointer needs steps, batch and mixture above 0, visits from 1 on, shares up to 1")
     return plan

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -15,9 +16,11 @@ from typing import Any
 
 import torch
 from gfcache.files.replace import replacing_output
+from torch import Tensor
 
 from goldfinch.errors import CheckpointError
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.pointer import NOTHING
 from goldfinch.weights.files import check_weights, read_weights
 from goldfinch.weights.parts import check_regular
 from goldfinch.weights.pickles import described
@@ -27,6 +30,7 @@ from .documents import AsRead
 from .examples import Example, ExampleMaker
 from .loss import collate, pointer_loss
 from .plan import PointerPlan
+from .upper import Teacher, check_upper, collate_upper, upper_names, upper_stream
 
 CHECKPOINT_FILE, LOG_FILE = "pointer.pt", "log.jsonl"
 LOG_EVERY = 20
@@ -73,7 +77,7 @@ def train_pointer(
     folder: Path,
     report: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> None:
-    """Train `model.pointer` in place, or resume; nothing else of the model changes.
+    """Train `model.pointer` in place, or all that prefill does not read, or resume; nothing else of the model changes.
 
     Args:
         model: with a pointer and a tokenizer.
@@ -82,7 +86,10 @@ def train_pointer(
 
     Raises:
         CheckpointError: the checkpoint is of another plan.
+        ConfigError: the plan trains what the model does not have.
     """
+    if plan.train == "upper":
+        check_upper(model)
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(model, documents, plan, folder, report)
     run.resume()
@@ -104,14 +111,17 @@ class _Run:
     ) -> None:
         self.model, self.plan, self.folder, self.report = model, plan, folder, report
         self.pointer, self.step, self.saved_at = model.pointer, 0, time.monotonic()
+        self.upper = plan.train == "upper"
+        # Examples and what is to be kept come from the model as it is now.
+        before = deepcopy(model) if self.upper else model
+        self.teacher = Teacher(before)
+        names = upper_names(model) if self.upper else [f"pointer.{key}" for key in self.pointer.state_dict()]
         model.requires_grad_(False)
-        self.pointer.requires_grad_(True)
-        matrices, rest = (
-            [p for p in self.pointer.parameters() if (p.dim() == 2) is wanted] for wanted in (True, False)
+        self.trained = {key: p.requires_grad_(True) for key, p in model.named_parameters() if key in set(names)}
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.trained, plan), lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-9
         )
-        groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-9)
-        maker = ExampleMaker(model, plan.right, plan.wrong)
+        maker = ExampleMaker(before, plan.right, plan.wrong, keep_below=self.upper)
         self.pool = _Pool(maker, documents.document, plan.seed)
         self.chosen_by = _Pool(maker, documents.document_to_choose_by, plan.seed)
         while documents.articles_to_choose_by and self.chosen_by.made < CHOSEN_BY_DOCUMENTS:
@@ -122,12 +132,10 @@ class _Run:
         plan = self.plan
         self.pool.fill(plan.examples_at(self.step))
         for group in self.optimizer.param_groups:
-            group["lr"] = plan.learning_rate_at(self.step)
-        batch = collate(self.pool.batch(plan, self.step)).to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=plan.bfloat16):
-            losses = pointer_loss(self.model, batch)
+            group["lr"] = plan.learning_rate_at(self.step) * group["rate"]
+        losses = self._losses(self.pool.batch(plan, self.step))
         losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.pointer.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.losses.append({key: loss.item() for key, loss in losses.items()})
@@ -139,6 +147,18 @@ class _Run:
         if time.monotonic() - self.saved_at > plan.save_seconds:
             self.save()
 
+    def _losses(self, examples: list[Example]) -> dict[str, Tensor]:
+        model, batch = self.model, collate(examples).to(self.model.device)
+        above = collate_upper(examples).to(model.device) if self.upper else None
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+            if above is None:
+                return pointer_loss(model, batch)
+            stream = upper_stream(model, above).float()
+            losses = pointer_loss(model, batch, stream)
+            real = batch.targets != NOTHING
+            kept = self.teacher.loss(model.logits(stream[real]), batch.stream[real], batch.targets[real])
+        return losses | {"loss": losses["loss"] + self.plan.keep * kept, "kept_loss": kept.detach()}
+
     def _log(self, values: dict[str, Any]) -> None:
         entry = {"step": self.step, "of": self.plan.steps} | values
         append_entry(self.folder / LOG_FILE, entry)
@@ -146,13 +166,13 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint, and log the loss of the examples that training does not see."""
-        values = {"pointer": self.pointer.state_dict(), "optimizer": self.optimizer.state_dict()}
+        trained = {key: p.detach() for key, p in self.trained.items()}
+        values = {"trained": trained, "optimizer": self.optimizer.state_dict()}
         with replacing_output(self.folder / CHECKPOINT_FILE, mode=None, follow=False) as stream:
             torch.save(values | {"step": self.step, "plan": asdict(self.plan)}, stream)
         examples, size = self.chosen_by.examples, self.plan.batch
         with torch.no_grad():
-            batches = [collate(examples[at : at + size]) for at in range(0, len(examples), size)]
-            found = [pointer_loss(self.model, batch.to(self.model.device)) for batch in batches]
+            found = [self._losses(examples[at : at + size]) for at in range(0, len(examples), size)]
         if found:
             self._log({"chosen_by": _means([{key: loss.item() for key, loss in row.items()} for row in found])})
         self.saved_at = time.monotonic()
@@ -162,9 +182,7 @@ class _Run:
         path = self.folder / CHECKPOINT_FILE
         if not path.exists():
             if self.plan.start:
-                weights = read_weights(Path(self.plan.start))
-                check_weights(weights, self.pointer.state_dict())
-                self.pointer.load_state_dict(weights)
+                self._begin_with(read_weights(Path(self.plan.start)))
             return
         try:
             check_regular(path)
@@ -172,7 +190,8 @@ class _Run:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             plan, step = saved["plan"], int(saved["step"])
             if plan == asdict(self.plan):
-                self.pointer.load_state_dict(saved["pointer"])
+                check_weights(saved["trained"], self.trained)
+                self.model.load_state_dict(saved["trained"], strict=False)
                 self.optimizer.load_state_dict(saved["optimizer"])
         except (OSError, MemoryError):
             raise
@@ -183,6 +202,25 @@ class _Run:
         if plan != asdict(self.plan):
             raise CheckpointError(f"{path} is of another plan", hint="use another run folder, or the plan as it was")
         self.step = step
+
+    def _begin_with(self, weights: dict[str, Tensor]) -> None:
+        named = {key if key in self.trained else f"pointer.{key}": x for key, x in weights.items()}
+        whole = any(not key.startswith("pointer.") for key in named)
+        check_weights(named, {key: p for key, p in self.trained.items() if whole or key.startswith("pointer.")})
+        self.model.load_state_dict(named, strict=False)
+
+
+def _groups(trained: dict[str, Tensor], plan: PointerPlan) -> list[dict[str, Any]]:
+    """The optimiser's: weight decay for matrices alone, a rate of their own for the weights beside the pointer."""
+    groups = []
+    for pointers, rate in ((True, 1.0), (False, plan.upper_rate)):
+        for matrices, decay in ((True, plan.weight_decay), (False, 0.0)):
+            chosen = [
+                p for key, p in trained.items() if key.startswith("pointer.") is pointers and (p.dim() == 2) is matrices
+            ]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "rate": rate})
+    return groups
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

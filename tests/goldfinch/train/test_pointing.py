@@ -180,7 +180,8 @@ def test_weights_to_begin_with(pointed: Recipe, corpora: Path, tmp_path: Path) -
     [
         ({"steps": 0}, "above 0"), ({"steps": "many"}, "'many'"), ({"colour": 1}, "colour"), ({"visits": 0.5}, "visits"),
         ({"right": 0.9, "wrong": 0.3}, "shares"), ({"mixture": 3}, "mixture"), ({"mixture": {"facts": -1}}, "mixture"),
-        ({"batch": 1.5}, "batch"), ({"start": 3}, "file name"), ({"learning_rate": -1.0}, "learning_rate"),
+        ({"batch": 1.5}, "batch"), ({"start": 3}, "file name"), ({"train": "lower"}, "pointer, upper"),
+        ({"absent": 1.5}, "shares"), ({"learning_rate": -1.0}, "learning_rate"),
     ],
 )  # fmt: skip
 def test_plans_that_are_refused(values: dict[str, Any], found: str) -> None:
