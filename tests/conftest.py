@@ -75,6 +75,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_measured(_own_cache: None) -> Iterator[None]:
+    """What a test measures of a model decides nothing in the next one."""
+    from goldfinch.policies.measured import OWN_RECORD
+
+    place = Path(os.environ["XDG_CACHE_HOME"])
+    yield
+    for record in place.rglob(OWN_RECORD):
+        record.unlink()
+
+
+@pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees or touches the user's models, caches or settings."""
     monkeypatch.setenv("GF_MODELS_DIR", str(tmp_path / "user-models"))
