@@ -1,4 +1,4 @@
-"""What a question and its answer attend to: the weights that the GOLD layers give to the tokens of a document."""
+"""What a question and its answer attend to: the weights that a model's attention gives to the tokens of a document."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from goldfinch.models.attention import watched
 from goldfinch.models.layers import split_heads
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import ModelState
@@ -24,9 +25,11 @@ def attention_to_document(
     """Attention weights (T,) that the rows which predicted the answer gave to the document, over heads and layers.
 
     Args:
-        state: behind the document, its memory holding what was read.
+        state: behind the document, its memory or its attention layers holding what was read.
     """
     model = session.model
+    if not model.config.n_gold:
+        return _of_layers(session, state, [*question_ids, *answer_ids[:-1]], len(answer_ids))
     ids = torch.tensor([[*question_ids, *answer_ids[:-1]]], dtype=torch.int64, device=model.device)
     x = session.cache.tail_hidden[:, :0]
     if ids.shape[1]:  # else one token behind the bare document, which the tail predicts
@@ -36,6 +39,24 @@ def attention_to_document(
     recorder = _Recorder(state.memory, len(answer_ids))
     model.run_gold_layers(torch.cat([session.cache.tail_hidden, x], dim=1), replace(state, memory=recorder))
     return recorder.weights
+
+
+def _of_layers(session: Session, state: ModelState, token_ids: Sequence[int], rows: int) -> Tensor:
+    """The weights (T,) of layers that keep keys and values, of the last `rows` tokens; none before the first token."""
+    model, document = session.model, session.cache.token_ids
+    weights = torch.zeros(document.shape[1], device=document.device)
+    if not token_ids:
+        return weights
+    with watched(model) as seen:
+        model.run_prefill_layers(torch.tensor([list(token_ids)], dtype=torch.int64, device=document.device), state)
+    keeping = [layer for layer in state.layers if layer.keys.length]
+    for (_, q, k), layer in zip(seen, keeping, strict=True):
+        held = torch.cat([torch.arange(start, end, device=k.device) for start, end in layer.held_rows()])
+        q = q[0, :, -rows:].float()
+        scores = q @ k[0].float().transpose(-1, -2) / math.sqrt(q.shape[-1])  # (H, N, held rows + own rows)
+        later = torch.ones(scores.shape[1:], dtype=torch.bool, device=k.device).triu(k.shape[2] - q.shape[1] + 1)
+        weights[held] += scores.masked_fill(later, -torch.inf).softmax(-1)[..., : len(held)].sum((0, 1))
+    return weights
 
 
 class _Recorder:

@@ -1,9 +1,9 @@
-"""Which lines of a document were read most for an answer: the attention of the GOLD layers over the cached tokens.
+"""Which lines of a document were read most for an answer: the model's attention over the cached tokens.
 
-Notation: T document tokens, H heads, N rows that predicted the answer's tokens, G GOLD layers.
+Notation: T document tokens, H heads, N rows that predicted the answer's tokens.
 
-The answer is run once more behind the question, in one pass. At the rows that predicted its tokens, every GOLD layer's
-attention weights over the document are summed and mapped to lines.
+The answer is run once more behind the question, in one pass. At the rows that predicted its tokens, the attention
+weights over the document, of every GOLD, GPTAlpha or Llama layer, are summed and mapped to lines.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Citation:
 
 
 def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
-    """The lines that the GOLD layers read most for an answer, most read first.
+    """The lines that the model's attention read most for an answer, most read first.
 
     Args:
         session: that gave the answer.
@@ -53,7 +53,7 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
         answer_ids: token ids of the answer (`Answer.token_ids`).
 
     Returns:
-        up to MOST_CITATIONS places; none for an empty answer or a model without GOLD layers. Where a reading policy
+        up to MOST_CITATIONS places; none for an empty answer or a model without attention. Where a reading policy
         chose blocks, the places are these.
 
     Raises:
@@ -69,11 +69,12 @@ def line_shares(
 ) -> tuple[Tensor, list[str]]:
     """The share of the attention that each line of the document had, (lines,) float64, and the lines.
 
-    Arguments as in `cite`; no lines for an empty answer or a model without GOLD layers.
+    Arguments as in `cite`; no lines for an empty answer or a model without attention.
     """
     if session.model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its tokens have no lines")
-    if not answer_ids or not session.model.config.n_gold:
+    config = session.model.config
+    if not answer_ids or not (config.n_gold or config.n_attention):
         return torch.zeros(0, dtype=torch.float64), []
     state = session.state_for(session.reader.read(None if raw else question))
     weights = attention_to_document(session, state, session.question_token_ids(question, raw=raw), answer_ids)

@@ -14,7 +14,7 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import GoldDocument
-from goldfinch.policies.attention import AttentionFinder
+from goldfinch.policies.attention import AttentionFinder, GoldScores, LayerScores
 from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.measured import LEAST_LIKELIHOOD, ModelRecord, record_of
@@ -235,11 +235,13 @@ class DocumentReader:
 
     @cached_property
     def _attention(self) -> AttentionFinder:
-        cache = self._cache
+        cache, model = self._cache, self._model
         compressed_k = cache.rows()  # all of it: every key is looked at
-        assert compressed_k is not None
+        if compressed_k is None:
+            return AttentionFinder(model, LayerScores(model, cache.state), cache.own_token_ids, cache.document_range)
         document = GoldDocument(cache.token_ids, compressed_k)
-        return AttentionFinder(self._model, document, cache.state, cache.tail_hidden, cache.document_range)
+        scores = GoldScores(model, document, cache.state, cache.tail_hidden)
+        return AttentionFinder(model, scores, cache.own_token_ids, cache.document_range)
 
     def _of(self, found: Sequence[Found]) -> Reading:
         rows = rows_to_read(found, self._cache.document_range[0], self._cache.length, self._tail)
@@ -253,8 +255,8 @@ def _record(model: LanguageModel) -> ModelRecord:
 
 def _obstacle(model: LanguageModel) -> str | None:
     """Why no blocks can be chosen for a model, None where they can."""
-    if not model.config.n_gold:
-        return "the model has no GOLD layers, it answers from its state or from all keys"
+    if not model.config.n_gold and not model.config.n_attention:
+        return "the model has no attention layers, it answers from its state"
     if model.tokenizer is None:
         return "the model has no tokenizer, so its documents have no words"
     return None

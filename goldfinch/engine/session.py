@@ -88,7 +88,7 @@ class Session:
     def _expanded(self, rows: Rows | None) -> ModelState:
         """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
         if not self.model.config.n_gold:
-            return self.cache.state
+            return self.cache.state if rows is None else self.cache.state.holding(rows)
         compressed_k = self.cache.rows(whole=rows is None)
         assert compressed_k is not None
         document = GoldDocument(self.cache.token_ids, compressed_k)
@@ -111,7 +111,7 @@ class Session:
         return self._expanded(None)
 
     def state_for(self, reading: Reading) -> ModelState:
-        """The state behind the document, its GOLD memory holding what a question reads."""
+        """The state behind the document, its GOLD memory or its attention layers holding what a question reads."""
         return self.document_state if reading.rows is None else self._expanded(reading.rows)
 
     @torch.no_grad()

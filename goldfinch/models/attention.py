@@ -5,8 +5,11 @@ Notation: B batch, T new tokens, P tokens before them, C d_model, H heads, D hea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import torch
 from gfkernels import attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
@@ -16,36 +19,81 @@ from .layers import SHIFT_LORA_RANK, LayerNorm, PlainLinear, Rope, mix_vector, p
 from .state import LayerState
 
 
-class _CachedAttention(nn.Module):
-    """Causal attention over the keys and values in the layer's state (kept before rotary positions)."""
+class CachedAttention(nn.Module):
+    """Causal attention over the keys and values in the layer's state (kept before rotary positions); no weights."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.head_dim = config.head_dim
         self.rope = Rope(config.rope, config.head_dim) if config.rope else None
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """q, k, v (B, T, C) of the new tokens -> attention output (B, T, C) and the grown state."""
         past = state.keys.length
         fresh = past == 0
-        keys, values = state.keys.append(k), state.values.append(v)
+        after = replace(state, keys=state.keys.append(k), values=state.values.append(v))
         # Without a past the rows themselves are used, so that gradients flow through them.
-        all_k, all_v = (k, v) if fresh else (keys.rows, values.rows)
-        q_h, k_h, v_h = (split_heads(x, self.config.head_dim).transpose(1, 2) for x in (q, all_k, all_v))
-        if self.rope is not None:
-            q_h, k_h = self.rope(q_h, past), self.rope(k_h, 0)
+        k_h, v_h = self._keys(k if fresh else after.keys.rows, after), self._heads(v if fresh else after.values.rows)
+        q_h = self.queries(q, state)
         if fresh:
             y = causal_attention(q_h, k_h, v_h)
-        else:
+        else:  # rows that are not held come before all that are asked for, so the places among those held suffice
             y = merge_partials(attend_expanded(q_h, k_h, v_h, q_start=past))[0].to(q.dtype)
-        return y.transpose(1, 2).flatten(-2), replace(state, keys=keys, values=values)
+        return y.transpose(1, 2).flatten(-2), after
+
+    def queries(self, q: Tensor, state: LayerState) -> Tensor:
+        """q (B, T, C) of the tokens behind a state -> (B, H, T, D), rotated where the model rotates."""
+        heads = self._heads(q)
+        return heads if self.rope is None else self.rope(heads, state.attended_length)
+
+    def keys(self, state: LayerState) -> Tensor:
+        """The keys that a state holds, (B, H, n, D), rotated to their positions in the sequence."""
+        return self._keys(state.keys.rows, state)
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        return split_heads(rows, self.head_dim).transpose(1, 2)
+
+    def _keys(self, rows: Tensor, state: LayerState) -> Tensor:
+        heads = self._heads(rows)
+        if self.rope is None:
+            return heads
+        parts, at = [], 0
+        for start, end in state.held_rows():
+            parts.append(self.rope(heads[:, :, at : at + end - start], start))
+            at += end - start
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-class GPTAlphaTimeMix(_CachedAttention):
+@contextmanager
+def watched(model: nn.Module) -> Iterator[list[tuple[CachedAttention, Tensor, Tensor]]]:
+    """What the attention layers of a model attend with, while one pass over new tokens runs inside.
+
+    Yields:
+        a list that gets, per layer from the bottom, its attention, the queries (B, H, T, D) of the new tokens and the
+        keys (B, H, n, D) of all rows held, theirs included, both rotated.
+    """
+    seen: list[tuple[CachedAttention, Tensor, Tensor]] = []
+
+    def note(
+        core: nn.Module, given: tuple[Tensor, Tensor, Tensor, LayerState], made: tuple[Tensor, LayerState]
+    ) -> None:
+        assert isinstance(core, CachedAttention)
+        seen.append((core, core.queries(given[0], given[3]), core.keys(made[1])))
+
+    hooks = [part.register_forward_hook(note) for part in model.modules() if isinstance(part, CachedAttention)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class GPTAlphaTimeMix(nn.Module):
     """Attention with data-dependent token shift and layer norms on q, k, v and the output (eq. 26-29)."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.attend = CachedAttention(config)
         C = config.d_model
         self.time_maa_x = mix_vector(C)
         self.time_maa_r = mix_vector(C)
@@ -66,11 +114,12 @@ class GPTAlphaTimeMix(_CachedAttention):
         return self.output(self.ln_x(y)), replace(state, time_shift_state=h[:, -1])
 
 
-class LlamaTimeMix(_CachedAttention):
+class LlamaTimeMix(nn.Module):
     """Plain causal attention with rotary positions, no token shift."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.attend = CachedAttention(config)
         C = config.d_model
         self.wq, self.wk, self.wv, self.wo = (PlainLinear(C, C) for _ in range(4))
 

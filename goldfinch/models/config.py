@@ -128,6 +128,11 @@ class ModelConfig:
         return self.n_upper if self.upper_time_mix == "gold" else 0
 
     @property
+    def n_attention(self) -> int:
+        """Layers that keep keys and values of every token: GPTAlpha and Llama ones."""
+        return self.n_layer - self.n_finch - self.n_gold
+
+    @property
     def n_prefill(self) -> int:
         """Layers that prefill runs: all but the GOLD ones."""
         return self.n_layer - self.n_gold

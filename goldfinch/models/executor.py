@@ -13,11 +13,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from .state import GoldDocument, LayerState, Memory, ModelState
+from .state import GoldDocument, LayerState, Memory, ModelState, Ranges
 
 KeysValues = tuple[Tensor, Tensor]
 Partial = tuple[Tensor, Tensor]
-Ranges = tuple[tuple[int, int], ...]
 
 
 class Decoder(Protocol):

@@ -67,6 +67,8 @@ class _Storage:
 EMPTY = GrowingBuffer()
 
 
+# (start, end) of rows, ascending and apart.
+Ranges = tuple[tuple[int, int], ...]
 # What has constant size in the memory of a layer.
 STATE_FIELDS = ("wkv_state", "time_shift_state", "channel_shift_state")
 
@@ -80,6 +82,8 @@ class LayerState:
         time_shift_state: (B, C), normed input of the time mix at the last token.
         channel_shift_state: (B, C), the same of the channel mix.
         keys, values: (B, T, C), before rotary positions: GPTAlpha and Llama layers.
+        rows: the (start, end) of the document's rows that `keys` and `values` begin with, ascending and apart, the last
+            token's among them; None where every row is held. This is how a reading policy reads less of a document.
     """
 
     wkv_state: Tensor | None = None
@@ -87,6 +91,26 @@ class LayerState:
     channel_shift_state: Tensor | None = None
     keys: GrowingBuffer = EMPTY
     values: GrowingBuffer = EMPTY
+    rows: Ranges | None = None
+
+    @property
+    def attended_length(self) -> int:
+        """Tokens so far, as the attention of this layer counts them: also those whose rows are not held."""
+        return self.held_rows()[-1][1]
+
+    def held_rows(self) -> Ranges:
+        """The (start, end) of all rows that are held."""
+        if self.rows is None:
+            return ((0, self.keys.length),)
+        end = self.rows[-1][1] + self.keys.length - sum(end - start for start, end in self.rows)
+        return (*self.rows[:-1], (self.rows[-1][0], end))
+
+    def holding(self, rows: Ranges) -> LayerState:
+        """The state with these rows' keys and values alone; one of a layer that keeps none stays as it is."""
+        if not self.keys.length:
+            return self
+        kept = [GrowingBuffer.of(torch.cat([b.rows[:, a:z] for a, z in rows], dim=1)) for b in (self.keys, self.values)]
+        return replace(self, keys=kept[0], values=kept[1], rows=rows)
 
     def tensors(self) -> list[Tensor]:
         """Those of the states of constant size that are there, in the order of STATE_FIELDS."""
@@ -144,6 +168,10 @@ class ModelState:
     position: int = 0
     memory: Memory | None = None
     pointing: Pointing | None = None
+
+    def holding(self, rows: Ranges) -> ModelState:
+        """The state whose attention layers hold these rows of a document alone."""
+        return replace(self, layers=tuple(layer.holding(rows) for layer in self.layers))
 
 
 class Rows(Protocol):

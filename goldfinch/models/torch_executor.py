@@ -14,10 +14,10 @@ import torch
 from gfkernels import attend_block, attend_expanded
 from torch import Tensor
 
-from .executor import Decoder, KeysValues, Partial, Ranges, block_tokens_of
+from .executor import Decoder, KeysValues, Partial, block_tokens_of
 from .layers import rms_scale, split_heads, token_shift
 from .stack import Stack
-from .state import GoldDocument, LayerState, Memory, ModelState
+from .state import GoldDocument, LayerState, Memory, ModelState, Ranges
 
 # Tokens rebuilt at a time; the transient keys and values of one block, whatever the context, stay this small.
 REBUILD_BLOCK = 2048

@@ -1,6 +1,6 @@
 """Blocks that the question's own queries fit: InfLLM (arXiv 2402.04617, section 3), as arXiv 2407.01527 tests it.
 
-Notation: T document tokens, N = ceil(T / BLOCK) blocks, G GOLD layers, H heads, D head dim, C = H D.
+Notation: T document tokens, N = ceil(T / BLOCK) blocks, G GOLD or other attention layers, H heads, D head dim, C = H D.
 
 A document is cut into blocks of BLOCK tokens. Of each block, REPRESENTATIVES tokens stand for it, chosen by layer:
 
@@ -12,9 +12,9 @@ document's first token and its last ones, which InfLLM holds at all times too. W
 anew for each token of the answer, one choice is made here: what is read is the same for every layer and all the answer.
 
 InfLLM takes as representatives the tokens that those behind them attended to most while the document was read. No GOLD
-layer runs while a GoldFinch document is read, so there are no such queries. But every key can be rebuilt when the
-question is there, so the question itself says which tokens of a block stand for it. It costs the keys of the whole
-document, once per question: linear in its length.
+layer runs while a GoldFinch document is read, so there are no such queries, and the caches of other models keep keys,
+not queries. But every key can be had when the question is there, so the question itself says which tokens of a block
+stand for it. It costs the keys of the whole document, once per question: linear in its length.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from goldfinch.models.attention import watched
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import GoldDocument, ModelState
@@ -42,33 +44,41 @@ REPRESENTATIVES = 4
 QUESTION_BLOCK = 512
 
 
+class TokenScores(Protocol):
+    """How well the rows of one cache fit a question, by the model's own attention."""
+
+    def __call__(self, token_ids: Sequence[int]) -> Tensor:
+        """What the query of the question's last token gives to each row, (G, rows) float32 on the CPU.
+
+        Args:
+            token_ids: of the question, one or more.
+        """
+
+
 class AttentionFinder:
     """Scores blocks of one document by the queries of questions.
 
     Args:
-        model: that is asked; it has GOLD layers and a tokenizer.
-        document: token ids and compressed keys.
-        state: behind the document, its layers alone.
-        tail_hidden: (1, K, C), which pass the GOLD layers again with the question.
+        model: that is asked; it has a tokenizer.
+        token_scores: of its cache's rows.
+        own_token_ids: of the document.
         document_range: (start, end) of the rows that are the document's own.
     """
 
     def __init__(
         self,
         model: LanguageModel,
-        document: GoldDocument,
-        state: ModelState,
-        tail_hidden: Tensor,
+        token_scores: TokenScores,
+        own_token_ids: np.ndarray,
         document_range: tuple[int, int],
     ) -> None:
-        self._model, self._document, self._state, self._tail = model, document, state, tail_hidden
+        self._model, self.token_scores, self._ids = model, token_scores, own_token_ids
         self._start, self._end = document_range
         self._last: tuple[Sequence[int], np.ndarray] | None = None
 
     @cached_property
     def _tokens(self) -> TokenMap:
-        ids = self._document.token_ids[0, self._start : self._end].tolist()
-        return map_tokens(self._model.tokenizer, ids)
+        return map_tokens(self._model.tokenizer, self._ids.tolist())
 
     def best(self, question: str, most: int) -> list[Found]:
         """The best blocks for a question, best first; ties go to the earlier block.
@@ -102,9 +112,22 @@ class AttentionFinder:
             self._last = (list(token_ids), block_scores(tokens))
         return self._last[1]
 
+
+class GoldScores:
+    """The `TokenScores` of a model with GOLD layers.
+
+    Args:
+        model: that is asked.
+        document: token ids and compressed keys.
+        state: behind the document, its layers alone.
+        tail_hidden: (1, K, C), which pass the GOLD layers again with the question.
+    """
+
+    def __init__(self, model: LanguageModel, document: GoldDocument, state: ModelState, tail_hidden: Tensor) -> None:
+        self._model, self._document, self._state, self._tail = model, document, state, tail_hidden
+
     @torch.no_grad()
-    def token_scores(self, token_ids: Sequence[int]) -> Tensor:
-        """What a question's query gives to each row of the cache, (G, rows) float32 on the CPU."""
+    def __call__(self, token_ids: Sequence[int]) -> Tensor:
         scores = []
         for index, query in enumerate(self._queries(token_ids)):
             parts = [k[0].float() @ query for _, (k, _) in self._model.executor.rebuilt(self._document, index)]
@@ -135,6 +158,32 @@ def block_scores(token_scores: Tensor) -> np.ndarray:
     parts = token_scores.double().split(BLOCK, dim=-1)
     best = [part.topk(min(REPRESENTATIVES, part.shape[-1]), dim=-1).values.mean(-1).sum() for part in parts]
     return torch.stack(best).numpy()
+
+
+class LayerScores:
+    """The `TokenScores` of a model whose layers keep keys and values (GPTAlpha, Llama), rotated to where they stand.
+
+    Args:
+        model: that is asked.
+        state: behind the document.
+    """
+
+    def __init__(self, model: LanguageModel, state: ModelState) -> None:
+        self._model, self._state = model, state
+
+    @torch.no_grad()
+    def __call__(self, token_ids: Sequence[int]) -> Tensor:
+        model, length = self._model, self._state.position
+        near = ((0, length),) if length <= 2 else ((0, 1), (length - 1, length))
+        state = self._state.holding(near)
+        for ids in torch.tensor([list(token_ids)], dtype=torch.int64, device=model.device).split(QUESTION_BLOCK, dim=1):
+            with watched(model) as seen:
+                _, state = model.run_prefill_layers(ids, state)
+        scores, keeping = [], [layer for layer in self._state.layers if layer.keys.length]
+        for (core, q, _), layer in zip(seen, keeping, strict=True):
+            query, keys = q[0, :, -1:].float(), core.keys(layer)[0].float()  # (H, 1, D), (H, rows, D)
+            scores.append((query @ keys.transpose(-1, -2)).sum((0, 1)).cpu() / math.sqrt(model.config.head_dim))
+        return torch.stack(scores)
 
 
 class _Recorder:

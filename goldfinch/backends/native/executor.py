@@ -11,10 +11,10 @@ from gfkernels.wkv.native import supports as wkv6_supports
 from torch import Tensor
 
 from goldfinch.backends.prepared import BlockVectors, Prepared, block_vectors
-from goldfinch.models.executor import KeysValues, Ranges
+from goldfinch.models.executor import KeysValues
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.stack import Stack
-from goldfinch.models.state import GoldDocument, LayerState, Memory
+from goldfinch.models.state import GoldDocument, LayerState, Memory, Ranges
 from goldfinch.models.torch_executor import REBUILD_BLOCK, TorchExecutor, blocks_of, with_previous
 
 from . import decode, gold, layers

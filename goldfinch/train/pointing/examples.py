@@ -23,8 +23,8 @@ from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.engine.prefill import prefill
 from goldfinch.engine.reading import Reading
 from goldfinch.engine.session import Session
-from goldfinch.models.executor import Ranges
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import Ranges
 from goldfinch.policies.base import rows_to_read
 from goldfinch.policies.blocks import TokenMap, map_tokens
 from goldfinch.policies.index import DocumentIndex

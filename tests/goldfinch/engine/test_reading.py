@@ -177,11 +177,11 @@ def test_what_cannot_be_is_refused(model, cache, monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_models_have_no_rows_to_choose(tmp_path: Path, tiny_tokenizer: Path) -> None:
-    init_model("llama-tiny", 1, tmp_path / "llama", tiny_tokenizer)
-    model = goldfinch.load_model(tmp_path / "llama")
+    init_model("finch-tiny", 1, tmp_path / "finch", tiny_tokenizer)
+    model = goldfinch.load_model(tmp_path / "finch")
     ids, span = document_token_ids(model, "A cat sat. " * 20)
     cache = goldfinch.prefill(model, ids, document_range=span)
-    with pytest.raises(GoldFinchError, match="cannot be followed: the model has no GOLD layers"):
+    with pytest.raises(GoldFinchError, match="cannot be followed: the model has no attention layers"):
         goldfinch.Session(model, cache, read="lexical")
     assert goldfinch.Session(model, cache).ask("What?", max_tokens=2).usage.reading.policy == "all"
     chosen = Chosen("lexical", (Found(0, 1.0, 1, 1, ((0, 5),)),))

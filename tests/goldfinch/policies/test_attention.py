@@ -15,7 +15,7 @@ from goldfinch.models.config import RopeConfig
 from goldfinch.models.layers import split_heads
 from goldfinch.models.state import GoldDocument
 from goldfinch.policies import attention
-from goldfinch.policies.attention import BLOCK, REPRESENTATIVES, AttentionFinder, block_scores
+from goldfinch.policies.attention import BLOCK, REPRESENTATIVES, AttentionFinder, GoldScores, block_scores
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 from tests.tolerances import PATHS_FP32
 
@@ -88,7 +88,8 @@ def cache(model: goldfinch.LanguageModel) -> goldfinch.DocumentCache:
 
 def finder(model: goldfinch.LanguageModel, cache: goldfinch.DocumentCache) -> AttentionFinder:
     document = GoldDocument(cache.token_ids, cache.compressed_k)
-    return AttentionFinder(model, document, cache.state, cache.tail_hidden, cache.document_range)
+    scores = GoldScores(model, document, cache.state, cache.tail_hidden)
+    return AttentionFinder(model, scores, cache.own_token_ids, cache.document_range)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
