@@ -131,7 +131,8 @@ def _train_pointer(
     assert plan is not None
     data = _training_data(recipe, directory, model.tokenizer)
     assert directory is not None
-    train_pointer(model, AsRead(data, directory, plan.mixture, plan.seed, absent=plan.absent), plan, folder, report)
+    documents = AsRead(data, directory, plan.mixture, plan.seed, absent=plan.absent, swapped=plan.swapped)
+    train_pointer(model, documents, plan, folder, report)
     return export(recipe, folder, model)
 
 

@@ -15,16 +15,19 @@ from goldfinch.datasets.corpora import is_for_choosing, is_held_out_document
 from goldfinch.datasets.facts import NOT_STATED, plant
 from goldfinch.datasets.kinds import kind_document
 from goldfinch.datasets.strings import string_facts
+from goldfinch.datasets.swapping import AnswerSwapper
 
 from ..data import CHARS_PER_TOKEN, TASKS, WIDTHS, TrainingData
 from ..recipe import Stage
 
 # Tokens of a document, about, and how often it has so many.
-LENGTHS = (300, 600, 1000, 1600)
-SHARES = (0.25, 0.35, 0.28, 0.12)
+LENGTHS = (300, 600, 1000, 1600, 3200)
+SHARES = (0.23, 0.32, 0.26, 0.12, 0.07)
 # Questions asked of one stretch of an article.
 MOST_QUESTIONS = 20
 SEPARATOR = "\n\n"
+# Kinds whose questions were written by people, about articles that a model may know by heart.
+OF_ARTICLES = ("window", "qa", "docqa")
 
 Document = tuple[str, list[tuple[str, str]]]
 
@@ -41,6 +44,7 @@ class AsRead:
         seed: of the order.
         wrapped: share of the documents with hard line breaks.
         absent: share of the questions about a stretch of an article that are about its other paragraphs.
+        swapped: share of the answers in articles that are exchanged for others of their shape.
     """
 
     data: TrainingData
@@ -49,6 +53,7 @@ class AsRead:
     seed: int
     wrapped: float = 0.3
     absent: float = 0.1
+    swapped: float = 0.0
 
     def __post_init__(self) -> None:
         kept = {passage.text for article in self.articles_to_choose_by for passage in article}
@@ -64,6 +69,11 @@ class AsRead:
         """Those that neither training nor the evaluation sees."""
         return read_articles(self.directory, lambda key: not is_held_out_document(key) and is_for_choosing(key))
 
+    @cached_property
+    def _swapper(self) -> AnswerSwapper:
+        passages = (passage for article in self.articles for passage in article)
+        return AnswerSwapper((answer for passage in passages for _, answer in passage.questions), self.swapped)
+
     def document(self, n: int) -> Document:
         """Document number n: its text and (question, answer) pairs, an answer may be NOT_STATED."""
         rng = Random(f"as-read-{self.seed}-{n}")
@@ -73,6 +83,8 @@ class AsRead:
             text, questions = window(rng, self.articles, length, self.absent)
         else:
             text, questions = self._other(kind, rng, length)
+        if self.swapped and kind in OF_ARTICLES:
+            text, questions = self._swapper.swapped(rng, text, questions)
         if kind != "tables" and rng.random() < self.wrapped:
             text = wrap(text, rng.randint(*WIDTHS))
         return text, questions

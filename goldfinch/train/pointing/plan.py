@@ -20,6 +20,7 @@ class PointerPlan:
         upper_rate: share of the learning rate for the weights that are not the pointer's.
         keep: weight of the divergence from what the model said before, where that was right.
         absent: share of questions that a stretch of an article does not answer.
+        swapped: share of the answers in articles that are exchanged for others (see `datasets.swapping`).
         mixture: weight per kind of document (see `documents.AsRead`).
         first_examples: that there are before the first step.
         visits: how often an example is seen, on average.
@@ -41,6 +42,7 @@ class PointerPlan:
     upper_rate: float = 0.1
     keep: float = 0.5
     absent: float = 0.1
+    swapped: float = 0.0
     first_examples: int = 960
     visits: float = 3.0
     learning_rate: float = 2e-3
@@ -101,7 +103,7 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
     if (
         min(plan.steps + bool(plan.start), plan.batch, sum(plan.mixture.values())) <= 0
         or plan.visits < 1
-        or max(plan.right + plan.wrong, plan.absent) > 1
+        or max(plan.right + plan.wrong, plan.absent, plan.swapped) > 1
     ):
         raise ConfigError("the table pointer needs steps, batch and mixture above 0, visits from 1 on, shares up to 1")
     return plan
