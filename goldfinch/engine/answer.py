@@ -24,7 +24,7 @@ class Usage:
     Attributes:
         document_tokens_cached: tokens that came from the cache.
         document_tokens_computed: document tokens that passed a Finch layer: 0.
-        tail_tokens_replayed: document tokens that passed the GOLD layers with the question.
+        tail_tokens_replayed: document tokens that passed the GOLD layers, where the question alone was too short.
         question_tokens, generated_tokens: counts.
         timings_s: "expand" (keys and values of the document), "question", "decode".
         finish_reason: "stop" (end token or stop string) or "length".

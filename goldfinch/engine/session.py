@@ -1,9 +1,10 @@
-"""Asking a cached document: tail and question through the GOLD layers in one pass, then decode.
+"""Asking a cached document: the end of tail and question through the GOLD layers in one pass, then decode.
 
 Notation: T document tokens, K tail_length, Q question tokens, C d_model, V vocab_size.
 
-The document itself never passes a Finch layer again. Its last K tokens pass the GOLD layers again, with the
-question, because the token shifts of those layers reach back (golden rule, section "tail property").
+The document itself never passes a Finch layer again. Of its last K tokens and the question, the last K pass the GOLD
+layers, because the token shifts of those layers reach back no further (golden rule, section "tail property"): of a
+question of K tokens or more, the end alone.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Session:
                 rows.append(x)
             else:
                 rows = [x]  # nothing above looks at the tail
-        x = torch.cat(rows, dim=1)
+        x = torch.cat(rows, dim=1)[:, -model.config.tail_length :]
         if model.config.n_gold:
             x, state = model.run_gold_layers(x, state)
         state = model.point(state) if copies else state
@@ -158,7 +159,8 @@ class Session:
 
     def _usage(self, token_ids: list[int], reading: Reading) -> Usage:
         """What an answer behind `token_ids` has taken before it begins."""
-        tail = self.cache.tail_hidden.shape[1] if self.model.config.n_gold else 0
+        config = self.model.config
+        tail = min(self.cache.tail_hidden.shape[1], max(config.tail_length - len(token_ids), 0)) if config.n_gold else 0
         times = {"expand": self.expand_s, "question": 0.0, "decode": 0.0}
         return Usage(self.cache.length, 0, tail, len(token_ids), 0, times, reading=reading)
 

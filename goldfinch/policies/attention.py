@@ -149,7 +149,8 @@ class GoldScores:
             rows.append(x)
         assert isinstance(state.memory, GoldMemory)
         recorder = _Recorder(state.memory)
-        model.run_gold_layers(torch.cat(rows, dim=1), replace(state, memory=recorder))
+        last = torch.cat(rows, dim=1)[:, -model.config.tail_length :]
+        model.run_gold_layers(last, replace(state, memory=recorder))
         return recorder.queries
 
 

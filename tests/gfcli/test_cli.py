@@ -41,7 +41,7 @@ def test_ask_json(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[s
     jsonschema.validate(first, schema("ask"))
     assert first["document_tokens_computed"] == 0
     assert first["document_tokens_cached"] == gfcache.inspect_cache(cache)["tokens"]
-    assert first["tail_tokens_replayed"] == 3
+    assert first["tail_tokens_replayed"] == 0  # the question is long enough
     assert first["generated_tokens"] <= 5
     assert cache.read_bytes() == before
     assert run([*arguments, "--memory", "0"]) == 0
