@@ -99,6 +99,10 @@ class NativeExecutor(TorchExecutor):
             if distinct.pay_off:
                 gold.expand_by_pairs(self.model, distinct, document.compressed_k[:, :], pairs, REBUILD_BLOCK)
                 return
+        together = len(ranges) > 1 and sum(end - start for start, end in ranges) <= REBUILD_BLOCK
+        if together and self.model.config.rope is None:
+            gold.keys_values_of_ranges(self.model, document, ranges, pairs)
+            return
         for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
             first = max(start - 1, 0)  # the token shift needs the row before
             ids, c = document.token_ids[:, first:end], document.compressed_k[:, first:end]

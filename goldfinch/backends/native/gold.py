@@ -17,6 +17,7 @@ from goldfinch.backends.prepared import f32
 from goldfinch.models.gold import GoldTimeMix
 from goldfinch.models.layers import SHIFT_LORA_RANK
 from goldfinch.models.stack import Stack
+from goldfinch.models.state import GoldDocument, Ranges
 
 Place = tuple[Tensor | None, Tensor | None]
 # With fewer pairs than this share of the tokens each is computed once and copied; above it copying costs what it saves.
@@ -57,16 +58,49 @@ def keys_values(
     Returns:
         (K, V), each (1, T, C), per layer.
     """
-    e = model.embed(token_ids)[0]
-    wide, narrow = _token_cat(model)
-    kappa = _rows(native.rms_scale(torch.addmm(F.linear(e, wide), compressed_k[0], narrow.t())), has_previous)
-    e_bar = _rows(native.rms_scale(e.contiguous()), has_previous)
+    kappa, e_bar = (_rows(x, has_previous) for x in _kappa_and_e_bar(model, token_ids, compressed_k))
     places: Sequence[Place] = out or [(None, None)] * len(layers)
     pairs = []
     for layer, place in zip(layers, places, strict=True):
         z = _mix_codes(layer, e_bar)
         pairs.append((_keys(layer, kappa, z, start, place[0]), _values(layer, e_bar, z, place[1])))
     return pairs
+
+
+def keys_values_of_ranges(
+    model: Stack, document: GoldDocument, ranges: Ranges, out: Sequence[tuple[Tensor, Tensor]]
+) -> None:
+    """Keys and values of rows that are apart, in one pass over all of them; for models that rotate no keys.
+
+    Args:
+        ranges: (start, end) of the rows, ascending and apart.
+        out: per GOLD layer where to put K and V of all of them, contiguous (1, n, C) each.
+    """
+    # Each range with the row before it, and before the document's first a row of zeros: so each row follows its own.
+    with_before = [(max(start - 1, 0), end) for start, end in ranges]
+    ids = torch.cat([document.token_ids[:, first:end] for first, end in with_before], dim=1)
+    c = torch.cat([document.compressed_k[:, first:end] for first, end in with_before], dim=1)
+    counts = [end - first for first, end in with_before]
+    ends = [sum(counts[: n + 1]) for n in range(len(counts))]
+    now = torch.cat([torch.arange(z - (b - a), z) + 1 for z, (a, b) in zip(ends, ranges, strict=True)])
+
+    def apart(x: Tensor) -> _Rows:
+        x = F.pad(x, (0, 0, 1, 0))
+        return _Rows(x[now], previous=x[now - 1])
+
+    kappa, e_bar = (apart(x) for x in _kappa_and_e_bar(model, ids, c))
+    for layer, (k, v) in zip(model.gold_layers, out, strict=True):
+        z = _mix_codes(layer, e_bar)
+        _keys(layer, kappa, z, 0, k)
+        _values(layer, e_bar, z, v)
+
+
+def _kappa_and_e_bar(model: Stack, token_ids: Tensor, compressed_k: Tensor) -> tuple[Tensor, Tensor]:
+    """What keys and values are made from (paper eq. 15, 19), (T, C) each."""
+    e = model.embed(token_ids)[0]
+    wide, narrow = _token_cat(model)
+    kappa = native.rms_scale(torch.addmm(F.linear(e, wide), compressed_k[0], narrow.t()))
+    return kappa, native.rms_scale(e.contiguous())
 
 
 def _rows(x: Tensor, has_previous: bool) -> _Rows:
