@@ -159,14 +159,14 @@ def _split_table(text: str, title: int, start: int, end: int) -> list[Block]:
             headings = n + 1
     heading = (title, rows[headings - 1][1])
     if heading[1] - heading[0] > MOST // 2:  # as long as that it is a row like the others
-        return _packed(text, [(title, rows[0][1]), *rows[1:]], end)
+        return _packed(text, [(title, rows[0][1]), *rows[1:]], end, MOST)
     room = max(ROWS - (heading[1] - heading[0]), ROWS // 2)
     first, *others = _packed(text, [(title, rows[0][1]), *rows[1:]], end, room)
     return [first, *(Block(block.start, block.end, heading) for block in others)]
 
 
 def _split_prose(text: str, start: int, end: int) -> list[Block]:
-    return _packed(text, list(_sentences(text, start, end)), end)
+    return _packed(text, list(_sentences(text, start, end)), end, MOST)
 
 
 def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -184,7 +184,7 @@ def sentences_of(text: str) -> list[str]:
     return [line for piece in pieces for line in piece.split("\n") if line.strip()] or [text]
 
 
-def _packed(text: str, pieces: Sequence[tuple[int, int]], end: int, most: int = MOST) -> list[Block]:
+def _packed(text: str, pieces: Sequence[tuple[int, int]], end: int, most: int) -> list[Block]:
     """Pieces that follow each other, as few blocks of about equal size as they fit in."""
     small: list[tuple[int, int]] = []
     for piece in pieces:
