@@ -8,7 +8,8 @@ blocks that each policy finds best, each block by itself. From the finding score
 - the probability that the first answer is right (`confidence` of gf ask --json), per policy, its AUC measured on
   articles that the fit has not seen;
 - the choice of one of several answers by score + weight ln(likelihood), the weight chosen on the other articles;
-- recall and precision of "Not stated." when less likely answers than a threshold are replaced by it.
+- recall and precision of "Not stated." when less likely answers than a threshold are replaced by it, and the highest
+  threshold that loses no right answer and is no worse in both than reading everything, which gf then follows.
 
 --record writes bench/results/confidence-MODEL.json, and what gf reads of it into goldfinch/policies/records/.
 """
@@ -99,7 +100,10 @@ def _answers(
         row: Row = {"absent": answer is None, "answers": {}}
         references = [NOT_STATED if answer is None else answer]
         for policy, session in sessions.items():
-            readings, sampling = session.reader.readings(question), Sampling(max_tokens=ANSWER_TOKENS)
+            readings, sampling = (
+                session.reader.readings(question),
+                Sampling(max_tokens=ANSWER_TOKENS, least_likelihood=0.0),
+            )
             found = [
                 a.answer() for a in answers_from(session, session.question_token_ids(question), readings, sampling)
             ]
@@ -164,6 +168,23 @@ def trade_off(rows: Sequence[Row], policy: str) -> list[Row]:
     return found
 
 
+def least_likelihood(found: Row, policy: str) -> float:
+    """The highest threshold that loses no right answer and that makes "Not stated." no worse than with "all"; else 0.
+
+    Args:
+        found: the figures of the record, `policy` and "all" among them.
+    """
+    first, whole = found[policy]["not_stated"][0], found[ALL]["not_stated"][0]
+    fitting = [
+        row["least_likelihood"]
+        for row in found[policy]["not_stated"]
+        if row["exact"] >= first["exact"]
+        and row["recall"] >= whole["recall"]
+        and (row["precision"] or 0.0) >= (whole["precision"] or 0.0)
+    ]
+    return max(fitting, default=0.0)
+
+
 def measured(rows: Sequence[Row], policies: Sequence[str]) -> Row:
     """The figures of the record."""
     found: Row = {"questions": len(rows), "absent_questions": sum(row["absent"] for row in rows)}
@@ -175,6 +196,9 @@ def measured(rows: Sequence[Row], policies: Sequence[str]) -> Row:
         found[policy]["right"] = statistics.mean(a.right for a in answered)
         if policy != ALL:
             found[policy]["candidates"] = choosing(rows, policy)
+    if ALL in policies:
+        for policy in policies:  # what reads everything is the measure of the others, and answers as it always did
+            found[policy]["least_likelihood"] = 0.0 if policy == ALL else least_likelihood(found, policy)
     return found
 
 
@@ -184,6 +208,7 @@ def ship(model: LanguageModel, found: Row, policies: Sequence[str], name: str) -
     path = RECORDS / f"{model.card.model_fingerprint}.json"
     record = json.loads(path.read_text()) if path.exists() else {"model": model.card.name, "rows": []}
     record["confidence"] = {policy: found[policy]["confidence"] for policy in policies}
+    record["least_likelihood"] = {policy: found[policy].get("least_likelihood", 0.0) for policy in policies}
     record["confidence_record"] = f"bench/results/{name}"
     for row in record["rows"]:
         used = [one for one in found.get(row["policy"], {}).get("candidates", ()) if one["used"]]

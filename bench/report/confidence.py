@@ -67,4 +67,15 @@ def _not_stated_lines(record: dict[str, Any], policy: str) -> list[str]:
             precision = "" if row["precision"] is None else percent(row["precision"])
             cells = [f"{row['least_likelihood']:.1f}", percent(row["recall"]), precision, percent(row["exact"])]
             lines.append("| " + " | ".join(cells) + " |")
+    whole, chosen = record["all"]["not_stated"][0], {name: record[name].get("least_likelihood", 0.0) for name in NAMES}
+    lines += [
+        "",
+        f"Reading the whole document, without a threshold: {percent(whole['recall'])} and "
+        f"{percent(whole['precision'])}. gf follows the highest threshold of those measured that loses no right answer "
+        "and is no worse than that in both, where there is one: "
+        + ", ".join(
+            f"{NAMES[name]} {x:.2f}" if x else f"{NAMES[name]} none" for name, x in chosen.items() if name != "all"
+        )
+        + ".",
+    ]
     return [*lines, "", '![recall and precision of "Not stated."](plots/not-stated.png)', ""]

@@ -106,14 +106,14 @@ def ask(
         typer.Option("--read-blocks", metavar="N", help="Blocks to read; by default what was measured for the model."),
     ] = None,
     least_likelihood: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--least-likelihood",
             metavar="X",
-            help='Say "Not stated." instead of an answer less likely than X, from 0 to 1.',
+            help='Say "Not stated." instead of an answer less likely than X; by default, what was measured; 0: never.',
             callback=checked("--least-likelihood", share),
         ),
-    ] = 0.0,
+    ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer only when it is complete.")] = False,
     strict: Annotated[
         bool,
@@ -178,7 +178,7 @@ def ask(
     sampling: dict[str, Any] = {
         "max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed,
         "stop": tuple(stop or ()), **({"quote": True} if quote else {}),
-        **({"least_likelihood": least_likelihood} if least_likelihood else {}),
+        **({} if least_likelihood is None else {"least_likelihood": least_likelihood}),
     }  # fmt: skip
     if quote and raw:
         raise CommandError("--quote and --raw do not go together", hint="text to continue quotes nothing")

@@ -53,6 +53,7 @@ def _effective(name: str) -> str:
     return {
         "dtype": "float32 (bfloat16 on a GPU); models of others: the quicker one",
         "read_blocks": "as measured for the model",
+        "least_likelihood": "as measured for the model",
         "models_dir": str(models_folder()),
         "cache.dir": str(default_root()),
         "cache.max_size": "no cap",

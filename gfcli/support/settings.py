@@ -74,7 +74,7 @@ SETTINGS = {
         project=True, why="as read",
     ),
     "least_likelihood": Setting(
-        "GF_LEAST_LIKELIHOOD", 0.0, allowed.share, "less likely answers become Not stated.",
+        "GF_LEAST_LIKELIHOOD", None, allowed.share, "less likely answers become Not stated.",
         project=False, why="it could make every answer Not stated.",
     ),
     "max_tokens": Setting(

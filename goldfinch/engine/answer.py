@@ -198,7 +198,7 @@ class Answering:
     def answer(self) -> Answer:
         """The whole answer, once it is finished."""
         text = "".join(self._pieces)
-        if (self.usage.likelihood or 0.0) < self.sampling.least_likelihood and text != NOT_STATED:
+        if (self.usage.likelihood or 0.0) < (self.sampling.least_likelihood or 0.0) and text != NOT_STATED:
             return Answer(NOT_STATED, self.token_ids, self.usage, None, "the answer was withheld", text)
         if self._confidence is None:
             known: tuple[float | None, str | None] = (None, "nothing was calibrated for this model")

@@ -23,7 +23,9 @@ class Sampling:
         stop: strings that end the answer, in addition to the template's; they are not part of it.
         quote: the answer must be words that stand in what was read, or "Not stated." (`quoting`).
         least_likelihood: an answer that the model finds less likely (`Usage.likelihood`) is withheld, and "Not stated."
-            given instead; 0 gives every answer. Text that only goes on is never withheld.
+            given instead; 0 gives every answer; None is what was measured for the model and what was read
+            (`policies.measured`), else 0, and 0 for quotes and with a temperature, which it was not measured for. Text
+            that only goes on is never withheld.
     """
 
     max_tokens: int = 128
@@ -33,7 +35,7 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     quote: bool = False
-    least_likelihood: float = 0.0
+    least_likelihood: float | None = None
 
     def __post_init__(self) -> None:
         for holds, name, allowed in (
@@ -41,7 +43,7 @@ class Sampling:
             (self.temperature >= 0, "temperature", "0 or more"),
             (0 < self.top_p <= 1, "top_p", "above 0, at most 1"),
             (self.top_k >= 0, "top_k", "0 or more"),
-            (0 <= self.least_likelihood <= 1, "least_likelihood", "0 to 1"),
+            (0 <= (self.least_likelihood or 0.0) <= 1, "least_likelihood", "0 to 1"),
         ):
             if not holds:
                 raise GoldFinchError(f"{name} is {getattr(self, name)}, allowed: {allowed}")

@@ -172,6 +172,9 @@ class Session:
         confidence: Confidence = self._confidence
         if raw:
             sampling, confidence = replace(sampling, least_likelihood=0.0), _no_answer
+        elif sampling.least_likelihood is None and not sampling.quote and sampling.temperature == 0:
+            least = self.reader.record.least_likelihood.get(reading.policy, 0.0)
+            sampling = replace(sampling, least_likelihood=least)
         quoting = self._quoting(reading) if sampling.quote and not raw else None
         return Answering(sampling, self.template.end_token_id, usage, text, confidence, quoting)
 
@@ -241,7 +244,7 @@ class Session:
             yield self._best_of(ids, readings, sampling, question)
             return
         answering = self.begin_answer(ids, readings[0], sampling, raw=raw)
-        certain = raw or not sampling.least_likelihood  # else it may be withheld until its end
+        certain = not answering.sampling.least_likelihood  # else it may be withheld until its end
         for _ in self._decode(ids, answering, copies=not raw):
             if certain:
                 yield answering

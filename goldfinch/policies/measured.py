@@ -85,10 +85,12 @@ class ModelRecord:
     Attributes:
         rows: reading policies, by ascending least_tokens.
         calibrations: by the policy that was followed.
+        least_likelihood: likewise: answers that are less likely become "Not stated.", where nobody says otherwise.
     """
 
     rows: tuple[Measured, ...] = ()
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    least_likelihood: Mapping[str, float] = field(default_factory=dict)
 
     def reading(self, tokens: int) -> Measured:
         """What "auto" means for a document of so many tokens."""
@@ -103,7 +105,7 @@ NOTHING = ModelRecord()
 def record_of(model_fingerprint: str | None, own: Path | None) -> ModelRecord:
     """What was measured of a model: by its user, else by us; nothing where neither can be read.
 
-    A user's measurement says which policy to follow; calibrations are taken from ours where it has none.
+    A user's measurement says which policy to follow; all else is taken from ours where it has none.
 
     Args:
         own: the user's private folder for the model, or None.
@@ -117,7 +119,8 @@ def record_of(model_fingerprint: str | None, own: Path | None) -> ModelRecord:
     if not found:
         return NOTHING
     calibrations = next((record.calibrations for record in found if record.calibrations), {})
-    return ModelRecord(found[0].rows, calibrations)
+    least_likelihood = next((record.least_likelihood for record in found if record.least_likelihood), {})
+    return ModelRecord(found[0].rows, calibrations, least_likelihood)
 
 
 def _read_if_there(path: Path) -> ModelRecord | None:
@@ -136,7 +139,8 @@ def _read(path: Path, changed_ns: int, size: int) -> ModelRecord:
 
 
 def parsed(value: Any) -> ModelRecord:
-    """A record from JSON: {"rows": [...], "confidence": {policy: {...}}}; other names in it are for people.
+    """A record from JSON: {"rows": [...], "confidence": {policy: {...}}, "least_likelihood": {policy: X}}; other names
+    in it are for people.
 
     Raises:
         ValueError: it is not of this form.
@@ -144,12 +148,16 @@ def parsed(value: Any) -> ModelRecord:
     rows = _field(value, "rows", list)
     if len(rows) > MOST_ROWS:
         raise ValueError(f"it has {len(rows)} rows, allowed: {MOST_ROWS}")
-    confidence = _field(value, "confidence", dict, {})
-    unknown = [name for name in confidence if name not in POLICIES or name == AUTO]
+    confidence, least = (_field(value, name, dict, {}) for name in ("confidence", "least_likelihood"))
+    unknown = [name for name in (*confidence, *least) if name not in POLICIES or name == AUTO]
     if unknown:
-        raise ValueError(f"confidence is given for {unknown[0]!r:.40}, which is no policy")
+        raise ValueError(f"something is given for {unknown[0]!r:.40}, which is no policy")
+    thresholds = {name: _number(least, name) for name in least}
+    if any(not 0 <= number <= 1 for number in thresholds.values()):
+        raise ValueError(f"least_likelihood is {least!r:.80}, allowed: 0 to 1")
     measured = sorted((_row(row) for row in rows), key=lambda row: row.least_tokens)
-    return ModelRecord(tuple(measured), {name: _calibration(found) for name, found in confidence.items()})
+    calibrations = {name: _calibration(found) for name, found in confidence.items()}
+    return ModelRecord(tuple(measured), calibrations, thresholds)
 
 
 def _row(value: Any) -> Measured:

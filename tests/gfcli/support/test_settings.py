@@ -43,6 +43,13 @@ def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return settings
 
 
+@pytest.mark.usefixtures("project")
+def test_a_share_is_a_number(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(capsys)["least_likelihood"]["value"] is None
+    monkeypatch.setenv("GF_LEAST_LIKELIHOOD", "0.5")
+    assert shown(capsys)["least_likelihood"]["value"] == 0.5
+
+
 def test_flag_over_environment_over_project_over_user_over_default(project: Path, capsys, monkeypatch) -> None:
     user, own = project.parents[1] / "xdg-config/gf/config.toml", project.parent / "gf.toml"
     assert shown(capsys)["max_tokens"] == {"value": 128, "origin": "default", "place": None}

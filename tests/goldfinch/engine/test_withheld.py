@@ -9,6 +9,7 @@ import pytest
 import goldfinch
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.errors import GoldFinchError
+from goldfinch.policies.measured import ModelRecord
 from goldfinch.text.prompt import document_token_ids
 
 TEXT = "\n\n".join(
@@ -45,6 +46,23 @@ def test_less_likely_answers_are_withheld(candidates: int, model, cache) -> None
         assert list(session.stream(QUESTION, **asked)) == [text]
         assert [a.text for a in goldfinch.ask_many(session, [QUESTION] * 6, **asked)] == [text] * 6
     assert (found.confidence, found.confidence_reason) == (None, "the answer was withheld")
+
+
+def test_what_was_measured_is_the_default(model, cache) -> None:
+    session = goldfinch.Session(model, cache, read="lexical")
+    given = session.ask(QUESTION, max_tokens=5)
+    assert given.withheld is None
+    assert given.text != NOT_STATED
+    for policy, found in (("lexical", NOT_STATED), ("hybrid", given.text)):  # of the policy that was followed alone
+        session.reader.record = ModelRecord(least_likelihood={policy: 1.0})
+        assert session.ask(QUESTION, max_tokens=5).text == found
+        assert "".join(session.stream(QUESTION, max_tokens=5)) == found
+        assert [a.text for a in goldfinch.ask_many(session, [QUESTION] * 6, max_tokens=5)] == [found] * 6
+    session.reader.record = ModelRecord(least_likelihood={"lexical": 1.0})
+    assert session.ask(QUESTION, max_tokens=5, least_likelihood=0.0).text == given.text
+    assert session.ask(QUESTION, max_tokens=5, temperature=1.0, seed=1).withheld is None  # measured for greedy answers
+    assert session.ask(QUESTION, max_tokens=5, quote=True).withheld is None
+    assert session.ask("Bath", raw=True, max_tokens=5).withheld is None
 
 
 def test_text_that_goes_on_is_never_withheld(model, cache) -> None:

@@ -20,11 +20,12 @@ CONFIDENCE = {
     "lexical": {"auc": 0.75, "intercept": -1.0, "score_weight": 2.0, "likelihood_weight": 3.0},
     "all": {"auc": 0.52, "intercept": None, "reason": "tells nothing"},
 }
+LEAST = {"lexical": 0.4}
 
 
 def write(path: Path, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"rows": ROWS, "confidence": CONFIDENCE} | changes))
+    path.write_text(json.dumps({"rows": ROWS, "confidence": CONFIDENCE, "least_likelihood": LEAST} | changes))
     return path
 
 
@@ -47,9 +48,10 @@ def test_the_longest_row_that_fits_counts() -> None:
 def test_the_users_own_measurement_comes_first_and_a_new_one_is_noticed(tmp_path: Path) -> None:
     own = tmp_path / "own"
     assert record_of("a" * 64, own).reading(3000).policy == "hybrid"
-    write(own / OWN_RECORD, rows=[], confidence={})
+    write(own / OWN_RECORD, rows=[], confidence={}, least_likelihood={})
     assert record_of("a" * 64, own).reading(3000) == WHOLE
     assert record_of("a" * 64, own).calibrations.keys() == CONFIDENCE.keys()  # ours, where it has none
+    assert record_of("a" * 64, own).least_likelihood == LEAST
     write(own / OWN_RECORD, rows=[{"least_tokens": 0, "policy": "attention", "blocks": 4}])
     assert record_of("a" * 64, own).reading(3000) == Measured("attention", 4)
 
@@ -72,6 +74,9 @@ def test_the_users_own_measurement_comes_first_and_a_new_one_is_noticed(tmp_path
         {"confidence": {"all": {"auc": 1.5}}},
         {"confidence": {"all": {"auc": 0.5, "reason": "x" * 301}}},
         {"confidence": {"all": {"auc": 0.5, "intercept": 10**400}}},
+        {"least_likelihood": {"lexical": 1.5}},
+        {"least_likelihood": {"auto": 0.5}},
+        {"least_likelihood": {"all": "0.5"}},
     ],
 )
 def test_a_record_that_is_none_is_as_if_it_were_not_there(changes: dict[str, Any], tmp_path: Path) -> None:
