@@ -124,6 +124,9 @@ def ask(
     cite: Annotated[
         bool, typer.Option("--cite", help="Also print the lines the model read most (not proof of the answer).")
     ] = False,
+    passage: Annotated[
+        bool, typer.Option("--passage", help="As --cite, with the whole passage around each of these lines.")
+    ] = False,
     quote: Annotated[
         bool, typer.Option("--quote", help="Answer only with words that stand in the document; print where.")
     ] = False,
@@ -182,7 +185,10 @@ def ask(
     }  # fmt: skip
     if quote and raw:
         raise CommandError("--quote and --raw do not go together", hint="text to continue quotes nothing")
-    how = How(sampling, raw, as_json, no_stream, usage, cite, checked_policy(read), checked_blocks(read_blocks))
+    cite = cite or passage
+    how = How(
+        sampling, raw, as_json, no_stream, usage, cite, passage, checked_policy(read), checked_blocks(read_blocks)
+    )
     memory_bytes = parse_bytes(memory, "--memory")
     options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)
     scope = Scope(first if recursive else None, library, filters or (), cache or ())

@@ -158,6 +158,7 @@ def _tasks_of(document: Asked, asked: Sequence[Question], how: How) -> Iterator[
     for question in asked:
         if question.documents is None or not document.names.isdisjoint(question.documents):
             shaped = [question.id, question.text, how.sampling, how.raw, how.cite, how.read, how.read_blocks]
+            shaped += [how.passage] if how.passage else []  # without it, keys of earlier versions stay
             parts = [document.name, document.basis, *shaped, vectors_at_hand()]
             key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
             yield Task(document.name, question, key)
@@ -200,7 +201,7 @@ def _values(session: Session, task: Task, answer: Answer, how: How) -> dict[str,
     values = answer_json(answer, document_name(session), 0.0, how.computed)
     how.computed = 0  # the next answer finds it cached
     if how.cite:
-        values["citations"] = citations(session, task.question.text, cited_tokens(answer), how.raw)
+        values["citations"] = citations(session, task.question.text, cited_tokens(answer), how)
     return values
 
 

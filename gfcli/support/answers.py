@@ -1,4 +1,4 @@
-"""Answers on stdout, with what they took and the lines that they rest on."""
+"""Answers on stdout, with what they took and the lines that were read most for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class How:
     Attributes:
         sampling: fields of `goldfinch.engine.sampling.Sampling`.
         raw: no question template.
-        as_json, no_stream, usage, cite, read, read_blocks: as the options say.
+        as_json, no_stream, usage, cite, passage, read, read_blocks: as the options say.
         load_s: seconds until the session was ready.
         computed: document tokens that had to be computed for it.
         explanation: the object of --explain, or None.
@@ -38,6 +38,7 @@ class How:
     no_stream: bool = False
     usage: bool = False
     cite: bool = False
+    passage: bool = False
     read: str | Chosen = "auto"
     read_blocks: int | None = None
     load_s: float = 0.0
@@ -59,11 +60,13 @@ def answer_question(session: Session, question: str, how: How) -> None:
         console.json(answer_values(session, question, how) | about)
     elif how.no_stream or how.cite or how.sampling.get("quote"):
         answer = session.ask(question, raw=how.raw, **how.sampling)
-        cited = citations(session, question, cited_tokens(answer), how.raw) if how.cite else []
+        cited = citations(session, question, cited_tokens(answer), how) if how.cite else []
         console.text(answer.text, end="\n")
         if answer.quote is not None:
             console.line(f"  [{shown_quote(answer.quote)}]")
-        console.lines(f"  [{shown_lines(row)}] {row['text']}" for row in cited)
+        for row in cited:
+            console.line(f"  [{shown_lines(row)}{shown_column(row)}] {row['text'].strip()}")
+            console.lines(f"    {line}" for line in row.get("passage", "").split("\n") if how.passage)
     else:
         for piece in session.stream(question, raw=how.raw, **how.sampling):
             console.text(piece)
@@ -78,7 +81,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
 def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
     """Answer one question; its object for JSON."""
     answer = session.ask(question, raw=how.raw, **how.sampling)
-    cited = citations(session, question, cited_tokens(answer), how.raw) if how.cite else None
+    cited = citations(session, question, cited_tokens(answer), how) if how.cite else None
     values = answer_json(answer, how.document or document_name(session), how.load_s, how.computed)
     if how.explanation is not None:
         reading = explained_reading(session, question, how.raw)
@@ -191,24 +194,44 @@ def _show_usage(usage: Usage, how: How) -> None:
     )
 
 
-# Characters of a cited line that are shown.
-MOST_CHARACTERS = 160
+# Characters of a cited line that are shown, and how many of them stand before what was read most.
+MOST_CHARACTERS, BEFORE = 160, 50
+CUT = "..."
 
 
-def citations(session: Session, question: str, answer_ids: list[int], raw: bool) -> list[dict[str, Any]]:
-    """The lines that the GOLD layers read most for an answer, as `gf ask --json` gives them.
+def citations(session: Session, question: str, answer_ids: list[int], how: How) -> list[dict[str, Any]]:
+    """The lines that the model's attention read most for an answer, as `gf ask --json` gives them.
 
     Returns:
-        rows of first_line and last_line (from 1), share of the attention, text and number of the line read most.
+        rows of first_line and last_line (from 1), share of the attention; of the line read most its number, the
+        character where what was read most begins, and the text around that; with --passage the whole block.
     """
     from goldfinch.library.opening import engine_of
 
     rows = []
-    for found in engine_of(session.model).cite(session, question, answer_ids, raw=raw):
-        text = found.text if len(found.text) <= MOST_CHARACTERS else found.text[: MOST_CHARACTERS - 3] + "..."
-        place = {"first_line": found.first_line, "last_line": found.last_line}
-        rows.append(place | {"share": round(found.share, 4), "line": found.line, "text": text})
+    for found in engine_of(session.model).cite(session, question, answer_ids, raw=how.raw):
+        row = {"first_line": found.first_line, "last_line": found.last_line, "share": round(found.share, 4)}
+        row |= {"line": found.line, "column": found.column, "text": around(found.text, found.column)}
+        rows.append(row | ({"passage": found.passage} if how.passage else {}))
     return rows
+
+
+def around(text: str, column: int) -> str:
+    """As much of a line as is shown: around a character, counted from 1, with marks where it is cut."""
+    if len(text.strip()) <= MOST_CHARACTERS:
+        return text.strip()
+    room = MOST_CHARACTERS - len(CUT) * 2
+    start = max(min(column - 1 - BEFORE, len(text) - room), 0)
+    shown = text[start : start + room].strip()
+    return (CUT if text[:start].strip() else "") + shown + (CUT if text[start + room :].strip() else "")
+
+
+def shown_column(row: dict[str, Any]) -> str:
+    """Where in its line a citation's text stands, for people, where that is only a part of the line."""
+    if not (row["text"].startswith(CUT) or row["text"].endswith(CUT)):
+        return ""
+    line = "" if row["first_line"] == row["last_line"] else f", line {row['line']}"
+    return f"{line}, character {row['column']}"
 
 
 def shown_quote(quote: Quote) -> str:

@@ -8,14 +8,17 @@ weights over the document, of every GOLD, GPTAlpha or Llama layer, are summed an
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from goldfinch.errors import TokenizerError
+from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.places import Found
 
 from .attention_scores import attention_to_document
@@ -24,6 +27,8 @@ from .session import Session
 MOST_CITATIONS = 3
 # A neighbour of a cited line belongs to it when it was read at least this much, relative to it.
 NEIGHBOUR_SHARE = 0.5
+# Tokens next to each other whose attention counts together where a place in a line is looked for: a few words.
+NEAR = 8
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Citation:
         first_line, last_line: from 1, inclusive.
         share: of the attention that went to the document.
         line: the line in it that was read most.
-        text: of that line, without blanks at its ends.
+        text: of that line.
+        column: character of the line, from 1, where what was read most of it begins.
+        passage: the block of the document that this stands in, heading rows of a table first.
     """
 
     first_line: int
@@ -42,6 +49,8 @@ class Citation:
     share: float
     line: int
     text: str
+    column: int = 1
+    passage: str = ""
 
 
 def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
@@ -59,9 +68,13 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
     Raises:
         TokenizerError: the model has no tokenizer.
     """
-    share, lines = line_shares(session, question, answer_ids, raw=raw)
+    weights, ids = _attended(session, question, answer_ids, raw=raw)
+    if not ids:
+        return []
+    share, lines, places = _shares(session, weights, ids)
     found = session.reader.read(None if raw else question).found
-    return _of_blocks(share, lines, found) if found and len(share) else _citations(share, lines)
+    cited = _of_blocks(share, lines, found) if found else _citations(share, lines)
+    return _with_places(session, cited, weights, ids, places)
 
 
 def line_shares(
@@ -71,6 +84,12 @@ def line_shares(
 
     Arguments as in `cite`; no lines for an empty answer or a model without attention.
     """
+    weights, ids = _attended(session, question, answer_ids, raw=raw)
+    return _shares(session, weights, ids)[:2] if ids else (weights, [])
+
+
+def _attended(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool) -> tuple[Tensor, list[int]]:
+    """The attention that each of the document's own tokens had, (n,) float64, and these tokens; none as in `cite`."""
     if session.model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its tokens have no lines")
     config = session.model.config
@@ -78,12 +97,40 @@ def line_shares(
         return torch.zeros(0, dtype=torch.float64), []
     state = session.state_for(session.reader.read(None if raw else question))
     weights = attention_to_document(session, state, session.question_token_ids(question, raw=raw), answer_ids)
-    start, end = session.cache.document_range
-    ids = session.cache.token_ids[0, start:end].tolist()
-    lines, first_lines = _lines(session.model.tokenizer, ids)
+    return weights[slice(*session.cache.document_range)].double().cpu(), session.cache.own_token_ids.tolist()
+
+
+def _shares(session: Session, weights: Tensor, ids: Sequence[int]) -> tuple[Tensor, list[str], list[int]]:
+    """The share of each line, the lines, and the 0-based line of each token."""
+    lines, places = _lines(session.model.tokenizer, ids)
     per_line = torch.zeros(len(lines), dtype=torch.float64)
-    per_line.index_add_(0, torch.tensor(first_lines), weights[start:end].double().cpu())
-    return per_line / per_line.sum().clamp_min(1e-30), lines
+    per_line.index_add_(0, torch.tensor(places), weights)
+    return per_line / per_line.sum().clamp_min(1e-30), lines, places
+
+
+def _with_places(
+    session: Session, cited: Sequence[Citation], weights: Tensor, ids: Sequence[int], places: Sequence[int]
+) -> list[Citation]:
+    """The same with the character of each line that was read most, and the block around it."""
+    tokens, index, found = map_tokens(session.model.tokenizer, ids), session.reader.index, list[Citation]()
+    starts = np.asarray(index.places.blocks.first_row)
+    for one in cited:
+        first, last = bisect_left(places, one.line - 1), bisect_right(places, one.line - 1)
+        token = first + most_read(weights[first:last]) if first < last else min(first, len(ids) - 1)
+        line_start = 0 if one.line == 1 else tokens.line_ends[one.line - 2] + 1
+        character = max(tokens.starts[token], line_start)
+        blanks = len(tokens.text[character:]) - len(tokens.text[character:].lstrip(" \t\n"))
+        column = max(min(character + blanks - line_start + 1, len(one.text)), 1)
+        block = max(int(np.searchsorted(starts, token, side="right")) - 1, 0)
+        passage = index.text(block) if len(index) else one.text
+        found.append(replace(one, column=column, passage=passage.strip("\n")))
+    return found
+
+
+def most_read(weights: Tensor) -> int:
+    """The first of the NEAR tokens next to each other that were read most together: weights (n,), n at least 1."""
+    near = weights.unfold(0, min(NEAR, len(weights)), 1).sum(-1)
+    return int(near.argmax())
 
 
 def _lines(tokenizer: Any, ids: Sequence[int]) -> tuple[list[str], list[int]]:
@@ -118,7 +165,7 @@ def _citations(share: Tensor, lines: Sequence[str]) -> list[Citation]:
         while last + 1 < len(values) and last + 1 not in taken and values[last + 1] >= enough:
             last += 1
         taken |= set(range(first, last + 1))
-        found.append(Citation(first + 1, last + 1, sum(values[first : last + 1]), best + 1, lines[best].strip()))
+        found.append(Citation(first + 1, last + 1, sum(values[first : last + 1]), best + 1, lines[best]))
     return found
 
 
@@ -129,5 +176,5 @@ def _of_blocks(share: Tensor, lines: Sequence[str], found: Sequence[Found]) -> l
         numbers = range(block.first_line - 1, block.last_line)
         best = max(numbers, key=lambda n: (values[n], -n))
         read = sum(values[n] for n in numbers)
-        cited.append(Citation(block.first_line, block.last_line, read, best + 1, lines[best].strip()))
+        cited.append(Citation(block.first_line, block.last_line, read, best + 1, lines[best]))
     return sorted(cited, key=lambda citation: -citation.share)[:MOST_CITATIONS]

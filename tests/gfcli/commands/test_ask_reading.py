@@ -87,7 +87,18 @@ def test_attention_reads_parts_of_its_own(capsys) -> None:
 def test_citations_name_the_block_and_the_line_in_it(capsys) -> None:
     citation = asked(capsys, "--read", "lexical", "--cite")["citations"][0]
     assert (citation["first_line"], citation["last_line"], citation["line"]) == (7, 7, 7)
-    assert citation["text"].startswith("Dundee")
+    line = Path("towns.txt").read_text().split("\n")[6]
+    assert citation["text"].removeprefix("...").removesuffix("...") in line
+    assert len(citation["text"]) <= 160 < len(line)
+    assert 1 <= citation["column"] <= len(line)
+    assert "passage" not in citation
+    passage = asked(capsys, "--read", "lexical", "--passage")["citations"][0]["passage"]
+    assert passage.strip() == line.strip()
+    asking = ["ask", "--cache", "towns.gfc", "What is Dundee known for?", "-n", "4", "--read", "lexical", "--passage"]
+    assert run(asking) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-2].startswith(f"  [line 7, character {citation['column']}] ")
+    assert out[-1].strip() == line.strip()
 
 
 @pytest.mark.usefixtures("place")

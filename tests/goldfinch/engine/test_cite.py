@@ -9,7 +9,7 @@ import torch
 
 import goldfinch
 from goldfinch.engine.attention_scores import attention_to_document
-from goldfinch.engine.cite import _citations, _lines, cite, line_shares
+from goldfinch.engine.cite import NEAR, Citation, _citations, _lines, _with_places, cite, line_shares, most_read
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
 
@@ -109,3 +109,48 @@ def test_an_empty_answer_cites_nothing(model: goldfinch.LanguageModel) -> None:
     shares, lines = line_shares(session(model, "A text.\nAnother."), "What?", [300])
     assert float(shares.sum()) == pytest.approx(1.0)
     assert lines == ["A text.", "Another."]
+
+
+def test_the_place_of_a_fact_in_a_long_line_is_cited(model: goldfinch.LanguageModel) -> None:
+    words = (SAMPLES / "us-constitution.txt").read_text().split()[:600]
+    hits = 0
+    for n, place in enumerate((50, 140, 230, 320, 410, 500)):
+        fact = f"The access code of Harwick is {40813 + n}."
+        text = " ".join([*words[:place], fact, *words[place:]])
+        one = session(model, text)
+        question = "What is the access code of Harwick?"
+        cited = cite(one, question, one.ask(question, max_tokens=16).token_ids)[0]
+        assert cited.text == text
+        assert text[cited.column - 1].strip()
+        assert cited.passage in text
+        assert text.index(cited.passage) < cited.column <= text.index(cited.passage) + len(cited.passage)
+        hits += abs(cited.column - 1 - text.index(fact)) <= len(fact)
+    assert hits >= 5
+
+
+def test_tokens_read_most_are_found_together() -> None:
+    weights = torch.zeros(40, dtype=torch.float64)
+    weights[3], weights[20:24] = 0.3, 0.2
+    assert most_read(weights) == 24 - NEAR  # the four outweigh the single one
+    assert most_read(weights[:5]) == 0  # fewer than are counted together
+    assert most_read(torch.tensor([1.0])) == 0
+
+
+def test_columns_are_those_of_the_text(tiny_model: Path) -> None:
+    """Every token's place, in lines that begin within tokens and behind several line ends."""
+    one = session(goldfinch.load_model(tiny_model), "Ähre\n\n  zwei drei\r\nvier\nfünf sechs")
+    text = one.model.tokenizer.decode(one.cache.own_token_ids.tolist())
+    lines = text.split("\n")
+    ids = one.cache.own_token_ids.tolist()
+    _, places = _lines(one.model.tokenizer, ids)
+    found = set()
+    for n in range(len(ids)):
+        weights = torch.zeros(len(ids), dtype=torch.float64)
+        weights[n] = 1.0
+        place = Citation(places[n] + 1, places[n] + 1, 1.0, places[n] + 1, lines[places[n]])
+        (cited,) = _with_places(one, [place], weights, ids, places)
+        if place.text:
+            assert 1 <= cited.column <= len(place.text)
+        found.add((cited.line, cited.column))
+    assert {line for line, _ in found} >= {1, 3, 4, 5}
+    assert (3, 3) in found  # behind the blanks
