@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from goldfinch.library.opening import LazyModel
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints
 from .job import Job, compute, save, tokenise
-from .outputs import OutputNames, check_not_base, check_place, check_replaceable
+from .outputs import OutputNames, check_not_base, check_place, check_replaceable, real
 from .sources import Source
 
 Result = Written | PassedOver
@@ -77,12 +77,17 @@ class IntoFiles:
         identity = card_identity(model.card, dtype)
         self._wanted = Wanted(identity, model.card, plan.checkpoints, None if base is None else base.path)
         self._names = OutputNames(plan.output, ())
+        # By real path, for a call may name one output twice, through a link: whose it is, and its file on its way.
+        self._names_of: dict[Path, str] = {}
+        self._writes: dict[Path, Future[Result]] = {}
 
     def expect(self, sources: Sequence[Source]) -> None:
         self._names = OutputNames(self._plan.output, sources)
 
     def is_wanted(self, job: Job) -> bool:
         path = self._placed(job)
+        if self._names_of.setdefault(real(path), job.source.name) != job.source.name:
+            return False
         return self._plan.force or not path.exists() or fresh_report(path, job.read, self._wanted, self._tell) is None
 
     def _placed(self, job: Job) -> Path:
@@ -100,9 +105,10 @@ class IntoFiles:
         check_place(path)
         if self._base is not None and self._base.path is not None:
             check_not_base(path, self._base.path)
+        force = not self._is_written(path) and plan.force  # waits, without --force, too
         with ExitStack() as lock:
             lock.enter_context(gfcache.output_lock(path))
-            if path.exists() and not plan.force:
+            if path.exists() and not force:
                 fresh = fresh_report(path, job.read, self._wanted, self._tell)
                 if fresh is not None:
                     with suppress(gfcache.CacheFormatError):
@@ -111,13 +117,25 @@ class IntoFiles:
             check_replaceable(path, job.read.source, self._model.card.prefill_fingerprint, plan.force)
             self.tokenise(job)
             compute(job, self._model(), fresh=plan.force, journal_s=plan.journal_s, tell=self._tell)
-            return writer.submit(_written, job, lock.pop_all())
+            writing = self._writes[real(path)] = writer.submit(_written, job, lock.pop_all())
+            return writing
+
+    def _is_written(self, path: Path) -> bool:
+        """Whether this call has written the file already, under another name of it; waits for one on its way.
+
+        Its lock would not hold up this thread, which has lent it to the writer.
+        """
+        writing = self._writes.get(real(path))
+        if writing is None:
+            return False
+        wait([writing])
+        return writing.exception() is None
 
     def undone(self) -> list[Failed]:
         return []
 
 
-def _written(job: Job, lock: ExitStack) -> Written:
+def _written(job: Job, lock: ExitStack) -> Result:
     """Write the file and give up its lock, in a writer's thread."""
     assert job.path is not None
     with lock, gfcache.lent_lock(job.path):

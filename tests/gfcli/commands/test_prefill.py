@@ -11,14 +11,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import gfcache
 import pytest
 
 from gfcli.app import run
-from goldfinch.jobs import sources
+from goldfinch.jobs import destinations, sources
 from goldfinch.jobs.batch import Batch
+from goldfinch.jobs.events import Report
+from goldfinch.jobs.job import Job
 from tests.gfcli.commands.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
@@ -271,11 +274,26 @@ def test_ignore_files_above_the_folder_count_in_a_repository(tree: Path, capsys)
     assert "docs/b.md" not in statuses(capsys, "-r", "docs", "-o", "out/")
 
 
-def test_two_names_of_one_output(tree: Path, capsys) -> None:
+@pytest.mark.parametrize("is_read_ahead", [False, True])
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_two_names_of_one_output(tree: Path, capsys, monkeypatch, is_read_ahead: bool, is_slow: bool) -> None:
+    """Computed once, however late its file is written."""
     (tree / "link").symlink_to(tree / "docs")
-    found = statuses(capsys, "docs/a.txt", "link/a.txt")
-    assert found["docs/a.txt"] == "ok"
-    assert found["link/a.txt"] == "ok"
+    computed, save = [], destinations.save
+
+    def counted(job: Job) -> Report:
+        computed.append(job.source.name)
+        time.sleep(0.5 if is_slow else 0.0)
+        return save(job)
+
+    monkeypatch.setattr(destinations, "save", counted)
+    monkeypatch.setattr(Batch, "overlaps", is_read_ahead)
+    for again in ((), ("--force",)):
+        computed.clear()
+        found = statuses(capsys, "docs/a.txt", "link/a.txt", *again)
+        assert found == {"docs/a.txt": "ok", "link/a.txt": "fresh"}
+        assert computed == ["docs/a.txt"]
+    assert statuses(capsys, "docs/a.txt", "link/a.txt") == {"docs/a.txt": "fresh", "link/a.txt": "fresh"}
     assert "a.gfc" in below(tree / "docs")
     assert "a.txt.gfc" not in below(tree / "docs")
 
