@@ -63,9 +63,10 @@ def evaluate(
     """Measure a model on held-out data.
 
     Training never saw these texts, names and phrasings. The tasks: planted facts, questions about passages (beside a
-    baseline that copies a sentence) and about whole documents, a passkey at ten depths, lists of pairs, tables,
-    definitions, several needles, perplexity, loss by position in long documents, and how much of the held-out text
-    occurs in the training text.
+    baseline that copies a sentence) and about whole documents, ordinary documents and made ones of kinds set aside
+    (with what they do not say, and how far `confidence` can be believed), a passkey at ten depths, lists of pairs,
+    tables, definitions, several needles, perplexity, loss by position in long documents, and how much of the held-out
+    text occurs in the training text.
 
     Examples:
       gf eval --task samples --data corpora

@@ -41,6 +41,18 @@ def auc(values: Sequence[float], right: Sequence[bool]) -> float:
     return float(((wins > 0) + 0.5 * (wins == 0)).mean()) if wins.size else 0.5
 
 
+def expected_error(known: Sequence[tuple[float, bool]], bins: int = 10) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015): how far confidence and the share of right answers lie
+    apart, by bins of equal width, each weighed by its answers; 0 to 1.
+
+    Args:
+        known: confidence and whether the answer was right, at least one.
+    """
+    p, right = np.array([p for p, _ in known]), np.array([right for _, right in known], float)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    return float(sum(abs((p - right)[place == n].sum()) for n in range(bins)) / len(p))
+
+
 def calibrated(answered: Sequence[Answered]) -> Calibration:
     """A calibration fitted to all questions, its AUC that of fits which had not seen the question's group.
 

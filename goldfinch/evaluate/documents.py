@@ -75,11 +75,12 @@ def _first_pages(reader: Reader, article: list[Passage], length: int) -> tuple[s
 def sample_files(folder: Path) -> list[Path]:
     """What `evaluate_samples` reads of a folder: the questions, and, where they are, the documents that they name."""
     questions = folder / SAMPLE_QUESTIONS
-    names = dict.fromkeys(row["file"] for row in _sample_rows(folder)) if questions.exists() else ()
+    names = dict.fromkeys(row["file"] for row in rows_of(folder)) if questions.exists() else ()
     return [questions, *(folder / name for name in names)]
 
 
-def _sample_rows(folder: Path) -> list[dict[str, Any]]:
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The questions about the documents of a folder, each with its file and its answers."""
     return [json.loads(line) for line in (folder / SAMPLE_QUESTIONS).read_text().splitlines()]
 
 
@@ -93,7 +94,7 @@ def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
         per document its name, tokens, questions, exact and f1.
     """
     asked: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
-    for row in _sample_rows(folder):
+    for row in rows_of(folder):
         asked[row["file"]].append((row["question"], row["answers"]))
     rows = []
     for name, pairs in asked.items():

@@ -88,6 +88,8 @@ CORPORA_OF = {
     "questions": QUESTIONS,
     "articles": QUESTIONS,
     "samples": (),
+    "ordinary": (),
+    "kinds": ENCYCLOPEDIA,
     "passkey": ENCYCLOPEDIA,
     "pairs": ENCYCLOPEDIA,
     "tables": ENCYCLOPEDIA,

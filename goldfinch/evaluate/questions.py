@@ -13,6 +13,7 @@ from goldfinch.datasets.corpora import read_records
 from goldfinch.datasets.facts import NOT_STATED
 
 from .asking import Reader
+from .calibrating import expected_error
 from .held_out import held_out_articles
 from .scoring import exact_match, f1, normalise
 
@@ -54,17 +55,25 @@ def evaluate_questions(
     Returns:
         questions, exact, f1 (answerable ones), exact_copying and f1_copying (the baseline's); absent_questions,
         absent_recall (share of the unanswerable ones answered "Not stated."), absent_precision (share of such answers
-        that were right), false_absent (share of the answerable ones answered so).
+        that were right), false_absent (share of the answerable ones answered so); calibration_error (see
+        `expected_error`, over all of them; None where the model has no confidence).
     """
     answerable, absent = held_out_questions(directory)
     rng = Random(f"questions-{seed}")
     chosen = rng.sample(sorted(answerable), min(passages, len(answerable)))
-    found, copying = Tally(), Tally()
+    found, copying, known = Tally(), Tally(), list[tuple[float, bool]]()
     false_absent = absent_right = absent_total = 0
     for context in chosen:
         asked = rng.sample(answerable[context], min(per_passage, len(answerable[context])))
         unanswerable = absent.get(context, [])[:per_passage]
-        answers = reader.answers_to(context, [question for question, _ in asked] + unanswerable)
+        given = reader.ask(context, [question for question, _ in asked] + unanswerable)
+        expected = [references for _, references in asked] + [[NOT_STATED]] * len(unanswerable)
+        known += [
+            (answer.confidence, exact_match(answer.text, references))
+            for answer, references in zip(given, expected, strict=True)
+            if answer.confidence is not None
+        ]
+        answers = [answer.text for answer in given]
         for (question, references), answer in zip(asked, answers, strict=False):
             found.add(answer, references)
             copying.add(copied_sentence(context, question), references)
@@ -81,6 +90,7 @@ def evaluate_questions(
         "absent_questions": absent_total,
         "absent_recall": absent_right / absent_total if absent_total else None,
         "absent_precision": absent_right / said if said else None,
+        "calibration_error": expected_error(known) if known else None,
     }
 
 

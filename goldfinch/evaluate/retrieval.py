@@ -27,7 +27,7 @@ def evaluate_passkey(
     texts: Sequence[str],
     *,
     lengths: Sequence[int] = LENGTHS,
-    digit_counts: Sequence[int] = (5, 7, 64),
+    digit_counts: Sequence[int] = (5, 7, 20, 64),
     documents: int = 5,
     seed: int = 0,
     report: Report = lambda row: None,

@@ -28,6 +28,7 @@ from .held_out import (
     held_out_texts,
     training_texts,
 )
+from .ordinary import evaluate_kinds, evaluate_ordinary
 from .overlap import evaluate_overlap
 from .perplexity import evaluate_perplexity, evaluate_positions
 from .questions import evaluate_questions
@@ -68,6 +69,13 @@ class Evaluation:
 
     def samples(self) -> object:
         return evaluate_samples(self.reader, self.directory / "samples")
+
+    def ordinary(self) -> object:
+        return evaluate_ordinary(self.reader, self.directory / "ordinary")
+
+    def kinds(self) -> object:
+        names = harvest_names(self.texts, held_out=True)
+        return evaluate_kinds(self.reader, names, documents=self.documents, report=self.report)
 
     def passkey(self) -> object:
         count = max(1, self.documents // 8)
@@ -165,8 +173,8 @@ def check_files(directory: Path, tasks: Sequence[str]) -> None:
     """
     for task in tasks:
         files = [directory / f"{name}.jsonl.zst" for name in CORPORA_OF[task]]
-        if task == "samples":
-            files += sample_files(directory / "samples")
+        if task in ("samples", "ordinary"):
+            files += sample_files(directory / task)
         for path in files:
             if not path.exists():
                 raise CorpusMissing(f"the task {task} reads {path}, which is not there", hint=HINT)

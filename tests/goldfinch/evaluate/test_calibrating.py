@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from goldfinch.evaluate.calibrating import LEAST_AUC, Answered, auc, calibrated, left_out
+from goldfinch.evaluate.calibrating import LEAST_AUC, Answered, auc, calibrated, expected_error, left_out
 
 
 def answers(count: int, *, noise: bool = False) -> list[Answered]:
@@ -68,3 +68,12 @@ def test_answers_without_a_score_and_answers_all_alike() -> None:
     assert found.auc > 0.99
     assert math.isfinite(found.likelihood_weight)
     assert calibrated([Answered(str(n % 3), 1.0, 0.5, n % 2 == 0) for n in range(60)]).intercept is None
+
+
+def test_the_expected_error_is_the_gap_of_each_bin_weighed() -> None:
+    believed = [(0.95, True)] * 19 + [(0.95, False)]
+    assert expected_error(believed) == pytest.approx(0)
+    assert expected_error([*believed, *[(0.25, False)] * 20]) == pytest.approx(0.125)
+    # Too high in one bin does not make up for too low in another.
+    assert expected_error([(0.75, False), (0.25, True)]) == pytest.approx(0.75)
+    assert expected_error([(1.0, True), (0.0, False)]) == 0

@@ -62,8 +62,8 @@ class Scripted(Reader):
         super().__init__(model)
         self.reply = reply
 
-    def answers_to(self, text: str, asked: list[str], *, max_tokens: int = 40) -> list[str]:
-        return [self.reply(text, question) for question in asked]
+    def ask(self, text: str, asked: list[str], *, max_tokens: int = 40) -> list[Answer]:
+        return [Answer(self.reply(text, question), [], Usage(1)) for question in asked]
 
 
 def test_passkey_counts_by_depth(mini) -> None:
