@@ -9,6 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from bench.places import EMBEDDED
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -36,7 +38,7 @@ def test_the_readme_fits_one_screen() -> None:
 
 
 def test_the_model_card_stays_short() -> None:
-    assert len((ROOT / "goldfinch/assets/gf-mini/MODEL_CARD.md").read_text().splitlines()) <= 50
+    assert len((EMBEDDED / "MODEL_CARD.md").read_text().splitlines()) <= 50
 
 
 def test_python_examples_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

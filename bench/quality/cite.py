@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import goldfinch
-from bench.places import RESULTS
+from bench.places import of_embedded
 from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import FactMaker, harvest_names
@@ -21,7 +21,7 @@ from goldfinch.evaluate.held_out import held_out_texts
 from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
 
-RESULT = RESULTS / "cite-gf-mini.json"
+RESULT = of_embedded("cite")
 LINE_CHARACTERS = 80
 
 

@@ -20,7 +20,7 @@ import gfkernels.threads  # noqa: F401
 
 import torch
 
-from bench.places import RESULTS, ROOT
+from bench.places import EMBEDDED, RESULTS, ROOT
 from goldfinch import load_model
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import BOOKS, held_out_texts
@@ -114,7 +114,7 @@ def _recipe(kind: str, seed: int, shrink: int, folder: Path) -> Recipe:
     if kind == ROPE:
         model = replace(model, rope=RopeConfig())
     stages: tuple[Stage, ...] = tuple(replace(stage, tokens=stage.tokens // shrink) for stage in recipe.stages)
-    tokenizer = str(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+    tokenizer = str(EMBEDDED / "tokenizer.json")
     folder.mkdir(parents=True, exist_ok=True)
     return replace(recipe, name=f"{kind}-{seed}", model=model, seed=seed, stages=stages, tokenizer=tokenizer)
 

@@ -28,7 +28,7 @@ from typing import Any
 from gfcache import Store
 
 import goldfinch
-from bench.places import RESULTS
+from bench.places import of_embedded
 from goldfinch.datasets.articles import read_articles
 from goldfinch.datasets.corpora import data_directory, read_records
 from goldfinch.evaluate.held_out import ENCYCLOPEDIA, held_out_articles
@@ -44,7 +44,7 @@ from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
 from goldfinch.text.documents import document_of_bytes
 
-RECORD = RESULTS / "many-gf-mini.json"
+RECORD = of_embedded("many")
 TOKENS, LEAST_TOKENS = 2000, 1200
 REPEATS = 7
 MOST_ANSWER = 24

@@ -34,7 +34,7 @@ def _question_lines(quality: dict[str, Any]) -> list[str]:
     lines += [
         "| | exact match | F1 |",
         "|---|---|---|",
-        f"| gf-mini | {percent(q['exact'])} | {100 * q['f1']:.1f} |",
+        f"| {quality['conditions']['model']} | {percent(q['exact'])} | {100 * q['f1']:.1f} |",
         f"| copying the sentence that shares most words | {percent(q['exact_copying'])} | "
         f"{100 * q['f1_copying']:.1f} |",
         "",

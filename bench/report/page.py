@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.places import RESULTS, ROOT
+from bench.places import EMBEDDED, RESULTS, ROOT, of_embedded
 from bench.report.architectures import architecture_lines
 from bench.report.confidence import confidence_lines
 from bench.report.first_token import first_token_lines
@@ -26,9 +26,14 @@ def record(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())  # type: ignore[no-any-return]
 
 
+def embedded(what: str) -> dict[str, Any]:
+    """A record about the embedded model."""
+    return record(of_embedded(what).stem)
+
+
 def benchmarks_page() -> str:
     """docs/benchmarks.md."""
-    quality = record("eval-gf-mini")
+    quality = embedded("eval")
     lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python -m bench.report.page`; do not edit.", ""]
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
@@ -49,10 +54,10 @@ def benchmarks_page() -> str:
         first = f"{percent(row['exact_value_first'])} of {row['questions_value_first']}"
         lines.append(f"| {row['length']:,} | {five} | {mixed} | {broken} | {first} |")
     lines += quality_lines(quality)
-    lines += ["", *reading_lines(record("reading-gf-mini"))]
-    lines += policy_lines(record("policies-gf-mini"))
-    lines += confidence_lines(record("confidence-gf-mini"))
-    lines += many_lines(record("many-gf-mini"))
+    lines += ["", *reading_lines(embedded("reading"))]
+    lines += policy_lines(embedded("policies"))
+    lines += confidence_lines(embedded("confidence"))
+    lines += many_lines(embedded("many"))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))
@@ -182,8 +187,8 @@ PLOT_LINES = [
 
 
 def library_sections() -> list[str]:
-    """Citations, batches and questions, from the records cite-gf-mini, batch and questions."""
-    cited, batch = record("cite-gf-mini"), record("batch")
+    """Citations, batches and questions, from the records of citations, batches and questions."""
+    cited, batch = embedded("cite"), record("batch")
     lines = ["", "## Lines cited for planted facts", "", conditions_line(cited["conditions"]), ""]
     lines += [
         f"Held-out encyclopedia text in lines of at most {cited['line_characters']} characters, five "
@@ -287,7 +292,7 @@ def _span(row: dict[str, Any], name: str, digits: int) -> str:
 README = ROOT / "README.md"
 CONCEPTS = ROOT / "docs" / "concepts.md"
 MODELS = ROOT / "docs" / "models.md"
-MODEL_CARD = ROOT / "goldfinch" / "assets" / "gf-mini" / "MODEL_CARD.md"
+MODEL_CARD = EMBEDDED / "MODEL_CARD.md"
 
 
 def with_figures(page: Path) -> str:
@@ -306,7 +311,7 @@ def architectures_table() -> str:
 
 def figures_table() -> str:
     """What the embedded model answers exactly as it reads by default, in a few rows."""
-    quality = record("reading-gf-mini")["read"]["auto"]
+    quality = embedded("reading")["read"]["auto"]
     facts = {row["length"]: row for row in quality["facts"]}
     articles = {row["length"]: row["exact"] for row in quality["articles"]}
     q, samples = quality["questions"], quality["samples"]
@@ -331,7 +336,7 @@ def figures_table() -> str:
 
 def reading_table() -> str:
     """Questions about text with the whole document read, and with the best block."""
-    read = record("reading-gf-mini")["read"]
+    read = embedded("reading")["read"]
     return "\n".join(table(text_rows(read["all"], read["auto"])))
 
 

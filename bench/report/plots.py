@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.places import PLOTS, RESULTS
+from bench.places import PLOTS, RESULTS, of_embedded
 
 # One colour per program, one line style per precision.
 COLOURS = {"gf": "#b8860b", "transformers": "#4472a8", "llama.cpp Llama": "#7a3b69", "llama.cpp RWKV": "#b56fa4"}
@@ -22,9 +22,9 @@ QUANTITIES = {
 def main() -> None:
     """Draw the 12x768 records against the length of the document, the passkey heat map, the training, "Not stated."."""
     PLOTS.mkdir(exist_ok=True)
-    passkey = json.loads((RESULTS / "eval-gf-mini.json").read_text())["passkey"]
+    passkey = json.loads(of_embedded("eval").read_text())["passkey"]
     draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")
-    draw_not_stated(json.loads((RESULTS / "confidence-gf-mini.json").read_text()), PLOTS / "not-stated.png")
+    draw_not_stated(json.loads(of_embedded("confidence").read_text()), PLOTS / "not-stated.png")
     draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
     rows: list[dict[str, Any]] = []
     for name in ("peers", "peers-long"):

@@ -15,7 +15,7 @@ def reading_lines(record: dict[str, Any]) -> list[str]:
     lines = ["## Embedded model: what is read of a document", "", conditions_line(record["conditions"]), ""]
     lines += [
         "The same questions to the same caches: with the whole document read, and with the block that fits the "
-        'question best (`--read auto`, which is "hybrid" for gf-mini). F1 for questions about text, else answered '
+        'question best (`--read auto`, which is "hybrid" for this model). F1 for questions about text, else answered '
         "exactly; in brackets the number of questions. Rows of fewer than 100 questions are preliminary.",
         "",
         *table(text_rows(whole, chosen) + retrieval_rows(whole, chosen)),

@@ -33,7 +33,7 @@ from bench.places import RESULTS, SAMPLES
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.speed import gate, spread
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.weights.directory import find_model
+from goldfinch.weights.directory import DEFAULT_MODEL, find_model
 from goldfinch.weights.writing import init_model
 
 QUESTION = "How many lighthouses does the second chapter of the handbook name, and who keeps them?"
@@ -168,7 +168,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(prefix="gf-first-token-") as name:
         folder = Path(name)
-        mini = find_model("gf-mini")
+        mini = find_model(DEFAULT_MODEL)
         init_model(SHAPE.model, 0, folder / "model", mini.path / str(mini.tokenizer_file))
         model = goldfinch.load_model(folder / "model", dtype=getattr(torch, options.dtype))
         gate(model)

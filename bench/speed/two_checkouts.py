@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import json, sys, time
 import torch, goldfinch
-model = goldfinch.load_model("gf-mini")
+model = goldfinch.load_model()
 text = open(sys.argv[1], encoding="utf-8").read()
 ids, span = goldfinch.document_token_ids(model, text)
 ids = ids[:, :4096]

@@ -17,6 +17,8 @@ from typing import Any
 
 from gfcache.files.places import expanded
 
+from goldfinch.weights.directory import DEFAULT_MODEL
+
 from . import values as allowed
 from .exits import CommandError
 from .settings_files import Refused, project_file, read_settings, user_file
@@ -47,7 +49,7 @@ class Setting:
 
 SETTINGS = {
     "model": Setting(
-        "GF_MODEL", "gf-mini", allowed.text, "model of documents; caches name their own",
+        "GF_MODEL", DEFAULT_MODEL, allowed.text, "model of documents; caches name their own",
         project=True, why="by name alone, among the user's models: a folder may hold anybody's weights",
     ),
     "device": Setting(

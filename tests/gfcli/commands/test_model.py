@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
+from goldfinch.weights.directory import DEFAULT_MODEL
 from tests.schemas import schema
 
 
@@ -49,26 +50,26 @@ def test_which_of_several_models_of_one_name_is_taken(
         shutil.copytree(model, folder / name)
         values = json.loads((folder / name / "config.json").read_text())
         (folder / name / "config.json").write_text(json.dumps(values | {"name": name if name == "alone" else "tiny"}))
-    (folder / "gf-mini").mkdir()
-    (folder / "gf-mini" / "config.json").write_text("broken")
+    (folder / DEFAULT_MODEL).mkdir()
+    (folder / DEFAULT_MODEL / "config.json").write_text("broken")
     assert run(["model", "list"]) == 0
     lines = {line.split("  (")[0].split()[-1]: line for line in capsys.readouterr().out.splitlines()}
     assert {Path(path).name for path, line in lines.items() if "(not taken: " not in line} == {
         "tiny",
         "alone",
-        "gf-mini",
+        DEFAULT_MODEL,
     }
     assert f"(not taken: tiny is {folder}/tiny)" in lines[f"{folder}/a"]
     [embedded] = [line for path, line in lines.items() if not path.startswith(str(folder))]
-    assert f"(not taken: gf-mini is {folder}/gf-mini)" in embedded
+    assert f"(not taken: {DEFAULT_MODEL} is {folder}/{DEFAULT_MODEL})" in embedded
     assert run(["model", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     jsonschema.validate(rows, schema("model-list"))
     taken = {Path(row["path"]).name: row["taken"] for row in rows["models"]}
-    assert taken == {"a": False, "b": False, "tiny": True, "alone": True, "gf-mini": False}
+    assert taken == {"a": False, "b": False, "tiny": True, "alone": True, DEFAULT_MODEL: False}
     assert run(["model", "show", "tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(folder / "tiny")
-    assert run(["model", "show", "gf-mini"]) != 0
+    assert run(["model", "show", DEFAULT_MODEL]) != 0
 
 
 def test_model_verify_finds_one_changed_weight(

@@ -13,6 +13,7 @@ import pytest
 from gfcli.app import run
 from gfcli.support import settings, settings_files
 from gfcli.support.settings import SETTINGS
+from goldfinch.weights.directory import DEFAULT_MODEL
 from tests.cpu_time import least_cpu_s
 from tests.gfcli.conftest import TEXT
 
@@ -103,7 +104,7 @@ def test_no_model_of_a_stranger_answers(clone: Path, other_model: Path, text: st
     assert run(["ask", "doc.txt", "--json", "-n", "4", "What?"]) == 0
     expected = json.loads(capsys.readouterr().out)["answer"]
     (clone / "gf.toml").write_text(text)
-    for place in ("models/tiny", "evil", "tiny", "gf-mini"):
+    for place in ("models/tiny", "evil", "tiny", DEFAULT_MODEL):
         shutil.copytree(other_model, clone / place)
     monkeypatch.setenv("GF_CACHE_DIR", str(clone.parent / "fresh"))
     code = run(["ask", "doc.txt", "--json", "-n", "4", "What?"])

@@ -17,8 +17,9 @@ from goldfinch.policies.base import best_blocks
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.text.prompt import document_token_ids
 from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
-TOKENIZER = read_tokenizer(Path(__file__).parents[3] / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+TOKENIZER = read_tokenizer(ASSETS / DEFAULT_MODEL / "tokenizer.json")
 PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
 FILLER = "It lies by the sea; café, naïve 😀 streets (東京).\nFull of people on 12,345 days. " * 9
 TEXT = "\n\n".join(f"{place} is known for its {place[::-1].lower()} trade. {FILLER}" for place in PLACES)

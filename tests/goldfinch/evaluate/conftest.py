@@ -11,4 +11,4 @@ PROSE = "The river ran past the mill. Nobody lived there any more. In spring the
 
 @pytest.fixture(scope="module")
 def mini():
-    return goldfinch.load_model("gf-mini")
+    return goldfinch.load_model()

@@ -13,7 +13,7 @@ from tests.goldfinch.evaluate.conftest import PROSE
 
 
 def test_perplexity_of_a_model_that_knows_nothing() -> None:
-    model = goldfinch.load_model("gf-mini")
+    model = goldfinch.load_model()
     with torch.no_grad():
         model.head.weight.zero_()
     row = evaluate_perplexity(model, [PROSE], tokens=300, window=64)

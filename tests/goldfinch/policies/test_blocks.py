@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from goldfinch.policies.blocks import LEAST, MOST, Block, map_tokens, sentences_of, split_blocks
 from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[3]
-TOKENIZER = read_tokenizer(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+TOKENIZER = read_tokenizer(ASSETS / DEFAULT_MODEL / "tokenizer.json")
 SAMPLES = sorted(path for path in (ROOT / "docs" / "samples").iterdir() if path.suffix != ".jsonl")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.policies.words import words_of
 from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
-TOKENIZER = read_tokenizer(Path(__file__).parents[3] / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+TOKENIZER = read_tokenizer(ASSETS / DEFAULT_MODEL / "tokenizer.json")
 POLICIES = [name for name in BY_WORDS if name != "hybrid" or vectors_at_hand()]
 PLACES = {"Aberdeen": "granite", "Bristol": "chocolate", "Cardiff": "coal", "Dundee": "marmalade", "Exeter": "wool"}
 
@@ -123,7 +123,7 @@ def test_parts_of_a_table_are_told_apart_by_their_words() -> None:
 
 
 def test_the_embedded_model_has_a_measured_reading() -> None:
-    card = next(card for card in goldfinch.list_models() if card.name == "gf-mini")
+    card = next(card for card in goldfinch.list_models() if card.name == DEFAULT_MODEL)
     assert record_of(card.model_fingerprint, None).reading(4000) != WHOLE
     assert record_of("0" * 64, None).reading(4000) == WHOLE
     assert record_of(None, None).reading(4000) == WHOLE

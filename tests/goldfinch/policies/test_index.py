@@ -17,9 +17,10 @@ from goldfinch.policies.columns import pack_columns, unpack_columns
 from goldfinch.policies.index import DocumentIndex, most_packed_bytes
 from goldfinch.policies.vectors import vectors_at_hand
 from goldfinch.text.tokenizer import read_tokenizer
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[3]
-TOKENIZER = read_tokenizer(ROOT / "goldfinch" / "assets" / "gf-mini" / "tokenizer.json")
+TOKENIZER = read_tokenizer(ASSETS / DEFAULT_MODEL / "tokenizer.json")
 SAMPLES = sorted(path for path in (ROOT / "docs" / "samples").iterdir() if path.suffix in (".txt", ".md", ".rst"))
 POLICIES = [name for name in BY_WORDS if name != "hybrid" or vectors_at_hand()]
 TABLE = "item,price,place\n" + "".join(f"item {n},{n * 7},shelf {n}\n" for n in range(150))

@@ -16,7 +16,7 @@ from gfcli.app import run
 from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged
 from goldfinch.weights import loading, noted
 from goldfinch.weights.changing import change_model
-from goldfinch.weights.directory import find_model, read_card
+from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, find_model, read_card
 from goldfinch.weights.loading import load_model
 from tests.conftest import SAMPLES
 
@@ -210,7 +210,7 @@ def test_set_refuses_what_no_model_may_have(change: str, code: int, model: Path)
 
 
 def test_the_embedded_model_is_not_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["model", "set", "gf-mini", "template.stop=x"]) == 2
+    assert run(["model", "set", DEFAULT_MODEL, "template.stop=x"]) == 2
     assert "copy" in capsys.readouterr().err
 
 
@@ -303,17 +303,17 @@ def test_a_model_that_hides_the_embedded_one_is_said(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = tmp_path / "models"
-    shutil.copytree(tiny_model, models / "gf-mini")
+    shutil.copytree(tiny_model, models / DEFAULT_MODEL)
     monkeypatch.setenv("GF_MODELS_DIR", str(models))
-    embedded = str(Path(loading.__file__).parents[1] / "assets" / "gf-mini")
-    assert run(["model", "show", "gf-mini"]) == 0
-    assert f"{models / 'gf-mini'} is used, not {embedded}" in capsys.readouterr().err
-    shutil.rmtree(models / "gf-mini")
-    shutil.copytree(embedded, models / "gf-mini")
-    assert run(["model", "show", "gf-mini"]) == 0
+    embedded = str(ASSETS / DEFAULT_MODEL)
+    assert run(["model", "show", DEFAULT_MODEL]) == 0
+    assert f"{models / DEFAULT_MODEL} is used, not {embedded}" in capsys.readouterr().err
+    shutil.rmtree(models / DEFAULT_MODEL)
+    shutil.copytree(embedded, models / DEFAULT_MODEL)
+    assert run(["model", "show", DEFAULT_MODEL]) == 0
     assert "is used, not" not in capsys.readouterr().err  # the same model in two places
-    (models / "gf-mini" / "config.json").write_text("{")
-    assert run(["model", "show", "gf-mini"]) == 6  # nothing else answers in its place
+    (models / DEFAULT_MODEL / "config.json").write_text("{")
+    assert run(["model", "show", DEFAULT_MODEL]) == 6  # nothing else answers in its place
 
 
 def test_a_name_of_a_broken_neighbour_disturbs_nobody(

@@ -33,7 +33,7 @@ def test_a_missing_gpu_is_named(tiny_model: Path) -> None:
 def test_loading_computes_no_initial_values() -> None:
     """They would be thrown away, and the orthogonal ones of a large model take seconds."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        load_model("gf-mini")
+        load_model()
     ran = {event.key for event in profile.key_averages()}
     assert "aten::_to_copy" in ran or "aten::to" in ran  # the profiler saw the loading
     assert not ran & {"aten::linalg_qr", "aten::normal_", "aten::uniform_"}

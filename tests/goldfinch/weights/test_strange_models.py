@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from goldfinch.weights.directory import DEFAULT_MODEL
 from tests.conftest import SAMPLES
 from tests.cpu_time import least_cpu_s
 from tests.goldfinch.weights.strange_models import CARDS, PICKLES, TOKENIZERS, WEIGHTS, Change, copied
@@ -183,12 +184,12 @@ def test_list_marks_the_broken_and_shows_the_others(
     assert run(["model", "list"]) == 0
     printed = capsys.readouterr()
     rows = {line.split()[0]: line.split()[1] for line in printed.out.splitlines()}
-    assert rows == {"bad-card": "broken", "bad-weights": "broken", "tiny": "goldfinch", "gf-mini": "goldfinch"}
+    assert rows == {"bad-card": "broken", "bad-weights": "broken", "tiny": "goldfinch", DEFAULT_MODEL: "goldfinch"}
     assert "n_layer is 200000" in printed.err
     assert "bad-weights" in printed.err
     assert run(["model", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in listed["models"]] == ["tiny", "gf-mini"]
+    assert [row["name"] for row in listed["models"]] == ["tiny", DEFAULT_MODEL]
     assert [os.path.basename(row["path"]) for row in listed["broken"]] == ["bad-card", "bad-weights"]
 
 
