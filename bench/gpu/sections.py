@@ -253,7 +253,7 @@ def _without_zstandard() -> None:
     if importlib.util.find_spec("zstandard") is None:
         from gfcache.codecs import registry as codecs
 
-        codecs.encode = lambda raw, try_zstd: ("raw", raw)  # type: ignore[assignment]
+        codecs.encode = lambda array, dtype, wanted: ("raw", array.tobytes())  # type: ignore[assignment]
 
 
 def measure_decode(sweep: Sweep) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from gfcache.files.atomic import temporary_beside
     from gfcache.files.locks import lent_lock, output_lock
+    from gfcache.format.convert import Coding, convert_cache
     from gfcache.format.export import copy_cache, export_safetensors
     from gfcache.format.header import Header, Section
     from gfcache.format.parents import (
@@ -48,6 +49,7 @@ _HOMES = {
     "CacheFormatError": ".errors",
     "CacheLocked": ".errors",
     "CacheWriteError": ".errors",
+    "Coding": ".format.convert",
     "DamagedCache": ".errors",
     "Entry": ".store.index",
     "Header": ".format.header",
@@ -63,6 +65,7 @@ _HOMES = {
     "UnsupportedVersion": ".errors",
     "UnwritableCache": ".errors",
     "ancestors": ".format.parents",
+    "convert_cache": ".format.convert",
     "copy_cache": ".format.export",
     "default_root": ".store.folder",
     "expected_shape": ".format.rules",
@@ -87,6 +90,7 @@ __all__ = [
     "CacheFormatError",
     "CacheLocked",
     "CacheWriteError",
+    "Coding",
     "DamagedCache",
     "Entry",
     "Header",
@@ -102,6 +106,7 @@ __all__ = [
     "UnsupportedVersion",
     "UnwritableCache",
     "ancestors",
+    "convert_cache",
     "copy_cache",
     "default_root",
     "expected_shape",

@@ -64,7 +64,7 @@ def pack(
 
 def index_section(packed: np.ndarray) -> SectionData:
     """The section of a document's index (`policies.index`)."""
-    return SectionData(layout.DOCUMENT_INDEX, layout.DOCUMENT_INDEX, "u8", packed, required=False, try_zstd=True)
+    return SectionData(layout.DOCUMENT_INDEX, layout.DOCUMENT_INDEX, "u8", packed, required=False, codec="zstd")
 
 
 def _packed(section: Described, values: Tensor) -> SectionData:

@@ -58,7 +58,7 @@ def planned_bytes(
         if row.codec == codecs.ZSTD.name and exactly:
             values = index if row.kind == layout.DOCUMENT_INDEX else token_ids
             array = np.ascontiguousarray(values, dtype=layout.NUMPY_DTYPES[row.dtype])
-            codec, stored = codecs.encode(array.data.cast("B") if array.size else b"", row.codec)
+            codec, stored = codecs.encode(array, row.dtype, row.codec)
             stored_bytes = len(stored)
         facts = (row.name, row.kind, row.dtype, row.shape, codec, row.depends_on, row.required)
         places = (row.position, row.token_start, row.layer, row.role, row.rotated)

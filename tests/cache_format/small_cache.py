@@ -45,7 +45,7 @@ def sections() -> list[SectionData]:
 
     ids = rng.integers(0, 50, T).astype(np.uint16)
     return [
-        SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True),
+        SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, codec="zstd"),
         SectionData("compressed_k/0", layout.COMPRESSED_K, "f32", normal(T, 4), token_start=0),
         SectionData(layout.WKV_STATE, layout.WKV_STATE, "f32", normal(2, 1, 64, 64), position=T),
         SectionData(layout.TIME_SHIFT_STATE, layout.TIME_SHIFT_STATE, "f32", normal(2, 64), position=T),

@@ -1,8 +1,15 @@
-"""What a codec is. A new one is a file beside this one and a line in registry.py."""
+"""What a codec is. A new one is a file beside this one and a line in registry.py.
+
+Two kinds: of bytes (lossless, for any section), and of rows (lossy, for values that may be rounded). A section is
+always stored exactly as it was given: who wants to lose something rounds the values first (`RowCodec.rounded`), and
+what does not decode to the very same bits is stored as it is.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
+
+import numpy as np
 
 
 class Codec(Protocol):
@@ -10,13 +17,9 @@ class Codec(Protocol):
 
     Attributes:
         name: in the table of sections.
-        lossy: decoding gives other values than were encoded.
-        kinds: of sections that it may serve; None for all.
     """
 
     name: str
-    lossy: bool
-    kinds: frozenset[str] | None
 
     def encode(self, raw: bytes | memoryview) -> bytes | memoryview | None:
         """The bytes to store; None where the section is better stored raw."""
@@ -27,5 +30,39 @@ class Codec(Protocol):
 
         Raises:
             ValueError: the stored bytes do not decode to exactly raw_bytes.
+        """
+        ...
+
+
+class RowCodec(Protocol):
+    """How rows of values are rounded, and stored once they are. Rows are (n, width) float32.
+
+    Attributes:
+        name: in the table of sections.
+        kinds: of sections that it may serve.
+    """
+
+    name: str
+    kinds: frozenset[str]
+
+    def rounded(self, rows: np.ndarray, dtype: str, like: np.ndarray | None) -> np.ndarray:
+        """The values that `pack` can store, one block of rows at a time.
+
+        Args:
+            rows: of one block.
+            dtype: of the section that they go into.
+            like: the first rows of the section, which the scale of all of it may follow from.
+        """
+        ...
+
+    def pack(self, rows: np.ndarray, dtype: str) -> bytes | None:
+        """The bytes of a block of rounded rows; None where they cannot be stored so."""
+        ...
+
+    def unpack(self, data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray:
+        """Undo `pack`; allocates in proportion to the shape.
+
+        Raises:
+            ValueError: these bytes are no rows of that shape.
         """
         ...

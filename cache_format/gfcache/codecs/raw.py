@@ -7,8 +7,6 @@ class Raw:
     """The `Codec` that changes nothing: what it stores can be mapped as it is."""
 
     name = "raw"
-    lossy = False
-    kinds: frozenset[str] | None = None
 
     def encode(self, raw: bytes | memoryview) -> bytes | memoryview | None:
         """The same bytes."""

@@ -35,7 +35,7 @@ class Section:
         name: unique in the file.
         kind: what it holds (`families`).
         dtype, shape: of the decoded array.
-        codec: "raw" or "zstd".
+        codec: how its bytes are stored (`codecs.registry`).
         depends_on: "prefill" or "model": which fingerprint must match to use it.
         required: a reader that does not know the kind must refuse the file.
         offset: bytes from the payload start (SPEC 2.3), a multiple of 64.
@@ -214,7 +214,7 @@ def _check_numerics(numerics: dict[str, Any]) -> None:
     holds = dtype is None or dtype in layout.COMPUTE_DTYPES
     demand(holds, "R7", f"numerics.compute_dtype={dtype!r:.40}", f"{allowed} or null")
     demand(threads is None or _is_count(threads), "R7", f"numerics.threads={threads!r:.40}", "a count or null")
-    for name in ("device", "backend", "library"):
+    for name in ("device", "backend", "library", "rows_codec", "state_codec"):
         found = numerics.get(name)
         demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
 

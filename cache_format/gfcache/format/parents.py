@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gfcache import layout
+from gfcache.codecs.registry import LOSSY
 from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
 from gfcache.files.places import seen_from
 
@@ -222,7 +223,9 @@ def _joined(file: CacheFile, kind: str, layer: int | None) -> list[SectionData]:
     header, axis = file.header, _row_axis(file.header, kind)
     described = family_of(header.model).sections(header.model, header.tokens, str(header.compute_dtype))
     data = []
+    own = continuing(header, kind, layer)[0].codec  # the others may be stored raw, where that wins
     for section in (section for section in described if section.kind == kind and section.layer == layer):
-        start = section.token_start or 0
-        data.append(SectionData.of(section, rows_of(array, axis, start, start + section.shape[axis])))
+        start, codec = section.token_start or 0, own if own in LOSSY else section.codec
+        values = rows_of(array, axis, start, start + section.shape[axis])
+        data.append(dataclasses.replace(SectionData.of(section, values), codec=codec))
     return data

@@ -140,7 +140,7 @@ class CacheFile:
         """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17)."""
         stored = self.stored(section)
         try:
-            raw = codecs.decode(section.codec, stored, section.raw_bytes)
+            raw = codecs.decode(section.codec, stored, section.dtype, section.shape)
         except ValueError as error:
             raise self._damaged(
                 "R15", f"section {section.name!r}: {error}", "exactly the bytes of the table"

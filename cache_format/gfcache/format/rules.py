@@ -71,6 +71,9 @@ def _check_values(
     depends_on = kind.depends_on(dimensions)
     demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
     demand(section.required or not kind.required, "R12", f"{name} that is not required", "required")
+    lossy = section.codec in codecs.LOSSY
+    allowed = not lossy or (section.codec in codecs.serving(section.kind) and section.dtype in layout.FLOAT_DTYPES)
+    demand(allowed, "R12", f"{name} in codec {section.codec}", "one that may serve its kind")
     demand(section.rotated == kind.rotated, "R12", f"{name} with rotated {section.rotated}", kind.rotated)
     if section.kind == layout.ROW_DIGESTS:
         expected = (-(-(header.tokens - header.first_token) // layout.DIGEST_ROWS), layout.DIGEST_BYTES)

@@ -26,7 +26,7 @@ class SectionData:
     Attributes:
         name, kind, dtype, depends_on, required, position, token_start, layer, role, rotated: as in `header.Section`.
         array: the values; bf16 as 16-bit words.
-        try_zstd: compress when that wins.
+        codec: to try; the values are stored exactly as they are, raw where it does not win.
     """
 
     name: str
@@ -38,7 +38,7 @@ class SectionData:
     position: int | None = None
     token_start: int | None = None
     layer: int | None = None
-    try_zstd: bool = False
+    codec: str = codecs.RAW.name
     role: str | None = None
     rotated: bool | None = None
 
@@ -46,14 +46,14 @@ class SectionData:
     def of(cls, section: Described | Section, array: np.ndarray) -> SectionData:
         """A section as the family describes it, or as a file has it, with its values."""
         facts = (section.depends_on, section.required, section.position, section.token_start, section.layer)
-        try_zstd, more = section.codec == codecs.ZSTD.name, (section.role, section.rotated)
-        return cls(section.name, section.kind, section.dtype, array, *facts, try_zstd, *more)
+        more = section.codec, section.role, section.rotated
+        return cls(section.name, section.kind, section.dtype, array, *facts, *more)
 
 
 def digests_of(data: Sequence[SectionData]) -> list[SectionData]:
     """The row_digests section of a file of these sections; none where it holds no compressed_k, or not raw."""
     rows = [item for item in data if item.kind == layout.COMPRESSED_K]
-    if not rows or any(item.try_zstd for item in rows):
+    if not rows or any(item.codec != codecs.RAW.name for item in rows):
         return []
     digests = row_digests([np.ascontiguousarray(item.array, layout.NUMPY_DTYPES[item.dtype]) for item in rows])
     return [SectionData(layout.ROW_DIGESTS, layout.ROW_DIGESTS, "u8", digests, required=False)]
@@ -71,8 +71,7 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
         demand(all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
-        raw = array.data.cast("B") if array.size else memoryview(b"")
-        codec, stored = codecs.encode(raw, codecs.ZSTD.name if item.try_zstd else codecs.RAW.name)
+        codec, stored = codecs.encode(array, item.dtype, item.codec)
         sections.append(
             Section(
                 name=item.name,

@@ -87,8 +87,10 @@ def files(draw: st.DrawFn) -> tuple[gfcache.Header, list[SectionData]]:
     ids = rng.integers(0, vocab, tokens).astype(np.uint16)
     squeeze = draw(st.booleans())
     data = [
-        SectionData("ids", layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=squeeze),
-        SectionData("k", layout.COMPRESSED_K, name, values(tokens, 4), token_start=0, try_zstd=squeeze),
+        SectionData("ids", layout.TOKEN_IDS, "u16", ids, token_start=0, codec="zstd" if squeeze else "raw"),
+        SectionData(
+            "k", layout.COMPRESSED_K, name, values(tokens, 4), token_start=0, codec="zstd" if squeeze else "raw"
+        ),
         SectionData("wkv", layout.WKV_STATE, name, values(2, 1, 64, 64), position=tokens),
         SectionData("time", layout.TIME_SHIFT_STATE, name, values(2, 64), position=tokens),
         SectionData("channel", layout.CHANNEL_SHIFT_STATE, name, values(2, 64), position=tokens),
@@ -96,7 +98,7 @@ def files(draw: st.DrawFn) -> tuple[gfcache.Header, list[SectionData]]:
     ]
     if draw(st.booleans()):
         text = np.frombuffer(draw(st.binary(min_size=1, max_size=300)), np.uint8)
-        data.append(SectionData("text", layout.SOURCE_TEXT, "u8", text, required=False, try_zstd=True))
+        data.append(SectionData("text", layout.SOURCE_TEXT, "u8", text, required=False, codec="zstd"))
     label = draw(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40))
     start = draw(st.integers(0, tokens))
     values_of_header = header(

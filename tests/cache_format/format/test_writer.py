@@ -108,7 +108,7 @@ def test_a_document_of_one_repeated_token_is_readable(tmp_path: Path) -> None:
     ids = np.zeros(count, np.uint16)
     template = {"prefix_fingerprint": "d" * 64, "document_start": 0, "document_end": count}
     path = tmp_path / "x.gfc"
-    data = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, try_zstd=True)]
+    data = [SectionData(layout.TOKEN_IDS, layout.TOKEN_IDS, "u16", ids, token_start=0, codec="zstd")]
     model = header().model | {"config": CONFIG | {"upper_time_mix": None}}  # no compressed_k
     gfcache.write_cache(path, header(tokens=count, template=template, model=model), data)
     assert gfcache.verify_cache(path).tokens == count

@@ -143,9 +143,7 @@ def rewritten(old: Path, out: Path, changed: str = "", **header: object) -> None
                 array.flat[0] = 1
             places = {"position": s.position, "token_start": s.token_start, "layer": s.layer}
             data.append(
-                gfcache.SectionData(
-                    s.name, s.kind, s.dtype, array, s.depends_on, s.required, **places, try_zstd=s.codec == "zstd"
-                )
+                gfcache.SectionData(s.name, s.kind, s.dtype, array, s.depends_on, s.required, **places, codec=s.codec)
             )
         gfcache.write_cache(out, dataclasses.replace(file.header, sections=(), **header), data)
 
