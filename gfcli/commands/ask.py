@@ -29,6 +29,7 @@ from gfcli.support.outputs import checked_output
 from gfcli.support.prompt import prompt
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.sessions import Models, Options, cache_session, library_session
+from gfcli.support.settings import value as setting
 from gfcli.support.values import MOST_SEED, checked, checked_blocks, checked_policy, parse_bytes, share
 
 
@@ -187,8 +188,9 @@ def ask(
         raise CommandError("--quote and --raw do not go together", hint="text to continue quotes nothing")
     cite = cite or passage
     how = How(
-        sampling, raw, as_json, no_stream, usage, cite, passage, checked_policy(read), checked_blocks(read_blocks)
-    )
+        sampling, raw, as_json, no_stream, usage, cite, passage, checked_policy(read), checked_blocks(read_blocks),
+        float(setting("unsure_below")),
+    )  # fmt: skip
     memory_bytes = parse_bytes(memory, "--memory")
     options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)
     scope = Scope(first if recursive else None, library, filters or (), cache or ())

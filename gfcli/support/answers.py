@@ -25,6 +25,7 @@ class How:
         sampling: fields of `goldfinch.engine.sampling.Sampling`.
         raw: no question template.
         as_json, no_stream, usage, cite, passage, read, read_blocks: as the options say.
+        unsure_below: less probably right answers are said to be so.
         load_s: seconds until the session was ready.
         computed: document tokens that had to be computed for it.
         explanation: the object of --explain, or None.
@@ -41,6 +42,7 @@ class How:
     passage: bool = False
     read: str | Chosen = "auto"
     read_blocks: int | None = None
+    unsure_below: float = 0.0
     load_s: float = 0.0
     computed: int = 0
     explanation: dict[str, Any] | None = None
@@ -60,7 +62,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         console.json(answer_values(session, question, how) | about)
     elif how.no_stream or how.cite or how.sampling.get("quote"):
         answer = session.ask(question, raw=how.raw, **how.sampling)
-        cited = citations(session, question, cited_tokens(answer), how) if how.cite else []
+        cited, said = citations(session, question, cited_tokens(answer), how) if how.cite else [], answer.text
         console.text(answer.text, end="\n")
         if answer.quote is not None:
             console.line(f"  [{shown_quote(answer.quote)}]")
@@ -68,14 +70,26 @@ def answer_question(session: Session, question: str, how: How) -> None:
             console.line(f"  [{shown_lines(row)}{shown_column(row)}] {row['text'].strip()}")
             console.lines(f"    {line}" for line in row.get("passage", "").split("\n") if how.passage)
     else:
+        said = ""
         for piece in session.stream(question, raw=how.raw, **how.sampling):
+            said += piece
             console.text(piece)
         console.line()
+    if not how.as_json:
+        _say_unsure(said, session.last_usage.confidence, how)
     if how.explanation is not None and not how.as_json:
         show_reading(explained_reading(session, question, how.raw))
     if how.usage:
         _show_usage(session.last_usage, how)
     how.computed = 0  # the next question finds all of it cached
+
+
+def _say_unsure(answer: str, confidence: float | None, how: How) -> None:
+    """Say, beside an answer, that it is rarely right; "Not stated." is none."""
+    from goldfinch.datasets.facts import NOT_STATED
+
+    if confidence is not None and confidence < how.unsure_below and answer.strip() != NOT_STATED:
+        console.say(f"(unsure: of 100 such answers some {100 * confidence:.0f} are right)")
 
 
 def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
@@ -101,7 +115,7 @@ def answer_json(answer: Answer, document: str | None, load_s: float, computed: i
     """
     usage = answer.usage
     values = asdict(replace(usage, reading=None))
-    del values["reading"]
+    del values["reading"], values["confidence"]  # the answer has it, and why it is not known
     values["likelihood"] = _rounded(usage.likelihood)
     values["document_tokens_cached"] -= computed
     values["document_tokens_computed"] = computed

@@ -79,6 +79,10 @@ SETTINGS = {
         "GF_LEAST_LIKELIHOOD", None, allowed.share, "less likely answers become Not stated.",
         project=False, why="it could make every answer Not stated.",
     ),
+    "unsure_below": Setting(
+        "GF_UNSURE_BELOW", 0.2, allowed.share, "answers less probably right are said to be unsure",
+        project=False, why="it could let every answer of a project pass for sure",
+    ),
     "max_tokens": Setting(
         "GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer",
         project=True, why="it changes how long answers are, and Ctrl-C ends one",

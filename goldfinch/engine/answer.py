@@ -31,6 +31,7 @@ class Usage:
         reading: which part of the document the GOLD layers attended to.
         likelihood: geometric mean of the probabilities that the model gave the tokens of the answer, its end included,
             0 to 1; None before the first.
+        confidence: that of the finished answer; see `Answer`.
     """
 
     document_tokens_cached: int
@@ -42,6 +43,7 @@ class Usage:
     finish_reason: str = "length"
     reading: Reading | None = None
     likelihood: float | None = None
+    confidence: float | None = None
 
 
 @dataclass
@@ -193,6 +195,7 @@ class Answering:
         rest = "" if self._text is None or self._text.stopped else self._text.finish()
         # A quote that was cut off may end within a character.
         self._give(rest if self._quoting is None else rest.rstrip("\ufffd"))
+        self.usage.confidence = self._known()[0]
         return self.piece
 
     def answer(self) -> Answer:
@@ -200,12 +203,13 @@ class Answering:
         text = "".join(self._pieces)
         if (self.usage.likelihood or 0.0) < (self.sampling.least_likelihood or 0.0) and text != NOT_STATED:
             return Answer(NOT_STATED, self.token_ids, self.usage, None, "the answer was withheld", text)
-        if self._confidence is None:
-            known: tuple[float | None, str | None] = (None, "nothing was calibrated for this model")
-        else:
-            known = self._confidence(self.usage)
         quote = None if self._quoting is None else self._quoting.place(text)
-        return Answer(text, self.token_ids, self.usage, *known, quote=quote)
+        return Answer(text, self.token_ids, self.usage, *self._known(), quote=quote)
+
+    def _known(self) -> tuple[float | None, str | None]:
+        if self._confidence is None:
+            return None, "nothing was calibrated for this model"
+        return self._confidence(self.usage)
 
     def _weigh(self, logits: Tensor, token: int) -> None:
         """Count in how likely the model, as it is, found a token."""

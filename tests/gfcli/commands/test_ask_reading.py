@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
+from goldfinch.engine.reading import DocumentReader
 from goldfinch.policies.base import BY_WORDS
 from goldfinch.policies.named import ALL, ATTENTION, AUTO, POLICIES
 from tests.schemas import schema
@@ -135,6 +136,24 @@ def test_unlikely_answers_are_withheld(place: Path, capsys, monkeypatch: pytest.
     monkeypatch.delenv("GF_LEAST_LIKELIHOOD")
     assert run(["ask", "--cache", "towns.gfc", "What?", "--least-likelihood", "nan"]) == 2
     assert "--least-likelihood is nan, allowed: 0 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place")
+def test_answers_that_are_rarely_right_are_said_to_be_unsure(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["ask", "--cache", "towns.gfc", "What is Dundee known for?", "-n", "4", "--read", "lexical"]
+
+    def said(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run([*command, *arguments]) == 0
+        return capsys.readouterr().err
+
+    assert said() == ""  # nothing was measured for this model
+    monkeypatch.setattr(DocumentReader, "confidence", lambda *_: (0.1234, None))
+    assert said() == said("--no-stream") == "(unsure: of 100 such answers some 12 are right)\n"
+    assert asked(capsys, "--read", "lexical")["confidence"] == 0.1234
+    assert said("--json") == said("-q") == said("--least-likelihood", "1") == said("--raw") == ""
+    monkeypatch.setenv("GF_UNSURE_BELOW", "0.1")
+    assert said() == ""
 
 
 @pytest.mark.usefixtures("place")
