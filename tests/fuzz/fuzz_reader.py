@@ -10,8 +10,10 @@ memory than BOUND_FACTOR times the file plus BOUND_BYTES.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +31,9 @@ if atheris is not None and __name__ == "__main__":
     with atheris.instrument_imports(include=["gfcache"]):
         import gfcache
         from gfcache import layout
+
+        for module in pkgutil.walk_packages(gfcache.__path__, "gfcache."):  # gfcache loads its parts later, unseen
+            importlib.import_module(module.name)
 else:
     import gfcache
     from gfcache import layout
@@ -65,10 +70,14 @@ def repaired(data: bytes) -> bytes:
 
 
 def read_everything(data: bytes) -> None:
-    """What a program does with a file: summary, checks, all arrays."""
+    """What a program does with a file: rows by their digests, summary, checks, all arrays."""
     with open(_PATH, "wb") as stream:
         stream.write(data)
     try:
+        with gfcache.read_cache(_PATH) as file:
+            if file.has_digests():  # before anything else has looked at them, as a question does
+                for section in file.header.of_kind(layout.COMPRESSED_K):
+                    file.rows(section, 0, section.shape[0])
         gfcache.inspect_cache(_PATH)
         header: Any = gfcache.verify_cache(_PATH)
     except gfcache.CacheFormatError:

@@ -36,6 +36,20 @@ def test_repair_reaches_the_rules_behind_the_checksums() -> None:
         assert gfcache.verify_cache(fuzz_reader._PATH).tokens > 0
 
 
+def test_every_kind_of_section_that_gf_writes_is_a_seed() -> None:
+    """What no seed holds, the fuzzer hardly finds."""
+    import gfcache
+    from gfcache import layout
+
+    kinds = set()
+    for seed in CORPUS:
+        Path(fuzz_reader._PATH).write_bytes(fuzz_reader.repaired(seed.read_bytes()[1:]))
+        with gfcache.read_cache(fuzz_reader._PATH) as file:
+            kinds |= {section.kind for section in file.header.sections}
+    written = {layout.DOCUMENT_INDEX, layout.ROW_DIGESTS, layout.KV_KEYS, layout.WINDOW_KEYS, layout.LAYER_STATE}
+    assert written <= kinds
+
+
 def test_memory_stays_within_the_stated_bound() -> None:
     """SPEC section 4, for files that claim as much as they may: c * n + constant."""
     import tracemalloc
