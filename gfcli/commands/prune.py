@@ -12,7 +12,7 @@ from gfcli.support.exits import CommandError
 from gfcli.support.options import QuietOption
 from gfcli.support.store import open_store
 from gfcli.support.values import counted, show_bytes
-from goldfinch.jobs.prune import Orphans, find_orphans, remove
+from goldfinch.jobs.prune import Orphans, find_orphans, remove, sweep_removed
 
 from .cache import DryRun, Yes
 
@@ -46,6 +46,8 @@ def prune(
             raise FileNotFoundError(2, "no such folder", name)
         if not Path(name).is_dir():
             raise CommandError(f"{name} is no folder, expected one", hint="rm removes a file")
+    if not dry_run:
+        sweep_removed([Path(name) for name in folders])
     with open_store() as store:
         bases = [entry.parent_digest for entry in store.entries() if entry.parent_digest]
         found = find_orphans([Path(name) for name in folders], store.folder, bases)

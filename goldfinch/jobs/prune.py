@@ -16,6 +16,7 @@ from pathlib import Path
 
 import gfcache
 from gfcache import layout
+from gfcache.files.locks import LOCK_SUFFIX, sweep
 from gfcache.files.places import belongs_to_user
 
 from goldfinch.library.freshness import ORPHANED, cache_state, place_seen_from
@@ -192,6 +193,16 @@ def remove(orphans: Sequence[Orphan]) -> Orphans:
         else:
             done.skipped.append((orphan.path, why))
     return done
+
+
+def sweep_removed(folders: Sequence[Path]) -> None:
+    """Remove what a run that was killed has left of caches that it removed below folders: the locks it held."""
+    for folder in folders:
+        for lock in files_below(folder, layout.SUFFIX + LOCK_SUFFIX):
+            hidden = any(part.startswith(".") for part in lock.relative_to(folder).parent.parts)
+            path = lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK_SUFFIX))
+            if lock.name.startswith(".") and not (hidden or lock.is_symlink() or os.path.lexists(path)):
+                sweep(path)
 
 
 def _remove(orphan: Orphan) -> str | None:

@@ -96,6 +96,15 @@ def _copies(folder: Path, must: Must) -> None:
     must("prefill", "new.txt", "-q")
 
 
+def _orphans(folder: Path, must: Must) -> None:
+    (folder / "docs").mkdir()
+    for n in range(2):
+        (folder / f"docs/d{n}.txt").write_text(words(90, n))
+    must("prefill", "-r", "docs", "-q")
+    for n in range(2):
+        (folder / f"docs/d{n}.txt").unlink()
+
+
 def _answers(folder: Path, must: Must) -> None:
     (folder / "a.txt").write_text(words(80, 1))
     must("prefill", "a.txt", "-q")
@@ -155,6 +164,7 @@ SCENARIOS = [
     Scenario("cache rm", _library, ("cache", "rm", "d2.txt", "-y", "-q"), ("cache", "prune", "-y", "-q"), is_whole=False),
     Scenario("cache pin", _library, ("cache", "pin", "d1.txt")),
     Scenario("cache export", _library, ("cache", "export", "d1.txt", "-o", "ex/", "-q"), already=_EXISTS),
+    Scenario("prune", _orphans, ("prune", "docs", "--orphaned", "-y", "-q")),
     Scenario("ask --questions", _answers, _ASK),
     Scenario(
         "model import", _weights,

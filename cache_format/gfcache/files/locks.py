@@ -21,6 +21,7 @@ from gfcache.errors import CacheLocked, CacheWriteError
 from .atomic import real_path, remove_remnants, uninterrupted
 from .regular import NotRegular, open_regular
 
+LOCK_SUFFIX = ".lock"
 # What systems say that cannot lock on this file system.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
@@ -84,7 +85,7 @@ def _is_file(handle: int, name: Path) -> bool:
 def lock_path(path: Path) -> Path:
     """The lock file of an output: `.NAME.lock` beside it, so that all names of a file have one lock."""
     path = real_path(path)
-    return path.with_name(f".{path.name}.lock")
+    return path.with_name(f".{path.name}{LOCK_SUFFIX}")
 
 
 @contextlib.contextmanager

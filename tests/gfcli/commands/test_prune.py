@@ -149,3 +149,24 @@ def test_the_library_is_left_alone(work: Path, capsys) -> None:
         assert len(store.entries()) == 1
         assert pruned(capsys, str(store.root), "-y") == []
         assert len(store.entries()) == 1
+
+
+def test_locks_of_a_killed_run_go_with_the_next(folder: Path, capsys) -> None:
+    """Of caches that are gone; what holds something, is held, hidden or a link is no leftover."""
+    sub, hidden = folder / "sub", folder / ".hidden"
+    sub.mkdir()
+    hidden.mkdir()
+    left = sub / ".gone.gfc.lock"
+    stays = [sub / ".note.gfc.lock", sub / ".held.gfc.lock", hidden / ".gone.gfc.lock", sub / ".link.gfc.lock"]
+    for path in (left, *stays[:3], folder / "empty"):
+        path.touch()
+    stays[0].write_text("mine")
+    stays[3].symlink_to(folder / "empty")
+    with open(stays[1]) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert pruned(capsys, ".", "-n") == []
+        assert left.exists()
+        assert pruned(capsys, ".", "-y") == []
+    assert not left.exists()
+    assert all(path.is_symlink() or path.exists() for path in stays)
+    assert (folder / "empty").exists()
