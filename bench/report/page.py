@@ -15,6 +15,7 @@ from bench.report.confidence import confidence_lines
 from bench.report.first_token import first_token_lines
 from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
+from bench.report.ordinary import ordinary_lines, ordinary_rows
 from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
 
 WIDTH = 116
@@ -56,6 +57,7 @@ def benchmarks_page() -> str:
     lines += quality_lines(quality)
     lines += ["", *reading_lines(embedded("reading"))]
     lines += policy_lines(embedded("policies"))
+    lines += ordinary_lines(embedded("ordinary"))
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += ["## Prefill against length", ""]
@@ -312,8 +314,11 @@ def architectures_table() -> str:
 def figures_table() -> str:
     """What the embedded model answers exactly as it reads by default, in a few rows."""
     quality = embedded("reading")["read"]["auto"]
-    facts = {row["length"]: row for row in quality["facts"]}
-    articles = {row["length"]: row["exact"] for row in quality["articles"]}
+    facts = next(row for row in quality["facts"] if row["length"] == 4000)
+    planted, articles = (
+        percent(facts["exact"]),
+        [r["exact"] for r in quality["articles"] if r["length"] in (2000, 8000)],
+    )
     q, samples = quality["questions"], quality["samples"]
     asked = sum(r["questions"] for r in samples)
     shortest, longest = (f(r["tokens"] for r in samples) for f in (min, max))
@@ -323,14 +328,16 @@ def figures_table() -> str:
 
     tables = " / ".join(str(row["rows"]) for row in quality["tables"])
     rows = [
-        ("a 5-digit fact planted in 2,000 / 4,000 tokens", shares(facts[n]["exact"] for n in (2000, 4000))),
-        ("the same, the value before its subject", shares(facts[n]["exact_value_first"] for n in (2000, 4000))),
+        *ordinary_rows(embedded("ordinary")),
+        (
+            "a 5-digit fact planted in 4,000 tokens; its value first",
+            f"{planted}; {percent(facts['exact_value_first'])}",
+        ),
         (f"a cell of a table with {tables} rows", shares(row["exact"] for row in quality["tables"])),
-        ("a question about an encyclopedia passage", f"{percent(q['exact'])} (F1 {100 * q['f1']:.1f})"),
-        ("about 2,000 / 4,000 / 8,000 tokens of an article", shares(articles[n] for n in (2000, 4000, 8000))),
-        (f"about a whole document of {shortest:,} to {longest:,} tokens", f"{right_of(quality)} of {asked}"),
+        ("an encyclopedia passage; 2,000 / 8,000 tokens", f"{percent(q['exact'])}; {shares(articles)}"),
+        (f"a whole document of {shortest:,} to {longest:,} tokens", f"{right_of(quality)} of {asked}"),
     ]
-    head = ["| asked for, in text it never saw | answered exactly |", "|---|---|"]
+    head = ["| asked for, in text it never saw | right |", "|---|---|"]
     return "\n".join([*head, *(f"| {what} | {share} |" for what, share in rows)])
 
 
