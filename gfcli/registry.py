@@ -56,6 +56,7 @@ class Command:
 
 _DEVICE = ("device",)
 _WRITING = ("device", "checkpoints")
+_PREFILL = (*_WRITING, "layout")
 
 COMMANDS = (
     Command(
@@ -65,10 +66,10 @@ COMMANDS = (
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),
     Command(
-        "prefill", "prefill:prefill", "Read documents once and write their caches.", "Ask", _WRITING,
+        "prefill", "prefill:prefill", "Read documents once and write their caches.", "Ask", _PREFILL,
         loads_torch=True, resumes=True,
     ),
-    Command("plan", "plan:plan", "Estimate the size and time of a prefill.", "Ask", _WRITING, loads_torch=True),
+    Command("plan", "plan:plan", "Estimate the size and time of a prefill.", "Ask", _PREFILL, loads_torch=True),
     Command("status", "status:status", "Show which caches are up to date.", "Caches"),
     Command(
         "refresh", "refresh:refresh", "Bring stale caches up to date.", "Caches", _DEVICE,

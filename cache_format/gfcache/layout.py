@@ -65,6 +65,9 @@ KV_VALUES = "kv_values"
 WINDOW_KEYS = "window_keys"
 WINDOW_VALUES = "window_values"
 LAYER_STATE = "layer_state"
+BLOCK_TOKEN_IDS = "block_token_ids"
+BLOCK_KEYS = "block_keys"
+BLOCK_VALUES = "block_values"
 # Tokens of one section of keys or values.
 RANGE_TOKENS = 4096
 # Tokens of one compressed_k section: a reader can take a long document in pieces.

@@ -108,6 +108,8 @@ def _lines(s: dict[str, Any]) -> list[str]:
         ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
         ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
     ]  # fmt: skip
+    if s["blocks"] is not None:
+        rows.insert(3, ("layout", f"{s['blocks']:,} blocks that are blind to each other, that of the prompt included"))
     if s["parent"] is not None:
         continued = f"the first {s['parent']['tokens']:,} tokens of {s['parent']['path']}, {s['parent']['digest'][:16]}"
         rows.insert(2, ("continues", continued))

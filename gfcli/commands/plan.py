@@ -12,7 +12,15 @@ import typer
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options, read_document
 from gfcli.support.exits import SCHEMA_VERSION
-from gfcli.support.options import CheckpointsOption, DeviceOption, DtypeOption, ModelOption, QuietOption, load
+from gfcli.support.options import (
+    CheckpointsOption,
+    DeviceOption,
+    DtypeOption,
+    LayoutOption,
+    ModelOption,
+    QuietOption,
+    load,
+)
 from gfcli.support.store import open_store
 from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
@@ -42,6 +50,7 @@ def plan(
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     checkpoints: CheckpointsOption = "auto",
+    layout: LayoutOption = "auto",
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
@@ -66,7 +75,7 @@ def plan(
     from goldfinch.library.opening import engine_of
     from goldfinch.measure.profile import machine_profile
 
-    loaded = load(model, device, dtype)
+    loaded = load(model, device, dtype, layout=layout)
     profile, is_new = machine_profile(engine_of(loaded), measure=measure)
     if is_new:
         busy = "; it is busy, so the next plan measures again" if profile.is_busy else ""
@@ -95,7 +104,8 @@ def _warn_of_squares(engine: Engine[Any], rows: Sequence[dict[str, Any]]) -> Non
     """Say where the time shown is too short, for attention takes the square of a document's length."""
     from goldfinch.measure.profile import measured_tokens
 
-    longest, most = max((row.get("tokens", 0) for row in rows), default=0), measured_tokens(engine)
+    whole = (row.get("tokens", 0) for row in rows if not row.get("blocks"))
+    longest, most = max(whole, default=0), measured_tokens(engine)
     if not engine.is_linear and longest > most:
         console.warn(
             f"times of documents over {most:,} tokens are too short: attention takes the square of the length, and the "
@@ -116,8 +126,10 @@ def _row(model: Model, document: Document, checkpoints: str, profile: MachinePro
     positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
     index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()
-    size = planned_bytes(engine.identity, engine.numerics, source, ids[0].numpy(), positions, index=index)
-    return {"tokens": tokens, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
+    identity = engine.identity_of(ids)
+    size = planned_bytes(identity, engine.numerics, source, ids[0].numpy(), positions, index=index)
+    blocks = len(identity["model"].get("blocks", ())) or None
+    return {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 
 
 def _sums(rows: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -143,7 +155,8 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
     lines = [f"{'TOKENS':>12}  {'BYTES':>10}  {'TIME':>9}  DOCUMENT"]
     for row in rows:
         if "error" not in row:
-            lines.append(_line(row, row["source"]))
+            parts = f", in {row['blocks']:,} blocks" if row["blocks"] else ""
+            lines.append(_line(row, f"{row['source']}{parts}"))
     lines.append(_line(found, f"total, {counted(len(rows), 'document')}"))
     cap = found["library_max_bytes"]
     if cap is not None:

@@ -16,6 +16,7 @@ from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
+    LayoutOption,
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
@@ -37,6 +38,7 @@ from goldfinch.jobs.outputs import is_folder
 from goldfinch.jobs.sources import STDIN, find_sources, shard_of
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
+from goldfinch.policies.named import BLOCKS
 
 # For documents of a batch that other runs are writing.
 LOCK_WAIT_S = 600.0
@@ -81,6 +83,7 @@ def prefill(
         ),
     ] = None,
     require_verified: RequireVerifiedOption = False,
+    layout: LayoutOption = "auto",
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -141,11 +144,11 @@ def prefill(
     many = len(everything.documents) > 1 or recursive or files_from is not None
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
-    _check_together(output, library, base, many, batch_tokens)
+    _check_together(output, library, base, many, batch_tokens, layout)
     tally = Tally(sources)
     with ExitStack() as stack:
         opened = _opened_base(base, model, device, dtype, require_verified) if base is not None else None
-        computer = _lazy_model(model, device, dtype) if opened is None else opened[0]
+        computer = _lazy_model(model, device, dtype, layout) if opened is None else opened[0]
         store = stack.enter_context(_library()) if library else None
         overall = stack.enter_context(BatchProgress(sources)) if many else None
         tell = stack.enter_context(Teller(overall, None if store is None else store.store))
@@ -153,7 +156,7 @@ def prefill(
         from goldfinch.jobs.destinations import Plan
 
         wait_s = (LOCK_WAIT_S if many else 0.0) if wait_s is None else wait_s
-        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s)
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout)
         batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
         for event in stack.enter_context(closing(batch.events(sources.documents, everything.documents))):
             _show(event, tally, overall, jsonl, alone=not many)
@@ -163,7 +166,9 @@ def prefill(
         raise typer.Exit(SOME_FAILED if many else tally.failures.codes[0][1])
 
 
-def _check_together(output: str | None, library: bool, base: str | None, many: bool, batch_tokens: int | None) -> None:
+def _check_together(
+    output: str | None, library: bool, base: str | None, many: bool, batch_tokens: int | None, layout: str
+) -> None:
     """Refuse options that cannot be given together, before anything is loaded."""
     if library and (output is not None or base is not None):
         raise CommandError("--library with -o or --base", hint="caches of the library have no place or base to name")
@@ -171,6 +176,8 @@ def _check_together(output: str | None, library: bool, base: str | None, many: b
         raise CommandError(f"one output file {output} for several documents", hint=f"name a folder: -o {output}/")
     if batch_tokens is not None and base is not None:
         raise CommandError("--batch-tokens with --base", hint="documents that continue a base are not packed")
+    if layout == BLOCKS and base is not None:
+        raise CommandError("--layout blocks with --base", hint="a document in blocks stands alone: leave out --base")
     if output == STDIN:
         check_folder(Path(output))
 
@@ -180,10 +187,10 @@ def _opened_base(base: str, model: str | None, device: str, dtype: str | None, v
     return LazyModel.of(loaded), cache
 
 
-def _lazy_model(model: str | None, device: str, dtype: str | None) -> LazyModel:
+def _lazy_model(model: str | None, device: str, dtype: str | None, layout: str) -> LazyModel:
     card = model_card(model)
     device, dtype = numerics(device, dtype, card=card)
-    return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype))
+    return LazyModel(card, device, FILE_DTYPES[dtype], lambda: load(str(card.path), device, dtype, layout=layout))
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldfinch.policies.named import AUTO, BLOCKS
+
 from . import settings, values
 from .console import console
 from .exits import NOT_FOUND, CommandError
@@ -48,6 +50,16 @@ CheckpointsOption = Annotated[
         metavar="none|auto|N",
         help="Where to keep checkpoints, as in gf prefill.",
         callback=checked_checkpoints,
+    ),
+]
+LayoutOption = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        metavar="auto|whole|blocks",
+        help="How a model of others keeps a document: whole; in blocks that are blind to each other, of which a "
+        "question reads those that fit it; auto: in blocks where the whole has no room.",
+        callback=values.checked("--layout", values.layout),
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a cache of something else that -o names.")]
@@ -92,7 +104,18 @@ def model_card(option: str | None) -> ModelCard:
     return card
 
 
-def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None) -> Model:
+def layout_for(card: ModelCard, layout: str) -> str:
+    """How a model keeps a document, of what options and settings say: models of ours have one way."""
+    if card.is_foreign:
+        return layout
+    if layout == BLOCKS:
+        console.warn_once(f"{card.name} keeps documents in its own way: layout blocks is for models of others")
+    return AUTO
+
+
+def load(
+    model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None, *, layout: str = AUTO
+) -> Model:
     """Load a model as the options and settings say.
 
     Args:
@@ -101,6 +124,7 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
         dtype: a name of DTYPES or None: what the cache was computed in, else as the settings say, else as
             `opening.usual_dtypes`.
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
+        layout: how it keeps documents, a name of LAYOUTS.
 
     Raises:
         the errors of `opening.load`.
@@ -109,7 +133,7 @@ def load(model: str | None, device: str, dtype: str | None, cache_dtype: str | N
     device, name = numerics(device, dtype, cache_dtype, card=card)
     from goldfinch.library.opening import load as load_model
 
-    return load_model(card, device=device, dtype=values.FILE_DTYPES[name])
+    return load_model(card, device=device, dtype=values.FILE_DTYPES[name], layout=layout_for(card, layout))
 
 
 def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageModel:

@@ -16,6 +16,7 @@ from goldfinch.library.opening import check_numerics, model_asked, open_session,
 from goldfinch.policies.named import INSTALL_VECTORS
 
 from . import explain as explaining
+from . import settings
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
 from .options import journal_seconds, load, model_card, numerics_allowed
@@ -140,7 +141,7 @@ def library_session(document: Document, how: How, options: Options) -> Any:
             )
         if options.require_verified and found.state == HIT:
             explaining.require_verified(str(found.path), explaining.read_header(str(found.path)).digest)
-        model = load(str(card.path), device, dtype)
+        model = load(str(card.path), device, dtype, layout=settings.value("layout"))
         prepared = None
         if found.state != HIT:
             prepared = Prepared(*document_token_ids(model, document.text))

@@ -63,6 +63,10 @@ SETTINGS = {
         "GF_CHECKPOINTS", "auto", allowed.checkpoints, "where to keep checkpoints",
         project=True, why="it changes the size of this project's caches, which has a limit",
     ),
+    "layout": Setting(
+        "GF_LAYOUT", "auto", allowed.layout, "how documents are kept",
+        project=True, why="it changes what of this project's documents its caches hold, and gf inspect says it",
+    ),
     "memory": Setting(
         "GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values",
         project=False, why="it is about this machine: too much of it ends other programs",

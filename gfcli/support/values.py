@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from goldfinch.policies.named import MOST_BLOCKS, POLICIES
+from goldfinch.policies.named import LAYOUTS, MOST_BLOCKS, POLICIES
 
 from .exits import CommandError
 
@@ -92,6 +92,13 @@ def checkpoints(value: object) -> str:
     """none, auto or a number of tokens."""
     if value not in ("none", "auto") and not (re.fullmatch(r"[0-9]+", str(value)) and int(str(value)) > 0):
         raise ValueError("none, auto or a number of tokens")
+    return str(value)
+
+
+def layout(value: object) -> str:
+    """How a document is kept."""
+    if value not in LAYOUTS:
+        raise ValueError(", ".join(LAYOUTS))
     return str(value)
 
 

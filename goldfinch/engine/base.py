@@ -110,6 +110,9 @@ class Engine(Protocol[Cache]):
     def identity(self) -> dict[str, Any]:
         """What its caches belong to: fingerprints of model, tokenizer and template, as headers hold them."""
 
+    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
+        """The identity as the header of a document (1, T) will hold it: it may say in which parts it is kept."""
+
     @property
     def numerics(self) -> Numerics:
         """How it computes here and now."""

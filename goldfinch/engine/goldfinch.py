@@ -76,6 +76,9 @@ class GoldFinchEngine:
     def identity(self) -> dict[str, Any]:
         return identity_of(self.model)
 
+    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
+        return self.identity
+
     @property
     def numerics(self) -> Numerics:
         return numerics_of(self.model)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goldfinch.errors import ConfigError, ModelChanged, ModelRefused
+from goldfinch.policies.named import AUTO
 from goldfinch.text.template import PromptTemplate
 from goldfinch.weights.directory import read_card
 from goldfinch.weights.foreign_config import ForeignConfig, LayerShape, Schedule
@@ -37,6 +38,8 @@ class ForeignModel:
         fingerprints: SHA-256 by name, as headers hold them: prefill_fingerprint and model_fingerprint (equal: prefill
             runs every layer), tokenizer_fingerprint (None without), template_fingerprint.
         library_version: of transformers.
+        layout: how documents are kept: "whole", in "blocks" that are blind to each other, or "auto": in blocks where
+            the whole has no room in the context (`running.blocks`).
     """
 
     network: Any
@@ -54,15 +57,19 @@ class ForeignModel:
     device: str
     fingerprints: Mapping[str, str | None]
     library_version: str
+    layout: str = AUTO
 
 
-def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: int | None = None) -> ForeignModel:
+def load(
+    directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: int | None = None, layout: str = AUTO
+) -> ForeignModel:
     """Load a model of others from its model directory.
 
     Args:
         dtype: "f32", "bf16", "f64"; "auto" takes what this machine computes quicker, f32 or bf16, by timing.
         device: "cpu", "cuda", "cuda:N".
         threads: for torch; None leaves them as they are.
+        layout: "auto", "whole" or "blocks".
 
     Raises:
         ModelNotFound, ModelDamaged: no model directory, or one that cannot be understood.
@@ -116,4 +123,5 @@ def load(directory: Path, *, dtype: str = "auto", device: str = "cpu", threads: 
             "tokenizer_fingerprint": card.tokenizer_fingerprint, "template_fingerprint": card.template.fingerprint(),
         },
         library.library_version(),
+        layout,
     )  # fmt: skip

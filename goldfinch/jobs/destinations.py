@@ -20,7 +20,7 @@ from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
 
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
-from .fresh import Wanted, fresh_report, has_checkpoints
+from .fresh import Wanted, fresh_report, has_checkpoints, has_layout
 from .job import Job, compute, save, tokenise
 from .outputs import OutputNames, check_not_base, check_place, check_replaceable, real
 from .sources import Source
@@ -39,6 +39,7 @@ class Plan:
         batch_tokens: on a GPU, compute short documents together, so many tokens at a time; None for one by one.
         journal_s: least seconds between two notes for a run that may be interrupted.
         lock_wait_s: how long to wait, after all others, for documents whose files other runs are writing.
+        layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
     """
 
     output: str | None = None
@@ -47,6 +48,7 @@ class Plan:
     batch_tokens: int | None = None
     journal_s: float = EVERY_S
     lock_wait_s: float = 0.0
+    layout: str = "auto"
 
 
 class Destination(Protocol):
@@ -75,7 +77,8 @@ class IntoFiles:
         self._model, self._plan, self._base, self._tell = model, plan, base, tell
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
-        self._wanted = Wanted(identity, model.card, plan.checkpoints, None if base is None else base.path)
+        at = None if base is None else base.path
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout)
         self._names = OutputNames(plan.output, ())
         # By real path, for a call may name one output twice, through a link: whose it is, and its file on its way.
         self._names_of: dict[Path, str] = {}
@@ -147,7 +150,7 @@ class IntoLibrary:
 
     def __init__(self, model: LazyModel, plan: Plan, library: Library, tell: Tell) -> None:
         self._model, self._plan, self._library, self._tell = model, plan, library, tell
-        self._wanted = Wanted(card_identity(model.card, model.dtype), model.card, plan.checkpoints)
+        self._wanted = Wanted(card_identity(model.card, model.dtype), model.card, plan.checkpoints, layout=plan.layout)
         self._kept: dict[Path, tuple[Source, type[Written] | type[PassedOver]]] = {}
         self._undone: deque[Failed] = deque()
 
@@ -165,6 +168,8 @@ class IntoLibrary:
         if found.state != HIT:
             return False
         with gfcache.read_cache(found.path) as file:
+            if not has_layout(file.header, self._wanted.layout):
+                return False
             return self._plan.checkpoints == "auto" or has_checkpoints(found.path, file.header, self._wanted)
 
     def tokenise(self, job: Job) -> None:

@@ -26,12 +26,14 @@ class Wanted:
         card: of the model.
         checkpoints: "none", "auto" or a number of tokens.
         base: the file that every cache continues, or None.
+        layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
     """
 
     identity: str
     card: ModelCard
     checkpoints: str = "auto"
     base: Path | None = None
+    layout: str = "auto"
 
 
 def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = tell_nobody) -> Report | None:
@@ -52,7 +54,7 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
         and gfcache.header_identity(header) == wanted.identity
         and (header.parent or {}).get("digest") == parent
     )
-    if not same or not has_checkpoints(path, header, wanted):
+    if not same or not has_layout(header, wanted.layout) or not has_checkpoints(path, header, wanted):
         return None
     try:
         gfcache.verify_cache(path, complete=True)
@@ -74,6 +76,11 @@ def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) ->
         return True
     is_moved = seen is not None and place is not None and os.path.realpath(seen) == os.path.realpath(place)
     return is_moved or (noted is not None and place is not None and not os.path.lexists(noted))
+
+
+def has_layout(header: gfcache.Header, layout: str) -> bool:
+    """Whether a cache keeps its document as the run would."""
+    return layout == "auto" or (layout == "blocks") == bool(header.model.get("blocks"))
 
 
 def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:

@@ -297,7 +297,7 @@ def _at_most_bytes(model: Model, source: dict[str, Any] | None, token_ids: Tenso
     from goldfinch.caching.sizes import planned_bytes
 
     engine, ids = engine_of(model), token_ids[0].numpy()
-    planned = planned_bytes(engine.identity, engine.numerics, source, ids, positions, exactly=False)
+    planned = planned_bytes(engine.identity_of(token_ids), engine.numerics, source, ids, positions, exactly=False)
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 

@@ -37,13 +37,14 @@ def load_as_computed(place: str, dtype: str | None) -> Model:
     return load(find_model(place), dtype=dtype or "f32")
 
 
-def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
+def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32", layout: str = "auto") -> Model:
     """Load a model, of ours or of others.
 
     Args:
         card: of its directory.
         device: "cpu", "cuda", "cuda:N".
         dtype: compute dtype as files name it: "f32", "bf16", "f64".
+        layout: how a model of others keeps documents: a name of `policies.named.LAYOUTS`.
 
     Raises:
         the errors of `weights.loading.load_model` and of `foreign.models.load`.
@@ -51,7 +52,7 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32") -> Model:
     if card.is_foreign:
         from goldfinch.foreign.models import load as load_foreign
 
-        return load_foreign(card.path, device=device, dtype=dtype)
+        return load_foreign(card.path, device=device, dtype=dtype, layout=layout)
     import torch
 
     from goldfinch.weights.loading import load_model
@@ -131,6 +132,8 @@ def planned_by(header: gfcache.Header, card: ModelCard, wanted: str) -> list[int
     from goldfinch.caching.numerics import Numerics
 
     tokens, dtype = header.tokens, str(header.compute_dtype)
+    if header.model.get("blocks"):
+        return []  # each block is one to resume from
     if isinstance(card.config, ForeignConfig):
         from goldfinch.foreign.running.checkpoints import planned_positions
 

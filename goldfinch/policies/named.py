@@ -1,4 +1,4 @@
-"""The names of the reading policies. Nothing is imported: settings and the command line check names before any work."""
+"""Names of reading policies and layouts. Nothing is imported: settings and options are checked before any work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ POLICIES = (AUTO, ALL, LEXICAL, HYBRID, ATTENTION)
 # Blocks to read: the most, and how many where neither a user nor a measurement says it. Those of "attention" are small.
 MOST_BLOCKS = 64
 DEFAULT_BLOCKS = {ATTENTION: 4}
+# How a model of others keeps a document: all of it, each token seeing all before; in blocks that are blind to each
+# other; in blocks where the whole has no room (AUTO).
+WHOLE, BLOCKS = "whole", "blocks"
+LAYOUTS = (AUTO, WHOLE, BLOCKS)
 # Answers to one question of which one is chosen.
 MOST_CANDIDATES = 8
 INSTALL_VECTORS = "pip install 'goldfinch-gf[find]'"

@@ -73,7 +73,16 @@ def test_settings_are_those_of_the_options(name: str) -> None:
     options = {param.name for param in build(command).params}
     # gf refresh keeps the checkpoints that each cache has; gf eval compares policies that it is given.
     unset = {"refresh": {"checkpoints"}, "eval": {"read", "read_blocks"}}.get(name, set())
-    named = {"device", "checkpoints", "memory", "read", "read_blocks", "least_likelihood", "max_tokens"} - unset
+    named = {
+        "device",
+        "checkpoints",
+        "layout",
+        "memory",
+        "read",
+        "read_blocks",
+        "least_likelihood",
+        "max_tokens",
+    } - unset
     assert set(command.settings) == options & named
 
 

@@ -149,7 +149,7 @@ class CacheFile:
         if not all_finite(array, section.dtype):
             raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
         vocab_size = self.header.tokenizer["vocab_size"]
-        if section.kind == layout.TOKEN_IDS and array.size and int(array.max()) >= vocab_size:
+        if section.kind in (layout.TOKEN_IDS, layout.BLOCK_TOKEN_IDS) and array.size and int(array.max()) >= vocab_size:
             raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")
         return array
 

@@ -115,6 +115,25 @@ def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> Non
                 covered += chunk.shape[kind.row_axis]
             expected = header.tokens if group in wanted else first
             demand(covered == expected, "R13", f"{name} up to token {covered}", expected)
+    for kind in (kind for kind in family.kinds if kind.stands is Stands.BLOCKS):
+        _check_blocks(header, kind, dimensions)
+
+
+def _check_blocks(header: Header, kind: SectionKind, dimensions: Dimensions) -> None:
+    """R13: each block of each group is there once, the first is that of the prompt, and no parent is."""
+    found = sorted((named(kind.kind, _group(kind, s)), s.token_start or 0) for s in header.of_kind(kind.kind))
+    starts = kind.starts(dimensions) if kind.present(dimensions) else ()
+    groups = kind.groups(dimensions)
+    wanted = len(starts) * len(groups)
+    what = f"{len(found)} {kind.kind} sections"
+    demand(len(found) == wanted, "R13", what, wanted)
+    expected = sorted((named(kind.kind, group), start) for group in groups for start in starts)
+    demand(found == expected, "R13", f"{kind.kind} of other blocks", "those of model.blocks")
+    if wanted:
+        demand(header.parent is None, "R13", f"a parent beside {kind.kind}", "none")
+        prompt = header.template["document_start"]
+        holds = prompt == 0 or prompt in starts[1:2] or len(starts) == 1
+        demand(holds, "R13", f"a first block of {starts[1:2]} rows", f"{prompt}, those before the document")
 
 
 def _check_states(header: Header, family: Family, dimensions: Dimensions) -> None:

@@ -32,6 +32,7 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "format_version": "{}.{}".format(*header.format_version),
         "tokens": header.tokens,
+        "blocks": len(header.model.get("blocks") or ()) or None,
         "bytes_total": bytes_total,
         "bytes_per_token": round(bytes_per_token, 3),
         "fixed_bytes": bytes_total - per_token,

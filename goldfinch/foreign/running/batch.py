@@ -33,7 +33,8 @@ MOST_BYTES = 2 << 30
 def ask_many(session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
     """Answers to several questions about one document; arguments as of `engine.batch_decode.ask_many`."""
     together = min(MOST_ROWS, MOST_BYTES // max(_row_bytes(session), 1))
-    if together < 2 or len(questions) < 2 or not can_cut(session.model.layers):
+    one_by_one = not can_cut(session.model.layers) or session.reader.candidates > 1
+    if together < 2 or len(questions) < 2 or one_by_one:
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), together):
@@ -44,7 +45,10 @@ def ask_many(session: ForeignSession, questions: Sequence[str], *, raw: bool = F
 
 
 def _row_bytes(session: ForeignSession) -> int:
-    parts = (part for held in session.cache.state.layers for part in (held.keys, held.values) if part is not None)
+    cache = session.cache
+    if cache.blocks is not None:  # a block has far fewer tokens, whatever the document's length
+        return 0
+    parts = (part for held in cache.state.layers for part in (held.keys, held.values) if part is not None)
     return sum(part.numel() * part.element_size() for part in parts)
 
 
@@ -59,9 +63,11 @@ class _Row:
     @classmethod
     def of(cls, session: ForeignSession, question: str, raw: bool, sampling: Sampling) -> _Row:
         started = time.perf_counter()
-        ids, answering = session.begin(question, raw, sampling)
-        logits, layers = session.start(ids)
-        state = taken_out(layers, session.model.layers, session.cache.length + len(ids))
+        reading = session.reader.read(None if raw else question)
+        ids, answering = session.begin(question, raw, sampling, reading)
+        behind = session.reader.state(reading)
+        logits, layers = session.start(ids, state=behind)
+        state = taken_out(layers, session.model.layers, behind.position + len(ids))
         assert answering.usage.timings_s is not None
         answering.usage.timings_s["question"] = time.perf_counter() - started
         return cls(answering, logits, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
 from goldfinch.policies.base import Chosen
-from goldfinch.policies.named import AUTO
+from goldfinch.policies.named import AUTO, BLOCKS, WHOLE
 from goldfinch.weights.directory import ModelCard, read_card
 
 from .batch import ask_many
+from .block_prefill import in_blocks
+from .blocks import planned_blocks
 from .checkpoints import planned_positions
 from .files import ForeignCache, layers_json, unpack
-from .prefill import prefill_from, shared_state
+from .prefill import keeps_blocks, prefill_from, reusable_tokens
 from .replay import compared, start_of
 from .session import ForeignSession, question_tokens
 
@@ -64,7 +67,8 @@ class ForeignEngine:
 
     @property
     def most_tokens(self) -> int | None:
-        return self.model.context_length
+        too_long = self.model.context_length + 1
+        return None if keeps_blocks(self.model, too_long) else self.model.context_length
 
     @property
     def is_linear(self) -> bool:
@@ -94,6 +98,12 @@ class ForeignEngine:
             },
         }
 
+    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
+        if not keeps_blocks(self.model, token_ids.shape[1]):
+            return self.identity
+        prompt, blocks = planned_blocks(self.model, token_ids)
+        return in_blocks(self.identity, prompt, [tokens for tokens, _ in blocks])
+
     @property
     def numerics(self) -> Numerics:
         model, device = self.model, self.device.type
@@ -122,8 +132,7 @@ class ForeignEngine:
         return self.model.schedule == "blocks"
 
     def reusable_tokens(self, base: ForeignCache, token_ids: Tensor) -> int:
-        state = shared_state(self.model, base, token_ids)
-        return 0 if state is None else state.position
+        return reusable_tokens(self.model, base, token_ids)
 
     def prefill_from(
         self,
@@ -170,7 +179,7 @@ class ForeignEngine:
         read: str | Chosen = AUTO,
         read_blocks: int | None = None,
     ) -> ForeignSession:
-        return ForeignSession(self.model, cache, read=read)
+        return ForeignSession(self.model, cache, read=read, read_blocks=read_blocks)
 
     def ask_many(
         self, session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any
@@ -186,5 +195,6 @@ class ForeignEngine:
         )
 
     def replay(self, cache: ForeignCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
-        again = self.prefill_from(start_of(cache), cache.token_ids)
+        alike = ForeignEngine(replace(self.model, layout=WHOLE if cache.blocks is None else BLOCKS))
+        again = alike.prefill_from(start_of(cache), cache.token_ids)
         return compared(again, cache, exact=self.difference(cache.numerics) is None)

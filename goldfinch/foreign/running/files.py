@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import gfcache
 import numpy as np
 import torch
 from gfcache import SectionData, layout
-from gfcache.format.families.base import Described, Group
+from gfcache.format.families.base import Described, Group, named
 from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from goldfinch.errors import DeviceError
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.weights.foreign_config import LayerShape
 
+from .blocks import Blocks
 from .states import Held, SequenceState
 
 # Kinds that hold keys, and those that hold values.
@@ -49,6 +51,8 @@ class ForeignCache:
         digest: of that file.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        blocks: what the layers hold of each block, where the document is kept in blocks; `state` is then that behind
+            the prompt's beginning, before the document.
     """
 
     token_ids: Tensor
@@ -62,6 +66,7 @@ class ForeignCache:
     digest: str | None = field(default=None, compare=False)
     tokenizer: Any = field(default=None, compare=False)
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
+    blocks: Blocks | None = None
 
     @property
     def length(self) -> int:
@@ -83,7 +88,8 @@ class ForeignCache:
         index: bool = True,
         noted: Callable[[str], None] | None = None,
     ) -> gfcache.Header:
-        """Write the cache to a file; arguments and errors as of `DocumentCache.save`."""
+        """Write the cache to a file; arguments and errors as of `DocumentCache.save`. One in blocks has no parent."""
+        parent = parent if self.blocks is None else None
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
         if parent is not None:
             base, first = parent
@@ -139,12 +145,35 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
     for section in described:
         if section.kind == layout.TOKEN_IDS:
             array = cache.token_ids[0, first:].cpu().numpy()
+        elif cache.blocks is not None:
+            array = _of_blocks(section, cache, groups)
         else:
             layers = groups[Group(section.layer, section.role)]
             array = to_numpy(_values(section, by_position[section.position or cache.length], layers))
         assert array.shape == section.shape, section.name
         rows.append(SectionData.of(section, array))
     return rows
+
+
+def _of_blocks(section: Described, cache: ForeignCache, groups: Mapping[Group, Sequence[int]]) -> np.ndarray:
+    """What a section of a document in blocks holds: token ids of all, or the rows of one, layers stacked."""
+    assert cache.blocks is not None
+    prompt = cache.token_ids[0, : cache.state.position].tolist()
+    if section.kind == layout.BLOCK_TOKEN_IDS:
+        return np.array([*prompt, *(token for tokens in cache.blocks.token_ids for token in tokens)])
+    number = _block_starts(cache)[section.token_start or 0]
+    rows = cache.state.layers if number is None else cache.blocks.rows_of(number)
+    held = [rows[n] for n in groups[Group(section.layer)]]
+    parts = [one.keys if section.kind == layout.BLOCK_KEYS else one.values for one in held]
+    return to_numpy(torch.stack([part for part in parts if part is not None]))
+
+
+def _block_starts(cache: ForeignCache) -> dict[int, int | None]:
+    """The number of each block by where its rows begin, None for those of the prompt."""
+    assert cache.blocks is not None
+    lengths = [cache.state.position, *map(len, cache.blocks.token_ids)]
+    starts = dict(zip(accumulate(lengths), range(len(lengths) - 1), strict=False))
+    return {0: None, **starts}
 
 
 def _values(section: Described, state: SequenceState, layers: Sequence[int]) -> Tensor:
@@ -173,7 +202,7 @@ def unpack(
         gfcache.CacheFormatError: damaged, or its base is gone.
         DeviceError: not enough memory.
     """
-    header = file.header
+    header, in_blocks = file.header, bool(file.header.model.get("blocks"))
     file.check_complete()
     try:
         positions = {s.position for s in header.sections if s.is_known and s.position is not None} - {header.tokens}
@@ -181,7 +210,7 @@ def unpack(
         indexes = header.of_kind(layout.DOCUMENT_INDEX)
         return ForeignCache(
             token_ids=from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(torch.int64)[None],
-            state=_state(file, header.tokens, device),
+            state=_prompt_state(file, device) if in_blocks else _state(file, header.tokens, device),
             document_range=(header.template["document_start"], header.template["document_end"]),
             identity=identity_in(header),
             numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
@@ -191,9 +220,39 @@ def unpack(
             digest=header.digest,
             tokenizer=tokenizer,
             index=file.array(indexes[0]).reshape(-1) if indexes else None,
+            blocks=_stored_blocks(file, device) if in_blocks else None,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DeviceError(f"not enough memory on {device} for the cache {file.path}") from error
+
+
+def _prompt_state(file: gfcache.CacheFile, device: torch.device) -> SequenceState:
+    """What the layers hold before the document."""
+    rows = file.header.template["document_start"]
+    layers = _block_rows(file, 0, device) if rows else tuple(Held() for _ in file.header.model["layers"])
+    return SequenceState(rows, layers)
+
+
+def _stored_blocks(file: gfcache.CacheFile, device: torch.device) -> Blocks:
+    """The blocks of an open file, whose rows stay there until they are asked for."""
+    header, kept = file.header, file.duplicate()
+    ids = file.array(header.of_kind(layout.BLOCK_TOKEN_IDS)[0]).tolist()
+    ends = [*accumulate(header.model["blocks"])]
+    begun = 1 if header.template["document_start"] else 0
+    ranges = [*zip([0, *ends], ends, strict=False)][begun:]
+    return Blocks([tuple(ids[start:end]) for start, end in ranges], lambda n: _block_rows(kept, ranges[n][0], device))
+
+
+def _block_rows(file: gfcache.CacheFile, start: int, device: torch.device) -> tuple[Held, ...]:
+    """Keys and values of the block whose rows begin at `start`."""
+    header = file.header
+    parts: list[dict[str, Any]] = [{} for _ in header.model["layers"]]
+    for group, layers in Dimensions.of(header.model).members.items():
+        for kind, name in ((layout.BLOCK_KEYS, "keys"), (layout.BLOCK_VALUES, "values")):
+            section = file.section(f"{named(kind, group)}/{start}")
+            for n, values in zip(layers, from_numpy(file.array(section), section.dtype).to(device), strict=True):
+                parts[n][name] = values
+    return tuple(Held(**part) for part in parts)
 
 
 def identity_in(header: gfcache.Header) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Pre-filling a document with a model of others: in blocks, where its self-check allows them, else in one piece.
+"""Pre-filling a document with a model of others: in steps, where its self-check allows them, else in one piece.
 
-Blocks start at multiples of their size, whatever was there before, so that going on from a journal, a checkpoint or a
-base gives the bits of a run from the start. A document in one piece has no place to resume from, and what follows it
-is computed token by token.
+A document that is kept in blocks is computed block by block (`blocks`); what follows here is of one kept whole. Steps
+start at multiples of their size, whatever was there before, so that going on from a journal, a checkpoint or a base
+gives the bits of a run from the start. A document in one piece has no place to resume from, and what follows it is
+computed token by token.
 """
 
 from __future__ import annotations
@@ -16,17 +17,50 @@ from goldfinch.caching.numerics import Numerics, difference_between
 from goldfinch.engine.base import Progress
 from goldfinch.engine.checkpoints import first_difference
 from goldfinch.engine.prefill import Start
-from goldfinch.errors import ContextTooLong, DeviceError, EmptyInput
+from goldfinch.errors import ContextTooLong, DeviceError, EmptyInput, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
+from goldfinch.policies.named import AUTO, BLOCKS
 
+from .block_prefill import prefill_blocks, reused_blocks
+from .blocks import obstacle_to_blocks
 from .files import ForeignCache
 from .states import SequenceState, can_cut, put_in, taken_out
+
+# Positions that a document leaves for question and answer, or "auto" keeps it in blocks.
+ROOM = 256
+
+
+def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = None) -> bool:
+    """Whether a document of T tokens is kept in blocks.
+
+    Args:
+        base: what it is made from, whose layout "auto" keeps as long as the context has room.
+
+    Raises:
+        ModelRefused: the model is to keep it in blocks, and cannot.
+    """
+    obstacle = obstacle_to_blocks(model)
+    if model.layout == BLOCKS and obstacle is not None:
+        raise ModelRefused(f"{model.name} cannot keep documents in blocks: {obstacle}", hint="leave out --layout")
+    if model.layout != AUTO or obstacle is not None:
+        return model.layout == BLOCKS
+    if base is not None:
+        return base.blocks is not None or tokens > model.context_length
+    return tokens + ROOM > model.context_length
+
+
+def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> int:
+    """Tokens of a document (1, T) that its cache takes over from `base`."""
+    if token_ids.shape[1] and keeps_blocks(model, token_ids.shape[1], base):
+        return reused_blocks(model, base, token_ids)
+    state = shared_state(model, base, token_ids)
+    return 0 if state is None else state.position
 
 
 def shared_state(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> SequenceState | None:
     """The last state of `base` that a document of token_ids (1, T) can resume from; None where there is none."""
-    if model.schedule != "blocks":
+    if model.schedule != "blocks" or base.blocks is not None:
         return None
     differs, block = first_difference(base.token_ids, token_ids), model.block_tokens
     shared = min(base.length, token_ids.shape[1]) if differs is None else differs
@@ -59,10 +93,14 @@ def prefill_from(
     T = token_ids.shape[1]
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
-    if model.context_length < T:
+    in_blocks = keeps_blocks(model, T, start.base)
+    if not in_blocks and model.context_length < T:
         raise ContextTooLong(T, model.context_length, model.name)
-    run = _Run(start, model, token_ids, identity, numerics, document_range, source)
     try:
+        if in_blocks:
+            about = {"identity": identity, "numerics": numerics, "document_range": document_range, "source": source}
+            return prefill_blocks(start, model, token_ids, about, progress)
+        run = _Run(start, model, token_ids, identity, numerics, document_range, source)
         run.finish(progress)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error

@@ -6,7 +6,7 @@ Notation: T document tokens, Q question tokens, V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,49 +15,19 @@ from torch import Tensor
 
 from goldfinch.devices import synchronize
 from goldfinch.engine.answer import Answer, Answering, StreamedText, Usage
-from goldfinch.engine.reading import Candidate, Reading
+from goldfinch.engine.reading import Reading
 from goldfinch.engine.sampling import Sampling
-from goldfinch.errors import ContextTooLong, EmptyInput, GoldFinchError, TokenizerError
+from goldfinch.errors import ContextTooLong, EmptyInput, TokenizerError
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import question_ids
 from goldfinch.policies.base import Chosen
-from goldfinch.policies.named import ALL, AUTO, POLICIES
+from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import check_question_tokens
 
 from .files import ForeignCache
-from .states import put_in
-
-
-class WholeReader:
-    """What questions read where no blocks can be chosen: everything.
-
-    Args:
-        tokens: of the document.
-        policy: "auto" or "all"; blocks that are chosen already are taken as "all".
-
-    Raises:
-        GoldFinchError: a policy that is none, or chooses blocks.
-    """
-
-    policy, blocks, candidates, remark = ALL, 1, 1, None
-
-    def __init__(self, tokens: int, policy: str | Chosen) -> None:
-        if not isinstance(policy, Chosen) and policy not in (ALL, AUTO):
-            if policy not in POLICIES:
-                raise GoldFinchError(f"the reading policy is {policy!r}, allowed: {', '.join(POLICIES)}")
-            raise GoldFinchError(
-                f"the reading policy {policy!r} cannot be followed: the model reads its whole cache", hint="read all"
-            )
-        self._tokens = tokens
-
-    def read(self, question: str | None) -> Reading:
-        """What a question reads."""
-        return Reading(ALL, (), None, self._tokens)
-
-    def explained(self, question: str) -> list[Candidate]:
-        """Blocks for a question: none."""
-        return []
+from .reading import reader_of
+from .states import SequenceState, put_in
 
 
 class ForeignSession:
@@ -66,13 +36,18 @@ class ForeignSession:
     Args:
         model: that the cache belongs to.
         cache: of the document.
-        read: the reading policy; see WholeReader.
+        read: the reading policy; see the readers (`reading`).
+        read_blocks: how many blocks are asked, of a document that is kept in blocks.
     """
 
-    def __init__(self, model: ForeignModel, cache: ForeignCache, *, read: str | Chosen = AUTO) -> None:
+    def __init__(
+        self, model: ForeignModel, cache: ForeignCache, *, read: str | Chosen = AUTO, read_blocks: int | None = None
+    ) -> None:
         self.model, self.cache = model, cache
-        self.reader = WholeReader(cache.length, read)
+        self.reader = reader_of(model, cache, read, read_blocks)
         self.chosen_path = f"keys, values and states of {cache.length:,} tokens are held"
+        if cache.blocks is not None:
+            self.chosen_path = f"keys and values of {len(cache.blocks.token_ids):,} blocks are read when they are asked"
         self.runs_on = f"{cache.numerics.library}"
         self.last_usage = Usage(cache.length)
 
@@ -80,12 +55,15 @@ class ForeignSession:
         """Tokens of a question in the model's template; as it is when `raw`."""
         return question_tokens(self.model, question, raw=raw)
 
-    def start(self, token_ids: list[int], most_tokens: int = 0) -> tuple[Tensor, Any]:
+    def start(
+        self, token_ids: list[int], most_tokens: int = 0, state: SequenceState | None = None
+    ) -> tuple[Tensor, Any]:
         """Logits (V,) of the token after the document and `token_ids`, and the library's cache there.
 
         Args:
             token_ids: of the question; at least one.
             most_tokens: that will be decoded: memory is taken for them.
+            state: behind what is read; by default that of text to continue.
 
         Raises:
             EmptyInput: no tokens.
@@ -93,11 +71,12 @@ class ForeignSession:
         """
         if not token_ids:
             raise EmptyInput("there is no text to continue with, and this model needs a token to resume from")
-        model, T = self.model, self.cache.length
+        model, state = self.model, state or self.reader.state(self.reader.read(None))
+        T = state.position
         if T + len(token_ids) >= model.context_length:
             raise ContextTooLong(T + len(token_ids) + 1, model.context_length, model.name, "document and question")
         capacity = min(T + len(token_ids) + most_tokens, model.context_length)
-        layers = put_in(lambda: library.new_cache(model.network), model.layers, self.cache.state, capacity)
+        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity)
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         logits = None
@@ -113,7 +92,8 @@ class ForeignSession:
             token_ids: what stands between document and answer.
             **sampling: fields of `Sampling`.
         """
-        answering = Answering(Sampling(**sampling), self.model.stop_token_ids, self._usage(token_ids))
+        usage = self._usage(token_ids, self.reader.read(None))
+        answering = Answering(Sampling(**sampling), self.model.stop_token_ids, usage)
         for _ in self._decode(token_ids, answering):
             pass
         return answering.token_ids
@@ -129,24 +109,29 @@ class ForeignSession:
         *_, answering = self._answer(question, raw, Sampling(**sampling))
         return answering.answer()
 
-    def _usage(self, token_ids: list[int]) -> Usage:
-        reading, times = self.reader.read(None), {"question": 0.0, "decode": 0.0}
+    def _usage(self, token_ids: list[int], reading: Reading) -> Usage:
+        times = {"question": 0.0, "decode": 0.0}
         return Usage(self.cache.length, question_tokens=len(token_ids), timings_s=times, reading=reading)
 
-    def begin(self, question: str, raw: bool, sampling: Sampling) -> tuple[list[int], Answering]:
+    def begin(self, question: str, raw: bool, sampling: Sampling, reading: Reading) -> tuple[list[int], Answering]:
         """The tokens of a question, and its answer, which has as many tokens as there are positions left at most."""
         model, ids = self.model, self.question_token_ids(question, raw=raw)
-        room = model.context_length - self.cache.length - len(ids)
+        read = self.cache.length if self.cache.blocks is None else reading.tokens + 1  # a line break may be added
+        room = model.context_length - read - len(ids)
         sampling = replace(sampling, max_tokens=max(min(sampling.max_tokens, room), 1))
         if raw:  # text that goes on is never withheld
             sampling = replace(sampling, least_likelihood=0.0)
         stops = sampling.stop if raw else (*model.template.stop, *sampling.stop)
         text = StreamedText(model.tokenizer, stops, strip=not raw)
-        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids), text)
+        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids, reading), text)
 
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be withheld."""
-        ids, answering = self.begin(question, raw, sampling)
+        readings = self.reader.readings(None if raw else question)
+        if len(readings) > 1:
+            yield self._best_of(question, readings, sampling)
+            return
+        ids, answering = self.begin(question, raw, sampling, readings[0])
         certain = not answering.sampling.least_likelihood
         for _ in self._decode(ids, answering):
             if certain:
@@ -156,16 +141,33 @@ class ForeignSession:
             answering.piece = answering.answer().text
         yield answering
 
+    def _best_of(self, question: str, readings: Sequence[Reading], sampling: Sampling) -> Answering:
+        """The best of the answers to one question from several blocks."""
+        answers = []
+        for reading in readings:
+            ids, answering = self.begin(question, False, sampling, reading)
+            for _ in self._decode(ids, answering):
+                pass
+            answering.finish()
+            answers.append(answering)
+        best = self.reader.best([(r, a.usage.likelihood) for r, a in zip(readings, answers, strict=True)])
+        self.reader.settle(question, readings[best])
+        self.last_usage = answers[best].usage
+        answers[best].piece = answers[best].answer().text
+        return answers[best]
+
     def _decode(self, token_ids: list[int], answering: Answering) -> Iterator[None]:
         """Let `answering` take token after token, its usage up to date after each."""
         model, device = self.model, torch.device(self.model.device)
         self.last_usage = usage = answering.usage
         assert usage.timings_s is not None
+        assert usage.reading is not None
         started = time.perf_counter()
-        logits, layers = self.start(token_ids, answering.sampling.max_tokens)
+        state = self.reader.state(usage.reading)
+        logits, layers = self.start(token_ids, answering.sampling.max_tokens, state)
         synchronize(device)
         usage.timings_s["question"] = time.perf_counter() - started
-        started, at = time.perf_counter(), self.cache.length + len(token_ids)
+        started, at = time.perf_counter(), state.position + len(token_ids)
         while (token := answering.take(logits)) is not None:
             usage.timings_s["decode"] = time.perf_counter() - started
             yield

@@ -187,6 +187,100 @@ def test_a_document_beyond_the_context_is_refused_before_it_is_computed(
     monkeypatch.setenv("GF_MODELS_DIR", str(others))
     (tmp_path / "long.txt").write_text(TEXT * 4)
     for command in ("plan", "prefill"):
-        assert run([command, str(tmp_path / "long.txt"), "-m", "llama"]) == 2
+        assert run([command, str(tmp_path / "long.txt"), "-m", "llama", "--layout", "whole"]) == 2
         assert "llama has positions for 2,048" in capsys.readouterr().err
     assert not (tmp_path / "long.gfc").exists()
+
+
+BIRDS = ("crane", "heron", "stork", "swift", "raven", "eagle", "goose", "finch")
+BOOK = "\n\n".join(
+    f"Chapter {n}: the {bird}. " + f"The {bird} of the lake is grey. " * 20 for n, bird in enumerate(BIRDS)
+)
+
+
+@pytest.fixture
+def book(others: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A document that is longer than the context of `llama`, in an empty current folder."""
+    monkeypatch.setenv("GF_MODELS_DIR", str(others))
+    monkeypatch.setenv("GF_MODEL", "llama")
+    monkeypatch.setenv("GF_DTYPE", "float32")
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text(BOOK * 3)
+    return "book.txt"
+
+
+def test_a_document_longer_than_the_context_is_kept_in_blocks(book: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prefill", book, "--layout", "whole", "-q"]) == 2
+    assert "2,048" in capsys.readouterr().err
+    planned = json.loads(printed(capsys, "plan", book, "--json", "-q"))["documents"][0]
+    assert planned["tokens"] > 2048
+    assert planned["blocks"] > 20
+    assert run(["plan", book]) == 0
+    shown = capsys.readouterr()
+    assert f"book.txt, in {planned['blocks']} blocks" in shown.out
+    assert "square" not in shown.err
+    printed(capsys, "prefill", book, "-q")
+    assert Path("book.gfc").stat().st_size == planned["bytes"]
+    shown = json.loads(printed(capsys, "inspect", "book.gfc", "--json"))
+    assert shown["blocks"] == planned["blocks"]
+    assert "blind to each other" in printed(capsys, "inspect", "book.gfc")
+    printed(capsys, "verify", "--replay", "100%", "book.gfc")
+    printed(capsys, "status", "book.gfc")
+    asked = ["Who is the heron?", "--max-tokens", "8", "--json"]
+    answer = json.loads(printed(capsys, "ask", "--cache", "book.gfc", *asked, "--explain"))
+    assert answer["document_tokens_computed"] == 0
+    assert answer["read"]["tokens_attended"] < 1300
+    assert len(answer["read"]["blocks"]) == 1
+    through_library = json.loads(printed(capsys, "ask", book, *asked, "-q"))
+    assert through_library["answer"] == answer["answer"]
+    three = json.loads(printed(capsys, "ask", "--cache", "book.gfc", *asked, "--read-blocks", "3", "--read", "lexical"))
+    assert len(three["read"]["blocks"]) == 1
+    Path("q.txt").write_text("Who is the heron?\nWho is the goose?\n")
+    lines = printed(capsys, "ask", "--cache", "book.gfc", "--questions", "q.txt", "--jsonl", "--max-tokens", "8", "-q")
+    assert json.loads(lines.splitlines()[0])["answer"] == answer["answer"]
+    assert run(["ask", "--cache", "book.gfc", "Who?", "--read", "all"]) == 2
+    assert "kept in blocks" in capsys.readouterr().err
+    printed(capsys, "cache", "export", book, "--safetensors", "-o", "book.safetensors")
+    assert len(load_file("book.safetensors")["block_token_ids"]) == sum(
+        gfcache.verify_cache("book.gfc").model["blocks"]
+    )
+
+
+@pytest.mark.usefixtures("book")
+def test_a_layout_that_is_named_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("short.txt").write_text(BOOK[:1500])
+
+    def blocks() -> int | None:
+        found: int | None = json.loads(printed(capsys, "inspect", "short.gfc", "--json"))["blocks"]
+        return found
+
+    printed(capsys, "prefill", "short.txt", "-q")
+    assert blocks() is None
+    printed(capsys, "prefill", "short.txt", "-q", "--layout", "blocks")  # a fresh cache of another layout is made anew
+    assert blocks()
+    printed(capsys, "prefill", "short.txt", "-q")  # auto takes either
+    assert blocks()
+    Path("more.txt").write_text("The swan is white.\n")
+    printed(capsys, "append", "short.gfc", "more.txt", "-q")
+    assert blocks()
+    printed(capsys, "truncate", "short.gfc", "--to-line", "1", "-q")
+    assert blocks()
+    assert run(["prefill", "short.txt", "--base", "short.gfc", "--layout", "blocks", "-q"]) == 2
+    assert "leave out --base" in capsys.readouterr().err
+    assert run(["prefill", "short.txt", "--layout", "rows"]) == 2
+    assert "auto, whole, blocks" in capsys.readouterr().err
+    printed(capsys, "prefill", "short.txt", "-m", "gf-mini", "--layout", "blocks", "-q", "-o", "ours.gfc")
+    assert gfcache.verify_cache("ours.gfc").model.get("blocks") is None
+
+
+def test_a_changed_document_in_blocks_is_brought_up_to_date(book: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "prefill", book, "-q")
+    text = Path(book).read_text()
+    Path(book).write_text(text.replace("Chapter 3: the swift", "Chapter 3: the brown swift", 1))
+    row = json.loads(printed(capsys, "prefill", book, "--jsonl", "-q"))
+    assert row["tokens_reused"] > 0.9 * row["tokens"]
+    printed(capsys, "prefill", book, "-o", "cold.gfc", "--force", "-q")
+    printed(capsys, "diff", "book.gfc", "cold.gfc")
+    Path(book).write_text(text)
+    printed(capsys, "refresh", "book.gfc", "-q")
+    assert gfcache.verify_cache("book.gfc", complete=True).model["blocks"]

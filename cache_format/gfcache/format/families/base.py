@@ -28,6 +28,7 @@ class Stands(enum.Enum):
     LAYERS = "one section for each of some layers, of all tokens: in a file without a parent or checkpoints"
     STATE = "one section at T and at each checkpoint"
     END = "one section at T"
+    BLOCKS = "one section for each block of the document"
     FREE = "as the writer likes"
 
     @property
@@ -125,6 +126,7 @@ class SectionKind:
         present: whether a model has it.
         layers: those that have a section, of a kind that stands in layers.
         groups: of layers, each with a section of its own wherever the kind stands.
+        starts: where the sections begin, of a kind that stands in blocks.
         required: a reader that does not know the kind must refuse the file.
         per_token: it grows with the document.
         codec: tried when it is written; raw where that wins.
@@ -141,6 +143,7 @@ class SectionKind:
     present: Callable[[Dimensions], bool] = always
     layers: Callable[[Dimensions], range] | None = None
     groups: Callable[[Dimensions], Sequence[Group]] = one_group
+    starts: Callable[[Dimensions], Sequence[int]] = lambda dimensions: ()
     required: bool = True
     per_token: bool = False
     codec: str = "raw"
@@ -239,6 +242,9 @@ class Family:
                     add(kind, name, place._replace(token_start=first_token))
                 elif kind.stands is Stands.CHUNKS:
                     for start in range(first_token, tokens, kind.chunk_tokens):
+                        add(kind, f"{name}/{start}", place._replace(token_start=start))
+                elif kind.stands is Stands.BLOCKS:
+                    for start in kind.starts(dimensions):
                         add(kind, f"{name}/{start}", place._replace(token_start=start))
                 elif kind.stands is Stands.LAYERS and kind.layers is not None:
                     for layer in kind.layers(dimensions):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from gfcache import layout
@@ -63,15 +64,18 @@ class Dimensions:
     Attributes:
         vocab_size: as in the configuration.
         layers: all of them.
+        blocks: rows of each block of a document that is kept in blocks, that of the prompt first; () for a whole one.
     """
 
     vocab_size: int
     layers: tuple[Layer, ...]
+    blocks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Dimensions:
         """Of a header's `model` as rule R7 leaves it."""
-        return cls(model["config"]["vocab_size"], tuple(Layer.of(row) for row in model["layers"]))
+        layers = tuple(Layer.of(row) for row in model["layers"])
+        return cls(model["config"]["vocab_size"], layers, tuple(model.get("blocks") or ()))
 
     @cached_property
     def members(self) -> dict[Group, list[int]]:
@@ -84,13 +88,24 @@ class Dimensions:
 
     @cached_property
     def full(self) -> tuple[Group, ...]:
-        """Groups of layers that keep all keys and values."""
-        return self._of_kind(FULL)
+        """Groups of layers that keep all keys and values of a whole document."""
+        return () if self.blocks else self._of_kind(FULL)
 
     @cached_property
     def sliding(self) -> tuple[Group, ...]:
-        """Groups of layers that keep those of a window."""
-        return self._of_kind(SLIDING)
+        """Groups of layers that keep those of a window of a whole document."""
+        return () if self.blocks else self._of_kind(SLIDING)
+
+    @cached_property
+    def in_blocks(self) -> tuple[Group, ...]:
+        """Groups of layers that keep keys and values of blocks, all of them, whatever their window."""
+        return tuple(group for group in self.members if group.role is None) if self.blocks else ()
+
+    @cached_property
+    def rows_at(self) -> dict[int, int]:
+        """Rows of each block by where it begins, counted in rows of the blocks before."""
+        ends = tuple(accumulate(self.blocks))
+        return {end - rows: rows for end, rows in zip(ends, self.blocks, strict=True)}
 
     @cached_property
     def stateful(self) -> tuple[Group, ...]:
@@ -106,7 +121,9 @@ class Dimensions:
         return self.members.get(Group(place.layer, place.role), [])
 
 
-def _rows_of(part: str, rows: Callable[[Layer, Place], int]) -> Callable[[Dimensions, Place], tuple[int, ...]]:
+def _rows_of(
+    part: str, rows: Callable[[Dimensions, Layer, Place], int]
+) -> Callable[[Dimensions, Place], tuple[int, ...]]:
     """The shape of keys ("head_dim") or values ("value_dim"): layers x kv_heads x rows x channels."""
 
     def shape(model: Dimensions, place: Place) -> tuple[int, ...]:
@@ -114,12 +131,12 @@ def _rows_of(part: str, rows: Callable[[Layer, Place], int]) -> Callable[[Dimens
         if not layers:
             return (0, 0, 0, 0)  # no such group: R13 names it
         layer = model.layers[layers[0]]
-        return len(layers), layer.kv_heads, rows(layer, place), getattr(layer, part)
+        return len(layers), layer.kv_heads, rows(model, layer, place), getattr(layer, part)
 
     return shape
 
 
-def _range_rows(layer: Layer, place: Place) -> int:
+def _range_rows(model: Dimensions, layer: Layer, place: Place) -> int:
     return place.rows(layout.RANGE_TOKENS)
 
 
@@ -128,8 +145,12 @@ def window_rows(window: int, position: int) -> int:
     return min(window - 1, position)
 
 
-def _window_rows(layer: Layer, place: Place) -> int:
+def _window_rows(model: Dimensions, layer: Layer, place: Place) -> int:
     return window_rows(layer.window, place.position or place.tokens)
+
+
+def _block_rows(model: Dimensions, layer: Layer, place: Place) -> int:
+    return model.rows_at.get(place.token_start or 0, 0)
 
 
 def _state_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
@@ -157,6 +178,14 @@ def _of_windows(kind: str, part: str, **more: Any) -> SectionKind:
     )  # fmt: skip
 
 
+def _of_blocks(kind: str, part: str, **more: Any) -> SectionKind:
+    return SectionKind(
+        kind, Stands.BLOCKS, _rows_of(part, _block_rows), depends_on=on_model, per_token=True, row_axis=2,
+        present=lambda model: bool(model.blocks), groups=lambda model: model.in_blocks,
+        starts=lambda model: tuple(model.rows_at), **more,
+    )  # fmt: skip
+
+
 _KINDS = (
     SectionKind(
         layout.TOKEN_IDS,
@@ -170,6 +199,16 @@ _KINDS = (
     _of_ranges(layout.KV_VALUES, "value_dim"),
     _of_windows(layout.WINDOW_KEYS, "head_dim", rotated=True),
     _of_windows(layout.WINDOW_VALUES, "value_dim"),
+    SectionKind(
+        layout.BLOCK_TOKEN_IDS,
+        Stands.OWN_TOKENS,
+        lambda model, place: (sum(model.blocks),),
+        in_token_dtype,
+        present=lambda model: bool(model.blocks),
+        per_token=True,
+    ),
+    _of_blocks(layout.BLOCK_KEYS, "head_dim", rotated=True),
+    _of_blocks(layout.BLOCK_VALUES, "value_dim"),
     SectionKind(
         layout.LAYER_STATE,
         Stands.STATE,
@@ -196,6 +235,15 @@ def _check(model: Mapping[str, Any]) -> tuple[str, str] | None:
             return f"model.layers[{n}] {problem[0]}", problem[1]
     if not any(row["kind"] in (FULL, SLIDING) or row.get("states") for row in layers):
         return "model.layers without any that keeps something", "one at least"
+    return _check_blocks(model["blocks"], layers) if model.get("blocks") is not None else None
+
+
+def _check_blocks(blocks: Any, layers: list[dict[str, Any]]) -> tuple[str, str] | None:
+    if any(row.get("states") for row in layers):
+        return "model.blocks beside states", "layers that keep keys and values alone"
+    counts = isinstance(blocks, list) and 0 < len(blocks) <= layout.MAX_SECTIONS
+    if not counts or not all(_is_count(rows, 1) for rows in blocks) or sum(blocks) > layout.MAX_TOKENS:
+        return f"model.blocks {blocks!r:.60}", f"1 to {layout.MAX_SECTIONS:,} counts from 1"
     return None
 
 

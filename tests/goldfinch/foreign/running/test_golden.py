@@ -12,8 +12,7 @@ from bench.quality.tiny_models import config_json
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 from tests.cache_format.craft import sections_of
-from tests.goldfinch.foreign.running.golden import ANSWER, FOLDER, NAMES, QUESTION
-from tests.goldfinch.foreign.running.tiny import engine_on
+from tests.goldfinch.foreign.running.golden import ANSWER, FOLDER, NAMES, QUESTION, engine_for
 
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 
@@ -25,7 +24,7 @@ def test_files_answer_as_they_did(kind: str, tmp_path) -> None:
     assert path.stat().st_size < 250_000
     name = expected["architecture"]
     weights = library.read_tensors([FOLDER / kind / "model.safetensors"])
-    engine = engine_on(name, library.network_of(clean_config(config_json(name)), weights))
+    engine = engine_for(kind, library.network_of(clean_config(config_json(name)), weights))
     cache = engine.open(path)
     assert engine.session(cache).generate(QUESTION, max_tokens=ANSWER) == expected["generated"]
     header, rows = sections_of(path)

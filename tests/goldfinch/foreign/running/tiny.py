@@ -67,6 +67,7 @@ def model_on(
     block_tokens: int = 16,
     context_length: int = 256,
     device: str = "cpu",
+    layout: str = "auto",
 ) -> ForeignModel:
     """A model on a network, which is moved to the device."""
     network = network.to(device)
@@ -82,6 +83,7 @@ def model_on(
         block_tokens, dtype, device,
         {"prefill_fingerprint": fingerprint, "model_fingerprint": fingerprint, "tokenizer_fingerprint": "e" * 64},
         library.library_version(),
+        layout,
     )  # fmt: skip
 
 

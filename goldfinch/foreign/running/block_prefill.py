@@ -1,0 +1,113 @@
+"""Pre-filling a document in blocks, each of which may come from an earlier cache, wherever it stood there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from goldfinch.caching.numerics import difference_between
+from goldfinch.engine.base import Progress
+from goldfinch.engine.prefill import Start
+from goldfinch.foreign.models import ForeignModel
+
+from .blocks import Blocks, Tokens, check_lengths, computed, own_rows, planned_blocks, prompt_state, rows_of_blocks
+from .files import ForeignCache
+from .states import Held, SequenceState
+
+
+def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> int:
+    """Tokens of a document (1, T) whose blocks `base` has, and the prompt's beginning."""
+    if base.blocks is None:
+        return 0
+    prompt, blocks = planned_blocks(model, token_ids)
+    reused = at = len(prompt)
+    for tokens, end in blocks:
+        reused += end - at if tokens in base.blocks.numbers else 0
+        at = end
+    return reused if reused > len(prompt) else 0
+
+
+def prefill_blocks(
+    start: Start, model: ForeignModel, token_ids: Tensor, about: dict[str, Any], progress: Progress | None
+) -> ForeignCache:
+    """Pre-fill a document in blocks.
+
+    Args:
+        start: whose base may hold some of the blocks, and whose journal notes the way.
+        token_ids: (1, T).
+        about: identity, numerics, document_range and source of the cache.
+        progress: called with (tokens done, T).
+
+    Raises:
+        ContextTooLong, ModelRefused: see `check_lengths`.
+    """
+    prompt, planned = planned_blocks(model, token_ids)
+    check_lengths(model, prompt, [tokens for tokens, _ in planned])
+    known: dict[Tokens, Sequence[Held]] = {}
+    base, held = start.base, None
+    if base is not None and base.blocks is not None:
+        held = base.blocks
+        if difference_between(base.numerics, about["numerics"], library=True) is not None:
+            about = about | {"numerics": base.numerics}  # they must not promise the bits of a run from the start
+    run = _Run(token_ids, about, prompt, prompt_state(model, prompt))
+    for tokens, end in planned:
+        if tokens not in known and held is not None and tokens in held.numbers:
+            known[tokens] = held.rows_of(held.numbers[tokens])
+        elif tokens not in known:
+            known[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
+        run.add(tokens, known[tokens], end)
+        if progress is not None:
+            progress(end, token_ids.shape[1])
+        if start.journal is not None and end < token_ids.shape[1]:
+            start.journal.note(lambda: run.cache(model))
+    return run.cache(model)
+
+
+@dataclass
+class _Run:
+    """Blocks that are done.
+
+    Attributes:
+        token_ids: (1, T) of the whole document.
+        about: as of `prefill_blocks`.
+        prompt: tokens before the document; state: behind them.
+        blocks, rows: tokens of each block, and what the layers hold of it.
+        done: tokens of the document.
+    """
+
+    token_ids: Tensor
+    about: dict[str, Any]
+    prompt: Tokens
+    state: SequenceState
+    blocks: list[Tokens] = field(default_factory=list)
+    rows: list[Sequence[Held]] = field(default_factory=list)
+    done: int = 0
+
+    def add(self, tokens: Tokens, rows: Sequence[Held], end: int) -> None:
+        """One more block; `end` is the document's first token behind it."""
+        self.blocks.append(tokens)
+        self.rows.append(rows)
+        self.done = end
+
+    def cache(self, model: ForeignModel) -> ForeignCache:
+        """The cache of the blocks that are done."""
+        about, rows = self.about, tuple(self.rows)
+        start, end = about["document_range"]
+        return ForeignCache(
+            token_ids=self.token_ids[:, : self.done],
+            state=self.state,
+            document_range=(min(start, self.done), min(end, self.done)),
+            identity=in_blocks(about["identity"], self.prompt, self.blocks),
+            numerics=about["numerics"],
+            source=about["source"],
+            tokenizer=model.tokenizer,
+            blocks=Blocks(self.blocks, rows.__getitem__),
+        )
+
+
+def in_blocks(identity: dict[str, Any], prompt: Tokens, blocks: Sequence[Tokens]) -> dict[str, Any]:
+    """The identity of a cache in blocks: `model.blocks` says which rows belong together."""
+    return identity | {"model": identity["model"] | {"blocks": rows_of_blocks(prompt, blocks)}}

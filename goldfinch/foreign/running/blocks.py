@@ -1,0 +1,164 @@
+"""A document kept in blocks: each computed right behind the prompt's beginning, blind to the others.
+
+Prompt Cache (Gim et al., arXiv 2311.04934), Block-Attention (2409.15355) and TurboRAG (2410.07590) cache passages so.
+The time grows with the length of the document and not with its square, no document is too long for the model's
+context, and a block whose tokens are those of another is never computed again, wherever it stands.
+
+Notation: P tokens of the prompt before the document, T tokens with it, R rows of a block, H heads, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goldfinch.errors import ContextTooLong, ModelRefused
+from goldfinch.foreign import library
+from goldfinch.foreign.models import ForeignModel
+from goldfinch.policies.index import DocumentIndex
+from goldfinch.policies.places import Found
+
+from .states import Held, SequenceState, put_in, taken_out
+
+Tokens = tuple[int, ...]
+# Documents whose blocks are remembered: they are asked for several times on the way to a cache.
+_REMEMBERED = 2
+
+
+class Blocks:
+    """The blocks of a document and what the layers hold of each.
+
+    Args:
+        token_ids: of each block, as they were computed behind the prompt.
+        rows_of: keys and values (H, R, D) of all layers for the block of a number; may read a file.
+    """
+
+    def __init__(self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]]) -> None:
+        self.token_ids, self.rows_of = tuple(token_ids), rows_of
+        self.numbers = {tokens: n for n, tokens in enumerate(self.token_ids)}
+
+    def behind(self, prompt: SequenceState, number: int) -> SequenceState:
+        """What the layers hold behind the prompt and one block.
+
+        Args:
+            prompt: behind the P tokens before the document.
+            number: of the block.
+        """
+        rows = self.rows_of(number)
+        layers = tuple(_joined(one, other) for one, other in zip(prompt.layers, rows, strict=True))
+        return SequenceState(prompt.position + len(self.token_ids[number]), layers)
+
+
+def _joined(before: Held, after: Held) -> Held:
+    if before.keys is None or before.values is None or after.keys is None or after.values is None:
+        return after
+    return Held(torch.cat([before.keys, after.keys], dim=1), torch.cat([before.values, after.values], dim=1))
+
+
+def obstacle_to_blocks(model: ForeignModel) -> str | None:
+    """Why a model cannot keep documents in blocks, None where it can."""
+    if any(layer.states for layer in model.layers):
+        return "it has recurrent or convolution states, which each block would need of its own"
+    if model.schedule != "blocks":
+        return "its documents are computed in one piece"
+    if model.tokenizer is None:
+        return "it has no tokenizer, and blocks are parts of a text"
+    return None
+
+
+def document_index(model: ForeignModel, token_ids: Tensor) -> tuple[DocumentIndex, int]:
+    """The blocks of a document (1, T), and P: they are parts of what stands behind the prompt's beginning."""
+    tokenizer: Any = model.tokenizer
+    return _index_of(tokenizer, model.template.document_prefix, token_ids.numpy().astype(np.int64).tobytes())
+
+
+@lru_cache(_REMEMBERED)
+def _index_of(tokenizer: Any, beginning: str, data: bytes) -> tuple[DocumentIndex, int]:
+    ids = np.frombuffer(data, np.int64)
+    prompt = tokenizer.encode_template(beginning) if beginning else []
+    start = len(prompt) if ids[: len(prompt)].tolist() == prompt else 0
+    return DocumentIndex(tokenizer, ids[start:]), start
+
+
+def tokens_of(model: ForeignModel, index: DocumentIndex, found: Found) -> Tokens:
+    """The tokens that a block is computed from: its own, behind those of its heading, and a line break at the end.
+
+    A question stands behind a line break wherever a document is asked, so one is put behind a block that has none.
+    """
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    ids = [int(token) for first, last in found.rows for token in index.token_ids[first:last]]
+    if not ids or not tokenizer.decode(ids[-1:]).endswith("\n"):
+        ids += tokenizer.encode("\n")
+    return tuple(ids)
+
+
+def planned_blocks(model: ForeignModel, token_ids: Tensor) -> tuple[Tokens, list[tuple[Tokens, int]]]:
+    """The prompt's beginning, and the tokens of each block with the document's first token behind it.
+
+    Args:
+        token_ids: (1, T), the prompt's beginning and the document.
+    """
+    index, start = document_index(model, token_ids)
+    places = [index.found(n, 0.0) for n in range(len(index))]
+    rows = [(tokens_of(model, index, found), start + found.rows[-1][1]) for found in places]
+    own = tuple(token_ids[0, start:].tolist())
+    return tuple(token_ids[0, :start].tolist()), rows or [(own, token_ids.shape[1])]
+
+
+def rows_of_blocks(prompt: Tokens, blocks: Sequence[Tokens]) -> list[int]:
+    """`model.blocks` of a header: rows of the prompt, where it has any, and of each block."""
+    return [len(tokens) for tokens in (prompt, *blocks) if tokens]
+
+
+def check_lengths(model: ForeignModel, prompt: Tokens, blocks: Sequence[Tokens]) -> None:
+    """Refuse blocks that do not fit, before anything is computed.
+
+    Raises:
+        ContextTooLong: a block that the model has no positions for.
+        ModelRefused: one that is longer than a window of the model sees.
+    """
+    longest = len(prompt) + max(map(len, blocks))
+    if longest >= model.context_length:
+        raise ContextTooLong(longest + 1, model.context_length, model.name, "a block of the document")
+    window = min((layer.window for layer in model.layers if layer.window), default=None)
+    if window is not None and longest > window - 1:
+        raise ModelRefused(
+            f"a block of the document has {longest:,} tokens with what stands before it; layers of {model.name} see "
+            f"{window - 1:,}",
+            hint="keep the document whole: --layout whole",
+        )
+
+
+def computed(model: ForeignModel, before: SequenceState | None, tokens: Tokens) -> SequenceState:
+    """What the layers hold behind some tokens.
+
+    Args:
+        before: what they follow; nothing by default.
+    """
+    start = 0 if before is None else before.position
+    layers: Any = put_in(lambda: library.new_cache(model.network), model.layers, before, start + len(tokens))
+    ids = torch.tensor(tokens, dtype=torch.int64)
+    for at in range(0, len(ids), model.block_tokens):
+        library.forward(model.network, ids[at : at + model.block_tokens], layers, start + at, last=True)
+    return taken_out(layers, model.layers, start + len(ids))
+
+
+def own_rows(state: SequenceState, start: int) -> tuple[Held, ...]:
+    """The rows of a state from position `start` on, in memory of their own."""
+    return tuple(
+        Held(held.keys[:, start:].clone(), held.values[:, start:].clone())
+        if held.keys is not None and held.values is not None
+        else Held()
+        for held in state.layers
+    )
+
+
+def prompt_state(model: ForeignModel, prompt: Tokens) -> SequenceState:
+    """What the layers hold behind the prompt's beginning, which may be empty."""
+    return computed(model, None, prompt) if prompt else SequenceState(0, tuple(Held() for _ in model.layers))

@@ -1,0 +1,196 @@
+"""What questions read of a document that a model of others keeps: all of it, or the blocks that fit them.
+
+The blocks are those of "Find, then read" (`goldfinch.policies`), found by the question's words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+from goldfinch.engine.reading import CLOSE, MOST_RANKED, NO_VECTORS, Candidate, Reading
+from goldfinch.errors import CacheMismatch, GoldFinchError
+from goldfinch.foreign.models import ForeignModel
+from goldfinch.policies.base import BY_WORDS, Chosen, best_blocks
+from goldfinch.policies.index import DocumentIndex
+from goldfinch.policies.measured import LEAST_LIKELIHOOD
+from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL, MOST_CANDIDATES, POLICIES
+from goldfinch.policies.places import Found
+from goldfinch.policies.vectors import vectors_at_hand
+
+from .blocks import tokens_of
+from .files import ForeignCache
+from .states import SequenceState
+
+
+class WholeReader:
+    """What questions read of a document that is kept whole: everything.
+
+    Args:
+        cache: of the document.
+        policy: "auto" or "all"; blocks that are chosen already are taken as "all".
+
+    Raises:
+        GoldFinchError: a policy that is none, or chooses blocks.
+    """
+
+    policy, blocks, candidates, remark = ALL, 1, 1, None
+
+    def __init__(self, cache: ForeignCache, policy: str | Chosen) -> None:
+        if not isinstance(policy, Chosen) and policy not in (ALL, AUTO):
+            _check_policy(policy)
+            raise GoldFinchError(
+                f"the reading policy {policy!r} cannot be followed: the document is kept whole, and is read whole",
+                hint="read all, or pre-fill it with --layout blocks",
+            )
+        self._cache = cache
+
+    def readings(self, question: str | None) -> list[Reading]:
+        """What a question reads, one reading for each answer that one is chosen of; None: text to continue."""
+        return [Reading(ALL, (), None, self._cache.length)]
+
+    def read(self, question: str | None) -> Reading:
+        """What a question reads; of several readings that whose answer was given, or the best."""
+        return self.readings(question)[0]
+
+    def state(self, reading: Reading) -> SequenceState:
+        """What the layers hold behind what is read."""
+        return self._cache.state
+
+    def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
+        """Which of the answers to give: there is one."""
+        return 0
+
+    def settle(self, question: str, reading: Reading) -> None:
+        """Note what the answer that was given had read: there is nothing else."""
+
+    def explained(self, question: str) -> list[Candidate]:
+        """Blocks for a question: none."""
+        return []
+
+
+class BlockReader:
+    """What questions read of a document that is kept in blocks: those that fit them best, each by itself.
+
+    Text to continue (None in place of a question) follows the last block, as it follows the document.
+
+    Args:
+        model: that is asked.
+        cache: of the document.
+        policy: "auto", "lexical", "hybrid", or blocks that are chosen already. "auto" is hybrid, lexical where the word
+            vectors are not installed.
+        blocks: how many are asked, each by itself; the likeliest of the answers is given. 1 by default.
+
+    Attributes:
+        policy: that is followed, never "auto".
+        blocks: that one answer is given from.
+        candidates: answers that one is chosen of.
+        remark: what a user should know of the choice, or None.
+
+    Raises:
+        GoldFinchError: another policy, or another number of blocks than 1 to MOST_CANDIDATES.
+    """
+
+    blocks = 1
+
+    def __init__(self, model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None) -> None:
+        self._model, self._cache, self.remark = model, cache, None
+        self._chosen: tuple[Found, ...] = ()
+        name = policy.policy if isinstance(policy, Chosen) else policy
+        self._settled: dict[str, Reading] = {}
+        self._ranked: dict[str, list[Found]] = {}
+        if isinstance(policy, Chosen):
+            self._chosen, blocks = policy.found, min(len(policy.found), MOST_CANDIDATES)
+        _check_policy(name)
+        if name == AUTO:
+            name = HYBRID if vectors_at_hand() else LEXICAL
+            if name == LEXICAL:
+                self.remark = f"{NO_VECTORS}, so blocks are chosen by their words alone"
+        if name not in BY_WORDS:
+            raise GoldFinchError(
+                f"the reading policy {name!r} cannot be followed: the document is kept in blocks",
+                hint=f"read {' or '.join(BY_WORDS)}, or pre-fill it with --layout whole",
+            )
+        if name == HYBRID and not vectors_at_hand():
+            raise GoldFinchError(NO_VECTORS, hint=f"{INSTALL_VECTORS}, or the policy 'lexical'")
+        if blocks is not None and not 1 <= blocks <= MOST_CANDIDATES:
+            raise GoldFinchError(f"the number of blocks to read is {blocks}, allowed: 1 to {MOST_CANDIDATES}")
+        self.policy, self.candidates = name, blocks or 1
+
+    @cached_property
+    def index(self) -> DocumentIndex:
+        """The document's blocks; from its file, else found in its token ids at the first question."""
+        own = self._cache.token_ids[0, slice(*self._cache.document_range)].numpy()
+        assert self._model.tokenizer is not None
+        return DocumentIndex(self._model.tokenizer, own, self._cache.index)
+
+    def readings(self, question: str | None) -> list[Reading]:
+        """What a question reads, one reading for each answer that one is chosen of, the best block first."""
+        if question is None:
+            return [self._of(self.index.found(len(self.index) - 1, 0.0))]
+        found = self._chosen or self._best(question, self.candidates)
+        return [self._of(one) for one in found[: self.candidates]]
+
+    def read(self, question: str | None) -> Reading:
+        """What a question reads; of several readings that whose answer was given, or the best."""
+        if question is not None and question in self._settled:
+            return self._settled[question]
+        return self.readings(question)[0]
+
+    def state(self, reading: Reading) -> SequenceState:
+        """What the layers hold behind what is read.
+
+        Raises:
+            CacheMismatch: blocks were made by other rules.
+        """
+        blocks = self._cache.blocks
+        assert blocks is not None
+        number = blocks.numbers.get(tokens_of(self._model, self.index, reading.found[0]))
+        if number is None:
+            raise CacheMismatch(
+                "blocks", "made by other rules", "those of this version of gf", hint="pre-fill the document again"
+            )
+        return blocks.behind(self._cache.state, number)
+
+    def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
+        """Which of the answers from several blocks to give: the likeliest, the first of several."""
+        scores = [math.log(max(likelihood or 0.0, LEAST_LIKELIHOOD)) for _, likelihood in answers]
+        return max(range(len(scores)), key=lambda n: (scores[n], -n))
+
+    def settle(self, question: str, reading: Reading) -> None:
+        """Note what the answer that was given had read: until the next, it is what the question reads."""
+        self._settled = {question: reading}
+
+    def explained(self, question: str) -> list[Candidate]:
+        """The best blocks for a question and the next ones, best first."""
+        read = {found.block for found in self.read(question).found}
+        found = self._chosen or self._best(question, self.candidates + CLOSE)
+        words = self.index.words
+        return [Candidate(one, words.matched(question, one.block), one.block in read) for one in found]
+
+    def _best(self, question: str, count: int) -> list[Found]:
+        if question not in self._ranked:
+            if len(self._ranked) >= MOST_RANKED:
+                self._ranked.clear()
+            self._ranked[question] = best_blocks(self.policy, self.index, question, self.candidates + CLOSE)
+        return self._ranked[question][:count]
+
+    def _of(self, found: Found) -> Reading:
+        start = self._cache.document_range[0]
+        rows = tuple((start + first, start + last) for first, last in found.rows)
+        tokens = self._cache.state.position + sum(last - first for first, last in rows)
+        return Reading(self.policy, (found,), rows, tokens)
+
+
+Reader = WholeReader | BlockReader
+
+
+def reader_of(model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None) -> Reader:
+    """What questions to a cached document read; arguments and errors as of the readers."""
+    return WholeReader(cache, policy) if cache.blocks is None else BlockReader(model, cache, policy, blocks)
+
+
+def _check_policy(policy: str) -> None:
+    if policy not in POLICIES:
+        raise GoldFinchError(f"the reading policy is {policy!r}, allowed: {', '.join(POLICIES)}")

@@ -1,0 +1,277 @@
+"""Documents in blocks: each answer is what the model says to prompt, block and question; warm is cold bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import pytest
+import torch
+from gfcache import layout
+
+from goldfinch.caching.journal import Journal
+from goldfinch.engine.prefill import Start
+from goldfinch.errors import CacheMismatch, ContextTooLong, GoldFinchError, ModelRefused
+from goldfinch.foreign import library
+from goldfinch.foreign.running.engine import ForeignEngine
+from tests.cache_format.craft import sections_of
+from tests.goldfinch.foreign.running.tiny import model_on, network_of
+from tests.tolerances import FOREIGN_FP32
+
+BIRDS = ("crane", "heron", "stork", "swift", "raven", "eagle")
+PARTS = [
+    f"Chapter {n} is about the {bird}. " + f"The {bird} of the lake is grey and old. " * 13
+    for n, bird in enumerate(BIRDS)
+]
+TEXT = "\n\n".join(PARTS) + "\n"
+QUESTION = "Who is the heron?"
+
+
+def engine_of(name: str, layout: str = "blocks", **how: Any) -> ForeignEngine:
+    """An engine whose windows see a whole block: those of the tiny models are shorter."""
+    network = network_of(name)
+    how = {"context_length": 1024, "layout": layout, "block_tokens": 128} | how
+    return ForeignEngine(model_on(name, network, **how))
+
+
+def made(engine: ForeignEngine, text: str = TEXT, start: Start | None = None, progress: Any = None) -> Any:
+    prompt = engine.document(text)
+    ids = torch.from_numpy(prompt.token_ids)[None]
+    return engine.prefill_from(start or Start(), ids, document_range=prompt.document_range, progress=progress)
+
+
+def saved(cache: Any, path: Path) -> Path:
+    cache.save(path)
+    return path
+
+
+@pytest.fixture(params=["llama", "qwen3"])
+def engine(request: pytest.FixtureRequest) -> ForeignEngine:
+    return engine_of(request.param)
+
+
+def test_an_answer_is_that_of_the_model_to_prompt_block_and_question(engine: ForeignEngine, tmp_path: Path) -> None:
+    cache = made(engine)
+    assert cache.length > 2 * engine.model.context_length
+    assert len(cache.blocks.token_ids) == len(PARTS)
+    warm = engine.open(saved(cache, tmp_path / "a.gfc"), asking=True)
+    for bird in BIRDS:
+        question = f"Who is the {bird}?"
+        cold, session = engine.session(cache), engine.session(warm)
+        reading = session.reader.read(question)
+        ids = session.question_token_ids(question)
+        logits, _ = session.start(ids, state=session.reader.state(reading))
+        assert torch.equal(logits, cold.start(ids, state=cold.reader.state(reading))[0])
+        block = cache.blocks.token_ids[reading.found[0].block]
+        joint = [*engine.document(TEXT).token_ids[: cache.document_range[0]].tolist(), *block, *ids]
+        expected = library.forward(engine.model.network, torch.tensor(joint))[-1]
+        assert float((logits - expected).abs().max()) < FOREIGN_FP32
+        answer = session.ask(question, max_tokens=12)
+        assert answer.token_ids == cold.ask(question, max_tokens=12).token_ids
+        assert answer.token_ids[0] == int(expected.argmax())
+        assert bird in engine.tokenizer.decode(list(block))  # the block is the one that was meant
+        assert answer.usage.document_tokens_computed == 0
+    assert engine.replay(warm).difference is None
+
+
+def test_only_the_blocks_that_are_read_leave_the_file(
+    engine: ForeignEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(made(engine), tmp_path / "a.gfc")
+    read: list[str] = []
+    whole = gfcache.CacheFile.stored
+    monkeypatch.setattr(gfcache.CacheFile, "stored", lambda self, s: (read.append(s.name), whole(self, s))[1])
+    session = engine.session(engine.open(path, asking=True), read="lexical")
+    session.ask(QUESTION, max_tokens=2)
+    rows = {name for name in read if name.startswith(("block_keys", "block_values"))}
+    found = session.reader.read(QUESTION).found[0].block
+    start = sum(session.cache.identity["model"]["blocks"][: found + 1])
+    assert rows == {f"block_{part}/0/{at}" for part in ("keys", "values") for at in (0, start)}
+
+
+def test_a_heading_stands_before_each_part_of_a_table_and_a_line_break_behind_each_block() -> None:
+    rows = "".join(f"item {n};colour {n % 7};{n * 31} g\n" for n in range(60))
+    engine = engine_of("llama", context_length=2048)
+    cache = made(engine, f"name;hue;weight\n{rows}\n{'Prose without a line break at its end. ' * 40}")
+    texts = [engine.tokenizer.decode(list(tokens)) for tokens in cache.blocks.token_ids]
+    tables = [text for text in texts if ";colour" in text]
+    assert len(tables) > 3
+    assert all(text.startswith("name;hue;weight\n") for text in tables)
+    assert all(text.endswith("\n") for text in texts)
+    assert any(text.endswith(". \n") for text in texts)
+
+
+def test_several_blocks_are_asked_and_the_likeliest_answer_given(engine: ForeignEngine) -> None:
+    cache = made(engine)
+    session = engine.session(cache, read_blocks=3)
+    readings = session.reader.readings(QUESTION)
+    assert len({reading.found[0].block for reading in readings}) == 3
+    alone = []
+    for reading in readings:
+        ids, answering = session.begin(QUESTION, False, _sampling(), reading)
+        for _ in session._decode(ids, answering):
+            pass
+        alone.append(answering.finish() or answering)
+    best = max(alone, key=lambda one: one.usage.likelihood)
+    answer = session.ask(QUESTION, max_tokens=8)
+    assert answer.token_ids == best.token_ids
+    assert session.reader.read(QUESTION) == best.usage.reading
+    assert sum(candidate.read for candidate in session.reader.explained(QUESTION)) == 1
+
+
+def _sampling() -> Any:
+    from goldfinch.engine.sampling import Sampling
+
+    return Sampling(max_tokens=8)
+
+
+def test_a_batch_answers_as_one_by_one(engine: ForeignEngine) -> None:
+    session, questions = engine.session(made(engine)), [f"Who is the {bird}?" for bird in BIRDS]
+    together = engine.ask_many(session, questions, max_tokens=8)
+    assert [one.token_ids for one in together] == [session.ask(q, max_tokens=8).token_ids for q in questions]
+
+
+def test_text_that_goes_on_follows_the_last_block(engine: ForeignEngine) -> None:
+    cache = made(engine)
+    session = engine.session(cache)
+    answer = session.ask("And then", raw=True, max_tokens=4)
+    assert answer.usage.reading.found[0].block == len(PARTS) - 1
+    assert session.generate(session.question_token_ids("And then", raw=True), max_tokens=4) == answer.token_ids
+
+
+def test_equal_blocks_are_taken_over_wherever_they_stand(tmp_path: Path) -> None:
+    engine = engine_of("llama")
+    old = engine.open(saved(made(engine), tmp_path / "a.gfc"))
+    text = "\n\n".join([PARTS[3], "Another part. " * 50, PARTS[0], PARTS[5]]) + "\n"
+    ids = torch.from_numpy(engine.document(text).token_ids)[None]
+    kept = sum(len(PARTS[n]) for n in (0, 3, 5))
+    assert kept < engine.reusable_tokens(old, ids) < kept + 20
+    computed: list[int] = []
+    forward = library.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "forward", lambda n, t, *a, **k: (computed.append(len(t)), forward(n, t, *a, **k))[1])
+        again = made(engine, text, Start(old))
+    assert sum(computed) < len("Another part. " * 50) + 40
+    cold = made(engine, text)
+    saved(again, tmp_path / "b.gfc")
+    saved(cold, tmp_path / "c.gfc")
+    assert _digests(tmp_path / "b.gfc") == _digests(tmp_path / "c.gfc")
+
+
+def _digests(path: Path) -> list[tuple[str, str]]:
+    with gfcache.read_cache(path) as file:
+        return [(section.name, section.sha256) for section in file.header.sections]
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    engine = engine_of("llama")
+    journal = Journal(tmp_path / "a.gfc", every_s=0)
+    steps: list[int] = []
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        steps.append(done)
+        if len(steps) == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        made(engine, start=Start(journal=journal), progress=kill)
+    left = journal.left_by(engine.open)
+    assert len(left.blocks.token_ids) == 3
+    assert left.length == steps[2]
+    resumed, whole = made(engine, start=Start(left)), made(engine)
+    saved(resumed, tmp_path / "b.gfc")
+    saved(whole, tmp_path / "c.gfc")
+    assert _digests(tmp_path / "b.gfc") == _digests(tmp_path / "c.gfc")
+
+
+def test_auto_keeps_the_whole_where_it_fits_and_blocks_where_it_does_not() -> None:
+    engine = engine_of("llama", "auto")
+    short = made(engine, PARTS[0])
+    long = made(engine)
+    assert (short.blocks, long.blocks is None) == (None, False)
+    assert engine.most_tokens is None
+    assert engine_of("llama", "whole").most_tokens == 1024
+    with pytest.raises(ContextTooLong):
+        made(engine_of("llama", "whole"))
+    assert made(engine, PARTS[0], Start(long)).blocks is not None  # what is continued keeps its layout
+
+
+def test_what_cannot_be_kept_in_blocks_is_named() -> None:
+    with pytest.raises(ModelRefused, match="states"):
+        made(engine_of("lfm2"))
+    with pytest.raises(ModelRefused, match="layers of mistral see 23"):
+        made(engine_of("mistral"))
+    with pytest.raises(ContextTooLong, match="a block of the document"):
+        made(engine_of("llama", context_length=300))
+    assert made(engine_of("lfm2", "auto"), PARTS[0]).blocks is None
+
+
+def test_policies_that_cannot_be_followed_are_refused(engine: ForeignEngine) -> None:
+    cache = made(engine)
+    for policy in ("all", "attention", "nonsense"):
+        with pytest.raises(GoldFinchError, match=policy):
+            engine.session(cache, read=policy)
+    with pytest.raises(GoldFinchError, match="allowed: 1 to 8"):
+        engine.session(cache, read_blocks=9)
+
+
+def test_blocks_by_other_rules_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of("llama")
+    path = saved(made(engine), tmp_path / "a.gfc")
+    monkeypatch.setattr("goldfinch.policies.blocks.LEAST", 2000)
+    monkeypatch.setattr("goldfinch.policies.blocks.MOST", 3000)
+    cache = engine.open(path)
+    cache.index = None
+    with pytest.raises(CacheMismatch, match="blocks"):
+        engine.session(cache).ask(QUESTION, max_tokens=1)
+
+
+def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
+    engine = engine_of("llama")
+    path = saved(made(engine), tmp_path / "a.gfc")
+    header, rows = sections_of(path)
+    section = next(row for row in rows if row.kind == layout.BLOCK_VALUES and row.token_start)
+    altered = section.array.copy()
+    altered[0, 0, 3, 0] += 0.5
+    rows[rows.index(section)] = gfcache.SectionData(**{**vars(section), "array": altered})
+    gfcache.write_cache(tmp_path / "b.gfc", header, rows)
+    assert "values of layer 0 differ" in str(engine.replay(engine.open(tmp_path / "b.gfc")).difference)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda model: model["blocks"].append(3), "R1[23]"),
+        (lambda model: model["blocks"].pop(), "R1[23]"),
+        (lambda model: model["blocks"].reverse(), "R1[23]"),
+        (lambda model: model.update(blocks=[0]), "R7"),
+        (lambda model: model.update(blocks="all"), "R7"),
+        (lambda model: model["layers"][0].update(states={"conv": {"shape": [1], "dtype": "f32"}}), "R7"),
+        (lambda model: model.pop("blocks"), "R1[23]"),
+    ],
+)
+def test_a_file_whose_blocks_do_not_fit_is_damaged(change: Any, rule: str, tmp_path: Path) -> None:
+    path = saved(made(engine_of("llama")), tmp_path / "a.gfc")
+    header, rows = sections_of(path)
+    change(header.model)
+
+    def write_and_read() -> None:
+        gfcache.write_cache(tmp_path / "b.gfc", header, rows)
+        gfcache.verify_cache(tmp_path / "b.gfc")
+
+    with pytest.raises((gfcache.UnwritableCache, gfcache.DamagedCache), match=rule):
+        write_and_read()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_cold_is_warm(tmp_path: Path) -> None:
+    engine = engine_of("llama", device="cuda")
+    cache = made(engine)
+    warm = engine.open(saved(cache, tmp_path / "a.gfc"), asking=True)
+    one, other = (engine.session(c).ask(QUESTION, max_tokens=8) for c in (cache, warm))
+    assert one.token_ids == other.token_ids
+    assert engine.replay(warm).difference is None
