@@ -134,10 +134,21 @@ def _import_one(store: Store, path: Path) -> Entry:
             with gfcache.read_cache(path) as file:
                 header = gfcache.flatten_cache(file, whole)
                 note_same(header.digest, file.header.digest)
-        sha256 = (header.source or {}).get("sha256") or header.digest
-        target = store.path_of(gfcache.header_identity(header), f"sha256:{sha256}")
+        target = _place(store, header)
         store.make_folders(target)
         with gfcache.output_lock(target), store.writing(target, whole.stat().st_size) as room:
             say_removed(store, room)
             gfcache.copy_cache(whole, target)
         return store.added(target)
+
+
+def _place(store: Store, header: gfcache.Header) -> Path:
+    """Where an imported cache goes: where one of a text from stdin would be, unless another intact one is there."""
+    identity, sha256 = gfcache.header_identity(header), (header.source or {}).get("sha256")
+    target = store.path_of(identity, f"sha256:{sha256 or header.digest}")
+    try:
+        if gfcache.verify_cache(target).digest != header.digest:
+            return store.path_of(identity, f"imported:{header.digest}")
+    except (OSError, gfcache.CacheFormatError):  # nothing there, or nothing of use
+        pass
+    return target

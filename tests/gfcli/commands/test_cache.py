@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import gfcache
 import pytest
 
 from gfcli.app import run
@@ -162,6 +163,27 @@ def test_export_and_import_between_machines(place: Path, capsys, monkeypatch) ->
     found = ask(capsys, "elsewhere/same.txt", "--require-cached", "What?")
     assert found["answer"] == answer
     assert found["library"]["state"] == "hit"
+
+
+def test_an_import_replaces_no_cache_of_the_same_text(place: Path, capsys, monkeypatch) -> None:
+    """One made from stdin, pinned, is where an import of its text would go."""
+    stdin = io.TextIOWrapper(io.BytesIO((place / "doc.txt").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert run(["prefill", "-", "--library", "-q"]) == 0
+    (kept,) = listed(capsys)
+    assert run(["cache", "pin", kept["id"]]) == 0
+    assert run(["prefill", "doc.txt", "--checkpoints", "64", "-q"]) == 0
+    for _ in range(2):  # again changes nothing
+        assert run(["cache", "import", "doc.gfc"]) == 0
+        rows = {row["id"]: row for row in listed(capsys)}
+        assert len(rows) == 2
+        assert {name: rows[kept["id"]][name] for name in ("path", "bytes", "pinned")} == {
+            "path": kept["path"], "bytes": kept["bytes"], "pinned": True,
+        }  # fmt: skip
+    damaged = Path(kept["path"])
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert run(["cache", "import", "doc.gfc"]) == 0
+    assert gfcache.verify_cache(damaged).digest == gfcache.verify_cache(place / "doc.gfc").digest
 
 
 @pytest.mark.usefixtures("place")
