@@ -10,6 +10,7 @@ GoldFinchError
 ├── LibraryMissing        the library that runs models of others is not there, or of an unknown version
 ├── ModelNotFound         no model under that name, path or fingerprint
 ├── CorpusMissing         a folder of training data that lacks one of its files
+├── CorpusDamaged         training data that cannot be read
 ├── ModelDamaged          a model directory that cannot be understood, or does not match its own fingerprints
 │   └── ModelChanged        one that was changed after it was made
 ├── TokenizerError        a tokenizer that is missing or cannot be used
@@ -106,6 +107,10 @@ class ModelNotFound(GoldFinchError):
 
 class CorpusMissing(GoldFinchError):
     """A folder of training data that lacks one of its files."""
+
+
+class CorpusDamaged(GoldFinchError):
+    """Training data that cannot be read; the message names file and line."""
 
 
 class ModelDamaged(GoldFinchError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import zlib
@@ -10,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from goldfinch.errors import CorpusMissing, GoldFinchError
+from goldfinch.errors import CorpusDamaged, CorpusMissing, GoldFinchError
 
 MAX_WINDOW_BYTES = 1 << 27
+# What fields hold wherever they stand.
+_TEXTS = dict.fromkeys(("title", "text", "doc", "doc_id", "context", "question"), str)
+FIELDS: dict[str, type] = {**_TEXTS, "para": int, "answers": list, "qas": list}
+_NAMES = {str: "a text", int: "a whole number", list: "a list", type(None): "null"}
 HOLDS = (
     "its files are NAME.jsonl.zst, one object per line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
     "title and text, train_qa, train_qa_unanswerable and train_docqa with questions, and whatever else a recipe names "
@@ -36,22 +41,62 @@ def data_directory(given: str | None = None) -> Path:
     return path
 
 
+class _Record(dict[str, Any]):
+    """A line of a corpus, which says where it stands when it lacks a field that is asked for."""
+
+    def __init__(self, values: dict[str, Any], place: str) -> None:
+        super().__init__(values)
+        self._place = place
+
+    def __missing__(self, field: str) -> Any:
+        raise CorpusDamaged(f"{self._place}: the record has no {field!r}", hint=HINT)
+
+
 def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The records of one .jsonl.zst file, at most `limit`.
+    """The records of one .jsonl.zst file, at most `limit`; lines with nothing but white space are passed over.
 
     Raises:
         CorpusMissing: it is not there.
+        CorpusDamaged: it is cut short, no Zstandard, or a line is no record: with file and line. A record raises it,
+            too, when a field is asked for that it lacks.
     """
     import zstandard
 
     if not path.exists():
         raise CorpusMissing(f"{path}: no such corpus", hint=HINT)
+    found = 0
     with open(path, "rb") as raw:
-        stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(raw)
-        for i, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8")):
-            if limit is not None and i >= limit:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        lines = io.BufferedReader(decompressor.stream_reader(raw, read_across_frames=True))
+        for number in itertools.count(1):
+            if found == limit:
                 return
-            yield json.loads(line)
+            try:
+                line = lines.readline()
+            except zstandard.ZstdError as error:
+                raise CorpusDamaged(f"{path}: {error}, behind line {number - 1:,}", hint=HINT) from error
+            if not line:
+                return
+            if line.strip():
+                found += 1
+                yield _record(line, f"{path}: line {number:,}")
+
+
+def _record(line: bytes, place: str) -> _Record:
+    try:
+        values = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise CorpusDamaged(f"{place}: not UTF-8, at byte {error.start}", hint=HINT) from error
+    except (ValueError, RecursionError) as error:
+        cut = "" if line.endswith(b"\n") else "; it has no end: the file may have been cut short"
+        raise CorpusDamaged(f"{place}: no JSON: {error}{cut}", hint=HINT) from error
+    if not isinstance(values, dict):
+        raise CorpusDamaged(f"{place}: {type(values).__name__}, expected an object", hint=HINT)
+    for field in FIELDS.keys() & values.keys():
+        if not isinstance(values[field], FIELDS[field]):
+            found = _NAMES.get(type(values[field]), type(values[field]).__name__)
+            raise CorpusDamaged(f"{place}: {field!r} is {found}, expected {_NAMES[FIELDS[field]]}", hint=HINT)
+    return _Record(values, place)
 
 
 def is_held_out_document(key: str) -> bool:
