@@ -1,11 +1,11 @@
 """How the blocks of a document should be cut and compared: two measurements that the constants of policies/ rest on.
 
-    python -m bench.quality.finding short [-m MODEL] [--documents 80] [--record]
+    python -m bench.quality.finding sizes [-m MODEL] [--characters 2000,16000] [--documents 40] [--record]
     python -m bench.quality.finding compared [--documents 6] [--tokens 40000] [--record]
 
-"short" asks documents of fewer than 2,000 characters, made of neighbouring passages of held-out articles, with blocks
-of several least and most sizes: F1 and exact answers, and "Not stated." where nothing there answers. "compared" looks
-for the passages of held-out articles in documents of many blocks: how often the first block is of the right passage
+"sizes" asks documents of at most so many characters, made of neighbouring passages of held-out articles, with blocks of
+several least and most sizes: F1 and exact answers, and "Not stated." where nothing there answers. "compared" looks for
+the passages of held-out articles in documents of many blocks: how often the first block is of the right passage
 when the meaning of the best N by words is compared, and the CPU time of a first question, index included.
 --record writes bench/results/finding-WHAT.json.
 """
@@ -41,10 +41,9 @@ from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.named import ALL, HYBRID, LEXICAL
 from goldfinch.text.prompt import document_token_ids
 
-# Characters of a short document, and (least, most) of its blocks.
-SHORT = (900, 2000)
-SIZES = ((500, 1200), (300, 700), (200, 450), (100, 300))
-PER_DOCUMENT = 6
+# (least, most) characters of blocks; the first are what the others are compared with.
+SIZES = ((500, 1200), (300, 700), (200, 450), (100, 300), (50, 200))
+PER_DOCUMENT = 8
 ANSWER_TOKENS = 24
 # Blocks whose meaning is compared.
 COMPARED = (16, 32, 48, 64, 96, 1 << 20)
@@ -53,40 +52,40 @@ PER_LONG, TIMED = 60, 12
 
 
 @dataclass(frozen=True)
-class Short:
-    """A short document with its questions; those without references are not answered there."""
+class Document:
+    """A document with its questions; those without references are not answered there."""
 
     text: str
     asked: tuple[tuple[str, str | None], ...]
 
 
-def short_documents(directory: Path, count: int) -> list[Short]:
-    """Neighbouring passages of held-out articles, as many as fit."""
+def documents_of(directory: Path, characters: int, count: int) -> list[Document]:
+    """Neighbouring passages of held-out articles, as many as fit, and at least half as much."""
     _, absent = held_out_questions(directory)
-    found: list[Short] = []
+    found: list[Document] = []
     for article in read_articles(directory, held_out_articles(directory).__contains__):
         together: list[Passage] = []
         for passage in [*article, None]:
             length = sum(len(p.text) + 2 for p in together)
-            if passage is not None and length + len(passage.text) < SHORT[1]:
+            if passage is not None and length + len(passage.text) < characters:
                 together.append(passage)
                 continue
-            if length >= SHORT[0]:
-                found.append(_short(together, absent, len(found)))
+            if length >= characters / 2:
+                found.append(_document(together, absent, len(found)))
             together = [] if passage is None else [passage]
     return Random(0).sample(found, min(count, len(found)))
 
 
-def _short(passages: Sequence[Passage], absent: dict[str, list[str]], n: int) -> Short:
+def _document(passages: Sequence[Passage], absent: dict[str, list[str]], n: int) -> Document:
     stated = [pair for passage in passages for pair in passage.questions]
     unanswered = [(question, None) for passage in passages for question in absent.get(passage.text, ())]
-    rng = Random(f"short-{n}")
+    rng = Random(f"sizes-{n}")
     chosen = rng.sample(stated, min(PER_DOCUMENT, len(stated)))
     chosen_absent = rng.sample(unanswered, min(PER_DOCUMENT // 2, len(unanswered)))
-    return Short("\n\n".join(passage.text for passage in passages), (*chosen, *chosen_absent))
+    return Document("\n\n".join(passage.text for passage in passages), (*chosen, *chosen_absent))
 
 
-def measure_short(model: LanguageModel, documents: Sequence[Short]) -> list[dict[str, Any]]:
+def measure_sizes(model: LanguageModel, documents: Sequence[Document]) -> list[dict[str, Any]]:
     """One row per policy and size of blocks."""
     scores: dict[tuple[str, int, int], list[tuple[float, bool, bool, bool]]] = {}
     for n, document in enumerate(documents):
@@ -97,7 +96,10 @@ def measure_short(model: LanguageModel, documents: Sequence[Short]) -> list[dict
             for least, most in sizes:
                 with patch.multiple(blocks, LEAST=least, MOST=most):
                     answers = ask_many(
-                        Session(model, replace(cache, index=None), read=policy), questions, max_tokens=ANSWER_TOKENS
+                        Session(model, replace(cache, index=None), read=policy),
+                        questions,
+                        max_tokens=ANSWER_TOKENS,
+                        least_likelihood=0.0,
                     )
                 row = scores.setdefault((policy, least, most), [])
                 for (_, reference), answer in zip(document.asked, answers, strict=True):
@@ -181,9 +183,10 @@ def measure_compared(model: LanguageModel, directory: Path, count: int, tokens: 
 def main() -> None:
     """Measure, print, and write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("short", "compared"))
+    parser.add_argument("what", choices=("sizes", "compared"))
     parser.add_argument("-m", "--model", default=None)
     parser.add_argument("--data", default=None)
+    parser.add_argument("--characters", default="2000,16000", type=lambda t: [int(n) for n in t.split(",")])
     parser.add_argument("--documents", type=int, default=None)
     parser.add_argument("--tokens", type=int, default=40_000)
     parser.add_argument("--record", action="store_true", help="write the record")
@@ -191,10 +194,12 @@ def main() -> None:
     model = goldfinch.load_model(arguments.model) if arguments.model else goldfinch.load_model()
     directory = data_directory(arguments.data)
     head = {"what": f"finding: {arguments.what}", "conditions": conditions(model)}
-    if arguments.what == "short":
-        documents = short_documents(directory, arguments.documents or 80)
-        rows = measure_short(model, documents)
-        head |= {"documents": len(documents), "characters": list(SHORT)}
+    if arguments.what == "sizes":
+        rows = []
+        for characters in arguments.characters:
+            documents = documents_of(directory, characters, arguments.documents or 40)
+            found = measure_sizes(model, documents)
+            rows += [{"characters": characters, "documents": len(documents)} | row for row in found]
     else:
         rows = measure_compared(model, directory, arguments.documents or 6, arguments.tokens)
     text = json.dumps(head | {"rows": rows}, indent=2)
