@@ -65,6 +65,7 @@ COMMANDS = (
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),
+    Command("log", "log:log", "Show what was asked and answered.", "Ask"),
     Command(
         "prefill", "prefill:prefill", "Read documents once and write their caches.", "Ask", _PREFILL,
         loads_torch=True, resumes=True,
@@ -76,9 +77,9 @@ COMMANDS = (
         loads_torch=True, resumes=True,
     ),
     Command("prune", "prune:prune", "Remove caches whose documents are gone.", "Caches"),
-    Command("append", "append:append", "Append text to a cached document.", "Caches", _WRITING, loads_torch=True),
+    Command("append", "change:append", "Append text to a cached document.", "Caches", _WRITING, loads_torch=True),
     Command(
-        "truncate", "truncate:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True
+        "truncate", "change:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True
     ),
     Command("flatten", "flatten:flatten", "Merge a cache with its base into one file.", "Caches"),
     Command("inspect", "inspect:inspect", "Show what a cache file holds.", "Caches"),

@@ -189,7 +189,7 @@ def ask(
     cite = cite or passage
     how = How(
         sampling, raw, as_json, no_stream, usage, cite, passage, checked_policy(read), checked_blocks(read_blocks),
-        float(setting("unsure_below")),
+        float(setting("unsure_below")), bool(setting("log")),
     )  # fmt: skip
     memory_bytes = parse_bytes(memory, "--memory")
     options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gfcache import layout
 
-from gfcli.support.answers import How, answer_json, citations, cited_tokens, document_name
+from gfcli.support.answers import How, answer_json, citations, cited_tokens, document_name, note_answer
 from gfcli.support.answers_file import Answers, Task
 from gfcli.support.cache_files import expand
 from gfcli.support.console import console
@@ -200,6 +200,7 @@ def _answer_document(document: Asked, tasks: Sequence[Task], answers: Answers, h
 def _values(session: Session, task: Task, answer: Answer, how: How) -> dict[str, Any]:
     values = answer_json(answer, document_name(session), 0.0, how.computed)
     how.computed = 0  # the next answer finds it cached
+    note_answer(session, task.question.text, answer.text, answer.confidence, how)
     if how.cite:
         values["citations"] = citations(session, task.question.text, cited_tokens(answer), how)
     return values

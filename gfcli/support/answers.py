@@ -26,6 +26,7 @@ class How:
         raw: no question template.
         as_json, no_stream, usage, cite, passage, read, read_blocks: as the options say.
         unsure_below: less probably right answers are said to be so.
+        log: keep questions and answers for gf log.
         load_s: seconds until the session was ready.
         computed: document tokens that had to be computed for it.
         explanation: the object of --explain, or None.
@@ -43,6 +44,7 @@ class How:
     read: str | Chosen = "auto"
     read_blocks: int | None = None
     unsure_below: float = 0.0
+    log: bool = False
     load_s: float = 0.0
     computed: int = 0
     explanation: dict[str, Any] | None = None
@@ -77,6 +79,7 @@ def answer_question(session: Session, question: str, how: How) -> None:
         console.line()
     if not how.as_json:
         _say_unsure(said, session.last_usage.confidence, how)
+        note_answer(session, question, said, session.last_usage.confidence, how)
     if how.explanation is not None and not how.as_json:
         show_reading(explained_reading(session, question, how.raw))
     if how.usage:
@@ -92,11 +95,26 @@ def _say_unsure(answer: str, confidence: float | None, how: How) -> None:
         console.say(f"(unsure: of 100 such answers some {100 * confidence:.0f} are right)")
 
 
+def note_answer(session: Session, question: str, answer: str, confidence: float | None, how: How) -> None:
+    """Keep a question and its answer, where the user wants that."""
+    if not how.log:
+        return
+    from goldfinch.library.answer_log import AnswerLog
+
+    about = {"document": how.document or document_name(session), "model": model_name(session)}
+    log = AnswerLog()
+    try:
+        log.note({**about, "question": question, "answer": answer, "confidence": _rounded(confidence)})
+    except OSError as error:
+        console.warn_once(f"the answer is not kept: {log.path}: {error.strerror}")
+
+
 def answer_values(session: Session, question: str, how: How) -> dict[str, Any]:
     """Answer one question; its object for JSON."""
     answer = session.ask(question, raw=how.raw, **how.sampling)
     cited = citations(session, question, cited_tokens(answer), how) if how.cite else None
     values = answer_json(answer, how.document or document_name(session), how.load_s, how.computed)
+    note_answer(session, question, answer.text, answer.confidence, how)
     if how.explanation is not None:
         reading = explained_reading(session, question, how.raw)
         values["explain"] = counted(how.explanation, how.computed) | {"reading": reading}

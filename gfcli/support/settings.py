@@ -87,6 +87,10 @@ SETTINGS = {
         "GF_UNSURE_BELOW", 0.2, allowed.share, "answers less probably right are said to be unsure",
         project=False, why="it could let every answer of a project pass for sure",
     ),
+    "log": Setting(
+        "GF_LOG", False, allowed.switch, "keep questions and answers for gf log",
+        project=False, why="what is kept of what the user asks is for the user to say",
+    ),
     "max_tokens": Setting(
         "GF_MAX_TOKENS", 128, allowed.count, "maximum number of tokens in an answer",
         project=True, why="it changes how long answers are, and Ctrl-C ends one",

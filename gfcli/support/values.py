@@ -63,6 +63,16 @@ def share(value: object) -> float:
     return number
 
 
+def switch(value: object) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError("true or false")
+    return words[value.lower()]
+
+
 def size(value: object) -> str:
     """A number of bytes as `parse_bytes` reads it."""
     try:

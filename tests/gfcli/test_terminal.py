@@ -112,6 +112,7 @@ LINES: dict[str, list[list[str]]] = {
         ["--device", EVIL, DOC, "x"], ["--memory", EVIL, DOC, "x"], ["--cache", f"{EVIL}*", "--questions", EVIL],
     ],
     "search": [["-r", ".", "world"], [EVIL, DOC], ["world", "--library"], ["world", "--cache", CACHE], ["world", EVIL]],
+    "log": [["-n", "3"], [EVIL]],
     "prefill": [
         [DOC, "-v"], ["-r", "."], ["-r", ".", "-o", f"out{EVIL}/", "-v"], [EVIL], [f"{EVIL}.bin"], [DOC, "-o", CACHE, "--force"],
         [DOC, "-o", f"{EVIL}/{EVIL}"], [DOC, "-m", EVIL], ["--files-from", EVIL], ["--checkpoints", EVIL, DOC], ["--base", CACHE, DOC],

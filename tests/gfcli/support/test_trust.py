@@ -24,6 +24,7 @@ WORST = {
     "model": ("model", '"./weights"'), "memory": ("memory", '"999t"'), "models_dir": ("models_dir", '"models"'),
     "cache.dir": ("cache.dir", '"~"'), "cache.max_size": ("cache.max_size", "1"),
     "least_likelihood": ("least_likelihood", "1.0"), "unsure_below": ("unsure_below", "0.0"),
+    "log": ("log", "true"),
 }  # fmt: skip
 
 
