@@ -34,10 +34,14 @@ class Ended:
     err: str
 
 
-def run_limited(commands: Sequence[Sequence[str]], folder: Path) -> list[Ended]:
-    """Run each command in a child with limits; what they print goes through files in `folder`."""
+def run_limited(commands: Sequence[Sequence[str]], folder: Path, loaded: Sequence[str] = ()) -> list[Ended]:
+    """Run each command in a child with limits; what they print goes through files in `folder`.
+
+    Args:
+        loaded: more modules that are there before, so that their import counts for no child.
+    """
     program = subprocess.run(
-        [sys.executable, "-m", "tests.limited", str(folder)],
+        [sys.executable, "-m", "tests.limited", str(folder), *loaded],
         input=json.dumps([list(command) for command in commands]),
         capture_output=True,
         text=True,
@@ -67,8 +71,8 @@ def _child(command: list[str], place: str) -> int:
     return code
 
 
-def _main(folder: str) -> None:
-    for module in ("tokenizers", "safetensors.torch", "gfcli.app", "gfcli.commands.prefill", "gfcli.commands.model",
+def _main(folder: str, *loaded: str) -> None:
+    for module in (*loaded, "tokenizers", "safetensors.torch", "gfcli.app", "gfcli.commands.prefill", "gfcli.commands.model",
                    "goldfinch.weights.writing", "goldfinch.jobs.batch"):  # fmt: skip
         importlib.import_module(module)
     codes = []
@@ -85,4 +89,4 @@ def _main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfinch.errors import ModelRefused
+from goldfinch.errors import GoldFinchError, ModelRefused
 from goldfinch.weights.foreign_config import Schedule
 
 from . import library
@@ -51,8 +51,24 @@ def check_network(network: Any, windowed: Any = None, *, vocab_size: int, name: 
         windowed: the same with a window of 16; None for a model that has no window.
 
     Raises:
-        ModelRefused: what it computes with a cache is wrong, or its cache cannot be kept; with the figures.
+        ModelRefused: what it computes with a cache is wrong, or its cache cannot be kept; with the figures. Or it
+            cannot be computed at all: its config.json may say anything.
     """
+    try:
+        return _check(network, windowed, vocab_size, name)
+    except (GoldFinchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "allocate memory" in str(error):  # the machine's fault, said as a RuntimeError
+            raise
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelRefused(
+            f"{name} cannot be computed as its config.json describes it: {words:.300}",
+            hint=f"gf ran it with transformers {library.library_version()}, which may not know it well; try another",
+        ) from error
+
+
+def _check(network: Any, windowed: Any, vocab_size: int, name: str) -> Check:
     figures: dict[str, float] = {}
     allowed = 0.0
     for one in (network, windowed):

@@ -96,3 +96,12 @@ def test_a_state_that_is_not_kept_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(selfcheck, "restored", lambda network, cache, position: library.new_cache(network))
     with pytest.raises(ModelRefused, match="other bits"):
         tried_network(network, config, library.published_tensors(network))
+
+
+def test_a_network_that_cannot_be_computed_is_refused_in_words() -> None:
+    """Its configuration may say anything that builds."""
+    slides = {"sliding_window": -5, "layer_types": ["sliding_attention"] * 2}
+    config = clean_config(config_json("llama") | slides)
+    tensors = library.published_tensors(library.random_network(config))
+    with pytest.raises(ModelRefused, match="cannot be computed as its"):
+        tried_network(library.network_of(config, tensors), config, tensors)
