@@ -27,8 +27,8 @@ from .blocks import obstacle_to_blocks
 from .files import ForeignCache
 from .states import SequenceState, can_cut, put_in, taken_out
 
-# Positions that a document leaves for question and answer, or "auto" keeps it in blocks.
-ROOM = 256
+# Positions that a document leaves for question and answer, or "auto" keeps it in blocks: of a short context a share.
+ROOM, ROOM_SHARE = 256, 1 / 8
 
 
 def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = None) -> bool:
@@ -47,7 +47,9 @@ def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = N
         return model.layout == BLOCKS
     if base is not None:
         return base.blocks is not None or tokens > model.context_length
-    return tokens + ROOM > model.context_length
+    slides = any(layer.window for layer in model.layers)  # a block may be longer than a window: the whole comes first
+    room = 0 if slides else min(ROOM, int(ROOM_SHARE * model.context_length))
+    return tokens + room > model.context_length
 
 
 def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> int:

@@ -16,7 +16,7 @@ from goldfinch.errors import CacheMismatch, ContextTooLong, GoldFinchError, Mode
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
 from tests.cache_format.craft import sections_of
-from tests.goldfinch.foreign.running.tiny import model_on, network_of
+from tests.goldfinch.foreign.running.tiny import model_on, network_of, random_ids
 from tests.tolerances import FOREIGN_FP32
 
 BIRDS = ("crane", "heron", "stork", "swift", "raven", "eagle")
@@ -54,7 +54,7 @@ def engine(request: pytest.FixtureRequest) -> ForeignEngine:
 def test_an_answer_is_that_of_the_model_to_prompt_block_and_question(engine: ForeignEngine, tmp_path: Path) -> None:
     cache = made(engine)
     assert cache.length > 2 * engine.model.context_length
-    assert len(cache.blocks.token_ids) == len(PARTS)
+    assert len(cache.blocks.token_ids) == len(engine.session(cache).reader.index) >= len(PARTS)
     warm = engine.open(saved(cache, tmp_path / "a.gfc"), asking=True)
     for bird in BIRDS:
         question = f"Who is the {bird}?"
@@ -136,7 +136,7 @@ def test_text_that_goes_on_follows_the_last_block(engine: ForeignEngine) -> None
     cache = made(engine)
     session = engine.session(cache)
     answer = session.ask("And then", raw=True, max_tokens=4)
-    assert answer.usage.reading.found[0].block == len(PARTS) - 1
+    assert answer.usage.reading.found[0].block == len(cache.blocks.token_ids) - 1
     assert session.generate(session.question_token_ids("And then", raw=True), max_tokens=4) == answer.token_ids
 
 
@@ -198,6 +198,14 @@ def test_auto_keeps_the_whole_where_it_fits_and_blocks_where_it_does_not() -> No
     with pytest.raises(ContextTooLong):
         made(engine_of("llama", "whole"))
     assert made(engine, PARTS[0], Start(long)).blocks is not None  # what is continued keeps its layout
+
+
+def test_auto_keeps_whole_what_fits_a_small_context_or_has_windows_shorter_than_a_block() -> None:
+    """75 of 256 tokens, and all but one of them: both fit, and the model that slides sees 23 tokens of a block."""
+    for name, tokens, in_blocks in (("llama", 75, False), ("llama", 255, True), ("mistral", 255, False)):
+        engine = engine_of(name, "auto", context_length=256)
+        cache = engine.prefill_from(Start(), random_ids(tokens)) if not in_blocks else made(engine, "a bird. " * 31)
+        assert (cache.blocks is not None) == in_blocks, name
 
 
 def test_what_cannot_be_kept_in_blocks_is_named() -> None:

@@ -187,7 +187,7 @@ def test_what_is_computed_in_one_piece_takes_nothing_over() -> None:
 
 
 def test_more_tokens_than_positions_are_refused_before_anything_is_computed() -> None:
-    engine, cache = made("llama", random_ids(60), context_length=64)
+    engine, cache = made("llama", random_ids(60), context_length=64, layout="whole")
     with pytest.raises(ContextTooLong, match="65 tokens long, llama has positions for 64"):
         engine.prefill_from(Start(), random_ids(65))
     session = engine.session(cache)
