@@ -127,7 +127,7 @@ def _row(model: Model, document: Document, checkpoints: str, profile: MachinePro
     source = document.source | {"relative_path": document.source["name"]}
     index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()
     identity = engine.identity_of(ids)
-    size = planned_bytes(identity, engine.numerics, source, ids[0].numpy(), positions, index=index)
+    size = planned_bytes(identity, engine.numerics, source, ids[0].numpy(), positions, index=index, document_range=own)
     blocks = len(identity["model"].get("blocks", ())) or None
     return {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 

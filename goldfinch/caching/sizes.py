@@ -32,6 +32,7 @@ def planned_bytes(
     checkpoints: Sequence[int] = (),
     *,
     index: np.ndarray | None = None,
+    document_range: tuple[int, int] | None = None,
     exactly: bool = True,
 ) -> int:
     """Bytes of the cache file of a document.
@@ -41,6 +42,7 @@ def planned_bytes(
         token_ids: (T,) integers, the prompt prefix included.
         checkpoints: positions.
         index: the document's index as the file will hold it, or None.
+        document_range: (start, end) of the document's own tokens; as many digits as there can be where it is not known.
         exactly: compress token ids and index to find their sizes; else an upper bound results, whatever the index.
     """
     tokens, offset = len(token_ids), 0
@@ -64,7 +66,8 @@ def planned_bytes(
         places = (row.position, row.token_start, row.layer, row.role, row.rotated)
         sections.append(Section(*facts, offset, raw_bytes, stored_bytes, _SHA256, *places))
         offset += layout.align(stored_bytes)
-    template = identity["template"] | {"document_start": tokens, "document_end": tokens}
+    start, end = document_range or (tokens, tokens)
+    template = identity["template"] | {"document_start": start, "document_end": end}
     header = Header(
         tokens, identity["model"], identity["tokenizer"], template, numerics.to_dict(), _CREATED_AT, _WRITER, source,
         sections=tuple(sections),
