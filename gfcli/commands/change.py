@@ -21,7 +21,7 @@ from gfcli.support.options import (
     RequireVerifiedOption,
     journal_seconds,
 )
-from gfcli.support.outputs import check_may_replace, checked_output
+from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
 from gfcli.support.sessions import Models, open_to_continue
 from goldfinch.jobs.outputs import real
 
@@ -30,22 +30,11 @@ if TYPE_CHECKING:
 
     from goldfinch.library.opening import Model
 
-OutputOption = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="Write to another file; by default, the cache is replaced.",
-        callback=checked_output,
-    ),
-]
-
 
 def append(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
     document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Text to append, or - for stdin.")],
-    output: OutputOption = None,
+    output: InPlaceOutputOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
@@ -106,7 +95,7 @@ def truncate(
         typer.Option("--to-token", metavar="N", help="Keep the first N tokens, not counting the template."),
     ] = None,
     to_line: Annotated[int | None, typer.Option("--to-line", metavar="N", help="Keep the first N lines.")] = None,
-    output: OutputOption = None,
+    output: InPlaceOutputOption = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",

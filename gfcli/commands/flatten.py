@@ -10,22 +10,13 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.options import ForceOption
-from gfcli.support.outputs import check_may_replace, checked_output
+from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
 from goldfinch.library.known import note_same
 
 
 def flatten(
     cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file that continues a base cache.")],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Write to another file; by default, the cache is replaced.",
-            callback=checked_output,
-        ),
-    ] = None,
+    output: InPlaceOutputOption = None,
     force: ForceOption = False,
 ) -> None:
     """Merge a cache with its base into one file.

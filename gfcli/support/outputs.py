@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import gfcache
+import typer
 from gfcache.files.locks import sweep
 from gfcache.files.regular import NotRegular, open_regular
 
@@ -56,3 +57,15 @@ def checked_output(path: P) -> P:
     if path is not None:
         check_folder(Path(path))
     return path
+
+
+InPlaceOutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write to another file; by default, the cache is replaced.",
+        callback=checked_output,
+    ),
+]
