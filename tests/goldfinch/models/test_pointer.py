@@ -168,6 +168,30 @@ def test_a_cache_serves_the_model_with_and_without(plain: LanguageModel, model: 
     assert "pointer_width" not in plain.config.to_dict()
 
 
+class InRanges:
+    """Rows of an open file, of which only ranges can be taken (`goldfinch.caching.sections`)."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows, self.dtype, self.device, self.shape = rows, rows.dtype, rows.device, rows.shape
+
+    def __getitem__(self, index: tuple[slice | int, slice]) -> torch.Tensor:
+        assert isinstance(index[1], slice)
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("rows", [None, BLOCKS])
+def test_rows_may_stay_in_an_open_file(rows: tuple[tuple[int, int], ...] | None, model: LanguageModel) -> None:
+    _, state = a_session(model, memory_bytes=0).start(QUESTIONS[0])
+    document = replace(state.memory.document, rows=rows)
+    pointed = [
+        model.point(replace(state, memory=replace(state.memory, document=one))).pointing
+        for one in (document, replace(document, compressed_k=InRanges(document.compressed_k)))
+    ]
+    for name, value in vars(pointed[0]).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(pointed[1], name)), name
+
+
 def test_text_that_continues_is_not_copied(plain: LanguageModel, model: LanguageModel) -> None:
     with_it, without = a_session(model), a_session(plain)
     assert torch.equal(with_it.start(QUESTIONS[0], copies=False)[0], without.start(QUESTIONS[0])[0])
