@@ -152,7 +152,7 @@ def ask(
     model is found by its fingerprint unless -m names one. Without a question, stdin is the question; in a terminal, a
     prompt opens that keeps the model loaded.
 
-    --read says what of a long document is read. "lexical" finds the block (a few sentences) that shares most words
+    --read says what of a long document is read. "lexical" finds the block (a paragraph or so) that shares most words
     with the question, "hybrid" also the one that is most alike in meaning (with the extra goldfinch-gf[find]), "all"
     reads everything, "attention" the parts that the model itself attends to most, "auto" does what was measured to
     answer best with the model.

@@ -39,7 +39,7 @@ def search(
 ) -> None:
     """Find places in cached documents.
 
-    Lists the blocks (a few sentences) that fit the words best: document, lines, score and the sentence that shares
+    Lists the blocks (a paragraph or so) that fit the words best: document, lines, score and the sentence that shares
     most words. It searches the library; with -r the documents of a folder that are cached there, with --cache any cache
     files. No model is loaded, only its tokenizer. What gf ask answers from with -r, --library or --cache is found in
     the same way.

@@ -94,13 +94,12 @@ def test_citations_name_the_block_and_the_line_in_it(capsys) -> None:
     assert 1 <= citation["column"] <= len(line)
     assert "passage" not in citation
     passage = asked(capsys, "--read", "lexical", "--passage")["citations"][0]["passage"]
-    assert passage.strip() in line
-    assert len(passage) > 160
+    assert passage.strip() == line.strip()
     asking = ["ask", "--cache", "towns.gfc", "What is Dundee known for?", "-n", "4", "--read", "lexical", "--passage"]
     assert run(asking) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-2].startswith(f"  [line 7, character {citation['column']}] ")
-    assert out[-1].strip() == passage.strip()
+    assert out[-1].strip() == line.strip()
 
 
 @pytest.mark.usefixtures("place")

@@ -159,7 +159,7 @@ def test_an_index_larger_than_it_is_worth_is_left_out() -> None:
 
 @pytest.mark.skipif(not vectors_at_hand(), reason="the extra `find` is not installed")
 def test_likeness_is_looked_at_in_the_best_blocks_by_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    filler = "It lies by the sea and has many streets, which are full of people on most days. " * 4
+    filler = "It lies by the sea and has many streets, which are full of people on most days. " * 9
     text = "\n\n".join(f"Town {n} is known for the trade of number {n}. {filler}" for n in range(MOST_COMPARED + 20))
     index, _ = of_text(text)
     assert len(index) > MOST_COMPARED
