@@ -31,6 +31,8 @@ from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.named import ALL, LEXICAL
 from goldfinch.text.prompt import document_token_ids, template_of
 
+from .plan import PointerPlan
+
 # A document of more tokens is never read whole here: its rows would make every other example of a batch wait.
 MOST_WHOLE_TOKENS = 700
 # Answers whose tokens are no tokens of the document (a part of a word) are kept in this share: they teach no copying.
@@ -77,13 +79,13 @@ class ExampleMaker:
 
     Args:
         model: whose layers below the pointer are run; it has a tokenizer.
-        right, wrong: as in `PointerPlan`.
+        plan: for `right`, `wrong` and `most_blocks`.
         keep_below: keep what lies below the GOLD layers, to train these.
     """
 
-    def __init__(self, model: LanguageModel, right: float, wrong: float, *, keep_below: bool = False) -> None:
+    def __init__(self, model: LanguageModel, plan: PointerPlan, *, keep_below: bool = False) -> None:
         self.model, self.template, self._keep_below = model, template_of(model), keep_below
-        self._right, self._some_block = right, right + wrong
+        self._right, self._some_block, self._most_blocks = plan.right, plan.right + plan.wrong, plan.most_blocks
 
     @torch.no_grad()
     def examples(self, text: str, questions: Sequence[tuple[str, str]], rng: Random) -> Iterator[Example]:
@@ -106,21 +108,23 @@ class ExampleMaker:
     ) -> tuple[Ranges, list[int], list[int]] | None:
         """Ranges of rows to read, the answer's tokens and the places in the document where they stand."""
         index, length = document.index, document.cache.length
+        many = rng.randint(1, self._most_blocks) if self._most_blocks > 1 else 1
         order = np.argsort(-index.words.scores(question), kind="stable").tolist()
         rows: Ranges = ((0, length),)
         choice = rng.random()
         if answer == NOT_STATED:
             read_all = choice >= self._some_block and length <= MOST_WHOLE_TOKENS
-            return (rows if read_all else self._rows(document, order[0])), self._encoded(answer), []
+            return (rows if read_all else self._rows(document, order[:many])), self._encoded(answer), []
         holding = [n for n in order if answer in index.texts[n]]
         others = [n for n in order if answer.lower() not in index.texts[n].lower()]
         if self._right <= choice < self._some_block and others:
-            return self._rows(document, others[0]), self._encoded(NOT_STATED), []
+            return self._rows(document, others[:many]), self._encoded(NOT_STATED), []
         if (choice >= self._some_block and length <= MOST_WHOLE_TOKENS) or not holding:
             if length > MOST_WHOLE_TOKENS or (rng.random() > KEEP_UNALIGNED and not holding):
                 return None
         else:
-            rows = self._rows(document, holding[0])
+            best = [n for n in order if n != holding[0]]
+            rows = self._rows(document, [holding[0], *best[: many - 1]])
         answer_ids, places = self._copyable(document, answer, rows)
         if not places:
             if rng.random() > KEEP_UNALIGNED:
@@ -128,8 +132,8 @@ class ExampleMaker:
             answer_ids = self._encoded(answer)
         return rows, answer_ids, places
 
-    def _rows(self, document: _Document, block: int) -> Ranges:
-        cache, found = document.cache, [document.index.found(block, 0.0)]
+    def _rows(self, document: _Document, blocks: Sequence[int]) -> Ranges:
+        cache, found = document.cache, [document.index.found(block, 0.0) for block in blocks]
         return tuple(rows_to_read(found, cache.document_range[0], cache.length, self.model.config.tail_length))
 
     def _encoded(self, answer: str) -> list[int]:

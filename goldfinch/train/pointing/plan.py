@@ -28,6 +28,7 @@ class PointerPlan:
         weight_decay: of matrices.
         right, wrong: share of the questions that read the block which answers them, and of those that read one which
             resembles them but does not, so that the answer becomes "Not stated."; the rest reads the whole document.
+        most_blocks: a question reads from one to so many blocks, the best ones, each number as often.
         start: file of weights to begin with, those of the pointer with or without their prefix; "" for those of the
             model. With one, no steps at all write the model that it makes.
         seed: of documents, examples and batches.
@@ -52,6 +53,7 @@ class PointerPlan:
     weight_decay: float = 0.01
     right: float = 0.72
     wrong: float = 0.18
+    most_blocks: int = 1
     start: str = ""
     seed: int = 1
     bfloat16: bool = True
@@ -91,7 +93,7 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
     for f in fields(PointerPlan):
         value = getattr(plan, f.name)
         shares = list(value.values()) if isinstance(value, dict) else [value]
-        whole = f.name in ("steps", "batch", "first_examples", "warmup_steps", "seed")
+        whole = f.name in ("steps", "batch", "first_examples", "warmup_steps", "most_blocks", "seed")
         numbers = all(isinstance(x, int if whole else int | float) and 0 <= x < 1 << 31 for x in shares)
         fits = numbers and isinstance(value, dict) == (f.name == "mixture")
         if f.name not in ("bfloat16", "start", "train") and not fits:
@@ -101,9 +103,11 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
     if plan.train not in TRAINED:
         raise ConfigError(f"train of the table pointer is {plan.train!r}, allowed: {', '.join(TRAINED)}")
     if (
-        min(plan.steps + bool(plan.start), plan.batch, sum(plan.mixture.values())) <= 0
+        min(plan.steps + bool(plan.start), plan.batch, plan.most_blocks, sum(plan.mixture.values())) <= 0
         or plan.visits < 1
         or max(plan.right + plan.wrong, plan.absent, plan.swapped) > 1
     ):
-        raise ConfigError("the table pointer needs steps, batch and mixture above 0, visits from 1 on, shares up to 1")
+        raise ConfigError(
+            "the table pointer needs steps, batch, most_blocks and mixture above 0, visits from 1 on, shares up to 1"
+        )
     return plan

@@ -121,7 +121,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             _groups(self.trained, plan), lr=plan.learning_rate, betas=(0.9, 0.98), eps=1e-9
         )
-        maker = ExampleMaker(before, plan.right, plan.wrong, keep_below=self.upper)
+        maker = ExampleMaker(before, plan, keep_below=self.upper)
         self.pool = _Pool(maker, documents.document, plan.seed)
         self.chosen_by = _Pool(maker, documents.document_to_choose_by, plan.seed)
         while documents.articles_to_choose_by and self.chosen_by.made < CHOSEN_BY_DOCUMENTS:

@@ -37,8 +37,9 @@ def model(tiny_model: Path) -> LanguageModel:
     return with_pointer(goldfinch.load_model(tiny_model))
 
 
-def examples(model: LanguageModel, right: float, wrong: float) -> list[Example]:
-    return list(ExampleMaker(model, right, wrong).examples(NOTES, ASKED, Random(1)))
+def examples(model: LanguageModel, right: float, wrong: float, most_blocks: int = 1) -> list[Example]:
+    plan = PointerPlan(1, {"window": 1.0}, right=right, wrong=wrong, most_blocks=most_blocks)
+    return list(ExampleMaker(model, plan).examples(NOTES, ASKED, Random(1)))
 
 
 def test_an_example_reads_the_block_that_answers(model: LanguageModel) -> None:
@@ -54,6 +55,13 @@ def test_an_example_reads_the_block_that_answers(model: LanguageModel) -> None:
         assert example.stream.shape == (len(example.targets), model.config.d_model)
     assert absent.places == ()
     assert model.tokenizer.decode(absent.targets[:-1].tolist()).strip() == NOT_STATED
+
+
+def test_several_blocks_are_read_together(model: LanguageModel) -> None:
+    alone, together = examples(model, 1.0, 0.0), examples(model, 1.0, 0.0, most_blocks=2)
+    assert {len(example.rows) for example in alone} < {len(example.rows) for example in together}
+    assert [example.targets.tolist() for example in alone] == [example.targets.tolist() for example in together]
+    assert all(example.places for example in together[:2])
 
 
 def test_a_block_that_does_not_answer_says_so(model: LanguageModel) -> None:

@@ -37,7 +37,8 @@ def model(tiny_model: Path) -> LanguageModel:
 
 
 def examples(model: LanguageModel, right: float = 1.0) -> list[Example]:
-    return list(ExampleMaker(model, right, 0.0, keep_below=True).examples(NOTES, ASKED, Random(1)))
+    plan = PointerPlan(1, {"window": 1.0}, right=right, wrong=0.0)
+    return list(ExampleMaker(model, plan, keep_below=True).examples(NOTES, ASKED, Random(1)))
 
 
 @pytest.mark.parametrize("right", [0.0, 1.0])
