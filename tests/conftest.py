@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import gfkernels.threads  # noqa: F401
 
 import pytest
 import torch
+from gfkernels.native import build
 
 # Without a GPU the Triton kernels run in its interpreter, which has to be chosen before anything imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+WORKERS = 4
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
 SAMPLES = HERE.parent / "docs" / "samples"
@@ -28,6 +31,22 @@ def golden_folders() -> dict[str, Path]:
     if os.environ.get("GF_GOLDEN_DIR"):
         roots.append(Path(os.environ["GF_GOLDEN_DIR"]))
     return {path.parent.name: path.parent for root in reversed(roots) for path in sorted(root.glob("*/config.json"))}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in as many processes as there are cores, at most WORKERS, which share the cores.
+
+    Files that are named, -n, --pdb and -s leave it to pytest: one process, unless -n says something else.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.pluginmanager.hasplugin("xdist"):
+        return  # one of these processes itself, whose settings look like those of the first
+    option, cores = config.option, len(os.sched_getaffinity(0))
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    is_free = option.numprocesses is None and option.dist == "no" and option.capture != "no" and not option.usepdb
+    if is_whole and is_free and cores > 1:
+        option.numprocesses, option.dist = min(WORKERS, cores), "loadfile"
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores // option.numprocesses))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -68,9 +87,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is noted in the user's private cache, not by fixtures either that serve all tests."""
+    """Nothing is noted in the user's private cache, not by fixtures either that serve all tests.
+
+    The compiled kernels alone are taken from there, and built there where they are missing: once, not by each run.
+    """
+    kept = Path("none" if build.unavailable() else build.loaded().place)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("xdg-cache")))
+        if kept.is_file():
+            build.folder_path().mkdir(mode=0o700)
+            for path in (kept, kept.with_suffix(".sha256")):
+                shutil.copy(path, build.folder_path())
         yield
 
 

@@ -71,15 +71,25 @@ def test_a_strange_pth_is_refused(case: str, imports: dict[str, Ended]) -> None:
     assert_refused(imports[case])
 
 
-@pytest.mark.parametrize(
-    "config",
-    ["[" * 200_000, "[]", "{}", '{"n_embd": []}', '{"n_embd": 64}', '{"n_layer": 1e999}', '{"n_embd": 64, "rope": 3}'],
-)
-def test_a_strange_configuration_is_refused(config: str, tmp_path: Path, tiny_model: Path) -> None:
-    (tmp_path / "config.json").write_text(config)
-    command = ["model", "import", str(tiny_model / "model.safetensors"), "--config", str(tmp_path / "config.json")]
-    (ended,) = run_limited([[*command, "-o", str(tmp_path / "out")]], tmp_path)
-    assert_refused(ended)
+CONFIGURATIONS = (
+    "[" * 200_000, "[]", "{}", '{"n_embd": []}', '{"n_embd": 64}', '{"n_layer": 1e999}', '{"n_embd": 64, "rope": 3}'
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def configurations(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    folder = tmp_path_factory.mktemp("configurations")
+    commands = []
+    for n, text in enumerate(CONFIGURATIONS):
+        (folder / f"{n}.json").write_text(text)
+        command = ["model", "import", str(tiny_model / "model.safetensors"), "--config", str(folder / f"{n}.json")]
+        commands.append([*command, "-o", str(folder / f"out-{n}")])
+    return dict(zip(CONFIGURATIONS, run_limited(commands, folder), strict=True))
+
+
+@pytest.mark.parametrize("config", CONFIGURATIONS)
+def test_a_strange_configuration_is_refused(config: str, configurations: dict[str, Ended]) -> None:
+    assert_refused(configurations[config])
 
 
 VOCABULARIES = {

@@ -151,13 +151,12 @@ def test_the_name_tells_compilers_and_flags_apart(monkeypatch: pytest.MonkeyPatc
     assert len(names) == 4
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder for caches with the compiled kernels in it."""
-    folder = tmp_path_factory.mktemp("own")
-    code = "import torch; from gfkernels.native import build; assert build.unavailable() is None, build.unavailable()"
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"XDG_CACHE_HOME": str(folder)}, check=True)
-    return folder
+@pytest.fixture
+def own() -> Path:
+    """A user's folder for caches with the compiled kernels in it: that of these tests."""
+    kept = Path(build.load(os.environ.get("CC", "cc")).place)
+    assert kept.parent == build.folder_path()
+    return kept.parents[1]
 
 
 @pytest.mark.parametrize("how", ["gf.toml", "GF_CACHE_DIR"])
@@ -188,13 +187,18 @@ def test_a_library_that_a_project_brings_is_not_loaded(how: str, own: Path, tmp_
 
 
 @pytest.mark.slow
-def test_the_warning_of_a_command_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
+def test_the_warning_of_a_command_is_one_line(own: Path, tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "doc.txt").write_text("Some text.")
+    (kept,) = own.rglob("kernels-*.so")
+    compiler = tmp_path / "compiler"  # whose last argument is the file that it makes
+    compiler.write_text(f'#!/bin/sh\nfor made; do :; done\n[ "$1" = --version ] || cp {kept} "$made"\n')
+    compiler.chmod(0o755)
     (tmp_path / "gf-kernels").mkdir()
     (tmp_path / "gf-kernels").chmod(0o777)
     done = subprocess.run(
         [sys.executable, "-m", "gfcli", "prefill", "doc.txt", "-m", str(tiny_model), "-q"],
-        cwd=tmp_path, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, check=True, capture_output=True, text=True,
+        cwd=tmp_path, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path), "CC": str(compiler)}, check=True,
+        capture_output=True, text=True,
     )  # fmt: skip
     expected = f"others may write to {tmp_path / 'gf-kernels'}"
     assert done.stderr == f"warning: compiled kernels are not kept, and built again each time: {expected}\n"
