@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.cpu_time import PATIENCE_S
+
 COUNT, KILL, TEAR, FAIL = range(4)
-MOST_S = 120.0
 _LIBRARY = "GF_TEST_FAULTS"
 
 
@@ -79,7 +80,7 @@ class Commands:
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE_S)
 
 
 def _import_all() -> None:
@@ -105,11 +106,11 @@ def _run(wanted: dict[str, Any]) -> Done:
     if not child:
         _become(wanted, [text.fileno() for text in texts], write_calls)
     os.close(write_calls)
-    deadline = time.monotonic() + MOST_S
+    deadline = time.monotonic() + PATIENCE_S
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, 9)
-            deadline += MOST_S
+            deadline += PATIENCE_S
         time.sleep(0.002)
     out, err = (_content(text) for text in texts)
     counted = os.read(calls, 32)

@@ -13,6 +13,7 @@ from typing import Any
 import gfcache
 import pytest
 
+from tests.cpu_time import PATIENCE_S
 from tests.gfcli.conftest import TEXT
 from tests.gfcli.start_up import check_light, start_up_ratio
 
@@ -87,7 +88,7 @@ def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
         assert process.stderr is not None
         process.stderr.readline()  # the warning about the length: the model is loaded
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == code, err
         assert "Traceback" not in err
         assert f"{'Interrupted' if code == 130 else 'Terminated'}. Run the same command again to resume." in err

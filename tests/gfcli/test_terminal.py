@@ -19,6 +19,7 @@ from gfcli import registry
 from gfcli.app import run
 from gfcli.support.console import Console, printable
 from tests.cache_format.craft import craft, sections_of
+from tests.cpu_time import PATIENCE_S
 from tests.gfcli.conftest import TEXT
 
 # Escape sequences (colours, links, the clipboard), their one-character forms, bell, backspace, delete, carriage
@@ -65,7 +66,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Seen:
                 for stream in streams:
                     stream.close()
         os.close(slave)
-        reader.join(10)
+        reader.join(PATIENCE_S)
         os.close(master)
         return b"".join(found).decode(errors="surrogateescape")
 

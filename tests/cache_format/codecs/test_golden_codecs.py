@@ -11,6 +11,8 @@ import gfcache
 import pytest
 from gfcache.codecs import registry
 
+from tests.cpu_time import PATIENCE_S
+
 from .golden import FOLDER, coding_of, values_in
 
 READER_1_0 = FOLDER.parents[1] / "gfcache-1.0.zip"
@@ -43,6 +45,6 @@ def test_a_reader_of_1_0_refuses_by_name(name: str) -> None:
     )
     ran = subprocess.run(
         [sys.executable, "-I", "-c", script, READER_1_0, FOLDER / f"{name}.gfc"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("codec lzma\n", "")

@@ -19,6 +19,7 @@ from gfcache import CacheFile, SectionData, Store, layout, output_lock
 
 from tests.cache_format.craft import sections_of
 from tests.cache_format.small_store import GOLDEN, names, put
+from tests.cpu_time import PATIENCE_S
 
 
 def test_an_empty_store_is_not_made_by_looking(store: Store) -> None:
@@ -149,7 +150,7 @@ def test_no_room_beside_what_is_pinned(store: Store) -> None:
 def _hold(path: str, ready: object, leave: object) -> None:
     with gfcache.output_lock(path):
         ready.set()  # type: ignore[attr-defined]
-        leave.wait(30)  # type: ignore[attr-defined]
+        leave.wait(PATIENCE_S)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -160,11 +161,11 @@ def held(path: Path) -> Iterator[None]:
     process = context.Process(target=_hold, args=(str(path), ready, leave))
     process.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(PATIENCE_S)
         yield
     finally:
         leave.set()
-        process.join(30)
+        process.join(PATIENCE_S)
 
 
 def test_nothing_is_removed_for_what_does_not_fit_anyway(store: Store) -> None:
@@ -279,7 +280,7 @@ def test_six_processes_write_at_once(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(PATIENCE_S)
         assert process.exitcode == 0
     with Store(Path(root)) as store:
         assert 0 < store.used_bytes() <= 600_000
@@ -322,7 +323,7 @@ def test_what_took_more_than_was_announced_leaves_no_library_over_its_cap(tmp_pa
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(PATIENCE_S)
         assert process.exitcode == 0
     with Store(Path(root)) as store:
         assert 0 < store.used_bytes() <= 600_000

@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 
 from gfcli.app import run
+from tests.cpu_time import PATIENCE_S
 from tests.gfcli.library_place import TEXT, ask, listed
 from tests.schemas import schema
 
@@ -201,7 +202,7 @@ def test_two_processes_compute_a_document_once(place: Path) -> None:
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     found = []
     for process in running:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
         found.append(json.loads(out))
     assert sorted(row["document_tokens_computed"] > 0 for row in found) == [False, True]
@@ -296,12 +297,12 @@ def test_a_killed_ask_leaves_no_trace_but_its_journal(place: Path) -> None:
         assert process.stderr is not None
         process.stderr.readline()
         library = Path(os.environ["GF_CACHE_DIR"]) / "library"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not list(library.rglob(".*.lock")) or len(list(library.rglob(".*"))) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == code, err
         assert "Traceback" not in err
         left = [p.name for p in library.rglob("*") if p.is_file() and p.parent != library]
@@ -368,7 +369,7 @@ def test_a_pipe_is_read_once() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 0.2; exec cat doc.txt > pipe"]) as writer:
         command = [sys.executable, "-m", "gfcli", "prefill", "pipe", "-o", "pipe.gfc"]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         finally:
             writer.kill()
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ from goldfinch.engine import batch_decode as batching
 from goldfinch.engine import goldfinch as engine
 from goldfinch.weights import loading
 from tests.conftest import SAMPLES
+from tests.cpu_time import PATIENCE_S
 from tests.schemas import schema
 from tests.tolerances import BATCH_FP32
 
@@ -226,7 +227,7 @@ def test_a_closed_pipe_ends_quietly(kb: Path) -> None:
     assert process.stderr is not None
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert b"rror" not in err
 
 

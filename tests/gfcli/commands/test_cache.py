@@ -14,6 +14,7 @@ import gfcache
 import pytest
 
 from gfcli.app import run
+from tests.cpu_time import PATIENCE_S
 from tests.gfcli.library_place import TEXT, ask, listed
 from tests.gfcli.start_up import check_light, start_up_ratio
 
@@ -97,7 +98,7 @@ def test_the_question_of_rm_is_asked_on_a_terminal(capsys) -> None:
         )
         os.close(child)
         os.write(parent, reply)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE_S)
         os.close(parent)
         assert b"[y/N]" in err
         assert len(listed(capsys)) == left

@@ -22,6 +22,7 @@ from goldfinch.jobs import destinations, sources
 from goldfinch.jobs.batch import Batch
 from goldfinch.jobs.events import Report
 from goldfinch.jobs.job import Job
+from tests.cpu_time import PATIENCE_S
 from tests.gfcli.commands.batch_tree import TEXT, below, statuses
 
 EXPECTED = {"a.gfc", "b.gfc", "sub/c.gfc", "sub/deep/d.gfc", "sub/keep.gfc"}
@@ -181,7 +182,7 @@ def test_a_killed_batch_goes_on(tree: Path, number: int) -> None:
     for _ in range(5):
         process.stdout.readline()
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode in (-9, 130, 143)
     assert not [path for path in (tree / "out").rglob("*.tmp")] or number == signal.SIGKILL
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -242,7 +243,7 @@ def test_a_closed_pipe_ends_a_batch(tree: Path) -> None:
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert b"rror" not in err
     assert not list((tree / "out").rglob(".*"))
 

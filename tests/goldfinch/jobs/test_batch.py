@@ -25,6 +25,7 @@ from goldfinch.jobs.events import NOTE, Begun, Failed, PassedOver, Progress, Rem
 from goldfinch.jobs.job import Job, compute, save, tokenise
 from goldfinch.jobs.sources import Source, find_sources, shard_of
 from tests.conftest import SAMPLES
+from tests.cpu_time import PATIENCE_S
 
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 
@@ -134,7 +135,7 @@ def test_files_are_written_while_the_next_is_computed(model, sources: list[Sourc
 
     def slow(cache: goldfinch.DocumentCache, path: Path, **options: Any) -> gfcache.Header:
         if path.name == "a.gfc":
-            assert second_begun.wait(30)
+            assert second_begun.wait(PATIENCE_S)
             other = threading.Thread(target=try_lock, args=(path,))
             other.start()
             other.join()
@@ -169,7 +170,7 @@ def test_a_written_file_is_unlocked_and_reported(
 
     def tell(event: object) -> None:
         if isinstance(event, Progress) and event.label.endswith("d.txt") and not seen:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_S
             while not ((tmp_path / "a.gfc").exists() and not (tmp_path / ".a.gfc.lock").exists()):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

@@ -19,6 +19,8 @@ from gfcache.format.families.registry import family_of
 from gfcache.format.families.transformers import TRANSFORMERS
 from safetensors.numpy import load_file
 
+from tests.cpu_time import PATIENCE_S
+
 # gfcache as it was when format 1.0 was frozen, as data.
 READER_1_0 = Path(__file__).parents[3] / "golden" / "gfcache-1.0.zip"
 FULL = {"kind": "full", "kv_heads": 2, "head_dim": 4, "value_dim": 6}
@@ -246,6 +248,10 @@ def test_a_reader_of_format_1_0_refuses_by_name(tmp_path: Path, layers: list[dic
         "except gfcache.UnsupportedSection as error: print(error.field, error.found)"
     )
     ran = subprocess.run(
-        [sys.executable, "-I", "-c", script, READER_1_0, path], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-c", script, READER_1_0, path],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (ran.stdout, ran.stderr) == (f"kind {kind}\n", "")

@@ -19,6 +19,7 @@ from goldfinch.errors import CacheMismatch, ContextTooLong, EmptyInput, GoldFinc
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 from goldfinch.foreign.running.engine import ForeignEngine
+from tests.cpu_time import PATIENCE_S
 from tests.goldfinch.foreign.running.tiny import SOUND, model_on, random_ids, tiny_engine
 from tests.tolerances import FOREIGN_BF16, FOREIGN_FP32
 
@@ -87,7 +88,11 @@ def test_a_new_process_finds_the_same_bits(names: tuple[str, ...], tmp_path: Pat
         np.save(tmp_path / f"{name}.npy", behind(engine, cache).numpy())
         cache.save(tmp_path / f"{name}.gfc")
     ran = subprocess.run(
-        [sys.executable, "-c", _CHILD, tmp_path, *names], capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-c", _CHILD, tmp_path, *names],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert ran.stdout == "equal\n", ran.stderr
 
