@@ -56,7 +56,7 @@ class Command:
 
 _DEVICE = ("device",)
 _WRITING = ("device", "checkpoints")
-_PREFILL = (*_WRITING, "layout")
+_PREFILL = (*_WRITING, "layout", "codec", "state_codec")
 
 COMMANDS = (
     Command(
@@ -82,6 +82,7 @@ COMMANDS = (
         "truncate", "change:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True
     ),
     Command("flatten", "flatten:flatten", "Merge a cache with its base into one file.", "Caches"),
+    Command("convert", "flatten:convert", "Round a cache and store it smaller.", "Caches"),
     Command("inspect", "inspect:inspect", "Show what a cache file holds.", "Caches"),
     Command("verify", "verify:verify", "Check that cache files are intact.", "Caches", _DEVICE),
     Command("diff", "diff:diff", "Show where two cache files differ.", "Caches"),

@@ -9,6 +9,7 @@ CacheFormatError
 ├── ParentMissing         the base cache that this one continues is not there
 ├── ParentChanged         the base cache is another file than the one that this one continues
 ├── UnwritableCache       what is to be written breaks a rule that readers check; nothing was written
+├── CannotRound           the values are not to be rounded by the codec asked for; nothing was written
 ├── CacheWriteError       the file could not be written; nothing was left behind
 └── NoRoom                the cap of a store leaves no room for a file
 """
@@ -138,6 +139,12 @@ class UnwritableCache(CacheFormatError):
     def __init__(self, path: Path | str, rule: str, found: object, expected: object) -> None:
         self.rule, self.found, self.expected = rule, found, expected
         super().__init__(path, f"no reader would accept this cache ({rule}): {found}, allowed: {expected}")
+
+
+class CannotRound(CacheFormatError):
+    """The values of a cache are not to be rounded by the codec asked for; nothing was written."""
+
+    hint = "pre-fill the document again with these codecs: gf prefill DOCUMENT --codec ... --state-codec ..."
 
 
 class CacheWriteError(CacheFormatError):

@@ -52,6 +52,8 @@ def _effective(name: str) -> str:
 
     return {
         "dtype": "float32 (bfloat16 on a GPU); models of others: the quicker one",
+        "codec": "raw",
+        "state_codec": "raw",
         "read_blocks": "as measured for the model",
         "least_likelihood": "as measured for the model",
         "models_dir": str(models_folder()),

@@ -1,4 +1,4 @@
-"""gf flatten: a cache that stands alone. No torch."""
+"""gf flatten and gf convert: the same cache in another file. No torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import gfcache
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.options import ForceOption
+from gfcli.support.exits import CommandError
+from gfcli.support.options import CodecOption, ForceOption, StateCodecOption, coding_of
 from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
+from gfcli.support.values import show_bytes
 from goldfinch.library.known import note_same
 
 
@@ -32,4 +34,34 @@ def flatten(
         check_may_replace(path, force)
     with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
         note_same(gfcache.flatten_cache(file, path).digest, file.header.digest)
+    console.path(path)
+
+
+def convert(
+    cache: Annotated[str, typer.Argument(metavar="CACHE", help="Cache file.")],
+    output: InPlaceOutputOption = None,
+    codec: CodecOption = None,
+    state_codec: StateCodecOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Round a cache and store it smaller.
+
+    --codec rounds the compressed keys, --state-codec the state behind the document; checkpoints stay as they were
+    computed, so that the document can still grow. The result is what gf prefill with these options makes. What is
+    rounded once is rounded for good: another codec needs the document to be pre-filled again, and raw only stores
+    the rounded values longer. No model is loaded. Caches that continue this one need it as it was: give -o.
+
+    Examples:
+      gf convert doc.gfc --codec step3 --state-codec int8 -o small.gfc
+      gf convert doc.gfc --state-codec bf16
+    """
+    coding, path = coding_of(codec, state_codec), Path(output or cache)
+    if coding is None:
+        raise CommandError("name at least one of --codec and --state-codec", hint=f"gf convert {cache} --codec step3")
+    if output is not None:
+        check_may_replace(path, force)
+    with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
+        before = file.file_bytes
+        note_same(gfcache.convert_cache(file, path, coding).digest, file.header.digest)
+    console.say(f"{show_bytes(before)} before, {show_bytes(path.stat().st_size)} now")
     console.path(path)

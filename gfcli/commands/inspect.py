@@ -108,6 +108,9 @@ def _lines(s: dict[str, Any]) -> list[str]:
         ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
         ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
     ]  # fmt: skip
+    rounded = (("compressed_k", numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
+    if any(codec for _, codec in rounded):
+        rows.append(("rounded", ", ".join(f"{what} by {codec}" for what, codec in rounded if codec)))
     if s["blocks"] is not None:
         rows.insert(3, ("layout", f"{s['blocks']:,} blocks that are blind to each other, that of the prompt included"))
     if s["parent"] is not None:

@@ -14,11 +14,14 @@ from gfcli.support.documents import check_list_options, read_document
 from gfcli.support.exits import SCHEMA_VERSION
 from gfcli.support.options import (
     CheckpointsOption,
+    CodecOption,
     DeviceOption,
     DtypeOption,
     LayoutOption,
     ModelOption,
     QuietOption,
+    StateCodecOption,
+    coding_of,
     load,
 )
 from gfcli.support.store import open_store
@@ -28,6 +31,8 @@ from goldfinch.errors import ContextTooLong
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
+    from gfcache import Coding
+
     from goldfinch.engine.base import Engine
     from goldfinch.library.opening import Model
     from goldfinch.measure.profile import MachineProfile
@@ -51,6 +56,8 @@ def plan(
     dtype: DtypeOption = None,
     checkpoints: CheckpointsOption = "auto",
     layout: LayoutOption = "auto",
+    codec: CodecOption = None,
+    state_codec: StateCodecOption = None,
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
@@ -58,9 +65,10 @@ def plan(
     """Estimate the size and time of a prefill.
 
     Shows tokens, cache bytes and seconds of each document without computing them. Bytes follow from the format and the
-    compressed size of the token ids. Time comes from this machine's profile, which is measured once per model and
-    precision (in seconds) and stored beside the library. It is taken to grow with the length; where attention makes it
-    grow faster, gf says so. The total is compared with the cap of the library and with the free disk space.
+    compressed size of the token ids; with --codec or --state-codec, also from what these make of the first 2,048
+    tokens. Time comes from this machine's profile, which is measured once per model and precision (in seconds) and
+    stored beside the library. It is taken to grow with the length; where attention makes it grow faster, gf says so.
+    The total is compared with the cap of the library and with the free disk space.
 
     Examples:
       gf plan docs/*.txt
@@ -80,10 +88,10 @@ def plan(
     if is_new:
         busy = "; it is busy, so the next plan measures again" if profile.is_busy else ""
         console.say(f"measured this machine: {profile.tok_s:,.0f} tok/s{busy}")
-    rows, failures = [], Failures()
+    rows, failures, coding = [], Failures(), coding_of(codec, state_codec, engine_of(loaded).card)
     for source in sources.documents:
         try:
-            rows.append({"source": source.name} | _row(loaded, read_document(source), checkpoints, profile))
+            rows.append({"source": source.name} | _row(loaded, read_document(source), checkpoints, profile, coding))
         except Exception as error:
             if not many:
                 raise
@@ -113,10 +121,13 @@ def _warn_of_squares(engine: Engine[Any], rows: Sequence[dict[str, Any]]) -> Non
         )
 
 
-def _row(model: Model, document: Document, checkpoints: str, profile: MachineProfile) -> dict[str, Any]:
+def _row(
+    model: Model, document: Document, checkpoints: str, profile: MachineProfile, coding: Coding | None
+) -> dict[str, Any]:
     from goldfinch.caching.sizes import planned_bytes
     from goldfinch.library.changes import document_token_ids
     from goldfinch.library.opening import engine_of
+    from goldfinch.measure.rates import measured_rates
     from goldfinch.policies.index import DocumentIndex
 
     engine, (ids, own) = engine_of(model), document_token_ids(model, document.text)
@@ -127,7 +138,10 @@ def _row(model: Model, document: Document, checkpoints: str, profile: MachinePro
     source = document.source | {"relative_path": document.source["name"]}
     index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()
     identity = engine.identity_of(ids)
-    size = planned_bytes(identity, engine.numerics, source, ids[0].numpy(), positions, index=index, document_range=own)
+    size = planned_bytes(
+        identity, engine.numerics, source, ids[0].numpy(), positions, index=index, document_range=own,
+        rates=measured_rates(engine, ids, coding),
+    )  # fmt: skip
     blocks = len(identity["model"].get("blocks", ())) or None
     return {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
 

@@ -8,20 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from gfcache import Coding
 
 from gfcli.support.console import console
 from gfcli.support.documents import check_list_options
 from gfcli.support.events import Teller, show_outcome
 from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
+    CodecOption,
     DeviceOption,
     DtypeOption,
     LayoutOption,
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
+    StateCodecOption,
     VerboseOption,
     checked_checkpoints,
+    coding_of,
     journal_seconds,
     load,
     model_card,
@@ -84,6 +88,8 @@ def prefill(
     ] = None,
     require_verified: RequireVerifiedOption = False,
     layout: LayoutOption = "auto",
+    codec: CodecOption = None,
+    state_codec: StateCodecOption = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -121,12 +127,14 @@ def prefill(
     run resumes where it stopped; the result is that of a cold run either way. --force recomputes everything. -r
     reads text files that are neither hidden nor ignored by git. Several runs may share the documents: one that
     another run is writing is busy, and is looked at again at the end; --shard divides them beforehand. The paths of
-    the caches go to stdout. A document that fails does not stop the others (exit code 3).
+    the caches go to stdout. A document that fails does not stop the others (exit code 3). --codec and --state-codec
+    make smaller caches of rounded values; without them a fresh cache may have any.
 
     Examples:
       gf prefill doc.txt
       gf prefill -r docs/ -o caches/
       gf prefill -r docs/ -o caches/ --shard 1/4
+      gf prefill doc.txt --codec step3 --state-codec int8
       gf prefill --base handbook.gfc chapter*.txt
       pdftotext report.pdf - | gf prefill - -o report.gfc
       find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
@@ -149,14 +157,15 @@ def prefill(
     with ExitStack() as stack:
         opened = _opened_base(base, model, device, dtype, require_verified) if base is not None else None
         computer = _lazy_model(model, device, dtype, layout) if opened is None else opened[0]
-        store = stack.enter_context(_library()) if library else None
+        coding = coding_of(codec, state_codec, computer.card)
+        store = stack.enter_context(_library(coding)) if library else None
         overall = stack.enter_context(BatchProgress(sources)) if many else None
         tell = stack.enter_context(Teller(overall, None if store is None else store.store))
         from goldfinch.jobs.batch import Batch
         from goldfinch.jobs.destinations import Plan
 
         wait_s = (LOCK_WAIT_S if many else 0.0) if wait_s is None else wait_s
-        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout)
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout, coding)
         batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
         for event in stack.enter_context(closing(batch.events(sources.documents, everything.documents))):
             _show(event, tally, overall, jsonl, alone=not many)
@@ -194,8 +203,8 @@ def _lazy_model(model: str | None, device: str, dtype: str | None, layout: str) 
 
 
 @contextmanager
-def _library() -> Iterator[Library]:
-    with Library(open_store(keep_cap=True), journal_s=journal_seconds()) as library:
+def _library(coding: Coding | None) -> Iterator[Library]:
+    with Library(open_store(keep_cap=True), journal_s=journal_seconds(), coding=coding) as library:
         try:
             yield library
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,10 +50,16 @@ def status(
     else:
         width = max(len(row["path"]) for row in rows)
         for row in rows:
-            console.line(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}".rstrip())
+            console.line(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}{_rounded(row)}".rstrip())
         for row in rows:
             if row["state"] == UNREAD:
                 console.warn(row["message"])
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
     if fail_stale and any(row["state"] not in (FRESH, DETACHED) for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)
+
+
+def _rounded(row: dict[str, Any]) -> str:
+    """Which codecs have rounded the values of a cache."""
+    found = [f"{name} {row[key]}" for key, name in (("codec", "keys"), ("state_codec", "state")) if row[key]]
+    return f"  (rounded: {', '.join(found)})" if found else ""

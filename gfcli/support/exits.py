@@ -69,6 +69,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (gfcache.ParentMissing, NOT_FOUND),
     (gfcache.ParentChanged, DOES_NOT_BELONG),
     (gfcache.UnwritableCache, USAGE),
+    (gfcache.CannotRound, USAGE),
     (gfcache.NoRoom, MEMORY_DEVICE_DISK),
     (gfcache.CacheWriteError, MEMORY_DEVICE_DISK),
     (gfcache.CacheFormatError, DAMAGED),

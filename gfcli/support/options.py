@@ -14,6 +14,8 @@ from .console import console
 from .exits import NOT_FOUND, CommandError
 
 if TYPE_CHECKING:
+    from gfcache import Coding
+
     from goldfinch.library.opening import Model
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
@@ -60,6 +62,25 @@ LayoutOption = Annotated[
         help="How a model of others keeps a document: whole; in blocks that are blind to each other, of which a "
         "question reads those that fit it; auto: in blocks where the whole has no room.",
         callback=values.checked("--layout", values.layout),
+    ),
+]
+CodecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--codec",
+        metavar="CODEC",
+        help="How compressed keys are rounded and stored: raw (as computed), int8, step4, step3, step2, ... "
+        "(see the guide).",
+        callback=values.checked("--codec", values.codec),
+    ),
+]
+StateCodecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--state-codec",
+        metavar="CODEC",
+        help="How the state behind the document is rounded and stored: raw, bf16, int8, int4, ...",
+        callback=values.checked("--state-codec", values.state_codec),
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a cache of something else that -o names.")]
@@ -111,6 +132,25 @@ def layout_for(card: ModelCard, layout: str) -> str:
     if layout == BLOCKS:
         console.warn_once(f"{card.name} keeps documents in its own way: layout blocks is for models of others")
     return AUTO
+
+
+def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None = None) -> Coding | None:
+    """The codecs that options and settings name; None where they name none, and any will do.
+
+    Args:
+        card: of the model: caches of others keep their values as they are.
+    """
+    if codec is None and state_codec is None:
+        return None
+    from gfcache import Coding
+    from gfcache.codecs.registry import RAW
+
+    coding = Coding(codec or RAW.name, state_codec or RAW.name)
+    if card is None or not card.is_foreign:
+        return coding
+    if coding.is_lossy:
+        console.warn_once(f"{card.name} keeps its values as they are: codecs are for models of ours")
+    return None
 
 
 def load(

@@ -19,7 +19,7 @@ from . import explain as explaining
 from . import settings
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import journal_seconds, load, model_card, numerics_allowed
+from .options import coding_of, journal_seconds, load, model_card, numerics_allowed
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES
 
@@ -125,7 +125,8 @@ def library_session(document: Document, how: How, options: Options) -> Any:
     card = model_card(options.model)
     device, dtypes = numerics_allowed(options.models.device, options.models.dtype, card)
     store = open_store(keep_cap=not options.require_cached)
-    with Library(store, journal_s=journal_seconds()) as library:
+    coding = coding_of(settings.value("codec"), settings.value("state_codec"), card)
+    with Library(store, journal_s=journal_seconds(), coding=coding) as library:
         dtype, found = dtypes[0], library.find(document, card, FILE_DTYPES[dtypes[0]], verified=options.require_cached)
         for other in dtypes[1:] if found.state != HIT else ():
             again = library.find(document, card, FILE_DTYPES[other], verified=options.require_cached)

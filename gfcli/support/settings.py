@@ -67,6 +67,13 @@ SETTINGS = {
         "GF_LAYOUT", "auto", allowed.layout, "how documents are kept",
         project=True, why="it changes what of this project's documents its caches hold, and gf inspect says it",
     ),
+    "codec": Setting(
+        "GF_CODEC", None, allowed.codec, "how compressed keys are rounded and stored",
+        project=True, why="as layout",
+    ),
+    "state_codec": Setting(
+        "GF_STATE_CODEC", None, allowed.state_codec, "how states are rounded and stored", project=True, why="as layout",
+    ),
     "memory": Setting(
         "GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values",
         project=False, why="it is about this machine: too much of it ends other programs",

@@ -112,6 +112,25 @@ def layout(value: object) -> str:
     return str(value)
 
 
+def codec(value: object) -> str:
+    """Of compressed keys: one that is lossless, or rounds them."""
+    return _codec(value, "compressed_k")
+
+
+def state_codec(value: object) -> str:
+    """Of the state behind a document."""
+    return _codec(value, "wkv_state")
+
+
+def _codec(value: object, kind: str) -> str:
+    from gfcache.codecs import registry
+
+    allowed = (registry.RAW.name, *registry.serving(kind))
+    if value not in allowed:
+        raise ValueError(", ".join(allowed))
+    return str(value)
+
+
 def checked(option: str, check: Callable[[object], object]) -> Callable[[T], T]:
     """A check as the callback of an option: a wrong value is refused before anything is read, loaded or computed."""
 

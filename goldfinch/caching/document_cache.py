@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import gfcache
 import numpy as np
 import torch
-from gfcache import Header, layout
+from gfcache import Header, SectionData, layout
 from gfcache.files.places import seen_from
 from torch import Tensor
 
@@ -31,6 +31,7 @@ from goldfinch.text.tokenizer import Tokenizer
 from .checkpoint import Checkpoint
 from .identity import check_belongs
 from .numerics import Numerics, check_parent_dtype, file_dtype
+from .row_parts import RowParts, normal, parts_of
 from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack
 
 
@@ -50,6 +51,7 @@ class DocumentCache:
         checkpoints: earlier positions to resume from, ascending.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        row_parts: which codecs have rounded which rows of compressed_k.
         stored_rows: where `compressed_k` is None, the rows as they lie in the file, read when they are needed.
         path: the file it was read from or saved to, or None.
         digest: of that file; one that was put in its place since has another.
@@ -66,6 +68,7 @@ class DocumentCache:
     checkpoints: tuple[Checkpoint, ...] = ()
     tokenizer: Tokenizer | None = field(default=None, compare=False)
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
+    row_parts: RowParts = ()
     stored_rows: RowsOnDevice | None = field(default=None, compare=False, repr=False)
     path: Path | None = field(default=None, compare=False)
     digest: str | None = field(default=None, compare=False)
@@ -77,8 +80,13 @@ class DocumentCache:
 
     @property
     def end(self) -> Checkpoint:
-        """The end of the document as a position to resume from."""
+        """The end of the document as a position."""
         return Checkpoint(self.length, self.state, self.tail_hidden)
+
+    @property
+    def positions(self) -> tuple[Checkpoint, ...]:
+        """Where a pre-fill may resume, ascending: checkpoints, and the end unless its state was rounded."""
+        return self.checkpoints if self.numerics.coding.is_state_lossy else (*self.checkpoints, self.end)
 
     @property
     def own_token_ids(self) -> np.ndarray:
@@ -102,6 +110,17 @@ class DocumentCache:
         if self.stored_rows is not None and whole:
             self.compressed_k, self.stored_rows = self.stored_rows[:, :], None
         return self.compressed_k if self.stored_rows is None else self.stored_rows
+
+    def packed(self, first: int = 0) -> list[SectionData]:
+        """Its sections, without its index.
+
+        Args:
+            first: tokens that a base holds; only what follows them is packed.
+        """
+        config, rows = ModelConfig.from_dict(self.identity["model"]["config"]), self.rows()
+        assert not isinstance(rows, RowsOnDevice)
+        checkpoints = (*self.checkpoints, self.end)
+        return pack(config, self.token_ids, rows, checkpoints, first, coding=self.numerics.coding)
 
     def save(
         self,
@@ -129,16 +148,16 @@ class DocumentCache:
             gfcache.CacheWriteError: the file could not be written; an existing one is untouched.
             gfcache.CacheLocked: another process writes this file now.
         """
-        config = ModelConfig.from_dict(self.identity["model"]["config"])
         header, first = header_of(self, Path(path), file_dtype(self.tail_hidden.dtype), created_at), 0
         if parent is not None:
             base, first = parent
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=reference_to(base, first, Path(path)))
+        elif self.row_parts != parts_of(self.numerics.coding, self.length):  # a base was, or a journal will be, rounded
+            parts = [list(part) for part in self.row_parts]
+            header = replace(header, numerics=header.numerics | ({"rows_parts": parts} if parts else {}))
         try:
-            rows = self.rows()
-            assert not isinstance(rows, RowsOnDevice)
-            sections = pack(config, self.token_ids, rows, (*self.checkpoints, self.end), first)
+            sections = self.packed(first)
         except torch.OutOfMemoryError as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index:
@@ -261,6 +280,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
         checkpoints=tuple(SectionReader(file, model, p).checkpoint() for p in positions if p != header.tokens),
         tokenizer=model.tokenizer,
         index=file.array(indexes[0]).reshape(-1) if indexes else None,
+        row_parts=normal(gfcache.row_parts(file)) if config.n_gold else (),
         stored_rows=stored_rows,
         path=file.path,
         digest=header.digest,

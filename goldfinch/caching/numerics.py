@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gfcache import Coding
+
 from goldfinch.errors import CacheMismatch
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Numerics:
         threads: on a CPU; None elsewhere.
         library: torch and its version.
         packed: computed together with other documents: products of other shapes round otherwise.
+        rows_codec, state_codec: whose rounding compressed_k, and the state at the end, have passed since; None where
+            nothing was rounded.
 
     A field is None where a file does not tell.
     """
@@ -43,6 +47,17 @@ class Numerics:
     threads: int | None = None
     library: str | None = None
     packed: bool = False
+    rows_codec: str | None = None
+    state_codec: str | None = None
+
+    @property
+    def coding(self) -> Coding:
+        """The codecs."""
+        return Coding.of(self._codecs())
+
+    def _codecs(self) -> dict[str, Any]:
+        found = {"rows_codec": self.rows_codec, "state_codec": self.state_codec}
+        return {name: codec for name, codec in found.items() if codec is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Numerics:
@@ -56,6 +71,8 @@ class Numerics:
             values.get("threads"),
             values.get("library"),
             packed,
+            values.get("rows_codec"),
+            values.get("state_codec"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +83,7 @@ class Numerics:
             "backend": f"{self.backend}{_PACKED}" if self.packed else self.backend,
             "threads": self.threads,
             "library": self.library,
-        }
+        } | self._codecs()
 
 
 def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import gfcache
 import numpy as np
 import torch
-from gfcache import SectionData, layout
+from gfcache import Coding, SectionData, layout
 from gfcache.format.families.base import Described
 from gfcache.format.families.goldfinch import GOLDFINCH
 from gfcache.format.stored_rows import StoredRows
@@ -29,6 +30,8 @@ def pack(
     compressed_k: Tensor | None,
     checkpoints: Sequence[Checkpoint],
     first: int = 0,
+    *,
+    coding: Coding,
 ) -> list[SectionData]:
     """The sections of a cache, as the description of the family has them (gfcache.format.families).
 
@@ -38,6 +41,7 @@ def pack(
         compressed_k: (1, T, R), None for models without GOLD layers.
         checkpoints: ascending; the last one stands at the end of the document.
         first: tokens that a parent file holds; only the ones after it are packed.
+        coding: the codecs to try; values are stored as they are.
     """
     *earlier, end = checkpoints
     described = GOLDFINCH.sections(
@@ -58,7 +62,9 @@ def pack(
             values = compressed_k[0, start : start + section.shape[0]]
         else:
             values = _state_values(section, by_position[section.position or end.position])
-        out.append(_packed(section, values))
+        at_end = section.position in (None, end.position)
+        codec = coding.codec_of(section.kind, section.codec, at_end=at_end)
+        out.append(replace(_packed(section, values), codec=codec))
     return [*out, *digests_of(out)]
 
 
@@ -84,6 +90,20 @@ _ATTENTION = {
     layout.ATTENTION_TIME_SHIFT_STATE: "time_shift_state",
     layout.ATTENTION_CHANNEL_SHIFT_STATE: "channel_shift_state",
 }
+
+
+def map_state(checkpoint: Checkpoint, change: Callable[[Tensor], Tensor]) -> Checkpoint:
+    """A state and its tail with `change` made to what each of their sections holds; keys and values stay."""
+    layers = list(checkpoint.state.layers)
+    recurrent = [n for n, state in enumerate(layers) if state.wkv_state is not None]
+    attention = [n for n, state in enumerate(layers) if state.keys.length and state.time_shift_state is not None]
+    for fields, members in ((_RECURRENT, recurrent), (_ATTENTION, attention)):
+        for name in fields.values() if members else ():
+            changed = change(torch.stack([getattr(layers[n], name)[0] for n in members]))
+            for n, values in zip(members, changed, strict=True):
+                layers[n] = replace(layers[n], **{name: values[None]})
+    state = replace(checkpoint.state, layers=tuple(layers))
+    return Checkpoint(checkpoint.position, state, change(checkpoint.tail_hidden[0])[None])
 
 
 def _state_values(section: Described, checkpoint: Checkpoint) -> Tensor:

@@ -1,27 +1,55 @@
 """How large a cache file will be, before anything is computed.
 
 The sections are those of the family's description (gfcache.format.families); everything but the token ids is stored at
-a fixed rate. Those, and the index of the document, are compressed here to see their size.
+a fixed rate. Those, and the index of the document, are compressed here to see their size. What codecs make of computed
+values follows from a cache of the document's first tokens (`Rates`).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from gfcache import Header, Section, layout
+from gfcache import Coding, Header, Section, SectionData, layout
 from gfcache.codecs import registry as codecs
+from gfcache.format.convert import is_lossy
 from gfcache.format.families.base import Described
 from gfcache.format.families.registry import family_of
 
 from goldfinch.policies.index import most_packed_bytes
 
 from .numerics import Numerics
+from .row_parts import LOSSLESS
 
 # A time stamp, a digest and a version as long as any: only their lengths count.
 _CREATED_AT, _WRITER, _SHA256 = "2026-01-01T00:00:00+00:00", "goldfinch-gf 0.0.0", "0" * 64
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What codecs make of the values of a document, measured on its beginning.
+
+    Attributes:
+        coding: the codecs.
+        stored: by kind of section: stored bytes for each raw one.
+    """
+
+    coding: Coding
+    stored: dict[str, float]
+
+    @classmethod
+    def of(cls, sections: Sequence[SectionData], coding: Coding) -> Rates:
+        """From the sections of a cache of these codecs, as they would be written."""
+        raw, stored = Counter[str](), Counter[str]()
+        for section in sections:
+            if coding.codec_of(section.kind, codecs.RAW.name) in codecs.LOSSY:
+                raw[section.kind] += section.array.nbytes
+                stored[section.kind] += len(codecs.encode(section.array, section.dtype, section.codec)[1])
+        return cls(coding, {kind: stored[kind] / raw[kind] for kind in raw if raw[kind]})
 
 
 def planned_bytes(
@@ -34,6 +62,7 @@ def planned_bytes(
     index: np.ndarray | None = None,
     document_range: tuple[int, int] | None = None,
     exactly: bool = True,
+    rates: Rates | None = None,
 ) -> int:
     """Bytes of the cache file of a document.
 
@@ -43,12 +72,16 @@ def planned_bytes(
         checkpoints: positions.
         index: the document's index as the file will hold it, or None.
         document_range: (start, end) of the document's own tokens; as many digits as there can be where it is not known.
+        rates: of the codecs, where values are rounded.
         exactly: compress token ids and index to find their sizes; else an upper bound results, whatever the index.
     """
     tokens, offset = len(token_ids), 0
     model = identity["model"]
+    if rates is not None:
+        numerics = replace(numerics, rows_codec=rates.coding.rows, state_codec=rates.coding.state)
     described = family_of(model).sections(model, tokens, str(numerics.compute_dtype), checkpoints=checkpoints)
-    if any(row.kind == layout.COMPRESSED_K for row in described):
+    coding = LOSSLESS if rates is None else rates.coding
+    if any(row.kind == layout.COMPRESSED_K for row in described) and not is_lossy(coding.rows):
         described.append(_optional(layout.ROW_DIGESTS, (-(-tokens // layout.DIGEST_ROWS), layout.DIGEST_BYTES)))
     if index is not None or not exactly:
         index_bytes = most_packed_bytes(tokens) if index is None else len(index)
@@ -56,12 +89,14 @@ def planned_bytes(
     sections: list[Section] = []
     for row in described:
         raw_bytes = math.prod(row.shape) * layout.DTYPES[row.dtype]
-        codec, stored_bytes = row.codec, raw_bytes
-        if row.codec == codecs.ZSTD.name and exactly:
+        codec, stored_bytes = coding.codec_of(row.kind, row.codec, at_end=row.position in (None, tokens)), raw_bytes
+        if codec in (codecs.ZSTD.name, codecs.LZMA.name) and exactly:
             values = index if row.kind == layout.DOCUMENT_INDEX else token_ids
             array = np.ascontiguousarray(values, dtype=layout.NUMPY_DTYPES[row.dtype])
-            codec, stored = codecs.encode(array, row.dtype, row.codec)
+            codec, stored = codecs.encode(array, row.dtype, codec)
             stored_bytes = len(stored)
+        elif codec in codecs.LOSSY and rates is not None:
+            stored_bytes = round(raw_bytes * rates.stored.get(row.kind, 1.0))
         facts = (row.name, row.kind, row.dtype, row.shape, codec, row.depends_on, row.required)
         places = (row.position, row.token_start, row.layer, row.role, row.rotated)
         sections.append(Section(*facts, offset, raw_bytes, stored_bytes, _SHA256, *places))

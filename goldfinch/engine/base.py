@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.numerics import Numerics
+from goldfinch.caching.row_parts import Form
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
 
@@ -172,6 +173,13 @@ class Engine(Protocol[Cache]):
             start: a `prefill.Start`.
             token_ids: (1, T) int64.
             document_range: (start, end) of the document's own tokens; all of them by default.
+        """
+
+    def coded(self, cache: Cache, form: Form) -> Cache:
+        """A cache as a file of that form will give it back, its values rounded by the codecs.
+
+        Raises:
+            ModelRefused: the values of this model's caches are not to be rounded.
         """
 
     def save(self, cache: Cache, path: Path) -> None:

@@ -25,12 +25,11 @@ def block_tokens_by(numerics: Numerics) -> int:
 
 
 def shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int) -> Checkpoint | None:
-    """The last position of `base`, checkpoint or end, up to which its tokens are those of `token_ids`."""
+    """The last position of `base` up to which its tokens are those of `token_ids`."""
     differs = first_difference(base.token_ids, token_ids)
     shared = min(base.length, token_ids.shape[1]) if differs is None else differs
-    candidates = [*base.checkpoints, base.end]
     # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
-    fitting = [c for c in candidates if c.position <= shared and c.position % block_tokens == 0]
+    fitting = [c for c in base.positions if c.position <= shared and c.position % block_tokens == 0]
     return max(fitting, key=lambda c: c.position, default=None)
 
 

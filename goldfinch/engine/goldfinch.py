@@ -10,9 +10,11 @@ import gfcache
 import torch
 from torch import Tensor
 
+from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
+from goldfinch.caching.row_parts import Form
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
@@ -123,6 +125,9 @@ class GoldFinchEngine:
         return prefill_from(
             start, self.model, token_ids, document_range=document_range, source=source, progress=progress
         )
+
+    def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
+        return coded(cache, form)
 
     def save(self, cache: DocumentCache, path: Path) -> None:
         cache.save(path)

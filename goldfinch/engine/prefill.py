@@ -9,17 +9,19 @@ compressed_k per token, the final layer states, and the residual stream at the l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from goldfinch.caching.checkpoint import Checkpoint
+from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.journal import Journal
 from goldfinch.caching.numerics import numerics_difference, numerics_of
+from goldfinch.caching.row_parts import PLAIN, Form, RowParts
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 
@@ -50,9 +52,9 @@ def prefill(
         document_range: (start, end) of the document's own tokens; all of them by default.
         source: provenance for the file.
         checkpoints: positions, multiples of block_tokens below T, to keep a checkpoint at.
-        base: a cache of this model whose document begins alike: what its checkpoints allow is taken over instead of
-            recomputed (`reusable_tokens` tells how much). Blocks start at the same places, so the result
-            equals a run without it bit for bit.
+        base: a cache of this model whose document begins alike, its rows not rounded by a codec: what its checkpoints
+            allow is taken over instead of recomputed (`reusable_tokens` tells how much). Blocks start at the same
+            places, so the result equals a run without it bit for bit.
         base_tokens: most tokens to take over from it; all that both share by default.
         journal: notes the way, so that a killed run can go on.
 
@@ -63,6 +65,8 @@ def prefill(
         EmptyInput: no tokens.
         DeviceError: not enough memory on the device.
     """
+    if base is not None and base.row_parts:
+        base = None  # a codec has rounded its rows
     start = Start(base, base_tokens, tuple(checkpoints), journal)
     return prefill_from(
         start,
@@ -80,12 +84,14 @@ class Start:
     """Where a prefill starts and what it leaves on its way; fields as the arguments of `prefill`.
 
     `base` is a cache of the engine that computes.
+    `form` is that of its file: the cache passes the rounding at the end.
     """
 
     base: Any = None
     base_tokens: int | None = None
     checkpoints: tuple[int, ...] = ()
     journal: Journal | None = None
+    form: Form = PLAIN
 
 
 def prefill_from(
@@ -115,7 +121,7 @@ def prefill_from(
             run.finish(progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
-    return run.cache()
+    return coded(run.cache(), start.form)
 
 
 class _Run:
@@ -136,6 +142,7 @@ class _Run:
         self.identity, self.numerics = identity_of(model), numerics_of(model)
         self.state = model.empty_state()
         self.tail: Tensor | None = None
+        self.row_parts: RowParts = ()
         self.checkpoints: list[Checkpoint] = []
         self.compressed_k: Tensor | None = None
         if model.config.n_gold:
@@ -154,6 +161,9 @@ class _Run:
             # Values of both stand in one cache, so its numerics must not promise the bits of a run from the start.
             self.numerics = base.numerics
         self.state, self.tail = checkpoint.state, checkpoint.tail_hidden
+        # Of a base whose rows were rounded, these are. What comes now is rounded at the end.
+        self.row_parts = tuple(part for part in base.row_parts if part[0] < position)
+        self.numerics = replace(self.numerics, rows_codec=base.numerics.rows_codec, state_codec=None)
         if self.compressed_k is not None:
             assert base.compressed_k is not None
             self.compressed_k[:, :position] = base.compressed_k[:, :position]
@@ -175,6 +185,7 @@ class _Run:
             numerics=self.numerics,
             source=self.source,
             tokenizer=self.model.tokenizer,
+            row_parts=self.row_parts,
             checkpoints=tuple(c for c in self.checkpoints if c.position < done),
         )
 

@@ -2,21 +2,24 @@
 
 Windows lie between consecutive checkpoints (from the empty state to the first, from the last to the end). A window
 starts from the stored state at its beginning and must reproduce compressed_k inside it and state and tail at its end.
-With equal numerics the comparison is exact; otherwise values may differ by rounding.
+With equal numerics the comparison is exact; otherwise values may differ by rounding. Values that a codec has rounded
+are compared with computed ones that it has rounded, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import torch
 from torch import Tensor
 
 from goldfinch.caching.checkpoint import Checkpoint
+from goldfinch.caching.coding import rounded_end, rounded_rows
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import STATE_FIELDS
 
 from .base import ReplayReport
 
@@ -71,38 +74,64 @@ def _replay_window(
 ) -> str | None:
     state = start.state if start else model.empty_state()
     tail = start.tail_hidden if start else None
-    block_tokens = model.executor.block_tokens
-    for at in range(state.position, end.position, block_tokens):
+    block_tokens, first = model.executor.block_tokens, state.position
+    rows = []
+    for at in range(first, end.position, block_tokens):
         block = cache.token_ids[:, at : min(at + block_tokens, end.position)]
         x, state = model.run_prefill_layers(block, state)
-        rows = x if tail is None else torch.cat([tail, x], dim=1)
-        tail = rows[:, -model.config.tail_length :]
+        seen = x if tail is None else torch.cat([tail, x], dim=1)
+        tail = seen[:, -model.config.tail_length :]
         if cache.compressed_k is not None:
-            found = cache.compressed_k[:, at : at + block.shape[1]]
-            where = _first_difference(model.compress_keys(x), found, exact)
-            if where is not None:
-                return f"compressed_k differs first at token {at + where}"
+            rows.append(model.compress_keys(x))
+    if cache.compressed_k is not None:
+        computed_rows, stored_rows = torch.cat(rows, dim=1), cache.compressed_k[:, first : end.position]
+        rounded = _rounded_as(cache, computed_rows, first)
+        where = _first_difference(computed_rows, rounded, stored_rows, exact)
+        if where is not None:
+            return f"compressed_k differs first at token {first + where}"
     assert tail is not None
-    pairs = [("tail_hidden", tail, end.tail_hidden)]
-    for i, (computed, stored) in enumerate(zip(state.layers, end.state.layers, strict=True)):
-        for name in ("wkv_state", "time_shift_state", "channel_shift_state"):
-            pairs.append((f"{name} of layer {i}", getattr(computed, name), getattr(stored, name)))
-        if stored.keys.length:
-            pairs.append((f"keys of layer {i}", computed.keys.rows, stored.keys.rows))
-            pairs.append((f"values of layer {i}", computed.values.rows, stored.values.rows))
-    for name, one, other in pairs:
-        if other is not None and _first_difference(one, other, exact) is not None:
+    computed = Checkpoint(end.position, state, tail)
+    rounded_state = rounded_end(computed, cache.numerics.coding.state) if end.position == cache.length else computed
+    triples = zip(_named(computed), _named(rounded_state), _named(end), strict=True)
+    for (name, one), (_, rounded), (_, stored) in triples:
+        if _first_difference(one, rounded, stored, exact) is not None:
             return f"{name} differs at token {end.position}"
     return None
 
 
-def _first_difference(computed: Tensor, stored: Tensor, exact: bool) -> int | None:
-    """Index along axis 1 of the first difference, None if there is none."""
+def _rounded_as(cache: DocumentCache, rows: Tensor, first: int) -> Tensor:
+    """Computed rows (1, n, R) from token `first` on, rounded as those of the cache: by what lies around them, too."""
+    if not cache.row_parts:
+        return rows
+    assert cache.compressed_k is not None
+    whole = cache.compressed_k.clone()
+    whole[:, first : first + rows.shape[1]] = rows
+    return rounded_rows(whole, cache.row_parts)[:, first : first + rows.shape[1]]
+
+
+def _named(position: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a position, with their names for people."""
+    yield "tail_hidden", position.tail_hidden
+    for i, state in enumerate(position.state.layers):
+        for name in STATE_FIELDS:
+            if getattr(state, name) is not None:
+                yield f"{name} of layer {i}", getattr(state, name)
+        if state.keys.length:
+            yield f"keys of layer {i}", state.keys.rows
+            yield f"values of layer {i}", state.values.rows
+
+
+def _first_difference(computed: Tensor, rounded: Tensor, stored: Tensor, exact: bool) -> int | None:
+    """Index along axis 1 of the first difference, None if there is none.
+
+    Args:
+        rounded: the computed values as the codec gives them.
+    """
     if exact:
-        differs = computed != stored
-    else:
-        scale = stored.abs().max().clamp_min(1e-6)
-        differs = (computed - stored).abs() > ROUNDING[stored.dtype] * scale
+        differs = rounded != stored
+    else:  # computed a little differently, a value may be rounded the other way: by no more than any other one
+        most = ROUNDING[stored.dtype] * stored.abs().max().clamp_min(1e-6) + (rounded - computed).abs().max()
+        differs = (computed - stored).abs() > most
     if not bool(differs.any()):
         return None
     return int(differs.transpose(0, 1).flatten(1).any(-1).nonzero()[0])

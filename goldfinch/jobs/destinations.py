@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gfcache
+from gfcache import Coding
 
 from goldfinch.caching.journal import EVERY_S, Journal, tidy
 from goldfinch.errors import MadeRoom
@@ -20,7 +21,7 @@ from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
 
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
-from .fresh import Wanted, fresh_report, has_checkpoints, has_layout
+from .fresh import Wanted, fresh_report, has_checkpoints, has_form
 from .job import Job, compute, save, tokenise
 from .outputs import OutputNames, check_not_base, check_place, check_replaceable, real
 from .sources import Source
@@ -40,6 +41,7 @@ class Plan:
         journal_s: least seconds between two notes for a run that may be interrupted.
         lock_wait_s: how long to wait, after all others, for documents whose files other runs are writing.
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
+        coding: the codecs of a file; None where any will do. A library has its own.
     """
 
     output: str | None = None
@@ -49,6 +51,7 @@ class Plan:
     journal_s: float = EVERY_S
     lock_wait_s: float = 0.0
     layout: str = "auto"
+    coding: Coding | None = None
 
 
 class Destination(Protocol):
@@ -78,7 +81,7 @@ class IntoFiles:
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
         at = None if base is None else base.path
-        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout)
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout, plan.coding)
         self._names = OutputNames(plan.output, ())
         # By real path, for a call may name one output twice, through a link: whose it is, and its file on its way.
         self._names_of: dict[Path, str] = {}
@@ -150,7 +153,8 @@ class IntoLibrary:
 
     def __init__(self, model: LazyModel, plan: Plan, library: Library, tell: Tell) -> None:
         self._model, self._plan, self._library, self._tell = model, plan, library, tell
-        self._wanted = Wanted(card_identity(model.card, model.dtype), model.card, plan.checkpoints, layout=plan.layout)
+        identity = card_identity(model.card, model.dtype)
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, None, plan.layout, plan.coding)
         self._kept: dict[Path, tuple[Source, type[Written] | type[PassedOver]]] = {}
         self._undone: deque[Failed] = deque()
 
@@ -168,7 +172,7 @@ class IntoLibrary:
         if found.state != HIT:
             return False
         with gfcache.read_cache(found.path) as file:
-            if not has_layout(file.header, self._wanted.layout):
+            if not has_form(file.header, self._wanted):
                 return False
             return self._plan.checkpoints == "auto" or has_checkpoints(found.path, file.header, self._wanted)
 

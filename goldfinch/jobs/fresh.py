@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gfcache
+from gfcache import Coding
 
 from goldfinch.library.freshness import place_seen_from
 from goldfinch.library.known import holds_text
@@ -27,6 +28,7 @@ class Wanted:
         checkpoints: "none", "auto" or a number of tokens.
         base: the file that every cache continues, or None.
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
+        coding: the codecs of a file; None where any will do.
     """
 
     identity: str
@@ -34,6 +36,7 @@ class Wanted:
     checkpoints: str = "auto"
     base: Path | None = None
     layout: str = "auto"
+    coding: Coding | None = None
 
 
 def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = tell_nobody) -> Report | None:
@@ -54,7 +57,7 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
         and gfcache.header_identity(header) == wanted.identity
         and (header.parent or {}).get("digest") == parent
     )
-    if not same or not has_layout(header, wanted.layout) or not has_checkpoints(path, header, wanted):
+    if not same or not has_form(header, wanted) or not has_checkpoints(path, header, wanted):
         return None
     try:
         gfcache.verify_cache(path, complete=True)
@@ -78,9 +81,10 @@ def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) ->
     return is_moved or (noted is not None and place is not None and not os.path.lexists(noted))
 
 
-def has_layout(header: gfcache.Header, layout: str) -> bool:
+def has_form(header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache keeps its document as the run would."""
-    return layout == "auto" or (layout == "blocks") == bool(header.model.get("blocks"))
+    in_blocks = wanted.layout == "auto" or (wanted.layout == "blocks") == bool(header.model.get("blocks"))
+    return in_blocks and wanted.coding in (None, Coding.of(header.numerics))
 
 
 def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+from gfcache import Coding
 from torch import Tensor
 
 from goldfinch.caching.journal import EVERY_S, Journal
 from goldfinch.caching.numerics import check_parent_dtype
+from goldfinch.caching.row_parts import LOSSLESS, Form
 from goldfinch.devices import synchronize
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
 from goldfinch.library.changes import appended, base_of, changed_source, document_token_ids
@@ -22,7 +24,7 @@ from goldfinch.library.opening import Model, engine_of
 from goldfinch.measure.profile import Stopwatch, note_run
 from goldfinch.text.documents import Document
 
-from .events import WARNING, Progress, Remark, Report, Tell, tell_nobody
+from .events import NOTE, WARNING, Progress, Remark, Report, Tell, tell_nobody
 from .outputs import check_not_base
 from .sources import Source
 
@@ -41,6 +43,7 @@ class Job:
         bases: caches whose beginning may be taken over.
         parent: the base cache that the file will refer to in place of storing its part, or None.
         parent_tokens: how much of it.
+        coding: the codecs of the file; None where any will do, and nothing is rounded.
         made: the computed cache, until it is written.
         seconds: that computing took; until then, to find out that there is nothing to compute.
     """
@@ -54,6 +57,7 @@ class Job:
     bases: tuple[Any, ...] = ()
     parent: Any | None = None
     parent_tokens: int = 0
+    coding: Coding | None = None
     made: Made | None = field(default=None, repr=False)
     seconds: float = 0.0
 
@@ -118,7 +122,9 @@ def compute(
     started, watch = time.perf_counter(), Stopwatch(str(model.device).partition(":")[0])
     if job.parent is not None:
         job.parent_tokens = _referred_tokens(job, job.parent, model)
+    form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens)
     if job.made is not None:  # together with others
+        job.made.cache = engine_of(model).coded(job.made.cache, form)
         return
     journal = Journal(job.path, journal_s)
 
@@ -131,7 +137,7 @@ def compute(
         job.path,
         checkpoints=job.checkpoints,
         bases=job.bases,
-        parent_tokens=job.parent_tokens,
+        form=form,
         journal=journal,
         fresh=fresh,
     )
@@ -215,6 +221,10 @@ def job_of_change(
     if engine_of(model).difference(old.numerics) is not None:
         different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         tell(Remark(WARNING, different))
+    codec = old.numerics.coding.state
+    if old.numerics.coding.is_state_lossy and not old.checkpoints:
+        again = f"{codec} has rounded its state: without a checkpoint to resume from, all of it is computed again"
+        tell(Remark(NOTE, again))
     token_ids, span, text = changed
     base = base_of(old, model)
     if base is not None and base.path is not None:
@@ -228,4 +238,5 @@ def job_of_change(
         span,
         (old,) if base is None else (old, base),
         base if base is not None and referable_tokens(base, token_ids, model) else None,
+        coding=old.numerics.coding,
     )

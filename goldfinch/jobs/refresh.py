@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+from gfcache import Coding
 
 from goldfinch.caching.journal import EVERY_S, tidy
 from goldfinch.errors import BaseUnverified, SourceGone, SourceLost, SourceUnknown
@@ -103,6 +104,7 @@ class Refresh:
             if header.parent is not None:
                 job.parent = _base_of(path, header, model, self.reach)
                 job.bases = (job.parent,)
+            job.coding = Coding.of(header.numerics)
             job.checkpoints = self.checkpoints or _spacing(path, header, engine_of(model).card)
             compute(job, model, journal_s=self.journal_s, tell=self.tell)
             report = save(job)

@@ -124,12 +124,14 @@ def _compare(path: Path, source: Mapping[str, Any]) -> str:
 
 
 def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
-    """One row of gf status: path, state, source, tokens, bytes, model; no tokens when nothing can be read.
+    """One row of gf status: path, state, source, tokens, bytes, model, codec, state_codec; no tokens when nothing can
+    be read.
 
     Args:
         reach: as in `source_state`.
     """
     row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
+    row |= {"codec": None, "state_codec": None}
     reach = Reach() if reach is None else reach
     try:
         with gfcache.read_cache(path) as file:
@@ -141,6 +143,8 @@ def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
             "tokens": header.tokens,
             "bytes": path.stat().st_size,
             "model": header.model.get("name"),
+            "codec": header.numerics.get("rows_codec"),
+            "state_codec": header.numerics.get("state_codec"),
         }
         if closed is not None:
             return row | {"state": UNREAD, "message": unread_words(str(closed))}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gfcache
-from gfcache import Removal, Store, layout
+from gfcache import Coding, Removal, Store, layout
 
 from goldfinch.text.documents import Document, read_document
 
@@ -92,10 +92,13 @@ class Library:
     Args:
         store: by default the user's own, without a cap.
         journal_s: least seconds between two notes of a run that may be interrupted; None as in `journal`.
+        coding: the codecs of the caches that it makes; those that are there may have others.
     """
 
-    def __init__(self, store: Store | None = None, *, journal_s: float | None = None) -> None:
-        self.store = Store() if store is None else store
+    def __init__(
+        self, store: Store | None = None, *, journal_s: float | None = None, coding: Coding | None = None
+    ) -> None:
+        self.store, self._coding = Store() if store is None else store, coding or Coding()
         self._journal_s = journal_s
 
     def close(self) -> None:
@@ -246,6 +249,7 @@ class Library:
     ) -> Kept:
         """Compute the cache and store it, unless there is an obstacle: an answer is possible all the same."""
         from goldfinch.caching.document_cache import source_seen_from
+        from goldfinch.caching.row_parts import Form
 
         from .changes import document_token_ids
         from .making import Made, make_cache, where_to_start
@@ -257,13 +261,15 @@ class Library:
         at_most = _at_most_bytes(model, source_seen_from(found.path, document.source), token_ids, positions)
         removals: list[Removal] = []
         journal = None if obstacle is not None else _journal(self.store, found.path, self._journal_s, at_most, removals)
+        form = Form(self._coding)
         if prepared.cache is not None:
-            made = Made(prepared.cache, 0, None)
+            made = Made(engine_of(model).coded(prepared.cache, form), 0, None)
         else:
             exact = checkpoints not in (None, "auto")
             start = where_to_start(
-                model, token_ids, found.path, checkpoints=positions, exact=exact, journal=journal, fresh=fresh
-            )
+                model, token_ids, found.path, checkpoints=positions, exact=exact, form=form, journal=journal,
+                fresh=fresh,
+            )  # fmt: skip
             span, source = prepared.document_range, document.source
             made = make_cache(start, model, token_ids, document_range=span, source=source, progress=progress)
         computed = tokens - made.tokens_reused

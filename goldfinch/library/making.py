@@ -12,6 +12,7 @@ import gfcache
 from torch import Tensor
 
 from goldfinch.caching.journal import Journal
+from goldfinch.caching.row_parts import PLAIN, Form, can_continue
 from goldfinch.engine.base import Engine, Progress
 from goldfinch.engine.checkpoints import first_difference
 from goldfinch.engine.prefill import Start
@@ -46,7 +47,7 @@ def where_to_start(
     checkpoints: str | Sequence[int] = "auto",
     exact: bool | None = None,
     bases: Sequence[Any] = (),
-    parent_tokens: int = 0,
+    form: Form = PLAIN,
     journal: Journal | None = None,
     fresh: bool = False,
 ) -> Start:
@@ -59,7 +60,8 @@ def where_to_start(
         exact: every position asked for is made, if need be by computing again what a base without it holds; by default
             for all but "auto", which leaves out those that would cost that.
         bases: other caches whose beginning may be taken over.
-        parent_tokens: how much of the document the parent of the file holds, whose positions need not stand in it.
+        form: of the file: what its parent holds needs no positions in it, and rows that another codec has rounded are
+            not taken over.
         journal: notes the way; not removed here.
         fresh: take over nothing but from `bases`.
     """
@@ -73,10 +75,12 @@ def where_to_start(
         # Anybody may have put them there: their states are taken over only where a run of this user made them.
         candidates += [base for base in (old, begun) if base is not None and is_verified(base.digest)]
     T = token_ids.shape[1]
+    wanted = form.parts(T)
+    candidates = [base for base in candidates if can_continue(getattr(base, "row_parts", ()), wanted)]
     exact = checkpoints != "auto" if exact is None else exact
     if isinstance(checkpoints, str):
         checkpoints = engine.plan_checkpoints(T, checkpoints)
-    needed = [p for p in checkpoints if p > parent_tokens] if exact else []
+    needed = [p for p in checkpoints if p > form.parent_tokens] if exact else []
 
     def usable(base: Any) -> int:
         """Most tokens to take over: up to the first position that it lacks."""
@@ -87,7 +91,7 @@ def where_to_start(
         return engine.reusable_tokens(base, token_ids[:, : usable(base)])
 
     base = max(candidates, key=reused, default=None)
-    return Start(base, None if base is None else usable(base), tuple(checkpoints), journal)
+    return Start(base, None if base is None else usable(base), tuple(checkpoints), journal, form)
 
 
 def make_cache(

@@ -72,11 +72,15 @@ def test_settings_are_those_of_the_options(name: str) -> None:
     assert command is not None
     options = {param.name for param in build(command).params}
     # gf refresh keeps the checkpoints that each cache has; gf eval compares policies that it is given.
-    unset = {"refresh": {"checkpoints"}, "eval": {"read", "read_blocks"}}.get(name, set())
+    # What gf convert does to a file is what its command line says.
+    without = {"refresh": {"checkpoints"}, "eval": {"read", "read_blocks"}, "convert": {"codec", "state_codec"}}
+    unset = without.get(name, set())
     named = {
         "device",
         "checkpoints",
         "layout",
+        "codec",
+        "state_codec",
         "memory",
         "read",
         "read_blocks",
@@ -148,6 +152,7 @@ def test_only_the_command_that_is_called_is_imported() -> None:
 def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Path) -> None:
     lines = {
         "cache import": [str(cache)], "status": [str(cache)], "prune": [str(cache.parent), "--orphaned"], "flatten": [str(cache)], "inspect": [str(cache)], "verify": [str(cache)],
+        "convert": [str(cache), "--codec", "int8", "--state-codec", "int8"],
         "diff": [str(cache), str(cache)], "cache ls": [], "cache rm": ["--filter", "hits>9"], "cache prune": [],
         "cache pin": ["--filter", "hits>9"], "cache unpin": ["--filter", "hits>9"], "cache du": [],
         "cache tag": ["--add", "x", "--filter", "hits>9"], "cache export": ["--filter", "hits>9"],

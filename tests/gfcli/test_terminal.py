@@ -126,6 +126,7 @@ LINES: dict[str, list[list[str]]] = {
     "append": [[CACHE, f"b{EVIL}.txt", "-o", f"more{EVIL}.gfc"], [CACHE, EVIL], [DOC, DOC]],
     "truncate": [[CACHE, "--to-line", "2", "-o", f"less{EVIL}.gfc"], [CACHE, "--to-token", EVIL]],
     "flatten": [[CACHE, "-o", f"flat{EVIL}.gfc"], [EVIL]],
+    "convert": [[CACHE, "--codec", "step3", "-o", f"small{EVIL}.gfc"], [CACHE, "--codec", EVIL], [EVIL, "--codec", "step3"]],
     "inspect": [[CACHE, "crafted.gfc"], [DOC, EVIL]],
     "verify": [[CACHE, "crafted.gfc", DOC, EVIL], [CACHE, "--replay", EVIL]],
     "diff": [[CACHE, "crafted.gfc"], [CACHE, EVIL]],

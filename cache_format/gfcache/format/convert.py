@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +13,16 @@ import numpy as np
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.codecs.casts import STATES
+from gfcache.errors import CannotRound
 
+from .families.registry import family_of
 from .header import Header
+from .parents import ROWS_CODEC, own_row_parts
 from .reader import CacheFile
 from .writer import SectionData, digests_of, write_cache
 
-# Noted in numerics: the rounding that compressed_k and states have passed.
-ROWS_CODEC, STATE_CODEC = "rows_codec", "state_codec"
+# Noted in numerics: the rounding that the state at the end has passed; of rows, see parents.
+STATE_CODEC = "state_codec"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Coding:
 
     Attributes:
         rows: of compressed_k; a lossless one changes nothing.
-        state: of states, shift states and tail_hidden, those of checkpoints, too.
+        state: of the states, shift states and tail_hidden at the end; those of checkpoints stay as they were computed,
+            so that what resumes there gives the bits of a cold run.
     """
 
     rows: str = codecs.RAW.name
@@ -49,11 +54,21 @@ class Coding:
         """Whether any value may differ from what was computed."""
         return is_lossy(self.rows) or is_lossy(self.state)
 
-    def codec_of(self, kind: str, default: str) -> str:
-        """To try for a section. Files that no reader of 1.0 can read anyway store their token ids smaller, too."""
+    @property
+    def is_state_lossy(self) -> bool:
+        """Whether the state at the end may: from there, nothing goes on as in a cold run."""
+        return is_lossy(self.state)
+
+    def codec_of(self, kind: str, default: str, *, at_end: bool = True) -> str:
+        """To try for a section. Files that no reader of 1.0 can read anyway store their token ids smaller, too.
+
+        Args:
+            default: where nothing is rounded.
+            at_end: of a state: it is not that of a checkpoint.
+        """
         if kind == layout.COMPRESSED_K and is_lossy(self.rows):
             return self.rows
-        if kind in STATES and is_lossy(self.state):
+        if kind in STATES and at_end and is_lossy(self.state):
             return self.state
         return codecs.LZMA.name if kind == layout.TOKEN_IDS and self.is_lossy else default
 
@@ -69,31 +84,43 @@ def rounded(array: np.ndarray, dtype: str, kind: str, coding: Coding) -> np.ndar
     return codecs.rounded(array, dtype, wanted) if is_lossy(wanted) else array
 
 
-def convert_cache(path: Path | str, out: Path | str, coding: Coding) -> Header:
+def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding) -> Header:
     """Write a cache with other codecs (mode 0600), atomically. It keeps its base.
 
     Args:
-        path: the file.
+        cache: the file, or its path.
         coding: raw leaves values as they are: what an earlier rounding took does not come back.
 
     Raises:
+        CannotRound: values that one codec has rounded would pass another; a cache of a model of others.
         DamagedCache, ..., CacheWriteError: see `CacheFile` and `write_cache`.
     """
-    with CacheFile(path) as file:
-        before = Coding.of(file.header.numerics)
-        passed = Coding(
-            *(new if is_lossy(new) else old for new, old in ((coding.rows, before.rows), (coding.state, before.state)))
-        )
+    with contextlib.nullcontext(cache) if isinstance(cache, CacheFile) else CacheFile(cache) as file:
+        passed = _passed(file, coding)
         data: list[SectionData] = []
         for section in file.header.sections:
             if not section.is_known or section.kind == layout.ROW_DIGESTS:
                 continue  # of a later version, or made anew
-            array = file.array(section)
-            if coding.codec_of(section.kind, section.codec) != section.codec:
+            array, at_end = file.array(section), section.position in (None, file.header.tokens)
+            if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
                 array = rounded(array, section.dtype, section.kind, coding)
             default = codecs.ZSTD.name if section.codec in (codecs.ZSTD.name, codecs.LZMA.name) else codecs.RAW.name
-            codec = coding.codec_of(section.kind, default)
+            codec = coding.codec_of(section.kind, default, at_end=at_end)
             data.append(dataclasses.replace(SectionData.of(section, array), codec=codec))
         numerics = passed.noted(file.header.numerics)
         header = dataclasses.replace(file.header, numerics=numerics, sections=())
         return write_cache(out, header, [*data, *digests_of(data)])
+
+
+def _passed(file: CacheFile, coding: Coding) -> Coding:
+    """What the values have passed once they are rounded; refuses to round twice what nothing could compute again."""
+    header, before = file.header, Coding.of(file.header.numerics)
+    if coding.is_lossy and layout.TAIL_HIDDEN not in family_of(header.model).by_name:
+        raise CannotRound(file.path, f"a model of others made it ({header.model['name']}): codecs are for ours")
+    earlier = {codec for _, codec in own_row_parts(header)}, {before.state}
+    for what, found, wanted in zip(("keys", "state"), earlier, (coding.rows, coding.state), strict=True):
+        other = sorted(name for name in found if is_lossy(name) and name != wanted)
+        if is_lossy(wanted) and other:
+            raise CannotRound(file.path, f"its {what} have been rounded by {other[0]}, and cannot be by {wanted} now")
+    rows = coding.rows if is_lossy(coding.rows) and header.of_kind(layout.COMPRESSED_K) else before.rows
+    return Coding(rows, coding.state if is_lossy(coding.state) else before.state)

@@ -217,6 +217,12 @@ def _check_numerics(numerics: dict[str, Any]) -> None:
     for name in ("device", "backend", "library", "rows_codec", "state_codec"):
         found = numerics.get(name)
         demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
+    parts = numerics.get("rows_parts")
+    holds = parts is None or (isinstance(parts, list) and 0 < len(parts) <= layout.MAX_SECTIONS)
+    holds = holds and all(
+        isinstance(p, list) and len(p) == 2 and _is_count(p[0]) and isinstance(p[1], str) for p in parts or ()
+    )
+    demand(holds, "R7", f"numerics.rows_parts={parts!r:.40}", "a list of [first token, codec], or null")
 
 
 def _check_source(source: dict[str, Any] | None) -> None:

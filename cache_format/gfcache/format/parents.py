@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gfcache import layout
-from gfcache.codecs.registry import LOSSY
+from gfcache.codecs.registry import LOSSY, RAW
 from gfcache.errors import CacheFormatError, DamagedCache, ParentChanged, ParentMissing
 from gfcache.files.places import seen_from
 
@@ -20,6 +20,9 @@ from .header import Header, Section
 from .reader import CacheFile
 from .rules import row_digests
 from .writer import SectionData, digests_of, write_cache
+
+# Noted in numerics: the rounding that a file's own compressed_k has passed, and where in them it began anew.
+ROWS_CODEC, ROWS_PARTS = "rows_codec", "rows_parts"
 
 
 def parent_reference(base: CacheFile, tokens: int, child: Path) -> dict[str, Any]:
@@ -130,6 +133,30 @@ def _whole_array(file: CacheFile, kind: str, layer: int | None) -> tuple[np.ndar
     return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis)), dtype
 
 
+def row_parts(file: CacheFile) -> list[tuple[int, str]]:
+    """How the rows of compressed_k of a cache were rounded, its bases' included: (first token, codec) of each part.
+
+    Each part was rounded for itself; "raw" is none. The parts are in the order of their tokens, without gaps.
+
+    Raises:
+        ParentMissing, ParentChanged, DamagedCache: see `ancestors`.
+    """
+    own = own_row_parts(file.header)
+    if file.header.parent is None:
+        return own
+    with open_parent(file) as parent:
+        return [(start, codec) for start, codec in row_parts(parent) if start < file.header.first_token] + own
+
+
+def own_row_parts(header: Header) -> list[tuple[int, str]]:
+    """Those of the rows that a file itself holds."""
+    noted = header.numerics.get(ROWS_PARTS)
+    if noted:
+        return [(start, codec) for start, codec in noted]
+    codec = header.numerics.get(ROWS_CODEC) or RAW.name
+    return [(start, codec) for start in sorted(s.token_start or 0 for s in header.of_kind(layout.COMPRESSED_K))]
+
+
 def rows_of(array: np.ndarray, axis: int, start: int, end: int) -> np.ndarray:
     """Rows `start` to `end` of an axis, as a view."""
     return array[(slice(None),) * axis + (slice(start, end),)]
@@ -205,6 +232,9 @@ def flatten_cache(cache: CacheFile | Path | str, out: Path | str) -> Header:
         if file.header.of_kind(layout.ROW_DIGESTS):
             data += digests_of(data)
         header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
+        parts = row_parts(file) if file.header.parent is not None else []
+        if any(codec in LOSSY for _, codec in parts):  # the sections no longer tell where a rounding began
+            header = dataclasses.replace(header, numerics=header.numerics | {ROWS_PARTS: [list(p) for p in parts]})
         return write_cache(out, header, data)
 
 

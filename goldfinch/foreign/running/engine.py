@@ -15,11 +15,12 @@ from torch import Tensor
 
 from goldfinch.caching.identity import check_identity
 from goldfinch.caching.numerics import Numerics, difference_between
+from goldfinch.caching.row_parts import Form
 from goldfinch.engine.answer import Answer
 from goldfinch.engine.base import Progress, Prompt, ReplayReport
 from goldfinch.engine.cite import Citation
 from goldfinch.engine.prefill import Start
-from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
+from goldfinch.errors import CacheMismatch, GoldFinchError, ModelRefused, TokenizerError
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
 from goldfinch.policies.base import Chosen
@@ -143,16 +144,22 @@ class ForeignEngine:
         source: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> ForeignCache:
-        return prefill_from(
+        cache = prefill_from(
             start, self.model, token_ids, identity=self.identity, numerics=self.numerics, progress=progress,
             document_range=document_range or (0, token_ids.shape[1]), source=source,
         )  # fmt: skip
+        return self.coded(cache, start.form)
 
     def prefill(
         self, prompt: Prompt, *, source: dict[str, Any] | None = None, progress: Progress | None = None
     ) -> ForeignCache:
         ids = torch.from_numpy(prompt.token_ids)[None]
         return self.prefill_from(Start(), ids, document_range=prompt.document_range, source=source, progress=progress)
+
+    def coded(self, cache: ForeignCache, form: Form) -> ForeignCache:
+        if form.coding.is_lossy:
+            raise ModelRefused(f"{self.model.name} keeps its values as they are: codecs are for models of ours")
+        return cache
 
     def save(self, cache: ForeignCache, path: Path) -> None:
         cache.save(path)

@@ -1,0 +1,71 @@
+"""Codecs on a cache in memory: it passes the rounding of its file before the first question (SPEC W9).
+
+So an answer from the file is that of a cache which was never saved, bit for bit, and what a codec loses is lost once.
+A pre-fill and its journal compute without it: rounding comes last. Of states, that at the end alone is rounded; from
+checkpoints a later run goes on as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gfcache.codecs import registry as codecs
+from gfcache.format.convert import is_lossy
+from torch import Tensor
+
+from .checkpoint import Checkpoint
+from .document_cache import DocumentCache
+from .numerics import file_dtype
+from .row_parts import Form, RowParts
+from .sections import from_numpy, map_state, to_numpy
+
+
+def rounded_rows(rows: Tensor, parts: RowParts, first: int = 0) -> Tensor:
+    """compressed_k (1, T, R) with each part that begins at `first` or later rounded by its codec."""
+    found = rows.clone()
+    ends = [start for start, _ in parts[1:]] + [rows.shape[1]]
+    for (start, codec), end in zip(parts, ends, strict=True):
+        if start >= first and is_lossy(codec) and start < end:
+            found[:, start:end] = _rounded(rows[0, start:end], codec)[None]
+    return found
+
+
+def rounded_end(end: Checkpoint, codec: str) -> Checkpoint:
+    """A state and its tail as a file of that codec gives them back."""
+    return map_state(end, lambda values: _rounded(values, codec)) if is_lossy(codec) else end
+
+
+def _rounded(values: Tensor, codec: str) -> Tensor:
+    dtype = file_dtype(values.dtype)
+    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec), dtype).to(values.device)
+
+
+def coded(cache: DocumentCache, form: Form) -> DocumentCache:
+    """A cache as its file will give it back.
+
+    Args:
+        cache: as computed; rows that it took over from one that `can_continue` so may be rounded already.
+        form: of its file.
+    """
+    rows, parts, parent = cache.compressed_k, form.parts(cache.length), form.parent
+    if rows is None:
+        parts = ()
+    elif parts:
+        if parent is not None:
+            rows = rows.clone()
+            rows[:, : form.parent_tokens] = parent.rows()[:, : form.parent_tokens]
+        rows = rounded_rows(rows, parts, form.parent_tokens)
+    coding, end = form.coding, rounded_end(cache.end, form.coding.state)
+    numerics = replace(
+        cache.numerics,
+        rows_codec=coding.rows if parts and is_lossy(coding.rows) else None,
+        state_codec=coding.state if is_lossy(coding.state) else None,
+    )
+    return replace(
+        cache,
+        compressed_k=rows,
+        state=end.state,
+        tail_hidden=end.tail_hidden,
+        numerics=numerics,
+        row_parts=parts,
+    )
