@@ -7,9 +7,9 @@ import torch
 from .errors import DeviceError
 
 
-def synchronize(device: torch.device) -> None:
+def synchronize(device: str | torch.device) -> None:
     """Wait until the device has done what it was asked: before a clock is read."""
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 

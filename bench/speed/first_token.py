@@ -75,7 +75,7 @@ def prefilled(model: LanguageModel, tokens: int) -> goldfinch.DocumentCache:
     assert cache.compressed_k is not None
     rows = cache.compressed_k.repeat(1, -(-tokens // COMPUTED), 1)[:, :tokens].contiguous()
     state = replace(cache.state, position=tokens)
-    return replace(cache, token_ids=ids, compressed_k=rows, state=state, document_range=(0, tokens))
+    return replace(cache, token_ids=ids[0].numpy(), compressed_k=rows, state=state, document_range=(0, tokens))
 
 
 def ask(model: LanguageModel, path: Path, read: str) -> Once:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Start
 from goldfinch.foreign.running.engine import ForeignEngine
 from goldfinch.foreign.running.session import ForeignSession
 from goldfinch.library.opening import engine_of, load
@@ -29,19 +29,19 @@ from goldfinch.weights.directory import find_model
 
 QUESTION_TOKENS = 16
 _PEAK = """
-import resource, sys, torch
+import resource, sys, numpy as np, torch
 from goldfinch.library.opening import engine_of, load
 from goldfinch.weights.directory import find_model
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Start
 from goldfinch.foreign import library
 engine = engine_of(load(find_model(sys.argv[2])))
-ids = torch.arange(int(sys.argv[3]))[None] * 7919 % engine.model.config.vocab_size
+ids = np.arange(int(sys.argv[3])) * 7919 % engine.model.config.vocab_size
 loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[1] == "ours":
     cache = engine.prefill_from(Start(), ids)
 else:
     cache = library.new_cache(engine.model.network)
-    library.forward(engine.model.network, ids[0], cache, last=True)
+    library.forward(engine.model.network, torch.from_numpy(ids), cache, last=True)
 print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -49,8 +49,8 @@ print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def one_round(engine: ForeignEngine, tokens: int, folder: Path, seed: int) -> dict[str, float]:
     """Seconds of each step."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(0, engine.model.config.vocab_size, (1, tokens), generator=generator)
-    question = ids[0, :QUESTION_TOKENS].tolist()
+    ids = torch.randint(0, engine.model.config.vocab_size, (1, tokens), generator=generator)[0].numpy()
+    question = ids[:QUESTION_TOKENS].tolist()
     times = [time.perf_counter()]
     cache = engine.prefill_from(Start(), ids)
     times.append(time.perf_counter())

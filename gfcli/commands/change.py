@@ -26,8 +26,7 @@ from gfcli.support.sessions import Models, open_to_continue
 from goldfinch.jobs.outputs import real
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from goldfinch.library.changes import Changed
     from goldfinch.library.opening import Model
 
 
@@ -74,7 +73,7 @@ def write_changed(
     path: Path,
     model: Model,
     old: Any,
-    changed: tuple[Tensor, tuple[int, int], str],
+    changed: Changed,
     note: str,
     checkpoints: str,
 ) -> None:

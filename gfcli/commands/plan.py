@@ -131,15 +131,15 @@ def _row(
     from goldfinch.policies.index import DocumentIndex
 
     engine, (ids, own) = engine_of(model), document_token_ids(model, document.text)
-    tokens = ids.shape[1]
+    tokens = len(ids)
     if engine.most_tokens is not None and engine.most_tokens < tokens:
         raise ContextTooLong(tokens, engine.most_tokens, engine.card.name)
     positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
-    index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[0, slice(*own)].numpy()).packed()
+    index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[slice(*own)]).packed()
     identity = engine.identity_of(ids)
     size = planned_bytes(
-        identity, engine.numerics, source, ids[0].numpy(), positions, index=index, document_range=own,
+        identity, engine.numerics, source, ids, positions, index=index, document_range=own,
         rates=measured_rates(engine, ids, coding),
     )  # fmt: skip
     blocks = len(identity["model"].get("blocks", ())) or None

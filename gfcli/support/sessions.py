@@ -146,7 +146,7 @@ def library_session(document: Document, how: How, options: Options) -> Any:
         prepared = None
         if found.state != HIT:
             prepared = Prepared(*document_token_ids(model, document.text))
-            long = length_remark(document.label, prepared.token_ids.shape[1], model)
+            long = length_remark(document.label, len(prepared.token_ids), model)
             if long is not None:
                 console.warn(long)
         with console.progress(document.label) as progress:

@@ -40,7 +40,7 @@ class DocumentCache:
     """What prefill leaves of a document.
 
     Attributes:
-        token_ids: (1, T) int64, everything the layers saw: prompt prefix and document.
+        token_ids: (T,) int64, everything the layers saw: prompt prefix and document.
         compressed_k: (1, T, R) in the compute dtype, None for models without GOLD layers.
         state: layer states after token T (without a GOLD memory; `compressed_k` stands for it).
         tail_hidden: (1, min(K, T), C), residual stream after the prefill layers at the last K tokens.
@@ -57,7 +57,7 @@ class DocumentCache:
         digest: of that file; one that was put in its place since has another.
     """
 
-    token_ids: Tensor
+    token_ids: np.ndarray
     compressed_k: Tensor | None
     state: ModelState
     tail_hidden: Tensor
@@ -76,7 +76,7 @@ class DocumentCache:
     @property
     def length(self) -> int:
         """T: tokens in the cache."""
-        return self.token_ids.shape[1]
+        return len(self.token_ids)
 
     @property
     def end(self) -> Checkpoint:
@@ -91,7 +91,11 @@ class DocumentCache:
     @property
     def own_token_ids(self) -> np.ndarray:
         """(n,) int64, those of the document itself."""
-        return self.token_ids[0, slice(*self.document_range)].cpu().numpy()
+        return self.token_ids[slice(*self.document_range)]
+
+    def ids_on(self, device: torch.device) -> Tensor:
+        """All token ids (1, T) as the layers take them."""
+        return torch.from_numpy(self.token_ids)[None].to(device)
 
     def document_index(self) -> DocumentIndex | None:
         """Its blocks and words, from its file where they belong to it; None without a tokenizer."""
@@ -171,6 +175,7 @@ class DocumentCache:
 class Kept(Protocol):
     """What all caches in memory are, whatever model made them; fields as of `DocumentCache`."""
 
+    token_ids: np.ndarray
     identity: dict[str, Any]
     numerics: Numerics
     document_range: tuple[int, int]
@@ -259,7 +264,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
     if config.n_gold and stored_rows is None:
         rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
         compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
-    token_ids = from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(model.device, torch.int64)[None]
+    token_ids = gfcache.whole_array(file, layout.TOKEN_IDS)[0].astype(np.int64)
     for section in header.of_kind(layout.ROW_DIGESTS):
         file.stored(section)  # damage is refused, though rows that were read whole do not need them
     positions = [] if asking else sorted({s.position or 0 for s in header.of_kind(layout.TAIL_HIDDEN)})

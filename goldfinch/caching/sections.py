@@ -26,7 +26,7 @@ from .numerics import file_dtype
 
 def pack(
     config: ModelConfig,
-    token_ids: Tensor,
+    token_ids: np.ndarray,
     compressed_k: Tensor | None,
     checkpoints: Sequence[Checkpoint],
     first: int = 0,
@@ -37,7 +37,7 @@ def pack(
 
     Args:
         config: of the model.
-        token_ids: (1, T) int64.
+        token_ids: (T,) int64.
         compressed_k: (1, T, R), None for models without GOLD layers.
         checkpoints: ascending; the last one stands at the end of the document.
         first: tokens that a parent file holds; only the ones after it are packed.
@@ -56,15 +56,15 @@ def pack(
     for section in described:
         start = section.token_start or 0
         if section.kind == layout.TOKEN_IDS:
-            values = token_ids[0, start:]
+            packed = _checked(section, token_ids[start:])
         elif section.kind == layout.COMPRESSED_K:
             assert compressed_k is not None
-            values = compressed_k[0, start : start + section.shape[0]]
+            packed = _packed(section, compressed_k[0, start : start + section.shape[0]])
         else:
-            values = _state_values(section, by_position[section.position or end.position])
+            packed = _packed(section, _state_values(section, by_position[section.position or end.position]))
         at_end = section.position in (None, end.position)
         codec = coding.codec_of(section.kind, section.codec, at_end=at_end)
-        out.append(replace(_packed(section, values), codec=codec))
+        out.append(replace(packed, codec=codec))
     return [*out, *digests_of(out)]
 
 
@@ -74,9 +74,12 @@ def index_section(packed: np.ndarray) -> SectionData:
 
 
 def _packed(section: Described, values: Tensor) -> SectionData:
-    array = values.cpu().numpy() if section.kind == layout.TOKEN_IDS else to_numpy(values)
+    assert file_dtype(values.dtype) == section.dtype, section.name
+    return _checked(section, to_numpy(values))
+
+
+def _checked(section: Described, array: np.ndarray) -> SectionData:
     assert array.shape == section.shape, section.name
-    assert section.kind == layout.TOKEN_IDS or file_dtype(values.dtype) == section.dtype, section.name
     return SectionData.of(section, array)
 
 

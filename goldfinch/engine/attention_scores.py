@@ -43,12 +43,12 @@ def attention_to_document(
 
 def _of_layers(session: Session, state: ModelState, token_ids: Sequence[int], rows: int) -> Tensor:
     """The weights (T,) of layers that keep keys and values, of the last `rows` tokens; none before the first token."""
-    model, document = session.model, session.cache.token_ids
-    weights = torch.zeros(document.shape[1], device=document.device)
+    model = session.model
+    weights = torch.zeros(session.cache.length, device=model.device)
     if not token_ids:
         return weights
     with watched(model) as seen:
-        model.run_prefill_layers(torch.tensor([list(token_ids)], dtype=torch.int64, device=document.device), state)
+        model.run_prefill_layers(torch.tensor([list(token_ids)], dtype=torch.int64, device=model.device), state)
     keeping = [layer for layer in state.layers if layer.keys.length]
     for (_, q, k), layer in zip(seen, keeping, strict=True):
         held = torch.cat([torch.arange(start, end, device=k.device) for start, end in layer.held_rows()])

@@ -2,8 +2,9 @@
 
 Notation: T tokens.
 
-Our models answer to this protocol (`goldfinch.py`), and models of others (`goldfinch.foreign.engine`). What a cache
-holds is the engine's own; `library.opening.engine_of` gives the engine of a loaded model.
+Our models answer to this protocol (`goldfinch.py`), and models of others (`goldfinch.foreign.running.engine`). What
+crosses it are numpy arrays and plain values: nothing here knows torch. What a cache holds besides is the engine's own;
+`library.opening.engine_of` gives the engine of a loaded model.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import gfcache
 import numpy as np
-import torch
-from torch import Tensor
 
 from goldfinch.caching.numerics import Numerics
-from goldfinch.caching.row_parts import Form
-from goldfinch.policies.base import Chosen
+from goldfinch.caching.row_parts import PLAIN, Form
 from goldfinch.policies.named import AUTO
 
-from .answer import Answer, Usage
+if TYPE_CHECKING:
+    from goldfinch.caching.journal import Journal
+    from goldfinch.policies.base import Chosen
+
+    from .answer import Answer, Usage
 
 # Called with (tokens done, T).
 Progress = Callable[[int, int], None]
@@ -42,6 +44,26 @@ class Prompt:
 
     token_ids: np.ndarray
     document_range: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a prefill starts and what it leaves on its way.
+
+    Attributes:
+        base: a cache of the engine that computes, whose document begins alike: what its checkpoints allow is taken over
+            instead of recomputed; None for nothing.
+        base_tokens: most tokens to take over from it; all that both share by default.
+        checkpoints: positions, whole blocks below T, to keep a checkpoint at.
+        journal: notes the way, so that a killed run can go on.
+        form: that of its file: the cache passes the rounding at the end.
+    """
+
+    base: Any = None
+    base_tokens: int | None = None
+    checkpoints: tuple[int, ...] = ()
+    journal: Journal | None = None
+    form: Form = PLAIN
 
 
 class Asking(Protocol):
@@ -96,8 +118,8 @@ class Engine(Protocol[Cache]):
         """Its tokenizer, or None."""
 
     @property
-    def device(self) -> torch.device:
-        """Where it computes."""
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda", "cuda:N"."""
 
     @property
     def dtype(self) -> str:
@@ -111,8 +133,8 @@ class Engine(Protocol[Cache]):
     def identity(self) -> dict[str, Any]:
         """What its caches belong to: fingerprints of model, tokenizer and template, as headers hold them."""
 
-    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
-        """The identity as the header of a document (1, T) will hold it: it may say in which parts it is kept."""
+    def identity_of(self, token_ids: np.ndarray) -> dict[str, Any]:
+        """The identity as the header of a document (T,) will hold it: it may say in which parts it is kept."""
 
     @property
     def numerics(self) -> Numerics:
@@ -139,8 +161,8 @@ class Engine(Protocol[Cache]):
     def can_continue(self) -> bool:
         """Whether a document can be computed after another one's cache (`--base`)."""
 
-    def reusable_tokens(self, base: Cache, token_ids: Tensor) -> int:
-        """Tokens that a prefill of token_ids (1, T) would take over from `base` instead of computing."""
+    def reusable_tokens(self, base: Cache, token_ids: np.ndarray) -> int:
+        """Tokens that a prefill of token_ids (T,) would take over from `base` instead of computing."""
 
     def document(self, text: str) -> Prompt:
         """The tokens of a document; TokenizerError without a tokenizer, EmptyInput for an empty text."""
@@ -160,8 +182,8 @@ class Engine(Protocol[Cache]):
 
     def prefill_from(
         self,
-        start: Any,
-        token_ids: Tensor,
+        start: Start,
+        token_ids: np.ndarray,
         *,
         document_range: tuple[int, int] | None = None,
         source: dict[str, Any] | None = None,
@@ -170,8 +192,7 @@ class Engine(Protocol[Cache]):
         """The cache of a document from what there is already.
 
         Args:
-            start: a `prefill.Start`.
-            token_ids: (1, T) int64.
+            token_ids: (T,) int64.
             document_range: (start, end) of the document's own tokens; all of them by default.
         """
 

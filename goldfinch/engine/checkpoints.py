@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
 
 from goldfinch.caching.checkpoint import Checkpoint
 from goldfinch.caching.document_cache import DocumentCache
@@ -24,25 +24,25 @@ def block_tokens_by(numerics: Numerics) -> int:
     return block_tokens_of(numerics.backend, numerics.device)
 
 
-def shared_checkpoint(base: DocumentCache, token_ids: Tensor, block_tokens: int) -> Checkpoint | None:
-    """The last position of `base` up to which its tokens are those of `token_ids`."""
+def shared_checkpoint(base: DocumentCache, token_ids: np.ndarray, block_tokens: int) -> Checkpoint | None:
+    """The last position of `base` up to which its tokens are those of `token_ids` (T,)."""
     differs = first_difference(base.token_ids, token_ids)
-    shared = min(base.length, token_ids.shape[1]) if differs is None else differs
+    shared = min(base.length, len(token_ids)) if differs is None else differs
     # Blocks of a cold run start at multiples of block_tokens: going on from elsewhere would change the rounding.
     fitting = [c for c in base.positions if c.position <= shared and c.position % block_tokens == 0]
     return max(fitting, key=lambda c: c.position, default=None)
 
 
-def first_difference(a: Tensor, b: Tensor) -> int | None:
-    """Position of the first token that differs between (1, T) and (1, U) ids; None when one begins with the other."""
-    n = min(a.shape[1], b.shape[1])
-    differs = (a[0, :n].to(b.device) != b[0, :n]).nonzero()
+def first_difference(a: np.ndarray, b: np.ndarray) -> int | None:
+    """Position of the first token that differs between (T,) and (U,) ids; None when one begins with the other."""
+    n = min(len(a), len(b))
+    differs = np.flatnonzero(a[:n] != b[:n])
     return int(differs[0]) if len(differs) else None
 
 
-def reusable_tokens(base: DocumentCache, token_ids: Tensor, block_tokens: int = BLOCK_TOKENS) -> int:
-    """Tokens that `prefill(..., base=base)` will take over instead of computing, for token_ids (1, T)."""
-    checkpoint = shared_checkpoint(base, token_ids.to(base.token_ids.device), block_tokens)
+def reusable_tokens(base: DocumentCache, token_ids: np.ndarray, block_tokens: int = BLOCK_TOKENS) -> int:
+    """Tokens that `prefill(..., base=base)` will take over instead of computing, for token_ids (T,)."""
+    checkpoint = shared_checkpoint(base, token_ids, block_tokens)
     return 0 if checkpoint is None else checkpoint.position
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+import numpy as np
 import torch
-from torch import Tensor
 
 from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
@@ -21,11 +21,11 @@ from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
 from .answer import Answer
-from .base import Progress, Prompt, ReplayReport
+from .base import Progress, Prompt, ReplayReport, Start
 from .batch_decode import ask_many
 from .checkpoints import library_checkpoints, plan_checkpoints, reusable_tokens
 from .cite import Citation, cite
-from .prefill import Start, prefill, prefill_from
+from .prefill import prefill_from
 from .replay import replay_cache
 from .session import DEFAULT_MEMORY_BYTES, Session
 
@@ -51,8 +51,8 @@ class GoldFinchEngine:
         return self.model.tokenizer
 
     @property
-    def device(self) -> torch.device:
-        return self.model.device
+    def device(self) -> str:
+        return str(self.model.device)
 
     @property
     def dtype(self) -> str:
@@ -78,7 +78,7 @@ class GoldFinchEngine:
     def identity(self) -> dict[str, Any]:
         return identity_of(self.model)
 
-    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
+    def identity_of(self, token_ids: np.ndarray) -> dict[str, Any]:
         return self.identity
 
     @property
@@ -97,7 +97,7 @@ class GoldFinchEngine:
     def can_continue(self) -> bool:
         return self.is_linear  # a layer that attends to all rows has no state
 
-    def reusable_tokens(self, base: DocumentCache, token_ids: Tensor) -> int:
+    def reusable_tokens(self, base: DocumentCache, token_ids: np.ndarray) -> int:
         return reusable_tokens(base, token_ids, self.block_tokens)
 
     def document(self, text: str) -> Prompt:
@@ -110,21 +110,20 @@ class GoldFinchEngine:
     def prefill(
         self, prompt: Prompt, *, source: dict[str, Any] | None = None, progress: Progress | None = None
     ) -> DocumentCache:
-        ids = torch.from_numpy(prompt.token_ids)[None]
-        return prefill(self.model, ids, document_range=prompt.document_range, source=source, progress=progress)
+        span = prompt.document_range
+        return self.prefill_from(Start(), prompt.token_ids, document_range=span, source=source, progress=progress)
 
     def prefill_from(
         self,
         start: Start,
-        token_ids: Tensor,
+        token_ids: np.ndarray,
         *,
         document_range: tuple[int, int] | None = None,
         source: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> DocumentCache:
-        return prefill_from(
-            start, self.model, token_ids, document_range=document_range, source=source, progress=progress
-        )
+        ids = torch.from_numpy(token_ids)[None]
+        return prefill_from(start, self.model, ids, document_range=document_range, source=source, progress=progress)
 
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
         return coded(cache, form)

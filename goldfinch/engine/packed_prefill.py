@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,11 @@ class Unpacked:
     token_ids: Tensor
     document_range: tuple[int, int]
     source: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, token_ids: np.ndarray, document_range: tuple[int, int], source: dict[str, Any] | None) -> Unpacked:
+        """The same of token_ids (T,), as `Engine.document` gives them."""
+        return cls(torch.from_numpy(token_ids)[None], document_range, source)
 
 
 def most_packed_tokens(model: LanguageModel) -> int:
@@ -79,7 +85,8 @@ def _prefill(model: LanguageModel, documents: Sequence[Unpacked], lengths: list[
         layers = tuple(state.select(slice(n, n + 1)).map(Tensor.clone) for state in states)
         caches.append(
             DocumentCache(
-                token_ids=row[:, start:end].clone(),  # a slice would keep the rows of all documents alive
+                token_ids=document.token_ids[0].cpu().numpy(),
+                # A slice would keep the rows of all documents alive.
                 compressed_k=None if compressed_k is None else compressed_k[:, start:end].clone(),
                 state=replace(empty, layers=layers, position=length),
                 tail_hidden=x[:, max(start, end - kept) : end].clone(),

@@ -9,7 +9,7 @@ compressed_k per token, the final layer states, and the residual stream at the l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,11 +21,11 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.journal import Journal
 from goldfinch.caching.numerics import numerics_difference, numerics_of
-from goldfinch.caching.row_parts import PLAIN, Form, RowParts
+from goldfinch.caching.row_parts import RowParts
 from goldfinch.errors import DeviceError, EmptyInput
 from goldfinch.models.language_model import LanguageModel
 
-from .base import Progress
+from .base import Progress, Start
 from .checkpoints import shared_checkpoint
 
 
@@ -79,21 +79,6 @@ def prefill(
     )
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a prefill starts and what it leaves on its way; fields as the arguments of `prefill`.
-
-    `base` is a cache of the engine that computes.
-    `form` is that of its file: the cache passes the rounding at the end.
-    """
-
-    base: Any = None
-    base_tokens: int | None = None
-    checkpoints: tuple[int, ...] = ()
-    journal: Journal | None = None
-    form: Form = PLAIN
-
-
 def prefill_from(
     start: Start,
     model: LanguageModel,
@@ -137,6 +122,7 @@ class _Run:
         source: dict[str, Any] | None,
     ) -> None:
         self.model, self.token_ids, self.block_tokens = model, token_ids, block_tokens
+        self.kept_ids = token_ids[0].cpu().numpy()
         self.wanted, self.journal = frozenset(start.checkpoints), start.journal
         self.document_range, self.source = document_range, source
         self.identity, self.numerics = identity_of(model), numerics_of(model)
@@ -153,7 +139,7 @@ class _Run:
 
     def take_over(self, base: DocumentCache, most: int | None) -> None:
         """Start from the last checkpoint of `base` that both documents share, among the first `most` tokens."""
-        checkpoint = shared_checkpoint(base, self.token_ids[:, :most], self.block_tokens)
+        checkpoint = shared_checkpoint(base, self.kept_ids[:most], self.block_tokens)
         if checkpoint is None:
             return
         position = checkpoint.position
@@ -176,7 +162,7 @@ class _Run:
         done = self.state.position
         start, end = self.document_range
         return DocumentCache(
-            token_ids=self.token_ids[:, :done],
+            token_ids=self.kept_ids[:done],
             compressed_k=None if self.compressed_k is None else self.compressed_k[:, :done],
             state=self.state,
             tail_hidden=self.tail,

@@ -239,7 +239,7 @@ class DocumentReader:
         compressed_k = cache.rows()  # all of it: every key is looked at
         if compressed_k is None:
             return AttentionFinder(model, LayerScores(model, cache.state), cache.own_token_ids, cache.document_range)
-        document = GoldDocument(cache.token_ids, compressed_k)
+        document = GoldDocument(cache.ids_on(model.device), compressed_k)
         scores = GoldScores(model, document, cache.state, cache.tail_hidden)
         return AttentionFinder(model, scores, cache.own_token_ids, cache.document_range)
 

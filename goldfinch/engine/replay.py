@@ -75,9 +75,9 @@ def _replay_window(
     state = start.state if start else model.empty_state()
     tail = start.tail_hidden if start else None
     block_tokens, first = model.executor.block_tokens, state.position
-    rows = []
+    rows, ids = [], cache.ids_on(model.device)
     for at in range(first, end.position, block_tokens):
-        block = cache.token_ids[:, at : min(at + block_tokens, end.position)]
+        block = ids[:, at : min(at + block_tokens, end.position)]
         x, state = model.run_prefill_layers(block, state)
         seen = x if tail is None else torch.cat([tail, x], dim=1)
         tail = seen[:, -model.config.tail_length :]

@@ -92,7 +92,7 @@ class Session:
             return self.cache.state if rows is None else self.cache.state.holding(rows)
         compressed_k = self.cache.rows(whole=rows is None)
         assert compressed_k is not None
-        document = GoldDocument(self.cache.token_ids, compressed_k)
+        document = GoldDocument(self.cache.ids_on(self.model.device), compressed_k)
         started = time.perf_counter()
         if self.expands or rows is not None:
             try:

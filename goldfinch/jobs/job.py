@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+import numpy as np
 from gfcache import Coding
-from torch import Tensor
 
 from goldfinch.caching.journal import EVERY_S, Journal
 from goldfinch.caching.numerics import check_parent_dtype
 from goldfinch.caching.row_parts import LOSSLESS, Form
 from goldfinch.devices import synchronize
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
-from goldfinch.library.changes import appended, base_of, changed_source, document_token_ids
+from goldfinch.library.changes import Changed, appended, base_of, changed_source, document_token_ids
 from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.library.opening import Model, engine_of
@@ -38,7 +38,7 @@ class Job:
         checkpoints: "none", "auto" or a number of tokens (`plan_checkpoints`).
         document: as read; None until then.
         path: its cache file; None until decided, and in a library.
-        token_ids: (1, T) int64 of the whole document, a base included; None until tokenised.
+        token_ids: (T,) int64 of the whole document, a base included; None until tokenised.
         document_range: (start, end) of the document's own tokens among them.
         bases: caches whose beginning may be taken over.
         parent: the base cache that the file will refer to in place of storing its part, or None.
@@ -52,7 +52,7 @@ class Job:
     checkpoints: str = "auto"
     document: Document | None = None
     path: Path | None = None
-    token_ids: Tensor | None = None
+    token_ids: np.ndarray | None = None
     document_range: tuple[int, int] = (0, 0)
     bases: tuple[Any, ...] = ()
     parent: Any | None = None
@@ -64,7 +64,7 @@ class Job:
     @property
     def tokens(self) -> int:
         """T, 0 until the document is tokenised."""
-        return 0 if self.token_ids is None else self.token_ids.shape[1]
+        return 0 if self.token_ids is None else len(self.token_ids)
 
     @property
     def read(self) -> Document:
@@ -177,9 +177,9 @@ def save(job: Job) -> Report:
     )
 
 
-def referable_tokens(base: Any, token_ids: Tensor, model: Model) -> int:
-    """Tokens of a base that a file of token_ids (1, T) can leave to it: fewer than T, for it has some of its own."""
-    return engine_of(model).reusable_tokens(base, token_ids[:, :-1])
+def referable_tokens(base: Any, token_ids: np.ndarray, model: Model) -> int:
+    """Tokens of a base that a file of token_ids (T,) can leave to it: fewer than T, for it has some of its own."""
+    return engine_of(model).reusable_tokens(base, token_ids[:-1])
 
 
 def _referred_tokens(job: Job, base: Any, model: Model) -> int:
@@ -201,7 +201,7 @@ def job_of_change(
     path: Path,
     model: Model,
     old: Any,
-    changed: tuple[Tensor, tuple[int, int], str],
+    changed: Changed,
     note: str,
     *,
     checkpoints: str = "auto",

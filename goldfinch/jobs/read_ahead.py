@@ -118,7 +118,7 @@ def _computed(pack: list[Job], longest: int, model: Callable[[], Model], tell: T
     units = []
     for job in together:
         assert job.token_ids is not None
-        units.append(packed_prefill.Unpacked(job.token_ids, job.document_range, job.read.source))
+        units.append(packed_prefill.Unpacked.of(job.token_ids, job.document_range, job.read.source))
     started = time.perf_counter()
     try:
         caches = packed_prefill.prefill_packed(model(), units)

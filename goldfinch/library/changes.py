@@ -11,8 +11,7 @@ import re
 from typing import Any
 
 import gfcache
-import torch
-from torch import Tensor
+import numpy as np
 
 from goldfinch.errors import EmptyInput, GoldFinchError, TokenizerError
 
@@ -21,14 +20,17 @@ from .opening import Model, engine_of
 # What an earlier change has added to the name.
 _NOTE = re.compile(r" \((and .*|first \d+ (tokens|lines))\)$", re.DOTALL)
 
+# Tokens (T,), document range and text of a document that grew or shrank.
+Changed = tuple[np.ndarray, tuple[int, int], str]
+
 # UTF-8 has at most four bytes of a character, and a token is at least one.
 _MOST_TOKENS_OF_A_CHARACTER = 4
 
 
-def document_token_ids(model: Model, text: str) -> tuple[Tensor, tuple[int, int]]:
-    """Tokens (1, T) of a document as prefill takes them, and the (start, end) of its own (`Engine.document`)."""
+def document_token_ids(model: Model, text: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """Tokens (T,) of a document as prefill takes them, and the (start, end) of its own (`Engine.document`)."""
     prompt = engine_of(model).document(text)
-    return torch.from_numpy(prompt.token_ids)[None], prompt.document_range
+    return prompt.token_ids, prompt.document_range
 
 
 def document_text(model: Model, cache: Any) -> str:
@@ -41,15 +43,15 @@ def document_text(model: Model, cache: Any) -> str:
     if tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so it cannot read the cached document")
     start, end = cache.document_range
-    ids = cache.token_ids[0, start:end].tolist()
+    ids = cache.token_ids[start:end].tolist()
     text: str = tokenizer.decode(ids)
     if tokenizer.encode(text) != ids:
         raise TokenizerError("the cached tokens are not those of a text, so the document cannot be changed")
     return text
 
 
-def appended(model: Model, cache: Any, more: str) -> tuple[Tensor, tuple[int, int], str]:
-    """Tokens (1, T), document range and text of the cached document with `more` behind it.
+def appended(model: Model, cache: Any, more: str) -> Changed:
+    """Tokens (T,), document range and text of the cached document with `more` behind it.
 
     Raises:
         EmptyInput: nothing to append.
@@ -60,8 +62,8 @@ def appended(model: Model, cache: Any, more: str) -> tuple[Tensor, tuple[int, in
     return *document_token_ids(model, text), text
 
 
-def truncated_to_token(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:
-    """Tokens (1, T), document range and text of the first `count` tokens of the document.
+def truncated_to_token(model: Model, cache: Any, count: int) -> Changed:
+    """Tokens (T,), document range and text of the first `count` tokens of the document.
 
     Where a character needs more tokens than one, and the last of these tokens is not its last one, it is left out:
     fewer tokens are kept.
@@ -72,7 +74,7 @@ def truncated_to_token(model: Model, cache: Any, count: int) -> tuple[Tensor, tu
     start, end = cache.document_range
     if not 1 <= count <= end - start:
         raise GoldFinchError(f"cannot keep {count} tokens, allowed: 1 to {end - start}")
-    tokenizer, ids = engine_of(model).tokenizer, cache.token_ids[0, start:end].tolist()
+    tokenizer, ids = engine_of(model).tokenizer, cache.token_ids[start:end].tolist()
     whole, kept = tokenizer.decode(ids), count
     # Of a tokenizer that changes what comes before when more follows, no shorter beginning would do either.
     for fewer in range(count, max(count - _MOST_TOKENS_OF_A_CHARACTER, 0), -1):
@@ -80,11 +82,11 @@ def truncated_to_token(model: Model, cache: Any, count: int) -> tuple[Tensor, tu
             kept = fewer
             break
     end = start + kept
-    return cache.token_ids[:, :end], (start, end), tokenizer.decode(ids[:kept])
+    return cache.token_ids[:end], (start, end), tokenizer.decode(ids[:kept])
 
 
-def truncated_to_line(model: Model, cache: Any, count: int) -> tuple[Tensor, tuple[int, int], str]:
-    """Tokens (1, T), document range and text of the first `count` lines of the document.
+def truncated_to_line(model: Model, cache: Any, count: int) -> Changed:
+    """Tokens (T,), document range and text of the first `count` lines of the document.
 
     Raises:
         GoldFinchError: `count` is not between 1 and the lines of the document.

@@ -243,6 +243,5 @@ def first_divergent_token(model: Any, cache: Any, text: str) -> int | None:
     from .changes import document_token_ids
 
     ids, _ = document_token_ids(model, text)
-    cached = cache.token_ids.cpu()
-    differs = first_difference(cached, ids)
-    return min(ids.shape[1], cached.shape[1]) if differs is None else differs
+    differs = first_difference(cache.token_ids, ids)
+    return min(len(ids), cache.length) if differs is None else differs

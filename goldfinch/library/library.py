@@ -22,7 +22,7 @@ from gfcache import Coding, Removal, Store, layout
 from goldfinch.text.documents import Document, read_document
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
     from goldfinch.caching.journal import Journal
     from goldfinch.engine.base import Progress
@@ -76,12 +76,12 @@ class Prepared:
     """What is known of a document before its cache is asked for.
 
     Attributes:
-        token_ids: (1, T) int64, as `document_token_ids` gives them.
+        token_ids: (T,) int64, as `document_token_ids` gives them.
         document_range: (start, end) of the document's own tokens.
         cache: of the document as it is now, computed with others, to store in place of computing it; else None.
     """
 
-    token_ids: Tensor
+    token_ids: np.ndarray
     document_range: tuple[int, int]
     cache: Any | None = None
 
@@ -256,7 +256,7 @@ class Library:
 
         prepared = prepared or Prepared(*document_token_ids(model, document.text))
         token_ids = prepared.token_ids
-        tokens = token_ids.shape[1]
+        tokens = len(token_ids)
         positions = engine_of(model).plan_checkpoints(tokens, checkpoints)
         at_most = _at_most_bytes(model, source_seen_from(found.path, document.source), token_ids, positions)
         removals: list[Removal] = []
@@ -296,14 +296,14 @@ class Library:
             tokenizer, own = engine_of(model).tokenizer, slice(*cache.document_range)
             if tokenizer is not None:
                 packed = getattr(cache, "index", None)  # what an engine keeps of a document is its own
-                keep_words(words, DocumentIndex(tokenizer, cache.token_ids[0, own].tolist(), packed), digest)
+                keep_words(words, DocumentIndex(tokenizer, cache.token_ids[own].tolist(), packed), digest)
 
 
-def _at_most_bytes(model: Model, source: dict[str, Any] | None, token_ids: Tensor, positions: list[int]) -> int:
+def _at_most_bytes(model: Model, source: dict[str, Any] | None, token_ids: np.ndarray, positions: list[int]) -> int:
     from goldfinch.caching.sizes import planned_bytes
 
-    engine, ids = engine_of(model), token_ids[0].numpy()
-    planned = planned_bytes(engine.identity_of(token_ids), engine.numerics, source, ids, positions, exactly=False)
+    engine = engine_of(model)
+    planned = planned_bytes(engine.identity_of(token_ids), engine.numerics, source, token_ids, positions, exactly=False)
     return planned + layout.ALIGNMENT * 64  # rows of the header may be some bytes longer than planned
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
-from torch import Tensor
+import numpy as np
 
 from goldfinch.caching.journal import Journal
 from goldfinch.caching.row_parts import PLAIN, Form, can_continue
-from goldfinch.engine.base import Engine, Progress
+from goldfinch.engine.base import Engine, Progress, Start
 from goldfinch.engine.checkpoints import first_difference
-from goldfinch.engine.prefill import Start
 from goldfinch.errors import GoldFinchError
 
 from .known import MADE, is_verified, note
@@ -41,7 +40,7 @@ class Made:
 
 def where_to_start(
     model: Model,
-    token_ids: Tensor,
+    token_ids: np.ndarray,
     path: Path,
     *,
     checkpoints: str | Sequence[int] = "auto",
@@ -54,7 +53,7 @@ def where_to_start(
     """The best of what a cache may be made from, so that the result is that of a cold run.
 
     Args:
-        token_ids: (1, T) int64 of the whole document.
+        token_ids: (T,) int64 of the whole document.
         path: where the cache will be: what lies there, or was begun there, may be resumed.
         checkpoints: positions, or "none", "auto" or a number of tokens (`plan_checkpoints`).
         exact: every position asked for is made, if need be by computing again what a base without it holds; by default
@@ -74,7 +73,7 @@ def where_to_start(
         begun = journal.left_by(partial(reusable, engine)) if journal is not None and journal.path.exists() else None
         # Anybody may have put them there: their states are taken over only where a run of this user made them.
         candidates += [base for base in (old, begun) if base is not None and is_verified(base.digest)]
-    T = token_ids.shape[1]
+    T = len(token_ids)
     wanted = form.parts(T)
     candidates = [base for base in candidates if can_continue(getattr(base, "row_parts", ()), wanted)]
     exact = checkpoints != "auto" if exact is None else exact
@@ -88,7 +87,7 @@ def where_to_start(
         return min((p - 1 for p in needed if p not in held and p != base.length), default=T)
 
     def reused(base: Any) -> int:
-        return engine.reusable_tokens(base, token_ids[:, : usable(base)])
+        return engine.reusable_tokens(base, token_ids[: usable(base)])
 
     base = max(candidates, key=reused, default=None)
     return Start(base, None if base is None else usable(base), tuple(checkpoints), journal, form)
@@ -97,7 +96,7 @@ def where_to_start(
 def make_cache(
     start: Start,
     model: Model,
-    token_ids: Tensor,
+    token_ids: np.ndarray,
     *,
     document_range: tuple[int, int],
     source: dict[str, Any],
@@ -109,7 +108,7 @@ def make_cache(
     if start.base is None:
         return Made(cache, 0, None)
     is_own = is_verified(start.base.digest)
-    reused = engine.reusable_tokens(start.base, token_ids[:, : start.base_tokens])
+    reused = engine.reusable_tokens(start.base, token_ids[: start.base_tokens])
     return Made(cache, reused, first_difference(start.base.token_ids, token_ids), is_own)
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
-import torch
+import numpy as np
 from gfcache.files.replace import replacing_output
-from torch import Tensor
 
 from goldfinch.devices import synchronize
-from goldfinch.engine.base import Engine
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Engine, Start
 
 from .conditions import processor
 
@@ -82,10 +80,10 @@ def measured(engine: Engine[Any]) -> MachineProfile:
     On a CPU the time counts that the threads of this process had one, where that is less than the time that passed.
     """
     length = measured_tokens(engine)
-    ids = torch.arange(length)[None] * 7919 % engine.identity["tokenizer"]["vocab_size"]
+    ids = np.arange(length, dtype=np.int64) * 7919 % engine.identity["tokenizer"]["vocab_size"]
     _seconds(engine, ids)
     long_s, is_busy = min(_seconds(engine, ids) for _ in range(REPEATS))
-    short_s, _ = min(_seconds(engine, ids[:, :SHORT_TOKENS]) for _ in range(REPEATS))
+    short_s, _ = min(_seconds(engine, ids[:SHORT_TOKENS]) for _ in range(REPEATS))
     per_token = max((long_s - short_s) / (length - SHORT_TOKENS), 1e-12)
     return MachineProfile(1 / per_token, max(short_s - SHORT_TOKENS * per_token, 0.0), is_busy)
 
@@ -95,9 +93,9 @@ def measured_tokens(engine: Engine[Any]) -> int:
     return min(LONG_BLOCKS * engine.block_tokens, engine.most_tokens or sys.maxsize)
 
 
-def _seconds(engine: Engine[Any], ids: Tensor) -> tuple[float, bool]:
+def _seconds(engine: Engine[Any], ids: np.ndarray) -> tuple[float, bool]:
     """(seconds of a pre-fill, whether it had to wait for a CPU)."""
-    watch = Stopwatch(engine.device.type)
+    watch = Stopwatch(engine.device)
     engine.prefill_from(Start(), ids)
     synchronize(engine.device)
     return watch.seconds()
@@ -107,11 +105,11 @@ class Stopwatch:
     """The time of a computation without that in which other programs had the CPUs, begun when it is made.
 
     Args:
-        device: "cpu", or another kind, where only the time that passes counts.
+        device: "cpu", or another, where only the time that passes counts.
     """
 
     def __init__(self, device: str) -> None:
-        self._is_cpu = device == "cpu"
+        self._is_cpu = device.startswith("cpu")
         self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
 
     def seconds(self) -> tuple[float, bool]:

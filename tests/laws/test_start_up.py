@@ -22,7 +22,10 @@ def loaded_by(statement: str, *also: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["gfcli.app", "gfcache", "goldfinch", "gfcache.store.store", "goldfinch.version"])
+@pytest.mark.parametrize(
+    "module",
+    ["gfcli.app", "gfcache", "goldfinch", "gfcache.store.store", "goldfinch.version", "goldfinch.engine.base"],
+)
 def test_a_light_start(module: str) -> None:
     loaded = loaded_by(f"import {module}")
     assert module.partition(".")[0] in loaded

@@ -12,7 +12,8 @@ from gfcache.codecs import registry
 
 from goldfinch import DocumentCache, LanguageModel, Session, load_model, open_cache
 from goldfinch.caching.row_parts import Form, can_continue, normal, parts_of
-from goldfinch.engine.prefill import Start, prefill_from
+from goldfinch.engine.base import Start
+from goldfinch.engine.prefill import prefill_from
 from goldfinch.engine.replay import replay_cache
 from tests.goldfinch.states import assert_equal_caches, document
 

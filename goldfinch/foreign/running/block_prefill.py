@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from goldfinch.caching.numerics import difference_between
-from goldfinch.engine.base import Progress
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Progress, Start
 from goldfinch.foreign.models import ForeignModel
 
 from .blocks import Blocks, Tokens, check_lengths, computed, own_rows, planned_blocks, prompt_state, rows_of_blocks
@@ -18,8 +17,8 @@ from .files import ForeignCache
 from .states import Held, SequenceState
 
 
-def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> int:
-    """Tokens of a document (1, T) whose blocks `base` has, and the prompt's beginning."""
+def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> int:
+    """Tokens of a document (T,) whose blocks `base` has, and the prompt's beginning."""
     if base.blocks is None:
         return 0
     prompt, blocks = planned_blocks(model, token_ids)
@@ -31,13 +30,13 @@ def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: Tensor) ->
 
 
 def prefill_blocks(
-    start: Start, model: ForeignModel, token_ids: Tensor, about: dict[str, Any], progress: Progress | None
+    start: Start, model: ForeignModel, token_ids: np.ndarray, about: dict[str, Any], progress: Progress | None
 ) -> ForeignCache:
     """Pre-fill a document in blocks.
 
     Args:
         start: whose base may hold some of the blocks, and whose journal notes the way.
-        token_ids: (1, T).
+        token_ids: (T,).
         about: identity, numerics, document_range and source of the cache.
         progress: called with (tokens done, T).
 
@@ -60,8 +59,8 @@ def prefill_blocks(
             known[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
         run.add(tokens, known[tokens], end)
         if progress is not None:
-            progress(end, token_ids.shape[1])
-        if start.journal is not None and end < token_ids.shape[1]:
+            progress(end, len(token_ids))
+        if start.journal is not None and end < len(token_ids):
             start.journal.note(lambda: run.cache(model))
     return run.cache(model)
 
@@ -71,14 +70,14 @@ class _Run:
     """Blocks that are done.
 
     Attributes:
-        token_ids: (1, T) of the whole document.
+        token_ids: (T,) of the whole document.
         about: as of `prefill_blocks`.
         prompt: tokens before the document; state: behind them.
         blocks, rows: tokens of each block, and what the layers hold of it.
         done: tokens of the document.
     """
 
-    token_ids: Tensor
+    token_ids: np.ndarray
     about: dict[str, Any]
     prompt: Tokens
     state: SequenceState
@@ -97,7 +96,7 @@ class _Run:
         about, rows = self.about, tuple(self.rows)
         start, end = about["document_range"]
         return ForeignCache(
-            token_ids=self.token_ids[:, : self.done],
+            token_ids=self.token_ids[: self.done],
             state=self.state,
             document_range=(min(start, self.done), min(end, self.done)),
             identity=in_blocks(about["identity"], self.prompt, self.blocks),

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from goldfinch.errors import ContextTooLong, ModelRefused
 from goldfinch.foreign import library
@@ -71,10 +70,10 @@ def obstacle_to_blocks(model: ForeignModel) -> str | None:
     return None
 
 
-def document_index(model: ForeignModel, token_ids: Tensor) -> tuple[DocumentIndex, int]:
-    """The blocks of a document (1, T), and P: they are parts of what stands behind the prompt's beginning."""
+def document_index(model: ForeignModel, token_ids: np.ndarray) -> tuple[DocumentIndex, int]:
+    """The blocks of a document (T,), and P: they are parts of what stands behind the prompt's beginning."""
     tokenizer: Any = model.tokenizer
-    return _index_of(tokenizer, model.template.document_prefix, token_ids.numpy().astype(np.int64).tobytes())
+    return _index_of(tokenizer, model.template.document_prefix, token_ids.astype(np.int64).tobytes())
 
 
 @lru_cache(_REMEMBERED)
@@ -98,17 +97,17 @@ def tokens_of(model: ForeignModel, index: DocumentIndex, found: Found) -> Tokens
     return tuple(ids)
 
 
-def planned_blocks(model: ForeignModel, token_ids: Tensor) -> tuple[Tokens, list[tuple[Tokens, int]]]:
+def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, list[tuple[Tokens, int]]]:
     """The prompt's beginning, and the tokens of each block with the document's first token behind it.
 
     Args:
-        token_ids: (1, T), the prompt's beginning and the document.
+        token_ids: (T,), the prompt's beginning and the document.
     """
     index, start = document_index(model, token_ids)
     places = [index.found(n, 0.0) for n in range(len(index))]
     rows = [(tokens_of(model, index, found), start + found.rows[-1][1]) for found in places]
-    own = tuple(token_ids[0, start:].tolist())
-    return tuple(token_ids[0, :start].tolist()), rows or [(own, token_ids.shape[1])]
+    own = tuple(token_ids[start:].tolist())
+    return tuple(token_ids[:start].tolist()), rows or [(own, len(token_ids))]
 
 
 def rows_of_blocks(prompt: Tokens, blocks: Sequence[Tokens]) -> list[int]:

@@ -11,15 +11,13 @@ from typing import Any
 import gfcache
 import numpy as np
 import torch
-from torch import Tensor
 
 from goldfinch.caching.identity import check_identity
 from goldfinch.caching.numerics import Numerics, difference_between
 from goldfinch.caching.row_parts import Form
 from goldfinch.engine.answer import Answer
-from goldfinch.engine.base import Progress, Prompt, ReplayReport
+from goldfinch.engine.base import Progress, Prompt, ReplayReport, Start
 from goldfinch.engine.cite import Citation
-from goldfinch.engine.prefill import Start
 from goldfinch.errors import CacheMismatch, GoldFinchError, ModelRefused, TokenizerError
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
@@ -59,8 +57,8 @@ class ForeignEngine:
         return self.model.tokenizer
 
     @property
-    def device(self) -> torch.device:
-        return torch.device(self.model.device)
+    def device(self) -> str:
+        return self.model.device
 
     @property
     def dtype(self) -> str:
@@ -99,15 +97,15 @@ class ForeignEngine:
             },
         }
 
-    def identity_of(self, token_ids: Tensor) -> dict[str, Any]:
-        if not keeps_blocks(self.model, token_ids.shape[1]):
+    def identity_of(self, token_ids: np.ndarray) -> dict[str, Any]:
+        if not keeps_blocks(self.model, len(token_ids)):
             return self.identity
         prompt, blocks = planned_blocks(self.model, token_ids)
         return in_blocks(self.identity, prompt, [tokens for tokens, _ in blocks])
 
     @property
     def numerics(self) -> Numerics:
-        model, device = self.model, self.device.type
+        model, device = self.model, self.device.partition(":")[0]
         schedule = f"blocks of {model.block_tokens}" if model.schedule == "blocks" else "whole, then steps"
         threads = torch.get_num_threads() if device == "cpu" else None
         library = f"transformers {model.library_version}, torch {torch.__version__}"
@@ -132,13 +130,13 @@ class ForeignEngine:
     def can_continue(self) -> bool:
         return self.model.schedule == "blocks"
 
-    def reusable_tokens(self, base: ForeignCache, token_ids: Tensor) -> int:
+    def reusable_tokens(self, base: ForeignCache, token_ids: np.ndarray) -> int:
         return reusable_tokens(self.model, base, token_ids)
 
     def prefill_from(
         self,
         start: Start,
-        token_ids: Tensor,
+        token_ids: np.ndarray,
         *,
         document_range: tuple[int, int] | None = None,
         source: dict[str, Any] | None = None,
@@ -146,15 +144,15 @@ class ForeignEngine:
     ) -> ForeignCache:
         cache = prefill_from(
             start, self.model, token_ids, identity=self.identity, numerics=self.numerics, progress=progress,
-            document_range=document_range or (0, token_ids.shape[1]), source=source,
+            document_range=document_range or (0, len(token_ids)), source=source,
         )  # fmt: skip
         return self.coded(cache, start.form)
 
     def prefill(
         self, prompt: Prompt, *, source: dict[str, Any] | None = None, progress: Progress | None = None
     ) -> ForeignCache:
-        ids = torch.from_numpy(prompt.token_ids)[None]
-        return self.prefill_from(Start(), ids, document_range=prompt.document_range, source=source, progress=progress)
+        span = prompt.document_range
+        return self.prefill_from(Start(), prompt.token_ids, document_range=span, source=source, progress=progress)
 
     def coded(self, cache: ForeignCache, form: Form) -> ForeignCache:
         if form.coding.is_lossy:
@@ -176,7 +174,7 @@ class ForeignEngine:
                 "numerics.compute_dtype", str(stored), self.dtype, hint="leave out --dtype to use that of the cache"
             )
         check_identity(file.header, own)
-        return unpack(file, device=self.device, tokenizer=self.tokenizer, asking=asking)
+        return unpack(file, device=torch.device(self.device), tokenizer=self.tokenizer, asking=asking)
 
     def session(
         self,

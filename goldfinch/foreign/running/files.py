@@ -39,7 +39,7 @@ class ForeignCache:
     """What prefill leaves of a document.
 
     Attributes:
-        token_ids: (1, T) int64, everything the layers saw: prompt prefix and document.
+        token_ids: (T,) int64, everything the layers saw: prompt prefix and document.
         state: of all layers behind token T.
         document_range: (start, end) of the document's own tokens.
         identity: fingerprints of model, tokenizer and template, and what each layer keeps.
@@ -55,7 +55,7 @@ class ForeignCache:
             the prompt's beginning, before the document.
     """
 
-    token_ids: Tensor
+    token_ids: np.ndarray
     state: SequenceState
     document_range: tuple[int, int]
     identity: dict[str, Any]
@@ -71,7 +71,7 @@ class ForeignCache:
     @property
     def length(self) -> int:
         """T: tokens in the cache."""
-        return self.token_ids.shape[1]
+        return len(self.token_ids)
 
     @property
     def end(self) -> SequenceState:
@@ -100,7 +100,7 @@ class ForeignCache:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index and self.index is None and self.tokenizer is not None:
-            own = self.token_ids[0, slice(*self.document_range)].numpy()
+            own = self.token_ids[slice(*self.document_range)]
             self.index = DocumentIndex(self.tokenizer, own).packed()
         if index and self.index is not None:
             sections.append(index_section(self.index))
@@ -144,7 +144,7 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
     rows = []
     for section in described:
         if section.kind == layout.TOKEN_IDS:
-            array = cache.token_ids[0, first:].cpu().numpy()
+            array = cache.token_ids[first:]
         elif cache.blocks is not None:
             array = _of_blocks(section, cache, groups)
         else:
@@ -158,7 +158,7 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
 def _of_blocks(section: Described, cache: ForeignCache, groups: Mapping[Group, Sequence[int]]) -> np.ndarray:
     """What a section of a document in blocks holds: token ids of all, or the rows of one, layers stacked."""
     assert cache.blocks is not None
-    prompt = cache.token_ids[0, : cache.state.position].tolist()
+    prompt = cache.token_ids[: cache.state.position].tolist()
     if section.kind == layout.BLOCK_TOKEN_IDS:
         return np.array([*prompt, *(token for tokens in cache.blocks.token_ids for token in tokens)])
     number = _block_starts(cache)[section.token_start or 0]
@@ -209,7 +209,7 @@ def unpack(
         earlier = [] if asking else sorted(positions)
         indexes = header.of_kind(layout.DOCUMENT_INDEX)
         return ForeignCache(
-            token_ids=from_numpy(*gfcache.whole_array(file, layout.TOKEN_IDS)).to(torch.int64)[None],
+            token_ids=gfcache.whole_array(file, layout.TOKEN_IDS)[0].astype(np.int64),
             state=_prompt_state(file, device) if in_blocks else _state(file, header.tokens, device),
             document_range=(header.template["document_start"], header.template["document_end"]),
             identity=identity_in(header),

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from goldfinch.caching.numerics import Numerics, difference_between
-from goldfinch.engine.base import Progress
+from goldfinch.engine.base import Progress, Start
 from goldfinch.engine.checkpoints import first_difference
-from goldfinch.engine.prefill import Start
 from goldfinch.errors import ContextTooLong, DeviceError, EmptyInput, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
@@ -52,20 +51,20 @@ def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = N
     return tokens + room > model.context_length
 
 
-def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> int:
-    """Tokens of a document (1, T) that its cache takes over from `base`."""
-    if token_ids.shape[1] and keeps_blocks(model, token_ids.shape[1], base):
+def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> int:
+    """Tokens of a document (T,) that its cache takes over from `base`."""
+    if len(token_ids) and keeps_blocks(model, len(token_ids), base):
         return reused_blocks(model, base, token_ids)
     state = shared_state(model, base, token_ids)
     return 0 if state is None else state.position
 
 
-def shared_state(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> SequenceState | None:
-    """The last state of `base` that a document of token_ids (1, T) can resume from; None where there is none."""
+def shared_state(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> SequenceState | None:
+    """The last state of `base` that a document of token_ids (T,) can resume from; None where there is none."""
     if model.schedule != "blocks" or base.blocks is not None:
         return None
     differs, block = first_difference(base.token_ids, token_ids), model.block_tokens
-    shared = min(base.length, token_ids.shape[1]) if differs is None else differs
+    shared = min(base.length, len(token_ids)) if differs is None else differs
     states = [state for state in (*base.checkpoints, base.state) if state.position % block == 0]
     if can_cut(model.layers):
         states.append(base.state.nothing_at(shared // block * block))
@@ -77,7 +76,7 @@ def shared_state(model: ForeignModel, base: ForeignCache, token_ids: Tensor) -> 
 def prefill_from(
     start: Start,
     model: ForeignModel,
-    token_ids: Tensor,
+    token_ids: np.ndarray,
     *,
     identity: dict[str, Any],
     numerics: Numerics,
@@ -92,7 +91,7 @@ def prefill_from(
         ContextTooLong: more than the model has positions for.
         DeviceError: not enough memory.
     """
-    T = token_ids.shape[1]
+    T = len(token_ids)
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
     in_blocks = keeps_blocks(model, T, start.base)
@@ -116,7 +115,7 @@ class _Run:
         self,
         start: Start,
         model: ForeignModel,
-        token_ids: Tensor,
+        token_ids: np.ndarray,
         identity: dict[str, Any],
         numerics: Numerics,
         document_range: tuple[int, int],
@@ -127,7 +126,7 @@ class _Run:
         self.identity, self.numerics, self.source = identity, numerics, source
         self.document_range, self.done = document_range, 0
         base: ForeignCache | None = start.base
-        state = None if base is None else shared_state(model, base, token_ids[:, : start.base_tokens])
+        state = None if base is None else shared_state(model, base, token_ids[: start.base_tokens])
         if base is not None and state is not None:
             self.done = state.position
             if difference_between(base.numerics, numerics, library=True) is not None:
@@ -135,14 +134,14 @@ class _Run:
                 self.numerics = base.numerics
             at_hand = (*base.checkpoints, state.without_rows(model.layers))
             self.checkpoints = [s for s in at_hand if s.position <= self.done and s.position in self.wanted]
-        self.layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity=token_ids.shape[1])
+        self.layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity=len(token_ids))
 
     def finish(self, progress: Progress | None) -> None:
         """Compute the remaining tokens."""
-        model, T = self.model, self.token_ids.shape[1]
+        model, T = self.model, len(self.token_ids)
         step = model.block_tokens if model.schedule == "blocks" else T
         for start in range(self.done, T, step):
-            block = self.token_ids[0, start : start + step]
+            block = torch.from_numpy(self.token_ids[start : start + step])
             library.forward(model.network, block, self.layers, start, last=True)
             self.done = start + len(block)
             if self.done in self.wanted:
@@ -157,7 +156,7 @@ class _Run:
         """The cache of the tokens done so far."""
         start, end = self.document_range
         return ForeignCache(
-            token_ids=self.token_ids[:, : self.done],
+            token_ids=self.token_ids[: self.done],
             state=taken_out(self.layers, self.model.layers, self.done),
             document_range=(min(start, self.done), min(end, self.done)),
             identity=self.identity,

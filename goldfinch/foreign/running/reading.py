@@ -121,7 +121,7 @@ class BlockReader:
     @cached_property
     def index(self) -> DocumentIndex:
         """The document's blocks; from its file, else found in its token ids at the first question."""
-        own = self._cache.token_ids[0, slice(*self._cache.document_range)].numpy()
+        own = self._cache.token_ids[slice(*self._cache.document_range)]
         assert self._model.tokenizer is not None
         return DocumentIndex(self._model.tokenizer, own, self._cache.index)
 

@@ -10,8 +10,7 @@ from itertools import accumulate, chain
 
 from torch import Tensor
 
-from goldfinch.engine.base import ReplayReport
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import ReplayReport, Start
 from goldfinch.engine.replay import ROUNDING
 
 from .blocks import Blocks

@@ -143,7 +143,7 @@ class ExampleMaker:
     def _copyable(self, document: _Document, answer: str, rows: Ranges) -> tuple[list[int], list[int]]:
         """The answer in the document's own tokens, and where these begin in the rows, counted in the cache's."""
         text, places, first = document.tokens.text, list[int](), document.cache.document_range[0]
-        all_ids = document.cache.token_ids[0].tolist()
+        all_ids = document.cache.token_ids.tolist()
         answer_ids: list[int] = []
         at = text.find(answer)
         while at >= 0:

@@ -63,7 +63,7 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
     # A single fresh pass over document, question and answer must give the same rows.
     kept: list[torch.Tensor] = []
     one = session(model, text)
-    ids = torch.cat([one.cache.token_ids, torch.tensor([[5, 6, 7, 8]])], dim=1)
+    ids = torch.cat([one.cache.ids_on(model.device), torch.tensor([[5, 6, 7, 8]])], dim=1)
     with torch.no_grad():
         from goldfinch.models import memory as memory_module
 

@@ -40,7 +40,7 @@ def cache(model: goldfinch.LanguageModel) -> goldfinch.DocumentCache:
 def read_text(session: goldfinch.Session, reading: Reading) -> str:
     assert reading.rows is not None
     start, end = session.cache.document_range
-    ids = [session.cache.token_ids[0, max(a, start) : min(b, end)].tolist() for a, b in reading.rows]
+    ids = [session.cache.token_ids[max(a, start) : min(b, end)].tolist() for a, b in reading.rows]
     return "".join(session.model.tokenizer.decode(part) for part in ids)
 
 

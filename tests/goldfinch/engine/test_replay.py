@@ -39,7 +39,7 @@ def test_every_alteration_is_found(imported: Callable[[str], Path], tmp_path: Pa
 
     for token in (0, 511, 512, 1700, 1999):
         cache = copy.deepcopy(honest)
-        cache.token_ids[0, token] = (cache.token_ids[0, token] + 1) % model.config.vocab_size
+        cache.token_ids[token] = (cache.token_ids[token] + 1) % model.config.vocab_size
         found = str(replay_cache(model, cache).difference)
         assert found.startswith("compressed_k differs first at token ")
         # Rounding inside a block may depend on all of its tokens, so an earlier row of the block may differ too.
@@ -72,7 +72,7 @@ def test_a_share_finds_with_at_least_that_probability(imported: Callable[[str], 
     cache = opened(model, tmp_path / "a.gfc", [512, 1024, 1536])
     for token in (100, 1990):
         altered = copy.deepcopy(cache)
-        altered.token_ids[0, token] = (altered.token_ids[0, token] + 1) % model.config.vocab_size
+        altered.token_ids[token] = (altered.token_ids[token] + 1) % model.config.vocab_size
         reports = [replay_cache(model, altered, share=0.4, seed=seed) for seed in range(60)]
         found = sum(report.difference is not None for report in reports) / len(reports)
         # Two windows of four are drawn: a half; three standard deviations below is 0.31.
@@ -86,7 +86,7 @@ def test_other_numerics_are_compared_within_rounding(imported: Callable[[str], P
     cache = open_cache(tmp_path / "a.gfc", model)
     report = replay_cache(model, cache)
     assert not report.exact
-    cache.token_ids[0, 900] = (cache.token_ids[0, 900] + 1) % model.config.vocab_size
+    cache.token_ids[900] = (cache.token_ids[900] + 1) % model.config.vocab_size
     assert replay_cache(model, cache).difference is not None
 
 

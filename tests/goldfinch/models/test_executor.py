@@ -113,7 +113,7 @@ def test_decoding_over_some_rows(backend: str, model: LanguageModel, monkeypatch
     run_with(backend, model, monkeypatch)
     cache = goldfinch.prefill(model, document_of(model).token_ids)
     assert cache.compressed_k is not None
-    document = GoldDocument(cache.token_ids, cache.compressed_k)
+    document = GoldDocument(cache.ids_on(model.device), cache.compressed_k)
     token = torch.tensor([[7]])
     found = []
     with torch.no_grad():

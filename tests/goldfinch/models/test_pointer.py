@@ -94,7 +94,7 @@ def test_a_mixture_is_a_distribution_and_copies_only_what_is_read(model: Languag
     pointing = state.pointing
     assert pointing is not None
     held = torch.cat([torch.arange(a, b) for a, b in BLOCKS])
-    assert torch.equal(pointing.token_ids[0], session.cache.token_ids[0, held])
+    assert torch.equal(pointing.token_ids[0], session.cache.ids_on(model.device)[0, held])
     attention, gates, _ = model.pointer.shares(
         torch.randn(1, 1, model.config.d_model), pointing, pointing.recent[:, None]
     )

@@ -50,7 +50,7 @@ def expected_scores(model: goldfinch.LanguageModel, cache: goldfinch.DocumentCac
     """The scores of the blocks, found token by token with nothing but the model's layers."""
     ids = torch.tensor([question_token_ids(model, question)])
     x, _ = model.run_prefill_layers(ids, cache.state)
-    all_ids = torch.cat([cache.token_ids, ids], 1)
+    all_ids = torch.cat([cache.ids_on(model.device), ids], 1)
     compressed = torch.cat([cache.compressed_k, model.compress_keys(x)], 1)
     pairs = torch_executor.TorchExecutor(model).rebuild(all_ids, compressed, None, 0)
     near = torch.ones(all_ids.shape[1], dtype=torch.bool)
@@ -87,7 +87,7 @@ def cache(model: goldfinch.LanguageModel) -> goldfinch.DocumentCache:
 
 
 def finder(model: goldfinch.LanguageModel, cache: goldfinch.DocumentCache) -> AttentionFinder:
-    document = GoldDocument(cache.token_ids, cache.compressed_k)
+    document = GoldDocument(cache.ids_on(model.device), cache.compressed_k)
     scores = GoldScores(model, document, cache.state, cache.tail_hidden)
     return AttentionFinder(model, scores, cache.own_token_ids, cache.document_range)
 
@@ -124,7 +124,7 @@ def test_blocks_are_named_by_their_lines(model, cache) -> None:
     lines = TEXT.split("\n")
     for found in finder(model, cache).best(QUESTIONS[1], 3):
         (first, last) = found.rows[0]
-        text = model.tokenizer.decode(cache.token_ids[0, start + first : start + last].tolist())
+        text = model.tokenizer.decode(cache.token_ids[start + first : start + last].tolist())
         inner = text.split("\n")[1:-1]  # whole lines
         assert inner == lines[found.first_line : found.first_line + len(inner)]
 

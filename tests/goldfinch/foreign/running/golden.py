@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Start
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
 from tests.goldfinch.foreign.running.tiny import model_on, network_of, random_ids
@@ -36,8 +36,7 @@ def make(kinds: Iterable[str] = NAMES) -> None:
         start = Start(checkpoints=positions)
         if kind == "blocks":
             prompt = engine.document(TEXT)
-            ids = torch.from_numpy(prompt.token_ids)[None]
-            cache = engine.prefill_from(start, ids, document_range=prompt.document_range)
+            cache = engine.prefill_from(start, prompt.token_ids, document_range=prompt.document_range)
         else:
             cache = engine.prefill_from(start, random_ids(TOKENS))
         header = cache.save(folder / "document.gfc", created_at="2026-11-29T00:00:00+00:00")

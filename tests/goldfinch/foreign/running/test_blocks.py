@@ -11,7 +11,7 @@ import torch
 from gfcache import layout
 
 from goldfinch.caching.journal import Journal
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Start
 from goldfinch.errors import CacheMismatch, ContextTooLong, GoldFinchError, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
@@ -37,7 +37,7 @@ def engine_of(name: str, layout: str = "blocks", **how: Any) -> ForeignEngine:
 
 def made(engine: ForeignEngine, text: str = TEXT, start: Start | None = None, progress: Any = None) -> Any:
     prompt = engine.document(text)
-    ids = torch.from_numpy(prompt.token_ids)[None]
+    ids = prompt.token_ids
     return engine.prefill_from(start or Start(), ids, document_range=prompt.document_range, progress=progress)
 
 
@@ -144,7 +144,7 @@ def test_equal_blocks_are_taken_over_wherever_they_stand(tmp_path: Path) -> None
     engine = engine_of("llama")
     old = engine.open(saved(made(engine), tmp_path / "a.gfc"))
     text = "\n\n".join([PARTS[3], "Another part. " * 50, PARTS[0], PARTS[5]]) + "\n"
-    ids = torch.from_numpy(engine.document(text).token_ids)[None]
+    ids = engine.document(text).token_ids
     kept = sum(len(PARTS[n]) for n in (0, 3, 5))
     assert kept < engine.reusable_tokens(old, ids) < kept + 20
     computed: list[int] = []

@@ -14,7 +14,7 @@ import torch
 
 from bench.quality.tiny_models import CONFIGS, config_json
 from goldfinch.caching.journal import Journal
-from goldfinch.engine.prefill import Start
+from goldfinch.engine.base import Start
 from goldfinch.errors import CacheMismatch, ContextTooLong, EmptyInput, GoldFinchError
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
@@ -26,12 +26,12 @@ from tests.tolerances import FOREIGN_BF16, FOREIGN_FP32
 T = 75
 FEW = ("llama", "mistral", "gemma3_text", "mamba", "mamba2", "lfm2")
 OTHERS = tuple(name for name in SOUND if name not in FEW)
-QUESTION = random_ids(9, 1)[0].tolist()
+QUESTION = random_ids(9, 1).tolist()
 
 
-def made(name: str, ids: torch.Tensor, checkpoints: str = "none", **how: Any) -> Any:
+def made(name: str, ids: np.ndarray, checkpoints: str = "none", **how: Any) -> Any:
     engine = tiny_engine(name, **how)
-    positions = tuple(engine.plan_checkpoints(ids.shape[1], checkpoints))
+    positions = tuple(engine.plan_checkpoints(len(ids), checkpoints))
     return engine, engine.prefill_from(Start(checkpoints=positions), ids)
 
 
@@ -50,7 +50,7 @@ def test_an_answer_is_that_of_one_pass_without_a_cache(name: str, tmp_path: Path
     """75 tokens: windows of 24 wrap three times."""
     engine, cache = made(name, random_ids(T), "32")
     cold = behind(engine, cache)
-    expected = library.forward(engine.model.network, torch.cat([random_ids(T)[0], torch.tensor(QUESTION)]))[-1]
+    expected = library.forward(engine.model.network, torch.tensor([*random_ids(T), *QUESTION]))[-1]
     assert float((cold - expected).abs().max()) < FOREIGN_FP32
 
     cache.save(tmp_path / "a.gfc")
@@ -160,14 +160,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "mamba2"])
 def test_a_changed_document_takes_over_what_it_shares(name: str, tmp_path: Path) -> None:
     ids, changed = random_ids(T), random_ids(T)
-    changed[0, 50] += 1
+    changed[50] += 1
     engine, cache = made(name, ids, "16")
     cache.save(tmp_path / "a.gfc")
     base = engine.open(tmp_path / "a.gfc")
     assert engine.reusable_tokens(base, changed) == 48
     again = engine.prefill_from(Start(base), changed)
     assert torch.equal(behind(engine, again), behind(*made(name, changed)))
-    shorter = ids[:, :40]  # as gf truncate
+    shorter = ids[:40]  # as gf truncate
     assert torch.equal(behind(engine, engine.prefill_from(Start(base), shorter)), behind(*made(name, shorter)))
 
 
@@ -176,7 +176,7 @@ def test_a_base_is_continued_in_its_own_file(name: str, tmp_path: Path) -> None:
     engine, base = made(name, random_ids(32))
     base.save(tmp_path / "base.gfc")
     base = engine.open(tmp_path / "base.gfc")
-    ids = torch.cat([random_ids(32), random_ids(30, 3)], dim=1)
+    ids = np.concatenate([random_ids(32), random_ids(30, 3)])
     child = engine.prefill_from(Start(base), ids)
     child.save(tmp_path / "child.gfc", parent=(base, 32))
     gfcache.verify_cache(tmp_path / "child.gfc", complete=True)

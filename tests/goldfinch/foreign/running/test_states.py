@@ -15,6 +15,11 @@ from tests.goldfinch.foreign.running.tiny import random_ids, tiny_model
 NAMES = ("llama", "gemma3_text", "falcon_h1", "mamba2")
 
 
+def rows_of_ids(count: int) -> Tensor:
+    """(1, count)."""
+    return torch.from_numpy(random_ids(count))[None]
+
+
 def begun(model: ForeignModel, ids: Tensor, capacity: int = 1) -> object:
     layers = put_in(lambda: library.new_cache(model.network), model.layers, None, capacity)
     library.forward(model.network, ids[0], layers, 0)
@@ -29,7 +34,7 @@ def tensors(state: SequenceState) -> list[Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_written_into_slots_are_those_that_the_library_joins(name: str) -> None:
     """A capacity of one row doubles again and again."""
-    model, ids = tiny_model(name), random_ids(50)
+    model, ids = tiny_model(name), rows_of_ids(50)
     own, theirs = begun(model, ids[:, :30]), library.new_cache(model.network)
     library.forward(model.network, ids[0, :30], theirs)
     for at in range(30, 50):
@@ -43,7 +48,7 @@ def test_rows_written_into_slots_are_those_that_the_library_joins(name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_that_is_taken_out_changes_or_keeps_more_memory_than_it_needs(name: str) -> None:
-    model, ids = tiny_model(name), random_ids(60)
+    model, ids = tiny_model(name), rows_of_ids(60)
     layers = begun(model, ids[:, :48], 48)
     state = taken_out(layers, model.layers, 48)
     before = [part.clone() for part in tensors(state)]
@@ -58,7 +63,7 @@ def test_nothing_that_is_taken_out_changes_or_keeps_more_memory_than_it_needs(na
 @pytest.mark.parametrize("name", NAMES)
 def test_put_in_and_taken_out_again_is_the_same(name: str) -> None:
     model = tiny_model(name)
-    state = taken_out(begun(model, random_ids(40)), model.layers, 40)
+    state = taken_out(begun(model, rows_of_ids(40)), model.layers, 40)
     again = taken_out(put_in(lambda: library.new_cache(model.network), model.layers, state, 41), model.layers, 40)
     assert all(torch.equal(a, b) for a, b in zip(tensors(state), tensors(again), strict=True))
     assert tensors(state.without_rows(model.layers).with_rows(model.layers, state))[0].equal(tensors(state)[0])
@@ -70,6 +75,6 @@ def test_only_a_model_that_keeps_every_row_can_be_cut_anywhere() -> None:
 
 def test_a_layer_that_keeps_something_else_is_named() -> None:
     model = tiny_model("llama")
-    layers = begun(model, random_ids(8))
+    layers = begun(model, rows_of_ids(8))
     with pytest.raises(ModelRefused, match="layer 0"):
         taken_out(layers, model.layers, 9)

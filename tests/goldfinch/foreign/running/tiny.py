@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.quality.tiny_models import config_json
@@ -97,6 +98,6 @@ def tiny_engine(name: str, **how: Any) -> ForeignEngine:
     return ForeignEngine(tiny_model(name, **how))
 
 
-def random_ids(count: int, seed: int = 0) -> torch.Tensor:
-    """Token ids (1, count)."""
-    return torch.randint(5, 125, (1, count), generator=torch.Generator().manual_seed(seed))
+def random_ids(count: int, seed: int = 0) -> np.ndarray:
+    """Token ids (count,) int64."""
+    return torch.randint(5, 125, (1, count), generator=torch.Generator().manual_seed(seed))[0].numpy()
