@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -231,6 +232,8 @@ MAMBA: dict[str, Spoil] = {
     "expanded by nothing": config(expand=0),
     "no states": config(state_size=0),
 }
+# Kinds that may bear on the prompts that a model has, or on what it answers in them.
+OF_PROMPTS = ("template", "settings", "generation", "tokenizer", "weights")
 KINDS = {
     f"{of}: {name}": (of, spoil) for of, kinds in (("llama", LLAMA), ("mamba", MAMBA)) for name, spoil in kinds.items()
 }
@@ -242,14 +245,20 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Ended]]:
     folder = tmp_path_factory.mktemp("strange")
     (folder / "doc.txt").write_text("The tree is green. The house is red.\n" * 4)
     imports, asks = [], []
-    for n, (of, spoil) in enumerate([*KINDS.values(), ("llama", lambda path: None), ("mamba", lambda path: None)]):
-        spoil(write_folder(folder / f"{n}", of))
-        imports.append(["model", "import", str(folder / f"{n}"), "-o", str(folder / f"out-{n}")])
+    for of in ("llama", "mamba"):
+        write_folder(folder / of, of)
+    honest: dict[str, tuple[str, Spoil]] = {of: (of, lambda path: None) for of in ("llama", "mamba")}
+    for n, (name, (of, spoil)) in enumerate((KINDS | honest).items()):
+        shutil.copytree(folder / of, folder / f"{n}")
+        spoil(folder / f"{n}")
+        # Which prompt is better, 24 questions find out; one, below, is enough of a configuration.
+        prompt = [] if name in honest or name.partition(": ")[2].startswith(OF_PROMPTS) else ["--prompt", "plain"]
+        imports.append(["model", "import", str(folder / f"{n}"), "-o", str(folder / f"out-{n}"), *prompt])
         asks.append(["ask", str(folder / "doc.txt"), "What is green?", "-m", str(folder / f"out-{n}"), "-n", "4"])
     first = run_limited(imports, folder, LOADED)
     served = [n for n, end in enumerate(first) if end.code == 0]
     second = dict(zip(served, run_limited([asks[n] for n in served], folder, LOADED), strict=True))
-    names = (*KINDS, "llama", "mamba")
+    names = (*KINDS, *honest)
     return {name: [first[n], *([second[n]] if n in second else [])] for n, name in enumerate(names)}
 
 
