@@ -50,12 +50,11 @@ class AnswerSwapper:
     Args:
         answers: to take others from.
         share: of the answers of a document that are exchanged.
-        unchanged: share of the questions whose answer stays as it was that are asked.
     """
 
-    def __init__(self, answers: Iterable[str], share: float, unchanged: float = 1.0) -> None:
+    def __init__(self, answers: Iterable[str], share: float) -> None:
         self._pools: dict[Shape, list[str]] = {}
-        self._share, self._unchanged = share, unchanged
+        self._share = share
         for answer in dict.fromkeys(answers):
             if (pattern := shape(answer)) is not None:
                 self._pools.setdefault(pattern, []).append(answer)
@@ -75,11 +74,7 @@ class AnswerSwapper:
                 (_replaced(old, other, asks), says if says == NOT_STATED else _replaced(old, other, says))
                 for asks, says in asked
             ]
-        known = {answer for _, answer in questions if answer != NOT_STATED}
-        stated = [pair for pair in asked if pair[1] == NOT_STATED or pair[1] in text]
-        if self._unchanged == 1:
-            return text, stated
-        return text, [pair for pair in stated if pair[1] not in known or rng.random() < self._unchanged]
+        return text, [(question, answer) for question, answer in asked if answer == NOT_STATED or answer in text]
 
     def _other(self, rng: Random, answer: str) -> str | None:
         pattern = shape(answer)

@@ -28,8 +28,6 @@ MOST_QUESTIONS = 20
 SEPARATOR = "\n\n"
 # Kinds whose questions were written by people, about articles that a model may know by heart.
 OF_ARTICLES = ("window", "qa", "docqa")
-# Where answers are exchanged, so many of the questions whose answer is as it was are asked: those teach remembering.
-UNCHANGED_SHARE = 0.35
 
 Document = tuple[str, list[tuple[str, str]]]
 
@@ -74,9 +72,7 @@ class AsRead:
     @cached_property
     def _swapper(self) -> AnswerSwapper:
         passages = (passage for article in self.articles for passage in article)
-        return AnswerSwapper(
-            (answer for passage in passages for _, answer in passage.questions), self.swapped, UNCHANGED_SHARE
-        )
+        return AnswerSwapper((answer for passage in passages for _, answer in passage.questions), self.swapped)
 
     def document(self, n: int) -> Document:
         """Document number n: its text and (question, answer) pairs, an answer may be NOT_STATED."""
