@@ -56,12 +56,13 @@ class Command:
 
 _DEVICE = ("device",)
 _WRITING = ("device", "checkpoints")
-_PREFILL = (*_WRITING, "layout", "codec", "state_codec")
+_APPENDING = (*_WRITING, "encoding")
+_PREFILL = (*_APPENDING, "layout", "codec", "state_codec")
 
 COMMANDS = (
     Command(
         "ask", "ask:ask", "Answer a question about a document.", "Ask",
-        ("device", "memory", "read", "read_blocks", "least_likelihood", "max_tokens"),
+        ("device", "encoding", "memory", "read", "read_blocks", "least_likelihood", "max_tokens"),
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),
@@ -77,7 +78,7 @@ COMMANDS = (
         loads_torch=True, resumes=True,
     ),
     Command("prune", "prune:prune", "Remove caches whose documents are gone.", "Caches"),
-    Command("append", "change:append", "Append text to a cached document.", "Caches", _WRITING, loads_torch=True),
+    Command("append", "change:append", "Append text to a cached document.", "Caches", _APPENDING, loads_torch=True),
     Command(
         "truncate", "change:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True
     ),

@@ -18,7 +18,7 @@ GoldFinchError
 ├── EmptyInput            nothing to pre-fill or to ask
 ├── QuestionTooLong       a question that is longer than any that is asked
 ├── ContextTooLong        more tokens than the model has positions for
-├── NotText               a document that is a directory, PDF, HTML or binary data
+├── NotText               a document that is a directory, or no plain text
 ├── InputRefused          an input that is a device or made up by the system, never ends, or is too large
 ├── CacheMismatch         a cache that belongs to another model, tokenizer or template
 ├── NotItsDocument        a cache whose token ids are not those of the document that it names
@@ -173,7 +173,7 @@ class ContextTooLong(GoldFinchError):
 
 
 class NotText(GoldFinchError):
-    """A document that is a directory, PDF, HTML or binary data."""
+    """A document that is a directory, or no plain text: PDF, HTML, an image, binary data."""
 
 
 class InputRefused(GoldFinchError):

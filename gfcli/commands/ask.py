@@ -20,6 +20,7 @@ from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
+    EncodingOption,
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
@@ -67,6 +68,7 @@ def ask(
             callback=checked_output,
         ),
     ] = None,
+    encoding: EncodingOption = "auto",
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -192,8 +194,10 @@ def ask(
         float(setting("unsure_below")), bool(setting("log")),
     )  # fmt: skip
     memory_bytes = parse_bytes(memory, "--memory")
-    options = Options(model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified)
-    scope = Scope(first if recursive else None, library, filters or (), cache or ())
+    options = Options(
+        model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, encoding
+    )
+    scope = Scope(first if recursive else None, library, filters or (), cache or (), encoding)
     several = recursive or library or are_several(cache or [])
     if several or filters or top is not None:
         _check_several(scope, first, second, recursive, several, questions)
@@ -269,7 +273,10 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
     if not interactive:
         question = question_of(question, may_be_empty=how.raw)
     started = time.perf_counter()
-    session = cache_session(place, how, options) if is_cache else library_session(read_document(place), how, options)
+    if is_cache:
+        session = cache_session(place, how, options)
+    else:
+        session = library_session(read_document(place, options.encoding), how, options)
     how.load_s = time.perf_counter() - started
     if interactive:
         tokens = f"{session.cache.length:,} tokens cached"

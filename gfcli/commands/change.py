@@ -15,6 +15,7 @@ from gfcli.support.exits import CommandError
 from gfcli.support.options import (
     CheckpointsOption,
     DeviceOption,
+    EncodingOption,
     ForceOption,
     ModelOption,
     QuietOption,
@@ -37,6 +38,7 @@ def append(
     model: ModelOption = None,
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
+    encoding: EncodingOption = "auto",
     force: ForceOption = False,
     require_verified: RequireVerifiedOption = False,
     quiet: QuietOption = False,
@@ -52,7 +54,7 @@ def append(
       gf append book.gfc chapter2.txt -o both.gfc
     """
     console.quiet = quiet
-    more = read_document(document)
+    more = read_document(document, encoding)
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_to_continue(cache, model, Models(device), require_verified)

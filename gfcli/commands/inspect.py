@@ -92,9 +92,10 @@ def _lines(s: dict[str, Any]) -> list[str]:
     source = s["source"] or {}
     size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
     numerics, model = s["numerics"], s["model"]
+    read_as = f" as {source['encoding']}" if source.get("encoding") else ""
     rows = [
         ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
-        ("source", f"{source.get('name') or 'unknown'}  ({size}, read {s['created_at']})"),
+        ("source", f"{source.get('name') or 'unknown'}  ({size}, read {s['created_at']}{read_as})"),
         ("tokens", f"{s['tokens']:,}"),
         ("per token", f"{s['bytes_per_token']:,.2f} bytes"),
         ("fixed part", f"{s['fixed_bytes']:,} bytes (recurrent state, tail, header, checkpoints)"),

@@ -17,6 +17,7 @@ from gfcli.support.options import (
     CodecOption,
     DeviceOption,
     DtypeOption,
+    EncodingOption,
     LayoutOption,
     ModelOption,
     QuietOption,
@@ -29,6 +30,7 @@ from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
 from goldfinch.errors import ContextTooLong
 from goldfinch.jobs.sources import find_sources
+from goldfinch.text.encodings import checked_encoding
 
 if TYPE_CHECKING:
     from gfcache import Coding
@@ -58,6 +60,7 @@ def plan(
     layout: LayoutOption = "auto",
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
+    encoding: EncodingOption = "auto",
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
@@ -76,7 +79,7 @@ def plan(
     """
     console.quiet = quiet
     check_list_options(files_from, null)
-    sources = find_sources(documents or [], recursive, files_from, null)
+    sources = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding))
     for remark in sources.remarks:
         console.warn(remark)
     many = len(sources.documents) > 1 or recursive or files_from is not None
@@ -93,6 +96,9 @@ def plan(
         try:
             rows.append({"source": source.name} | _row(loaded, read_document(source), checkpoints, profile, coding))
         except Exception as error:
+            if source.is_passed_over(error):
+                console.detail(f"{source.name}: skipped: {error}")
+                continue
             if not many:
                 raise
             failed = failures.note(source.name, error, say=not as_json)

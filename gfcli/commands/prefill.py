@@ -18,6 +18,7 @@ from gfcli.support.options import (
     CodecOption,
     DeviceOption,
     DtypeOption,
+    EncodingOption,
     LayoutOption,
     ModelOption,
     QuietOption,
@@ -37,12 +38,13 @@ from gfcli.support.sessions import Models, open_to_continue
 from gfcli.support.store import open_store, say_index
 from gfcli.support.tally import Tally
 from gfcli.support.values import FILE_DTYPES, parse_shard, parse_wait
-from goldfinch.jobs.events import Begun, Failed, Outcome, PassedOver, Written
+from goldfinch.jobs.events import Begun, Failed, Outcome, PassedOver, Skipped, Written
 from goldfinch.jobs.outputs import is_folder
 from goldfinch.jobs.sources import STDIN, find_sources, shard_of
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
 from goldfinch.policies.named import BLOCKS
+from goldfinch.text.encodings import checked_encoding
 
 # For documents of a batch that other runs are writing.
 LOCK_WAIT_S = 600.0
@@ -90,6 +92,7 @@ def prefill(
     layout: LayoutOption = "auto",
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
+    encoding: EncodingOption = "auto",
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -143,7 +146,7 @@ def prefill(
     check_list_options(files_from, null)
     wait_s = None if lock_wait is None else parse_wait(lock_wait, "--lock-wait")
     part = None if shard is None else parse_shard(shard, "--shard")
-    everything = find_sources(documents or [], recursive, files_from, null)
+    everything = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding))
     sources = everything if part is None else shard_of(everything, *part)
     for remark in sources.remarks:
         console.warn(remark)
@@ -215,6 +218,8 @@ def _show(event: Outcome, tally: Tally, overall: BatchProgress | None, jsonl: bo
     match event:
         case Begun() if overall is not None:
             overall.begin(event.source)
+        case Skipped():
+            tally.skipped(event)
         case Failed() if alone and not jsonl:
             raise event.error
         case Failed():

@@ -12,6 +12,7 @@ from gfcli.support.documents import clean_text
 from gfcli.support.exits import NOT_FOUND, SCHEMA_VERSION, CommandError
 from gfcli.support.options import ModelOption, QuietOption, RequireVerifiedOption, VerboseOption
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
+from gfcli.support.settings import value as setting
 
 if TYPE_CHECKING:
     from goldfinch.library.find import Place
@@ -59,7 +60,8 @@ def search(
     if not words.strip():
         raise CommandError("there are no words to look for", hint='gf search "late payment"')
     # Without -r or --cache it is the library that is meant.
-    scope = Scope(first if recursive else None, library or not (recursive or cache), filters or (), cache or ())
+    folder, in_library = first if recursive else None, library or not (recursive or cache)
+    scope = Scope(folder, in_library, filters or (), cache or (), str(setting("encoding")))
     from gfcli.support.collection import policy_of, searched
 
     with searched(scope, model=model, verified=require_verified) as found:

@@ -26,6 +26,7 @@ from goldfinch.library.find import (
 from goldfinch.library.reach import Reach
 from goldfinch.policies.named import HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.vectors import vectors_at_hand
+from goldfinch.text.encodings import checked_encoding
 
 from .cache_files import expand
 from .console import console
@@ -109,7 +110,7 @@ def searched(
         if scope.caches:
             members, obstacles = members_of_files(map(Path, expand(scope.caches)))
         elif scope.folder is not None:
-            members, obstacles = _of_folder(store, scope.folder, failures, prefill), []
+            members, obstacles = _of_folder(store, scope, failures, prefill), []
         else:
             entries = store.entries()
             wanted = [e for e in filtered(entries, scope.filters) if card is None or e.model == card.name]
@@ -146,17 +147,21 @@ def _nothing(scope: Scope) -> str:
     return "no cache of the library meets the conditions" if scope.filters else "the library is empty"
 
 
-def _of_folder(store: Store, folder: str, failures: Failures, prefill: Prefill | None) -> list[Member]:
-    found = find_sources([folder], recursive=True)
+def _of_folder(store: Store, scope: Scope, failures: Failures, prefill: Prefill | None) -> list[Member]:
+    folder = scope.folder or "."
+    found = find_sources([folder], recursive=True, encoding=checked_encoding(scope.encoding))
     for name in found.skipped:
-        console.detail(f"{name}: skipped, no text")
+        console.detail(f"{name}: skipped, not plain text")
     sources, texts = list[Source](), dict[str, str]()
     for source in found.documents:
         try:
             texts[source.name] = source.read().source["sha256"]
             sources.append(source)
         except Exception as error:
-            failures.note(source.name, error)
+            if source.is_passed_over(error):
+                console.detail(f"{source.name}: skipped: {error}")
+            else:
+                failures.note(source.name, error)
     if prefill is not None:
         return prefill(store, sources, texts, failures)
     members, missing = members_of_texts(store, store.entries(), texts)

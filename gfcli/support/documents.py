@@ -9,7 +9,8 @@ from pathlib import Path
 
 from goldfinch.errors import EmptyInput
 from goldfinch.jobs.sources import STDIN, Source
-from goldfinch.text.documents import STDIN_LABEL, Document, decode_text
+from goldfinch.text.documents import STDIN_LABEL, Document
+from goldfinch.text.encodings import checked_encoding, decode
 from goldfinch.text.inputs import MOST_LIST_BYTES, read_named, read_stdin
 from goldfinch.text.prompt import MOST_QUESTION_CHARACTERS, check_question
 
@@ -52,22 +53,24 @@ def read_text(name: str) -> str:
         OSError, NotText, InputRefused: see `read_document`.
     """
     data = read_stdin(MOST_LIST_BYTES) if name == STDIN else read_named(Path(name), MOST_LIST_BYTES)
-    text, remark = decode_text(data, STDIN_LABEL if name == STDIN else name)
-    if remark:
-        console.warn(remark)
-    return text
+    decoded = decode(data, STDIN_LABEL if name == STDIN else name)
+    if decoded.remark:
+        console.warn(decoded.remark)
+    return decoded.text
 
 
-def read_document(source: Source | str) -> Document:
+def read_document(source: Source | str, encoding: str = "auto") -> Document:
     """Read a document; what is odd about it goes to stderr.
 
     Args:
-        source: a path, "-" for stdin, or one of several that were found.
+        source: a path, "-" for stdin, or one of several that were found, which know their encoding.
+        encoding: of its text.
 
     Raises:
         the errors of `Source.read`.
     """
-    document = (Source(source) if isinstance(source, str) else source).read()
+    found = Source(source, encoding=checked_encoding(encoding)) if isinstance(source, str) else source
+    document = found.read()
     if document.remark:
         console.warn(document.remark)
     return document

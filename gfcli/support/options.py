@@ -83,6 +83,15 @@ StateCodecOption = Annotated[
         callback=values.checked("--state-codec", values.state_codec),
     ),
 ]
+EncodingOption = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of the text, such as utf-8, cp1251 or shift_jis; auto finds it out, and says where it guesses.",
+        callback=values.checked("--encoding", values.encoding),
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a cache of something else that -o names.")]
 
 RequireVerifiedOption = Annotated[

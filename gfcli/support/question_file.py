@@ -47,7 +47,7 @@ def read_questions(name: str) -> list[Question]:
     Raises:
         CommandError: a line that is neither a text nor an object with a question, or too long; no line, or too many;
             an id twice.
-        NotText: PDF, HTML, or binary data.
+        NotText: see `read_text`.
     """
     found: list[Question] = []
     for place, value in _values(read_text(name), name):

@@ -32,12 +32,14 @@ class Scope:
         library: those of the library.
         filters: conditions on them.
         caches: cache files, and patterns of them.
+        encoding: of the text files of the folder.
     """
 
     folder: str | None = None
     library: bool = False
     filters: Sequence[str] = ()
     caches: Sequence[str] = ()
+    encoding: str = "auto"
 
     def check(self) -> None:
         """Refuse what cannot be given together.

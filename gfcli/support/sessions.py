@@ -56,6 +56,7 @@ class Options:
     explain: bool
     require_cached: bool
     require_verified: bool = False
+    encoding: str = "auto"
 
 
 def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Model, Any]:

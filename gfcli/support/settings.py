@@ -74,6 +74,10 @@ SETTINGS = {
     "state_codec": Setting(
         "GF_STATE_CODEC", None, allowed.state_codec, "how states are rounded and stored", project=True, why="as layout",
     ),
+    "encoding": Setting(
+        "GF_ENCODING", "auto", allowed.encoding, "encoding of documents",
+        project=True, why="it changes how this project's documents are read, and gf inspect says it",
+    ),
     "memory": Setting(
         "GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values",
         project=False, why="it is about this machine: too much of it ends other programs",

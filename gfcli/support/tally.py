@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from goldfinch.jobs.events import Failed, PassedOver, Written
+from goldfinch.jobs.events import Failed, PassedOver, Skipped, Written
 from goldfinch.jobs.sources import Sources
 
 from .console import console
@@ -93,6 +93,11 @@ class Tally:
         else:
             self._fresh_s += event.report.seconds
 
+    def skipped(self, event: Skipped) -> None:
+        """Note a file of a folder that turned out to hold no text."""
+        self.counts["skipped"] += 1
+        console.detail(f"{event.source.name}: skipped: {event.reason}")
+
     def failed(self, event: Failed, *, say: bool) -> dict[str, Any]:
         """Note a failure; its object for JSON."""
         if event.undone is not None:
@@ -107,8 +112,9 @@ class Tally:
         parts = [f"{self.counts['ok']} pre-filled"]
         if self.counts["fresh"]:
             parts.append(f"{self.counts['fresh']} fresh")
-        if self._sources.skipped:
-            parts.append(f"{len(self._sources.skipped)} skipped (not plain text)")
+        skipped = len(self._sources.skipped) + self.counts["skipped"]
+        if skipped:
+            parts.append(f"{skipped} skipped (not plain text)")
         if failures:
             parts.append(f"{len(failures)} of {len(self._sources.documents)} documents failed")
         # What reads no tokens is no part of the rate: to compile kernels, and to verify caches that are fresh.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from goldfinch.policies.named import LAYOUTS, MOST_BLOCKS, POLICIES
+from goldfinch.text.encodings import checked_encoding
 
 from .exits import CommandError
 
@@ -102,6 +103,12 @@ def checkpoints(value: object) -> str:
     """none, auto or a number of tokens."""
     if value not in ("none", "auto") and not (re.fullmatch(r"[0-9]+", str(value)) and int(str(value)) > 0):
         raise ValueError("none, auto or a number of tokens")
+    return str(value)
+
+
+def encoding(value: object) -> str:
+    """An encoding of text, or "auto"."""
+    checked_encoding(text(value))
     return str(value)
 
 

@@ -16,7 +16,7 @@ from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel, Model
 
 from .destinations import Destination, IntoFiles, IntoLibrary, Plan, Result
-from .events import DETAIL, NOTE, WARNING, Begun, Failed, Outcome, Remark, Tell, tell_nobody
+from .events import DETAIL, NOTE, WARNING, Begun, Failed, Outcome, Remark, Skipped, Tell, tell_nobody
 from .job import Job
 from .read_ahead import in_packs, in_turn
 from .sources import Source
@@ -84,7 +84,7 @@ class Batch:
     def events(
         self, sources: Sequence[Source], among: Sequence[Source] | None = None
     ) -> Generator[Outcome, None, None]:
-        """What becomes of each document, in order: Begun, and later Written, PassedOver or Failed.
+        """What becomes of each document, in order: Begun, and later Written, PassedOver, Skipped or Failed.
 
         A file is written while the next documents are computed. A document whose file another run is writing is looked
         at again after the others, for `Plan.lock_wait_s`. A failure does not end the run. Closing the generator ends
@@ -183,6 +183,7 @@ def _ended(underway: _Underway) -> Outcome:
     except Exception as error:
         outcome = error
     if isinstance(outcome, Exception):
-        return Failed(underway.source, outcome)
+        skips = underway.source.is_passed_over(outcome)
+        return Skipped(underway.source, outcome) if skips else Failed(underway.source, outcome)
     seconds = underway.seconds + time.perf_counter() - started
     return replace(outcome, report=replace(outcome.report, seconds=seconds))

@@ -62,6 +62,14 @@ class PassedOver:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A file of a folder turned out to hold no text."""
+
+    source: Source
+    reason: Exception
+
+
+@dataclass(frozen=True)
 class Failed:
     """A document failed, and the others go on.
 
@@ -116,7 +124,7 @@ class Removed:
 
 
 # A run yields what became of its documents, and tells what happens while one is computed.
-Outcome = Begun | Written | PassedOver | Failed | Planned
+Outcome = Begun | Written | PassedOver | Skipped | Failed | Planned
 Told = Progress | Remark | Removed
 Tell = Callable[[Told], object]
 

@@ -10,12 +10,12 @@ import gfcache
 from gfcache import Coding
 
 from goldfinch.library.freshness import place_seen_from
-from goldfinch.library.known import holds_text
+from goldfinch.library.known import holds_text, is_read_otherwise
 from goldfinch.library.opening import planned_by
 from goldfinch.text.documents import Document
 from goldfinch.weights.directory import ModelCard
 
-from .events import WARNING, Remark, Report, Tell, tell_nobody
+from .events import NOTE, WARNING, Remark, Report, Tell, tell_nobody
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,26 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
     except gfcache.CacheFormatError as error:
         tell(Remark(WARNING, f"{error}; pre-filling the document again"))
         return None
-    if not holds_text(path, header, document.text, wanted.card):
-        tell(Remark(WARNING, f"{path}: its token ids are not those of {document.label}; it is pre-filled again"))
+    if not holds_text(path, header, document, wanted.card):
+        tell(_why_again(path, header, document))
         return None
     checkpoint_bytes: int = gfcache.inspect_cache(path)["checkpoint_bytes"]
     return Report(path, header.tokens, header.tokens, size, checkpoint_bytes=checkpoint_bytes)
+
+
+def _why_again(path: Path, header: gfcache.Header, document: Document) -> Remark:
+    """Why a cache of the same bytes is none of this text.
+
+    A cache that notes no encoding may be of a time when all that is not UTF-8 was read as cp1252: where its bytes are
+    read as something else now, it is made anew.
+    """
+    if is_read_otherwise(header, document):
+        before, now = (header.source or {}).get("encoding"), document.source.get("encoding")
+        was = "otherwise" if before is None else f"as {before}"
+        is_now = "as UTF-8, as its bytes say" if now is None else f"as {now}"
+        again = f"{path}: {document.label} was read {was} then and is read {is_now} now; pre-filling it again"
+        return Remark(NOTE, again)
+    return Remark(WARNING, f"{path}: its token ids are not those of {document.label}; it is pre-filled again")
 
 
 def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) -> bool:

@@ -29,12 +29,14 @@ from goldfinch.library.freshness import (
 from goldfinch.library.known import is_verified
 from goldfinch.library.opening import Load, Model, engine_of, find_model_of, load_as_computed, planned_by
 from goldfinch.library.reach import Reach, base_place
+from goldfinch.text.documents import Document, read_document
+from goldfinch.text.encodings import allowed_encoding
 from goldfinch.weights.directory import ModelCard
 
 from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
 from .job import Job, compute, save
 from .outputs import real
-from .sources import Source
+from .sources import Source, with_text
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Refresh:
                 lost = f"its source is gone or unknown: {place or 'none is noted'}"
                 raise SourceLost(path, place, unread_words(place) if state == UNREAD else lost)
             job = Job(Source(place), path=path)
-            job.document = job.source.read()
+            job.document = _read(place, state, header)
             if job.document.remark:
                 self.tell(Remark(WARNING, job.document.remark))
             model = self._model_of(header)
@@ -116,6 +118,18 @@ class Refresh:
         if key not in self._models:
             self._models[key] = self.load(str(find_model_of(header, exact=True).path), key[1])
         return self._models[key]
+
+
+def _read(place: str, state: str, header: gfcache.Header) -> Document:
+    """The source as it is now, in the encoding that it was read in before, if it may be in that still.
+
+    Raises:
+        EmptyInput, and the errors of `read_document`.
+    """
+    encoding = allowed_encoding((header.source or {}).get("encoding"))
+    is_same = state == FRESH and is_verified(header.digest)
+    document = read_document(place, encoding=encoding) if is_same else read_document(place, noted=encoding)
+    return with_text(document)
 
 
 def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceLost | SourceUnknown:

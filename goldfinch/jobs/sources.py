@@ -12,17 +12,9 @@ from pathlib import Path, PurePath
 from gfcache import layout
 from gfcache.files.regular import open_regular
 
-from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, SourceError
-from goldfinch.text.documents import (
-    MARKS,
-    STDIN_LABEL,
-    Document,
-    document_of_bytes,
-    is_binary,
-    is_html,
-    is_pdf,
-    read_document,
-)
+from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, NotText, SourceError
+from goldfinch.text.documents import STDIN_LABEL, Document, document_of_bytes, read_document
+from goldfinch.text.encodings import looks_like_text
 from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
 
 from . import gitignore, patterns
@@ -41,11 +33,19 @@ class Source:
         name: path, or "-" for stdin.
         folder: relative folder that an output folder mirrors; "." for none.
         obstacle: why a folder could not be walked: then it fails in its turn, and the others do not.
+        encoding: of its text, as of `decode`; None to find out.
+        is_found: in a folder, not named by itself: one that holds no text is passed over.
     """
 
     name: str
     folder: str = "."
     obstacle: OSError | None = None
+    encoding: str | None = None
+    is_found: bool = False
+
+    def is_passed_over(self, error: Exception) -> bool:
+        """Whether an error of `read` means that there is no text, in a file that nobody named."""
+        return self.is_found and isinstance(error, NotText | EmptyInput)
 
     def read(self) -> Document:
         """The document.
@@ -57,12 +57,21 @@ class Source:
         if self.obstacle is not None:
             raise self.obstacle
         if self.name == STDIN:
-            document = document_of_bytes(read_stdin(MOST_DOCUMENT_BYTES), STDIN_LABEL)
+            document = document_of_bytes(read_stdin(MOST_DOCUMENT_BYTES), STDIN_LABEL, encoding=self.encoding)
         else:
-            document = read_document(self.name)
-        if not document.text.strip():
-            raise EmptyInput(f"{document.label} is empty: there is nothing to read")
-        return document
+            document = read_document(self.name, self.encoding)
+        return with_text(document)
+
+
+def with_text(document: Document) -> Document:
+    """The document.
+
+    Raises:
+        EmptyInput: it holds nothing but white space.
+    """
+    if not document.text.strip():
+        raise EmptyInput(f"{document.label} is empty: there is nothing to read")
+    return document
 
 
 @dataclass
@@ -83,7 +92,11 @@ class Sources:
 
 
 def find_sources(
-    names: Sequence[str], recursive: bool = False, files_from: str | None = None, null: bool = False
+    names: Sequence[str],
+    recursive: bool = False,
+    files_from: str | None = None,
+    null: bool = False,
+    encoding: str | None = None,
 ) -> Sources:
     """The documents that the arguments name.
 
@@ -91,6 +104,7 @@ def find_sources(
         names: files, patterns, and folders when `recursive`.
         files_from: a file that lists names, one per line; "-" for stdin.
         null: names in that list end in NUL, as `find -print0` gives them.
+        encoding: of all of them; None to find out for each.
 
     Raises:
         SourceError: an empty name, stdin twice, a list of too many names.
@@ -120,7 +134,7 @@ def find_sources(
         first.setdefault(source.name if source.name == STDIN else os.path.abspath(source.name), source)
     if sum(name == STDIN for name in (*names, files_from)) > 1:
         raise SourceError("- (stdin) is named more than once")
-    found.documents = list(first.values())
+    found.documents = [replace(source, encoding=encoding) for source in first.values()]
     if not found.documents and not (recursive and found.skipped):
         raise NothingFound(found.left_out)
     return found
@@ -196,7 +210,7 @@ def _walk(root: Path, found: Sources) -> None:
             elif is_folder:
                 below.append((path, ignored))
             elif entry.is_file() and _is_text(path):
-                found.documents.append(Source(str(path), str(path.parent.relative_to(root))))
+                found.documents.append(Source(str(path), str(path.parent.relative_to(root)), is_found=True))
             elif entry.is_file():
                 found.skipped.append(str(path))
         to_do += reversed(below)
@@ -230,5 +244,4 @@ def _is_text(path: Path) -> bool:
             start = stream.read(4096)
     except OSError:
         return True  # fails when it is read, and is named then
-    is_marked = start.startswith(tuple(MARKS))
-    return bool(start.strip()) and not is_pdf(start) and not is_html(start) and (is_marked or not is_binary(start))
+    return looks_like_text(start)

@@ -15,7 +15,8 @@ import gfcache
 from gfcache import Header
 
 from goldfinch.errors import GoldFinchError, NotItsDocument
-from goldfinch.text.documents import read_document
+from goldfinch.text.documents import Document, read_document
+from goldfinch.text.encodings import allowed_encoding
 from goldfinch.weights.directory import find_model_by_fingerprint
 
 from .known import has_token_ids_of, holds_text, how_known
@@ -153,7 +154,10 @@ def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
         if state == UNREAD:
             row["message"] = unread_words(place)
         elif state == FRESH and place is not None and not _holds_source(path, header, place):
-            state, row["message"] = DAMAGED, "its token ids are not those of its source"
+            if how_known(header.digest) is None:
+                state, row["message"] = DAMAGED, "its token ids are not those of its source"
+            else:
+                state, row["message"] = STALE, "its source is read in another encoding now"
     except (OSError, gfcache.CacheFormatError) as error:
         return {"state": DAMAGED, **row, "message": str(error)}
     return {"state": state, **row}
@@ -168,11 +172,26 @@ def unread_words(source: str | None) -> str:
 def _holds_source(path: Path, header: Header, place: str) -> bool:
     """Whether a file whose source has the bytes that it names is of that text."""
     try:
-        text = read_document(place).text
+        document = read_again(place, header)
         card = find_model_by_fingerprint(header.model["prefill_fingerprint"], header.model["model_fingerprint"])
     except (OSError, GoldFinchError):
         return True
-    return holds_text(path, header, text, card, end=True)
+    return holds_text(path, header, document, card, end=True)
+
+
+def read_again(place: str, header: Header) -> Document:
+    """The source of a cache, which has the bytes that were pre-filled, in the encoding that they were read in.
+
+    A file that no run of this user knows gives that only for bytes that do not say themselves what they are: else it
+    could make another text of them.
+
+    Raises:
+        the errors of `read_document`.
+    """
+    noted = allowed_encoding((header.source or {}).get("encoding"))
+    if how_known(header.digest) is None:
+        return read_document(place, noted=noted)
+    return read_document(place, encoding=noted)
 
 
 def check_unknown(path: Path, header: Header, reach: Reach | None = None) -> None:
@@ -201,7 +220,7 @@ def check_source(path: Path, header: Header, card: ModelCard | None, reach: Reac
     if state != FRESH or place is None or card is None or card.tokenizer_file is None:
         return None
     try:
-        text = read_document(place).text
+        text = read_again(place, header).text
     except (OSError, GoldFinchError):
         return None
     return has_token_ids_of(text, path, header, card, end=True)

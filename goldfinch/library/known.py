@@ -17,6 +17,7 @@ from gfcache import Header, layout
 from gfcache.files.places import user_folder
 from gfcache.store.words import WordFile
 
+from goldfinch.text.documents import Document
 from goldfinch.text.tokenizer import Tokenizer
 from goldfinch.weights.directory import ModelCard, read_card
 
@@ -73,21 +74,28 @@ def forget(digest: str | None) -> None:
             record.forget([digest])
 
 
-def holds_text(path: Path, header: Header, text: str, card: ModelCard | None, *, end: bool = False) -> bool:
-    """Whether a cache file is of this text: known, or by its token ids, which is noted then.
+def holds_text(path: Path, header: Header, document: Document, card: ModelCard | None, *, end: bool = False) -> bool:
+    """Whether a cache file is of this document: known, or by its token ids, which is noted then.
 
     Args:
         path, header: the file, its checksums verified.
-        text: of its source.
+        document: its source, as read now.
         card: of its model; without it, or without a tokenizer, nothing can be compared, and the file is believed.
         end: the text may be the end of a longer one, as in a file that was merged with its base.
     """
-    if how_known(header.digest) is not None or card is None or card.tokenizer_file is None:
+    believed = how_known(header.digest) is not None and not is_read_otherwise(header, document)
+    if believed or card is None or card.tokenizer_file is None:
         return True
-    same = has_token_ids_of(text, path, header, card, end=end)
+    same = has_token_ids_of(document.text, path, header, card, end=end)
     if same:
         note(header.digest, COMPARED)
     return same
+
+
+def is_read_otherwise(header: Header, document: Document) -> bool:
+    """Whether the bytes of a document were read in another encoding when its cache was made: its text may differ."""
+    noted: str | None = (header.source or {}).get("encoding")
+    return noted != document.source.get("encoding")
 
 
 def has_token_ids_of(text: str, path: Path, header: Header, card: ModelCard, *, end: bool = False) -> bool:

@@ -147,7 +147,7 @@ class Library:
                 gfcache.verify_cache(path, complete=True)
         except (OSError, gfcache.CacheFormatError):
             return MISS
-        return HIT if holds_text(path, header, document.text, card) else MISS
+        return HIT if holds_text(path, header, document, card) else MISS
 
     def get(
         self,

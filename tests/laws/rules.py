@@ -23,6 +23,7 @@ OURS = {
 OTHERS = {
     "gfcli": {"typer", "click", "rich", "torch"},
     "goldfinch": {
+        "charset_normalizer",
         "matplotlib",
         "numpy",
         "pathspec",

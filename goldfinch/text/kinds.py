@@ -1,0 +1,170 @@
+"""Files that are not plain text, told by their first bytes, and what makes text of each. No torch."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfcache import layout
+
+# Where a file says what it is: no test looks further, but for names of what is packed into an archive.
+HEAD_BYTES = 4096
+
+_OFFICE = "libreoffice --headless --convert-to txt:Text {file}"
+_PANDOC = "pandoc -t plain {file} -o {text}"
+_OCR = "tesseract {file} {stem}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is instead of text.
+
+    Attributes:
+        name: with its article.
+        command: makes text of it, with {file}, {text} (the name of the text file) and {stem}; None where none does.
+        advice: what to do in place of a command.
+    """
+
+    name: str
+    command: str | None = None
+    advice: str | None = None
+
+    def hint(self, label: str, stdin: str) -> str:
+        """What to do about a file of this kind.
+
+        Args:
+            label: its name, or `stdin`.
+        """
+        if self.command is None:
+            return self.advice or "gf reads plain text"
+        path = Path(label)
+        text = path.with_suffix(".txt") if path.suffix != ".txt" else path.with_name(path.name + ".txt")
+        names = {"file": label, "text": str(text), "stem": str(text.with_suffix(""))}
+        command = self.command
+        if label == stdin:
+            names = dict.fromkeys(names, "-")
+            command = command.replace(" < {file}", "").replace(" > {text}", "")
+        return "convert it first: " + command.format(**{key: shlex.quote(name) for key, name in names.items()})
+
+
+_AUDIO = "write down what is said first: gf reads plain text"
+_AS_TEXT = "export it as text first: gf reads plain text"
+
+PDF = Kind("a PDF", "pdftotext {file} {text}")
+HTML = Kind("HTML", _PANDOC)
+RTF = Kind("RTF", "pandoc -f rtf -t plain {file} -o {text}")
+POSTSCRIPT = Kind("PostScript", "ps2ascii {file} {text}")
+BINARY = Kind("binary data", advice="convert it to text first")
+ZIP = Kind("a ZIP archive", advice="unpack it first, then gf prefill -r FOLDER")
+LFS = Kind("a pointer of Git LFS, not the file itself", advice="git lfs pull fetches the file")
+CACHE = Kind("a cache file", advice="ask it as one: its name must end in .gfc, or gf ask --cache names it")
+
+# By (place, bytes there).
+_MAGICS: tuple[tuple[int, bytes, Kind], ...] = (
+    (0, layout.MAGIC, CACHE),
+    (0, b"{\\rtf", RTF),
+    (0, b"%!PS", POSTSCRIPT),
+    (0, b"\x04%!PS", POSTSCRIPT),
+    (0, b"\xc5\xd0\xd3\xc6", POSTSCRIPT),
+    (0, b"AT&TFORM", Kind("a DjVu document", "djvutxt {file} {text}")),
+    (60, b"BOOKMOBI", Kind("a Kindle book", "ebook-convert {file} {text}")),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Office document", _OFFICE)),
+    (0, b"version https://git-lfs.github.com/spec/", LFS),
+    (0, b"\x89PNG\r\n\x1a\n", Kind("a PNG image", _OCR)),
+    (0, b"\xff\xd8\xff", Kind("a JPEG image", _OCR)),
+    (0, b"GIF87a", Kind("a GIF image", _OCR)),
+    (0, b"GIF89a", Kind("a GIF image", _OCR)),
+    (0, b"II*\0", Kind("a TIFF image", _OCR)),
+    (0, b"MM\0*", Kind("a TIFF image", _OCR)),
+    (8, b"WEBP", Kind("a WebP image", _OCR)),
+    (4, b"ftypheic", Kind("a HEIC image", _OCR)),
+    (4, b"ftypavif", Kind("an AVIF image", _OCR)),
+    (4, b"ftyp", Kind("a video or sound", advice=_AUDIO)),
+    (0, b"\x1aE\xdf\xa3", Kind("a video", advice=_AUDIO)),
+    (0, b"OggS", Kind("a sound", advice=_AUDIO)),
+    (0, b"fLaC", Kind("a sound", advice=_AUDIO)),
+    (0, b"ID3\x02", Kind("a sound", advice=_AUDIO)),
+    (0, b"ID3\x03", Kind("a sound", advice=_AUDIO)),
+    (0, b"ID3\x04", Kind("a sound", advice=_AUDIO)),
+    (8, b"WAVEfmt", Kind("a sound", advice=_AUDIO)),
+    (8, b"AVI LIST", Kind("a video", advice=_AUDIO)),
+    (0, b"\x1f\x8b\x08", Kind("gzip data", "gunzip -c {file} > {text}")),
+    (0, b"\xfd7zXZ\0", Kind("xz data", "xz -dc {file} > {text}")),
+    (0, b"\x28\xb5\x2f\xfd", Kind("Zstandard data", "zstd -dc {file} > {text}")),
+    (4, b"1AY&SY", Kind("bzip2 data", "bzip2 -dc {file} > {text}")),
+    (0, b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", advice=ZIP.advice)),
+    (0, b"Rar!\x1a\x07", Kind("a RAR archive", advice=ZIP.advice)),
+    (257, b"ustar", Kind("a tar archive", advice=ZIP.advice)),
+    (0, b"SQLite format 3\0", Kind("an SQLite database", "sqlite3 {file} .dump > {text}")),
+    (0, b"PAR1", Kind("a Parquet table", advice=_AS_TEXT)),
+    (0, b"\x93NUMPY", Kind("a NumPy array", advice=_AS_TEXT)),
+    (0, b"\x89HDF\r\n\x1a\n", Kind("HDF5 data", advice=_AS_TEXT)),
+    (0, b"GGUF", Kind("a GGUF model", advice="gf model import makes a model of it")),
+    (0, b"\x7fELF", Kind("a program", advice="gf reads plain text")),
+    (0, b"MZ\x90\0", Kind("a program", advice="gf reads plain text")),
+    (0, b"\xca\xfe\xba\xbe", Kind("a program", advice="gf reads plain text")),
+    (0, b"\0asm", Kind("a program", advice="gf reads plain text")),
+)
+
+# By what is packed into a ZIP archive.
+_PACKED: tuple[tuple[bytes, Kind], ...] = (
+    (b"word/document.xml", Kind("a Word document", _PANDOC)),
+    (b"ppt/presentation.xml", Kind("a PowerPoint presentation", _OFFICE)),
+    (b"xl/workbook.xml", Kind("an Excel workbook", "libreoffice --headless --convert-to csv {file}")),
+    (b"mimetypeapplication/epub+zip", Kind("an EPUB book", _PANDOC)),
+    (b"application/vnd.oasis.opendocument.spreadsheet", Kind("an OpenDocument table", _OFFICE)),
+    (b"application/vnd.oasis.opendocument.text", Kind("an OpenDocument text", _PANDOC)),
+    (b"application/vnd.oasis.opendocument", Kind("an OpenDocument file", _OFFICE)),
+    (b"archive/data.pkl", Kind("weights of PyTorch", advice="gf model import makes a model of it")),
+    (b"/data.pkl", Kind("weights of PyTorch", advice="gf model import makes a model of it")),
+)
+
+_PDF = re.compile(rb"%PDF-\d\.\d")
+# What may stand before the first tag of a page.
+_BEFORE_TAGS = re.compile(r"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*", re.DOTALL)
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """What a file is instead of text, from its bytes or the beginning of them; None where they do not say."""
+    head = data[:HEAD_BYTES]
+    if _is_pdf(head, data):
+        return PDF
+    if head.startswith(b"PK\x03\x04"):
+        return next((kind for name, kind in _PACKED if name in data), ZIP)
+    if head.startswith((b"PK\x05\x06", b"PK\x07\x08")):
+        return ZIP
+    return next((kind for at, magic, kind in _MAGICS if head.startswith(magic, at) and _may_be(magic, head)), None)
+
+
+def _is_pdf(head: bytes, data: bytes) -> bool:
+    """A PDF, also one with other bytes before it; a text that speaks of PDF holds no objects."""
+    if head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"%PDF-"):
+        return True
+    return _PDF.search(head[:1024]) is not None and b"endobj" in data and b"xref" in data
+
+
+# Letters that begin such a file, and hardly ever a text.
+_SURE = (b"{\\rtf", b"%!PS", b"version ", b"GIF8", b"AT&T")
+
+
+def _may_be(magic: bytes, head: bytes) -> bool:
+    """Whether a file begins so because of its kind: letters that a text may begin with count where a NUL is near."""
+    is_text = magic.isascii() and magic.decode().isprintable()
+    return not is_text or magic.startswith(_SURE) or b"\0" in head
+
+
+def kind_of_text(text: str) -> Kind | None:
+    """What characters are instead of plain text: HTML, also behind comments; RTF, PostScript, a pointer of Git LFS."""
+    start = text[:HEAD_BYTES].lstrip("\ufeff \t\r\n")
+    if start.startswith("{\\rtf"):
+        return RTF
+    if start.startswith("%!PS"):
+        return POSTSCRIPT
+    is_xml = start.startswith("<?xml")
+    found = _BEFORE_TAGS.match(start)
+    tags = start[found.end() if found else 0 :][:1024].lower()
+    if tags.startswith(("<!doctype html", "<html", "<head>", "<body>")) or (is_xml and "<html" in tags):
+        return HTML
+    return None

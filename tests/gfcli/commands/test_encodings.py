@@ -1,0 +1,114 @@
+"""Files in other encodings, and what is no text, through the commands and the caches that were made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gfcache
+import pytest
+
+import goldfinch
+from gfcli.app import run
+from goldfinch.jobs.batch import Batch
+from goldfinch.jobs.events import Begun, PassedOver, Remark, Written
+from goldfinch.jobs.sources import Source
+from goldfinch.library.freshness import FRESH, STALE, cache_state
+from goldfinch.text.documents import Document, read_document
+
+RUSSIAN = "Код синего шкафа 48213. Смотритель маяка живёт на острове уже двадцать лет.\n" * 3
+GERMAN = "Jürgen grüßt. Der Code des blauen Schranks ist 48213.\n" * 3
+
+
+class AsBefore(Source):
+    """A document read as all that is not UTF-8 once was: as cp1252, and no encoding noted."""
+
+    def read(self) -> Document:
+        data = Path(self.name).read_bytes()
+        source = {k: v for k, v in read_document(self.name).source.items() if k != "encoding"}
+        return Document(self.name, Path(self.name), data.decode("cp1252", "replace"), source)
+
+
+def outcomes(model: goldfinch.LanguageModel, source: Source) -> tuple[list[type], list[str]]:
+    told: list[Any] = []
+    events = [type(e) for e in Batch(model, tell=told.append).events([source]) if not isinstance(e, Begun)]
+    return events, [e.text for e in told if isinstance(e, Remark) and "again" in e.text]
+
+
+def test_a_cache_of_bytes_that_were_read_otherwise_is_made_anew(tmp_path: Path, tiny_model: Path) -> None:
+    model = goldfinch.load_model(tiny_model)
+    for text, encoding, changes in ((RUSSIAN, "cp1251", True), (GERMAN, "cp1252", False), (GERMAN, "utf-8", False)):
+        path = tmp_path / f"{encoding}.txt"
+        path.write_bytes(text.encode(encoding))
+        old = Source(str(path)) if encoding == "utf-8" else AsBefore(str(path))
+        assert outcomes(model, old)[0] == [Written]
+        kinds, remarks = outcomes(model, Source(str(path)))
+        assert kinds == [Written if changes else PassedOver]
+        assert len(remarks) == changes
+        assert all("cp1251 now" in remark for remark in remarks)
+        assert outcomes(model, Source(str(path))) == ([PassedOver], [])
+
+
+def test_refresh_renews_it_and_reads_a_changed_file_as_before(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GF_MODELS_DIR", str(tiny_model.parent))
+    path, cache = tmp_path / "a.txt", tmp_path / "a.gfc"
+    path.write_bytes(RUSSIAN.encode("cp1251"))
+    model = goldfinch.load_model(tiny_model)
+    assert outcomes(model, AsBefore(str(path)))[0] == [Written]
+    assert cache_state(cache)["state"] == STALE
+    assert run(["refresh", str(cache)]) == 0
+    assert cache_state(cache)["state"] == FRESH
+    assert run(["prefill", str(path), "-m", str(tiny_model), "--encoding", "latin-1"]) == 0
+    assert cache_state(cache)["state"] == FRESH
+    path.write_bytes(RUSSIAN.encode("cp1251") * 2)
+    assert run(["refresh", str(cache)]) == 0
+    with gfcache.read_cache(cache) as file:
+        assert (file.header.source or {})["encoding"] == "iso8859-1"
+    capsys.readouterr()
+    assert run(["inspect", str(cache)]) == 0
+    assert "as iso8859-1" in capsys.readouterr().out
+
+
+def test_the_encoding_of_the_settings_and_of_the_option(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "a.txt").write_bytes(RUSSIAN.encode("koi8-r"))
+    (work / "b.txt").write_text(RUSSIAN)
+    assert run(["prefill", "b.txt", "-q"]) == 0
+    (work / "gf.toml").write_text('encoding = "koi8-r"\n')
+    for options in ([], ["--encoding", "KOI8_R"]):
+        assert run(["prefill", "a.txt", *options]) == 0
+        assert "guess" not in capsys.readouterr().err
+    with gfcache.read_cache("a.gfc") as a, gfcache.read_cache("b.gfc") as b:
+        ids = [gfcache.whole_array(file, "token_ids")[0].tolist() for file in (a, b)]
+        assert ids[0] == ids[1]
+    assert run(["plan", "a.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"][0]["tokens"] == a.header.tokens
+    assert run(["prefill", "a.txt", "--encoding", "nonsense"]) == 2
+    assert "encoding of text" in capsys.readouterr().err
+    (work / "gf.toml").write_text('encoding = "zip"\n')
+    assert run(["prefill", "a.txt"]) == 2
+
+
+def test_a_file_of_a_folder_that_turns_out_to_hold_no_text_is_skipped(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mark, blanks, or bytes that are no text behind the first page failed the whole batch."""
+    folder = work / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("The code is 48213.\n")
+    (folder / "blank.txt").write_text(" \n" * 5000)
+    (folder / "mark.txt").write_bytes(b"\xef\xbb\xbf")
+    (folder / "late.txt").write_bytes(b"text " * 2000 + bytes(5000))
+    assert run(["prefill", "-r", "docs", "-v"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == ["docs/a.gfc"]
+    assert "3 skipped (not plain text)" in err
+    assert "late.txt: skipped" in err
+    assert run(["plan", "-r", "docs", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["documents"]) == 1
+    assert run(["ask", "-r", "docs", "-n", "2", "What is the code?"]) == 0
+    assert run(["prefill", "docs/blank.txt", "docs/a.txt"]) == 3  # named by itself
