@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.documents import check_list_options, read_document
+from gfcli.support.documents import check_list_options, chosen_files, read_document
 from gfcli.support.exits import SCHEMA_VERSION
 from gfcli.support.options import (
     CheckpointsOption,
@@ -18,6 +18,9 @@ from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
     EncodingOption,
+    ExcludeOption,
+    ExtensionOption,
+    IncludeOption,
     LayoutOption,
     ModelOption,
     QuietOption,
@@ -46,6 +49,9 @@ def plan(
         list[str] | None, typer.Argument(metavar="DOCUMENT...", help="Text files, as for gf prefill; with -r, folders.")
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Read text files in folders, too.")] = False,
+    exclude: ExcludeOption = None,
+    include: IncludeOption = None,
+    extensions: ExtensionOption = None,
     files_from: Annotated[
         str | None, typer.Option("--files-from", metavar="FILE|-", help="File that lists documents, one per line.")
     ] = None,
@@ -79,7 +85,8 @@ def plan(
     """
     console.quiet = quiet
     check_list_options(files_from, null)
-    sources = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding))
+    only = chosen_files(recursive, exclude, include, extensions)
+    sources = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding), only)
     for remark in sources.remarks:
         console.warn(remark)
     many = len(sources.documents) > 1 or recursive or files_from is not None

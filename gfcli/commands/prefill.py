@@ -11,7 +11,7 @@ import typer
 from gfcache import Coding
 
 from gfcli.support.console import console
-from gfcli.support.documents import check_list_options
+from gfcli.support.documents import check_list_options, chosen_files
 from gfcli.support.events import Teller, show_outcome
 from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
@@ -19,6 +19,9 @@ from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
     EncodingOption,
+    ExcludeOption,
+    ExtensionOption,
+    IncludeOption,
     LayoutOption,
     ModelOption,
     QuietOption,
@@ -60,6 +63,9 @@ def prefill(
         typer.Option("-o", "--output", metavar="FILE|DIR/", help="Cache file to write, or a folder for several."),
     ] = None,
     recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Read text files in folders, too.")] = False,
+    exclude: ExcludeOption = None,
+    include: IncludeOption = None,
+    extensions: ExtensionOption = None,
     files_from: Annotated[
         str | None, typer.Option("--files-from", metavar="FILE|-", help="File that lists documents, one per line.")
     ] = None,
@@ -146,7 +152,8 @@ def prefill(
     check_list_options(files_from, null)
     wait_s = None if lock_wait is None else parse_wait(lock_wait, "--lock-wait")
     part = None if shard is None else parse_shard(shard, "--shard")
-    everything = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding))
+    only = chosen_files(recursive, exclude, include, extensions)
+    everything = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding), only)
     sources = everything if part is None else shard_of(everything, *part)
     for remark in sources.remarks:
         console.warn(remark)

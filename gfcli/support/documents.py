@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from goldfinch.errors import EmptyInput
+from goldfinch.jobs.selection import Selection, selection
 from goldfinch.jobs.sources import STDIN, Source
 from goldfinch.text.documents import STDIN_LABEL, Document
 from goldfinch.text.encodings import checked_encoding, decode
@@ -86,3 +87,21 @@ def check_list_options(files_from: str | None, null: bool) -> None:
         raise CommandError(
             "-0 belongs to --files-from", hint="find . -name '*.md' -print0 | gf prefill --files-from - -0"
         )
+
+
+def chosen_files(
+    recursive: bool, exclude: list[str] | None, include: list[str] | None, extensions: list[str] | None
+) -> Selection | None:
+    """Which files of folders the options want; None for all.
+
+    Raises:
+        CommandError: exit 2, without -r.
+        SourceError: see `selection`.
+    """
+    if not (exclude or include or extensions):
+        return None
+    if not recursive:
+        raise CommandError(
+            "--exclude, --include and -e choose among the files of folders", hint="gf prefill -r docs/ -e md"
+        )
+    return selection(exclude or (), include or (), extensions or ())

@@ -83,6 +83,22 @@ StateCodecOption = Annotated[
         callback=values.checked("--state-codec", values.state_codec),
     ),
 ]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="With -r, leave out files and folders that fit a pattern of .gitignore; may be repeated.",
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="PATTERN", help="With -r, only files that fit a pattern; may be repeated."),
+]
+ExtensionOption = Annotated[
+    list[str] | None,
+    typer.Option("-e", "--extension", metavar="EXT", help="With -r, only files *.EXT; may be repeated."),
+]
 EncodingOption = Annotated[
     str,
     typer.Option(

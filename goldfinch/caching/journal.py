@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import gfcache
 from gfcache.files.locks import lock_path
+from gfcache.files.names import fitting
 from gfcache.files.regular import open_regular, starts_with
 
 from goldfinch.errors import GoldFinchError
@@ -28,6 +29,7 @@ from .numerics import numerics_difference
 # A cache, of whatever model.
 T = TypeVar("T")
 
+_SUFFIX = ".journal"
 EVERY_S = 10.0
 # Writing takes at most this share of the time: the next journal waits until it does.
 MOST_SHARE = 0.05
@@ -53,7 +55,7 @@ class Journal:
         *,
         save: Callable[[Any, Path], object] | None = None,
     ) -> None:
-        self.path = output.with_name(f".{output.name}.journal")
+        self.path = output.with_name(f".{fitting(output.name, 1 + len(_SUFFIX))}{_SUFFIX}")
         self.obstacle: gfcache.CacheWriteError | None = None
         self.noted: Callable[[str], object] = lambda _: None
         self._every_s, self._save = every_s, save or save_journal

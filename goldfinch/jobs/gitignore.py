@@ -14,6 +14,8 @@ from gfcache.files.regular import TooLarge, read_regular
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
+from . import repository
+
 FILE_NAME = ".gitignore"
 # Of an ignore file, which anybody may have written: each of its patterns is tried on each path.
 MOST_BYTES, MOST_PATTERNS, MOST_CHARACTERS = 1 << 20, 4000, 1000
@@ -77,10 +79,12 @@ class Compiled:
 
     Attributes:
         files: those read last, by folder: many links may lead to one.
+        repositories: what holds in each repository besides .gitignore, by the root of its working tree.
     """
 
     def __init__(self) -> None:
         self.files: dict[Path, IgnoreFile] = {}
+        self.repositories: dict[Path, list[IgnoreFile]] = {}
         self._patterns: dict[str, _Pattern | None] = {}
         self._characters = 0
 
@@ -116,6 +120,8 @@ def read_patterns(
 ) -> list[IgnoreFile]:
     """The ignore files that hold in a folder: those above, and its own. A line that is no pattern ignores nothing.
 
+    In the root of a repository these are also `info/exclude` and the user's `core.excludesFile`.
+
     Args:
         remark: takes what a reader of messages should know: a link is not followed, as git does not.
         compiled: the patterns of the walk so far.
@@ -125,14 +131,15 @@ def read_patterns(
         OSError: it cannot be used: no rights, no regular file, larger than the limits.
     """
     path = folder / FILE_NAME
+    compiled = Compiled() if compiled is None else compiled
+    above = [*above, *_of_repository(folder, compiled)]
     if path.is_symlink():
         remark(f"{path} is a link: it is not followed, as git does not")
         return list(above)
-    compiled = Compiled() if compiled is None else compiled
     own = compiled.files.get(folder.absolute())
     if own is None:
         try:
-            own = _read(path, compiled)
+            own = _read(path, folder, compiled, follow=False)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return list(above)
         compiled.keep(own)
@@ -143,8 +150,31 @@ def read_patterns(
     return [*above, own]
 
 
-def _read(path: Path, compiled: Compiled) -> IgnoreFile:
-    text = read_regular(path, MOST_BYTES, follow=False).decode("utf-8", errors="replace")
+def _of_repository(folder: Path, compiled: Compiled) -> list[IgnoreFile]:
+    """What git ignores in a repository besides .gitignore, where a folder is the root of one."""
+    place = folder.absolute()
+    if place in compiled.repositories or not os.path.lexists(place / repository.GIT) or not folder_is_users(place):
+        return compiled.repositories.get(place, [])
+    found = compiled.repositories[place] = []
+    for path in repository.ignore_files(place):
+        try:
+            found.append(_read(path, place, compiled, follow=True))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+    return found
+
+
+def _read(path: Path, folder: Path, compiled: Compiled, *, follow: bool) -> IgnoreFile:
+    """The patterns of an ignore file.
+
+    Args:
+        folder: that they are relative to.
+        follow: links.
+
+    Raises:
+        OSError: as of `read_patterns`.
+    """
+    text = read_regular(path, MOST_BYTES, follow=follow).decode("utf-8-sig", errors="replace")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) > MOST_PATTERNS:
         raise TooLarge(errno.EFBIG, f"more than {MOST_PATTERNS:,} patterns, the most that is read here", str(path))
@@ -159,7 +189,7 @@ def _read(path: Path, compiled: Compiled) -> IgnoreFile:
             raise TooLarge(errno.EFBIG, error.strerror, str(path)) from error
         if pattern is not None:
             patterns.append(pattern)
-    return IgnoreFile(path.parent.absolute(), GitIgnoreSpec(patterns))
+    return IgnoreFile(folder.absolute(), GitIgnoreSpec(patterns))
 
 
 def patterns_above(folder: Path, remark: Callable[[str], object], compiled: Compiled | None = None) -> list[IgnoreFile]:

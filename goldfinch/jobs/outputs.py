@@ -10,6 +10,7 @@ from typing import Any
 
 import gfcache
 from gfcache import layout
+from gfcache.files.names import fitting
 
 from goldfinch.errors import NoSuchFolder, NotACache, NotReplaced, OutputError, OutputNeeded, OutputTaken
 from goldfinch.library.freshness import is_at
@@ -49,7 +50,7 @@ class OutputNames:
     def _candidates(self, source: Source, common: str | None) -> list[Path]:
         """Files that a document may have, in the order in which they are tried."""
         path = Path(source.name)
-        names = (path.stem + layout.SUFFIX, path.name + layout.SUFFIX)
+        names = [fitting(name, len(layout.SUFFIX)) + layout.SUFFIX for name in (path.stem, path.name)]
         if self._folder is None:
             return [path.parent / name for name in names]
         folders = [source.folder]

@@ -18,9 +18,12 @@ from goldfinch.text.encodings import looks_like_text
 from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
 
 from . import gitignore, patterns
+from .selection import Selection
 
 STDIN = "-"
 _PATTERN_CHARACTERS = frozenset("*?[")
+# How the file CACHEDIR.TAG begins.
+_CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 # Of a list of documents.
 MOST_LISTED = 1_000_000
 
@@ -97,6 +100,7 @@ def find_sources(
     files_from: str | None = None,
     null: bool = False,
     encoding: str | None = None,
+    only: Selection | None = None,
 ) -> Sources:
     """The documents that the arguments name.
 
@@ -105,6 +109,7 @@ def find_sources(
         files_from: a file that lists names, one per line; "-" for stdin.
         null: names in that list end in NUL, as `find -print0` gives them.
         encoding: of all of them; None to find out for each.
+        only: which files of folders are meant.
 
     Raises:
         SourceError: an empty name, stdin twice, a list of too many names.
@@ -122,7 +127,7 @@ def find_sources(
         elif os.path.isdir(name):
             if not recursive:
                 raise FolderNamed(name)
-            _walk(Path(name), found)
+            _walk(Path(name), found, only)
         elif not os.path.lexists(name) and _PATTERN_CHARACTERS & set(name):
             found.documents += [Source(match) for match in _matches(name)]
         else:
@@ -160,6 +165,8 @@ def _listed(name: str, null: bool) -> Iterator[Source]:
     """Documents of a list; a relative name keeps its folder in an output folder."""
     data = read_stdin(MOST_LIST_BYTES) if name == STDIN else read_named(Path(name), MOST_LIST_BYTES)
     data = data.removeprefix(codecs.BOM_UTF8)
+    if not null and b"\0" in data:
+        raise SourceError(f"{name} lists names that end in NUL", hint="-0 reads such a list: --files-from FILE -0")
     count = 0
     for found in re.finditer(rb"[^\0]+" if null else rb"[^\n]+", data):
         text = os.fsdecode(found[0] if null else found[0].rstrip(b"\r"))
@@ -177,8 +184,10 @@ def relative_folder(name: str | PurePath) -> str:
     return "." if folder.is_absolute() or ".." in folder.parts else str(folder)
 
 
-def _walk(root: Path, found: Sources) -> None:
+def _walk(root: Path, found: Sources, only: Selection | None) -> None:
     """Text files below a folder: no hidden or ignored ones, no caches, nothing that links lead to outside of it.
+
+    Folders that a program has tagged as its cache (bford.info/cachedir) are left out, but for the one that was named.
 
     Links to folders are not followed at all. A folder whose ignore file cannot be used fails: what it was to leave out
     may be secret.
@@ -205,6 +214,8 @@ def _walk(root: Path, found: Sources) -> None:
             is_folder = entry.is_dir(follow_symlinks=False)
             wanted = not (entry.name.startswith(".") or entry.name.endswith(layout.SUFFIX))
             wanted = wanted and not gitignore.is_ignored(path.absolute(), is_folder, ignored)
+            wanted = wanted and (only is None or only.takes(path.relative_to(root), is_folder))
+            wanted = wanted and not (is_folder and _is_tagged(path))
             if not wanted or (entry.is_symlink() and not _leads_to_wanted(path, root, top, compiled)):
                 found.left_out += 1
             elif is_folder:
@@ -214,6 +225,15 @@ def _walk(root: Path, found: Sources) -> None:
             elif entry.is_file():
                 found.skipped.append(str(path))
         to_do += reversed(below)
+
+
+def _is_tagged(folder: Path) -> bool:
+    """Whether a folder is tagged as the cache of a program."""
+    try:
+        with os.fdopen(open_regular(folder / "CACHEDIR.TAG"), "rb") as stream:
+            return stream.read(len(_CACHE_TAG)) == _CACHE_TAG
+    except OSError:
+        return False
 
 
 def _leads_to_wanted(link: Path, root: Path, ignored: list[gitignore.IgnoreFile], compiled: gitignore.Compiled) -> bool:

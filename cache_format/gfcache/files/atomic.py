@@ -12,10 +12,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from .names import fitting
+
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# The longest name of a file, and what tempfile puts between prefix and suffix.
-_MOST_BYTES, _RANDOM_BYTES = 255, 8
+# What tempfile puts between prefix and suffix.
+_RANDOM_BYTES = 8
 TEMPORARY_SUFFIX = ".tmp"
+# Of the name of a temporary file, beside that of its output; a process has up to seven digits.
+_MORE_BYTES = len(".") + len(".gf-1234567-") + _RANDOM_BYTES + len(TEMPORARY_SUFFIX)
 # Behind the name of a folder that another one replaces.
 ASIDE_SUFFIX = ".old"
 
@@ -50,12 +54,10 @@ def real_path(path: Path) -> Path:
 def temporary_prefix(path: Path) -> str:
     """How the names of temporary files and folders of an output begin: `.NAME.gf-PID-`, before `xxxxxxxx.tmp`.
 
-    So whoever holds the output's lock knows what a writer that was killed has left. A name too long for more to follow
-    goes without the process.
+    So whoever holds the output's lock knows what a writer that was killed has left. Of a name too long for more to
+    follow it is what `fitting` gives.
     """
-    prefix = f".{path.name}.gf-{os.getpid()}-"
-    longest = len(os.fsencode(prefix)) + _RANDOM_BYTES + len(TEMPORARY_SUFFIX)
-    return prefix if longest <= _MOST_BYTES else f".{path.name}."
+    return f".{fitting(path.name, _MORE_BYTES)}.gf-{os.getpid()}-"
 
 
 @contextlib.contextmanager
@@ -85,11 +87,9 @@ def remove_remnants(path: Path) -> None:
 
     Nobody else may be writing the output.
     """
-    # A process has up to seven digits; a name too long for them goes without.
-    fits = len(os.fsencode(f".{path.name}.gf-1234567-")) + _RANDOM_BYTES + len(TEMPORARY_SUFFIX) <= _MOST_BYTES
-    process, endings = r"gf-\d+-" if fits else r"(gf-\d+-)?", f"{TEMPORARY_SUFFIX}|{ASIDE_SUFFIX}".replace(".", r"\.")
+    name, endings = fitting(path.name, _MORE_BYTES), f"{TEMPORARY_SUFFIX}|{ASIDE_SUFFIX}".replace(".", r"\.")
     # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
-    remnant = re.compile(rf"\.{re.escape(path.name)}\.{process}[a-z0-9_]{{{_RANDOM_BYTES}}}({endings})")
+    remnant = re.compile(rf"\.{re.escape(name)}\.gf-\d+-[a-z0-9_]{{{_RANDOM_BYTES}}}({endings})")
     with contextlib.suppress(OSError):
         found = [entry for entry in os.scandir(path.parent) if remnant.fullmatch(entry.name)]
         for entry in sorted(found, key=lambda entry: not entry.name.endswith(ASIDE_SUFFIX)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from gfcache.errors import CacheLocked, CacheWriteError
 
 from .atomic import real_path, remove_remnants, uninterrupted
+from .names import fitting
 from .regular import NotRegular, open_regular
 
 LOCK_SUFFIX = ".lock"
@@ -83,9 +84,12 @@ def _is_file(handle: int, name: Path) -> bool:
 
 
 def lock_path(path: Path) -> Path:
-    """The lock file of an output: `.NAME.lock` beside it, so that all names of a file have one lock."""
+    """The lock file of an output: `.NAME.lock` beside it, so that all names of a file have one lock.
+
+    NAME is as `fitting` gives it.
+    """
     path = real_path(path)
-    return path.with_name(f".{path.name}{LOCK_SUFFIX}")
+    return path.with_name(f".{fitting(path.name, 1 + len(LOCK_SUFFIX))}{LOCK_SUFFIX}")
 
 
 @contextlib.contextmanager

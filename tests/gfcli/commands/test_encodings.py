@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from goldfinch.jobs.batch import Batch
 from goldfinch.jobs.events import Begun, PassedOver, Remark, Written
 from goldfinch.jobs.sources import Source
 from goldfinch.library.freshness import FRESH, STALE, cache_state
+from goldfinch.text import documents
 from goldfinch.text.documents import Document, read_document
 
 RUSSIAN = "Код синего шкафа 48213. Смотритель маяка живёт на острове уже двадцать лет.\n" * 3
@@ -72,9 +74,7 @@ def test_refresh_renews_it_and_reads_a_changed_file_as_before(
     assert "as iso8859-1" in capsys.readouterr().out
 
 
-def test_the_encoding_of_the_settings_and_of_the_option(
-    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_encoding_of_the_settings_and_of_the_option(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "a.txt").write_bytes(RUSSIAN.encode("koi8-r"))
     (work / "b.txt").write_text(RUSSIAN)
     assert run(["prefill", "b.txt", "-q"]) == 0
@@ -112,3 +112,47 @@ def test_a_file_of_a_folder_that_turns_out_to_hold_no_text_is_skipped(
     assert len(json.loads(capsys.readouterr().out)["documents"]) == 1
     assert run(["ask", "-r", "docs", "-n", "2", "What is the code?"]) == 0
     assert run(["prefill", "docs/blank.txt", "docs/a.txt"]) == 3  # named by itself
+
+
+def test_options_choose_among_the_files_of_a_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.md", "b.txt", "drafts/c.md"):
+        (work / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / "docs" / name).write_text("The code is 48213.\n")
+    for options, expected in (
+        (["-e", "md"], {"docs/a.md", "docs/drafts/c.md"}),
+        (["--exclude", "drafts/", "--include", "*.md", "-e", "txt"], {"docs/a.md", "docs/b.txt"}),
+    ):
+        assert run(["plan", "-r", "docs", *options, "--json"]) == 0
+        assert {row["source"] for row in json.loads(capsys.readouterr().out)["documents"]} == expected
+    assert run(["prefill", "-r", "docs", "-e", ".txt"]) == 0
+    assert capsys.readouterr().out.split() == ["docs/b.gfc"]
+    for line in (["prefill", "docs/a.md", "-e", "md"], ["plan", "-r", "docs", "--exclude", ""]):
+        assert run(line) == 2
+        assert "hint: " in capsys.readouterr().err
+
+
+def test_documents_with_the_longest_names_and_the_oddest_times(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of 240 bytes and more left no room for a lock, a temporary file or a journal."""
+    monkeypatch.setenv("GF_JOURNAL_SECONDS", "0")
+    names = [
+        "n" * 236 + ".txt",
+        "ü" * 125 + ".txt",
+        "m" * 251 + ".txt",
+        "k" * 251 + ".txt",
+        "k" * 251 + ".asc",
+        "o" * 255,
+    ]
+    for i, name in enumerate(names):
+        Path(name).write_text(f"The code is 4821{i}.\n" * 400)
+    os.utime(names[0], (910670515199, 910670515199))  # which a file system may shorten
+    assert [documents._time(seconds) for seconds in (910670515199, 1e300, float("nan"))] == [None] * 3
+    for _ in range(2):
+        assert run(["prefill", *names, "-q", "--checkpoints", "512"]) == 0
+        made = capsys.readouterr().out.splitlines()
+        assert len(set(made)) == len(names)
+        assert sorted(path.name for path in work.iterdir()) == sorted(names + made)
+    assert run(["status"]) == 0
+    assert run(["append", made[2], names[0], "-q"]) == 0
+    assert run(["ask", names[5], "-n", "1", "What is the code?"]) == 0
