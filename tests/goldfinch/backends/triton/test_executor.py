@@ -38,13 +38,18 @@ NAMES = ["goldfinch_ratio2", "finch_gold", "finchc2"]
 EVERY = sorted(name for name in golden_folders() if "gptalpha" not in name and "llama" not in name)
 
 
+def rest_slow(names: list[str]) -> list[object]:
+    """Of the full golden sets, those of NAMES in every run."""
+    return [name if name in NAMES else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.fixture
 def triton_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GF_KERNELS", "triton")
 
 
 @pytest.mark.usefixtures("triton_backend")
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", rest_slow(EVERY))
 def test_golden_parity(name: str, imported: Callable[[str], Path]) -> None:
     """Prompt and single steps against the float64 logits, and the states after the prompt."""
     vectors = load_file(golden_folders()[name] / "vectors.safetensors")
@@ -87,7 +92,7 @@ def test_packed_documents_equal_single_ones(name: str, imported: Callable[[str],
             at += length
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if "gold" in n])
+@pytest.mark.parametrize("name", rest_slow([n for n in EVERY if "gold" in n]))
 @pytest.mark.parametrize("expanded", [True, False])
 def test_attention_over_a_document(name: str, expanded: bool, imported: Callable[[str], Path], monkeypatch) -> None:
     """Keys and values kept, and rebuilt in blocks, against torch in float64; queries inside the last block."""
