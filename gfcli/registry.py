@@ -56,13 +56,14 @@ class Command:
 
 _DEVICE = ("device",)
 _WRITING = ("device", "checkpoints")
-_APPENDING = (*_WRITING, "encoding")
+_READING = ("encoding", "verbatim", "skip_blobs")
+_APPENDING = (*_WRITING, *_READING)
 _PREFILL = (*_APPENDING, "layout", "codec", "state_codec")
 
 COMMANDS = (
     Command(
         "ask", "ask:ask", "Answer a question about a document.", "Ask",
-        ("device", "encoding", "memory", "read", "read_blocks", "least_likelihood", "max_tokens"),
+        ("device", *_READING, "memory", "read", "read_blocks", "least_likelihood", "max_tokens"),
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),

@@ -15,7 +15,7 @@ from gfcache import layout
 from gfcli.support.answers import How, answer_question
 from gfcli.support.cache_files import are_several, expand
 from gfcli.support.console import console
-from gfcli.support.documents import STDIN, is_piped, question_of, read_document
+from gfcli.support.documents import STDIN, is_piped, question_of, read_document, reading_of
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import (
     DeviceOption,
@@ -24,6 +24,8 @@ from gfcli.support.options import (
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
+    SkipBlobsOption,
+    VerbatimOption,
     VerboseOption,
 )
 from gfcli.support.outputs import checked_output
@@ -69,6 +71,8 @@ def ask(
         ),
     ] = None,
     encoding: EncodingOption = "auto",
+    verbatim: VerbatimOption = False,
+    skip_blobs: SkipBlobsOption = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
@@ -194,10 +198,11 @@ def ask(
         float(setting("unsure_below")), bool(setting("log")),
     )  # fmt: skip
     memory_bytes = parse_bytes(memory, "--memory")
+    reading = reading_of(encoding, verbatim, skip_blobs)
     options = Options(
-        model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, encoding
+        model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, reading
     )
-    scope = Scope(first if recursive else None, library, filters or (), cache or (), encoding)
+    scope = Scope(first if recursive else None, library, filters or (), cache or (), reading)
     several = recursive or library or are_several(cache or [])
     if several or filters or top is not None:
         _check_several(scope, first, second, recursive, several, questions)
@@ -276,7 +281,7 @@ def _ask_one(place: str, question: str | None, is_cache: bool, how: How, options
     if is_cache:
         session = cache_session(place, how, options)
     else:
-        session = library_session(read_document(place, options.encoding), how, options)
+        session = library_session(read_document(place, options.reading), how, options)
     how.load_s = time.perf_counter() - started
     if interactive:
         tokens = f"{session.cache.length:,} tokens cached"

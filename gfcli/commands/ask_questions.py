@@ -134,7 +134,7 @@ def _asked_text(name: str, options: Options) -> Asked:
     """A document to ask through the library."""
     card = model_card(options.model)
     try:
-        document = read_document(name, options.encoding)
+        document = read_document(name, options.reading)
     except Exception as error:
         return Asked(name, _names(name), obstacle=error)
     _, dtype = numerics(options.models.device, options.models.dtype, card=card)

@@ -9,7 +9,7 @@ import gfcache
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.documents import read_document
+from gfcli.support.documents import read_document, reading_of
 from gfcli.support.events import Teller, say_written
 from gfcli.support.exits import CommandError
 from gfcli.support.options import (
@@ -20,6 +20,8 @@ from gfcli.support.options import (
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
+    SkipBlobsOption,
+    VerbatimOption,
     journal_seconds,
 )
 from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
@@ -39,6 +41,8 @@ def append(
     device: DeviceOption = "auto",
     checkpoints: CheckpointsOption = "auto",
     encoding: EncodingOption = "auto",
+    verbatim: VerbatimOption = False,
+    skip_blobs: SkipBlobsOption = False,
     force: ForceOption = False,
     require_verified: RequireVerifiedOption = False,
     quiet: QuietOption = False,
@@ -54,7 +58,7 @@ def append(
       gf append book.gfc chapter2.txt -o both.gfc
     """
     console.quiet = quiet
-    more = read_document(document, encoding)
+    more = read_document(document, reading_of(encoding, verbatim, skip_blobs))
     path = output_of(cache, output, force)
     with gfcache.output_lock(path):
         loaded, old = open_to_continue(cache, model, Models(device), require_verified)

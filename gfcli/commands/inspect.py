@@ -93,6 +93,7 @@ def _lines(s: dict[str, Any]) -> list[str]:
     size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
     numerics, model = s["numerics"], s["model"]
     read_as = f" as {source['encoding']}" if source.get("encoding") else ""
+    read_as += f", {source['prepared']}" if source.get("prepared") else ""
     rows = [
         ("file", f"{s['path']}  (.gfc version {s['format_version']}, {show_bytes(s['bytes_total'])})"),
         ("source", f"{source.get('name') or 'unknown'}  ({size}, read {s['created_at']}{read_as})"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.documents import check_list_options, chosen_files, read_document
+from gfcli.support.documents import check_list_options, chosen_files, read_document, reading_of
 from gfcli.support.exits import SCHEMA_VERSION
 from gfcli.support.options import (
     CheckpointsOption,
@@ -24,7 +24,9 @@ from gfcli.support.options import (
     LayoutOption,
     ModelOption,
     QuietOption,
+    SkipBlobsOption,
     StateCodecOption,
+    VerbatimOption,
     coding_of,
     load,
 )
@@ -33,7 +35,6 @@ from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
 from goldfinch.errors import ContextTooLong
 from goldfinch.jobs.sources import find_sources
-from goldfinch.text.encodings import checked_encoding
 
 if TYPE_CHECKING:
     from gfcache import Coding
@@ -67,6 +68,8 @@ def plan(
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
     encoding: EncodingOption = "auto",
+    verbatim: VerbatimOption = False,
+    skip_blobs: SkipBlobsOption = False,
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: QuietOption = False,
@@ -85,8 +88,9 @@ def plan(
     """
     console.quiet = quiet
     check_list_options(files_from, null)
+    reading = reading_of(encoding, verbatim, skip_blobs)
     only = chosen_files(recursive, exclude, include, extensions)
-    sources = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding), only)
+    sources = find_sources(documents or [], recursive, files_from, null, reading, only)
     for remark in sources.remarks:
         console.warn(remark)
     many = len(sources.documents) > 1 or recursive or files_from is not None
@@ -137,6 +141,8 @@ def _warn_of_squares(engine: Engine[Any], rows: Sequence[dict[str, Any]]) -> Non
 def _row(
     model: Model, document: Document, checkpoints: str, profile: MachineProfile, coding: Coding | None
 ) -> dict[str, Any]:
+    from gfcache.format.summary import llama_bytes_per_token
+
     from goldfinch.caching.sizes import planned_bytes
     from goldfinch.library.changes import document_token_ids
     from goldfinch.library.opening import engine_of
@@ -156,7 +162,9 @@ def _row(
         rates=measured_rates(engine, ids, coding),
     )  # fmt: skip
     blocks = len(identity["model"].get("blocks", ())) or None
-    return {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": round(profile.seconds(tokens), 4)}
+    seconds, llama = round(profile.seconds(tokens), 4), tokens * llama_bytes_per_token(identity["model"]["config"])
+    row = {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": seconds}
+    return row | {"document_bytes": document.source["bytes"], "llama_bytes": llama}
 
 
 def _sums(rows: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
@@ -171,6 +179,8 @@ def _sums(rows: Sequence[dict[str, Any]], output: str) -> dict[str, Any]:
         "tokens": sum(row["tokens"] for row in planned),
         "bytes": size,
         "seconds": round(sum(row["seconds"] for row in planned), 3),
+        "document_bytes": sum(row["document_bytes"] for row in planned),
+        "llama_bytes": sum(row["llama_bytes"] for row in planned),
         "library_bytes": used,
         "library_max_bytes": cap,
         "fits_library": cap is None or size <= cap,
@@ -185,6 +195,12 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
             parts = f", in {row['blocks']:,} blocks" if row["blocks"] else ""
             lines.append(_line(row, f"{row['source']}{parts}"))
     lines.append(_line(found, f"total, {counted(len(rows), 'document')}"))
+    if found["bytes"]:
+        ratios = found["document_bytes"] / found["bytes"], found["llama_bytes"] / found["bytes"]
+        lines.append(
+            f"a Llama of the same shape keeps {show_bytes(found['llama_bytes'])} (16 bits), {_times(ratios[1])}"
+        )
+        lines.append(f"the documents have {show_bytes(found['document_bytes'])}, {_times(ratios[0])}")
     cap = found["library_max_bytes"]
     if cap is not None:
         room = "fits" if found["fits_library"] else "does not fit: caches would be evicted"
@@ -192,6 +208,11 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
     if found["bytes"] > found["disk_free_bytes"]:
         lines.append(f"disk: only {show_bytes(found['disk_free_bytes'])} free")
     return lines
+
+
+def _times(ratio: float) -> str:
+    """A size against that of the caches."""
+    return f"{ratio:,.1f} times as much" if ratio >= 1 else f"{1 / ratio:,.1f} times less" if ratio else "nothing"
 
 
 def _line(row: dict[str, Any], name: str) -> str:

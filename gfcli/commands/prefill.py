@@ -11,7 +11,7 @@ import typer
 from gfcache import Coding
 
 from gfcli.support.console import console
-from gfcli.support.documents import check_list_options, chosen_files
+from gfcli.support.documents import check_list_options, chosen_files, reading_of
 from gfcli.support.events import Teller, show_outcome
 from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
@@ -26,7 +26,9 @@ from gfcli.support.options import (
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
+    SkipBlobsOption,
     StateCodecOption,
+    VerbatimOption,
     VerboseOption,
     checked_checkpoints,
     coding_of,
@@ -47,7 +49,6 @@ from goldfinch.jobs.sources import STDIN, find_sources, shard_of
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
 from goldfinch.policies.named import BLOCKS
-from goldfinch.text.encodings import checked_encoding
 
 # For documents of a batch that other runs are writing.
 LOCK_WAIT_S = 600.0
@@ -99,6 +100,8 @@ def prefill(
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
     encoding: EncodingOption = "auto",
+    verbatim: VerbatimOption = False,
+    skip_blobs: SkipBlobsOption = False,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -152,8 +155,9 @@ def prefill(
     check_list_options(files_from, null)
     wait_s = None if lock_wait is None else parse_wait(lock_wait, "--lock-wait")
     part = None if shard is None else parse_shard(shard, "--shard")
+    reading = reading_of(encoding, verbatim, skip_blobs)
     only = chosen_files(recursive, exclude, include, extensions)
-    everything = find_sources(documents or [], recursive, files_from, null, checked_encoding(encoding), only)
+    everything = find_sources(documents or [], recursive, files_from, null, reading, only)
     sources = everything if part is None else shard_of(everything, *part)
     for remark in sources.remarks:
         console.warn(remark)

@@ -8,7 +8,7 @@ import typer
 
 from gfcli.support.answers import shown_lines
 from gfcli.support.console import console
-from gfcli.support.documents import clean_text
+from gfcli.support.documents import clean_text, reading_of
 from gfcli.support.exits import NOT_FOUND, SCHEMA_VERSION, CommandError
 from gfcli.support.options import ModelOption, QuietOption, RequireVerifiedOption, VerboseOption
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
@@ -60,8 +60,9 @@ def search(
     if not words.strip():
         raise CommandError("there are no words to look for", hint='gf search "late payment"')
     # Without -r or --cache it is the library that is meant.
+    reading = reading_of(setting("encoding"), setting("verbatim"), setting("skip_blobs"))
     folder, in_library = first if recursive else None, library or not (recursive or cache)
-    scope = Scope(folder, in_library, filters or (), cache or (), str(setting("encoding")))
+    scope = Scope(folder, in_library, filters or (), cache or (), reading)
     from gfcli.support.collection import policy_of, searched
 
     with searched(scope, model=model, verified=require_verified) as found:

@@ -26,7 +26,6 @@ from goldfinch.library.find import (
 from goldfinch.library.reach import Reach
 from goldfinch.policies.named import HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.vectors import vectors_at_hand
-from goldfinch.text.encodings import checked_encoding
 
 from .cache_files import expand
 from .console import console
@@ -149,7 +148,7 @@ def _nothing(scope: Scope) -> str:
 
 def _of_folder(store: Store, scope: Scope, failures: Failures, prefill: Prefill | None) -> list[Member]:
     folder = scope.folder or "."
-    found = find_sources([folder], recursive=True, encoding=checked_encoding(scope.encoding))
+    found = find_sources([folder], recursive=True, reading=scope.reading)
     for name in found.skipped:
         console.detail(f"{name}: skipped, not plain text")
     sources, texts = list[Source](), dict[str, str]()

@@ -10,7 +10,7 @@ from pathlib import Path
 from goldfinch.errors import EmptyInput
 from goldfinch.jobs.selection import Selection, selection
 from goldfinch.jobs.sources import STDIN, Source
-from goldfinch.text.documents import STDIN_LABEL, Document
+from goldfinch.text.documents import STDIN_LABEL, USUAL, Document, Reading
 from goldfinch.text.encodings import checked_encoding, decode
 from goldfinch.text.inputs import MOST_LIST_BYTES, read_named, read_stdin
 from goldfinch.text.prompt import MOST_QUESTION_CHARACTERS, check_question
@@ -60,17 +60,22 @@ def read_text(name: str) -> str:
     return decoded.text
 
 
-def read_document(source: Source | str, encoding: str = "auto") -> Document:
+def reading_of(encoding: str, verbatim: bool, skip_blobs: bool) -> Reading:
+    """How the options say that files become text."""
+    return Reading(checked_encoding(encoding), verbatim=verbatim, skip_blobs=skip_blobs)
+
+
+def read_document(source: Source | str, reading: Reading = USUAL) -> Document:
     """Read a document; what is odd about it goes to stderr.
 
     Args:
-        source: a path, "-" for stdin, or one of several that were found, which know their encoding.
-        encoding: of its text.
+        source: a path, "-" for stdin, or one of several that were found, which know how to be read.
+        reading: how it becomes text.
 
     Raises:
         the errors of `Source.read`.
     """
-    found = Source(source, encoding=checked_encoding(encoding)) if isinstance(source, str) else source
+    found = Source(source, reading=reading) if isinstance(source, str) else source
     document = found.read()
     if document.remark:
         console.warn(document.remark)

@@ -108,6 +108,16 @@ EncodingOption = Annotated[
         callback=values.checked("--encoding", values.encoding),
     ),
 ]
+VerbatimOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbatim/--no-verbatim",
+        help="Read the text as it is; else characters without a width go, and ligatures and odd spaces become plain.",
+    ),
+]
+SkipBlobsOption = Annotated[
+    bool, typer.Option("--skip-blobs/--no-skip-blobs", help="Leave out base64 and long hexadecimal numbers.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a cache of something else that -o names.")]
 
 RequireVerifiedOption = Annotated[

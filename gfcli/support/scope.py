@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from goldfinch.text.documents import USUAL, Reading
+
 from .exits import CommandError
 from .filters import FILTER_HELP
 
@@ -32,14 +34,14 @@ class Scope:
         library: those of the library.
         filters: conditions on them.
         caches: cache files, and patterns of them.
-        encoding: of the text files of the folder.
+        reading: how text files of the folder become text.
     """
 
     folder: str | None = None
     library: bool = False
     filters: Sequence[str] = ()
     caches: Sequence[str] = ()
-    encoding: str = "auto"
+    reading: Reading = USUAL
 
     def check(self) -> None:
         """Refuse what cannot be given together.

@@ -14,6 +14,7 @@ from goldfinch.library.known import is_verified
 from goldfinch.library.library import HIT, STALE, Library, Prepared
 from goldfinch.library.opening import check_numerics, model_asked, open_session, open_with_model, session_on
 from goldfinch.policies.named import INSTALL_VECTORS
+from goldfinch.text.documents import USUAL, Document, Reading
 
 from . import explain as explaining
 from . import settings
@@ -25,7 +26,6 @@ from .values import FILE_DTYPES
 
 if TYPE_CHECKING:
     from goldfinch.library.opening import Model
-    from goldfinch.text.documents import Document
 
     from .answers import How
 
@@ -56,7 +56,7 @@ class Options:
     explain: bool
     require_cached: bool
     require_verified: bool = False
-    encoding: str = "auto"
+    reading: Reading = USUAL
 
 
 def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Model, Any]:

@@ -78,6 +78,13 @@ SETTINGS = {
         "GF_ENCODING", "auto", allowed.encoding, "encoding of documents",
         project=True, why="it changes how this project's documents are read, and gf inspect says it",
     ),
+    "verbatim": Setting(
+        "GF_VERBATIM", False, allowed.switch, "read documents as they are, nothing normalised",
+        project=True, why="as encoding",
+    ),
+    "skip_blobs": Setting(
+        "GF_SKIP_BLOBS", False, allowed.switch, "leave base64 in documents out", project=True, why="as encoding",
+    ),
     "memory": Setting(
         "GF_MEMORY", "4g", allowed.size, "memory for expanded keys and values",
         project=False, why="it is about this machine: too much of it ends other programs",

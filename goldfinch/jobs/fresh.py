@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gfcache
 from gfcache import Coding
@@ -78,12 +80,14 @@ def _why_again(path: Path, header: gfcache.Header, document: Document) -> Remark
     read as something else now, it is made anew.
     """
     if is_read_otherwise(header, document):
-        before, now = (header.source or {}).get("encoding"), document.source.get("encoding")
-        was = "otherwise" if before is None else f"as {before}"
-        is_now = "as UTF-8, as its bytes say" if now is None else f"as {now}"
-        again = f"{path}: {document.label} was read {was} then and is read {is_now} now; pre-filling it again"
-        return Remark(NOTE, again)
+        was, now = how_read(header.source or {}), how_read(document.source)
+        return Remark(NOTE, f"{path}: {document.label} was read {was} and is read {now} now; pre-filling it again")
     return Remark(WARNING, f"{path}: its token ids are not those of {document.label}; it is pre-filled again")
+
+
+def how_read(source: Mapping[str, Any]) -> str:
+    """How a document was read, in words."""
+    return f"as {source.get('encoding') or 'its bytes say'}, {source.get('prepared') or 'verbatim'}"
 
 
 def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) -> bool:

@@ -23,6 +23,7 @@ from goldfinch.library.freshness import (
     STALE,
     UNREAD,
     cache_state,
+    reading_of,
     source_state,
     unread_words,
 )
@@ -30,7 +31,6 @@ from goldfinch.library.known import is_verified
 from goldfinch.library.opening import Load, Model, engine_of, find_model_of, load_as_computed, planned_by
 from goldfinch.library.reach import Reach, base_place
 from goldfinch.text.documents import Document, read_document
-from goldfinch.text.encodings import allowed_encoding
 from goldfinch.weights.directory import ModelCard
 
 from .events import WARNING, Failed, Planned, Remark, Tell, Written, tell_nobody
@@ -126,10 +126,9 @@ def _read(place: str, state: str, header: gfcache.Header) -> Document:
     Raises:
         EmptyInput, and the errors of `read_document`.
     """
-    encoding = allowed_encoding((header.source or {}).get("encoding"))
-    is_same = state == FRESH and is_verified(header.digest)
-    document = read_document(place, encoding=encoding) if is_same else read_document(place, noted=encoding)
-    return with_text(document)
+    reading = reading_of(header, as_it_was=state == FRESH and is_verified(header.digest))
+    # What is verbatim by chance, for there was nothing to normalise, may hold something now.
+    return with_text(read_document(place, replace(reading, verbatim=False) if state == STALE else reading))
 
 
 def _stays(path: Path, row: dict[str, Any]) -> SourceGone | SourceLost | SourceUnknown:

@@ -13,7 +13,7 @@ from gfcache import layout
 from gfcache.files.regular import open_regular
 
 from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, NotText, SourceError
-from goldfinch.text.documents import STDIN_LABEL, Document, document_of_bytes, read_document
+from goldfinch.text.documents import STDIN_LABEL, USUAL, Document, Reading, document_of_bytes, read_document
 from goldfinch.text.encodings import looks_like_text
 from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
 
@@ -36,14 +36,14 @@ class Source:
         name: path, or "-" for stdin.
         folder: relative folder that an output folder mirrors; "." for none.
         obstacle: why a folder could not be walked: then it fails in its turn, and the others do not.
-        encoding: of its text, as of `decode`; None to find out.
+        reading: how it becomes text.
         is_found: in a folder, not named by itself: one that holds no text is passed over.
     """
 
     name: str
     folder: str = "."
     obstacle: OSError | None = None
-    encoding: str | None = None
+    reading: Reading = USUAL
     is_found: bool = False
 
     def is_passed_over(self, error: Exception) -> bool:
@@ -60,9 +60,9 @@ class Source:
         if self.obstacle is not None:
             raise self.obstacle
         if self.name == STDIN:
-            document = document_of_bytes(read_stdin(MOST_DOCUMENT_BYTES), STDIN_LABEL, encoding=self.encoding)
+            document = document_of_bytes(read_stdin(MOST_DOCUMENT_BYTES), STDIN_LABEL, reading=self.reading)
         else:
-            document = read_document(self.name, self.encoding)
+            document = read_document(self.name, self.reading)
         return with_text(document)
 
 
@@ -99,7 +99,7 @@ def find_sources(
     recursive: bool = False,
     files_from: str | None = None,
     null: bool = False,
-    encoding: str | None = None,
+    reading: Reading = USUAL,
     only: Selection | None = None,
 ) -> Sources:
     """The documents that the arguments name.
@@ -108,7 +108,7 @@ def find_sources(
         names: files, patterns, and folders when `recursive`.
         files_from: a file that lists names, one per line; "-" for stdin.
         null: names in that list end in NUL, as `find -print0` gives them.
-        encoding: of all of them; None to find out for each.
+        reading: how all of them become text.
         only: which files of folders are meant.
 
     Raises:
@@ -139,7 +139,7 @@ def find_sources(
         first.setdefault(source.name if source.name == STDIN else os.path.abspath(source.name), source)
     if sum(name == STDIN for name in (*names, files_from)) > 1:
         raise SourceError("- (stdin) is named more than once")
-    found.documents = [replace(source, encoding=encoding) for source in first.values()]
+    found.documents = [replace(source, reading=reading) for source in first.values()]
     if not found.documents and not (recursive and found.skipped):
         raise NothingFound(found.left_out)
     return found

@@ -15,8 +15,9 @@ import gfcache
 from gfcache import Header
 
 from goldfinch.errors import GoldFinchError, NotItsDocument
-from goldfinch.text.documents import Document, read_document
+from goldfinch.text.documents import Document, Reading, read_document
 from goldfinch.text.encodings import allowed_encoding
+from goldfinch.text.prepare import NORMALISED, WITHOUT_BLOBS
 from goldfinch.weights.directory import find_model_by_fingerprint
 
 from .known import has_token_ids_of, holds_text, how_known
@@ -179,6 +180,17 @@ def _holds_source(path: Path, header: Header, place: str) -> bool:
     return holds_text(path, header, document, card, end=True)
 
 
+def reading_of(header: Header, *, as_it_was: bool) -> Reading:
+    """How the document of a cache was read, as that notes it.
+
+    Args:
+        as_it_was: in the encoding that is noted, whatever the bytes say.
+    """
+    source = header.source or {}
+    encoding, prepared = allowed_encoding(source.get("encoding")), source.get("prepared") or ""
+    return Reading(encoding if as_it_was else None, encoding, NORMALISED not in prepared, WITHOUT_BLOBS in prepared)
+
+
 def read_again(place: str, header: Header) -> Document:
     """The source of a cache, which has the bytes that were pre-filled, in the encoding that they were read in.
 
@@ -188,10 +200,7 @@ def read_again(place: str, header: Header) -> Document:
     Raises:
         the errors of `read_document`.
     """
-    noted = allowed_encoding((header.source or {}).get("encoding"))
-    if how_known(header.digest) is None:
-        return read_document(place, noted=noted)
-    return read_document(place, encoding=noted)
+    return read_document(place, reading_of(header, as_it_was=how_known(header.digest) is not None))
 
 
 def check_unknown(path: Path, header: Header, reach: Reach | None = None) -> None:

@@ -93,9 +93,9 @@ def holds_text(path: Path, header: Header, document: Document, card: ModelCard |
 
 
 def is_read_otherwise(header: Header, document: Document) -> bool:
-    """Whether the bytes of a document were read in another encoding when its cache was made: its text may differ."""
-    noted: str | None = (header.source or {}).get("encoding")
-    return noted != document.source.get("encoding")
+    """Whether the bytes of a document were read otherwise when its cache was made: its text may differ."""
+    noted = header.source or {}
+    return any(noted.get(name) != document.source.get(name) for name in ("encoding", "prepared"))
 
 
 def has_token_ids_of(text: str, path: Path, header: Header, card: ModelCard, *, end: bool = False) -> bool:

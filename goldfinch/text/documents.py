@@ -15,12 +15,31 @@ from goldfinch.errors import NotText
 
 from .encodings import STDIN_LABEL, decode
 from .inputs import MOST_DOCUMENT_BYTES, read_named
+from .prepare import SAID_FROM, prepare
 
-__all__ = ["STDIN_LABEL", "Document", "document_of_bytes", "place_of", "read_document", "storable_name"]
+__all__ = ["STDIN_LABEL", "Document", "Reading", "document_of_bytes", "place_of", "read_document", "storable_name"]
 
 # A file that changes while it is read is read again so often, at this distance.
 READ_ATTEMPTS = 5
 READ_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the bytes of a file become the text that a model reads.
+
+    Attributes:
+        encoding, noted: as of `decode`.
+        verbatim, skip_blobs: as of `prepare`.
+    """
+
+    encoding: str | None = None
+    noted: str | None = None
+    verbatim: bool = False
+    skip_blobs: bool = False
+
+
+USUAL = Reading()
 
 
 @dataclass(frozen=True)
@@ -30,9 +49,9 @@ class Document:
     Attributes:
         label: what to call it in messages.
         path: the file, or None for text that came another way.
-        text: its characters.
+        text: its characters, as a model is to read them.
         source: provenance for the cache file: name, path, sha256, bytes, modified_at; encoding, where its bytes do not
-            say that by themselves.
+            say that by themselves; prepared, where what `prepare` does has changed it.
         remark: what a reader of messages should know (encoding, a file that kept changing), or None.
     """
 
@@ -43,13 +62,10 @@ class Document:
     remark: str | None = None
 
 
-def read_document(name: str | os.PathLike[str], encoding: str | None = None, noted: str | None = None) -> Document:
+def read_document(name: str | os.PathLike[str], reading: Reading = USUAL) -> Document:
     """Read a document from a file.
 
     A file that changes meanwhile is read again; one that never rests is taken as it was at the last reading.
-
-    Args:
-        encoding, noted: as of `decode`.
 
     Raises:
         FileNotFoundError, OSError: as the system says.
@@ -73,7 +89,7 @@ def read_document(name: str | os.PathLike[str], encoding: str | None = None, not
         if not stat.S_ISREG(after.st_mode):  # a pipe is read once
             settled = True
             break
-    document = document_of_bytes(data, label, path, _time(before.st_mtime), encoding, noted)
+    document = document_of_bytes(data, label, path, _time(before.st_mtime), reading)
     if settled:
         return document
     remark = f"{label} changed while it was read: taken as it was, {len(data):,} bytes"
@@ -93,11 +109,11 @@ def document_of_bytes(
     label: str,
     path: Path | None = None,
     modified: datetime.datetime | None = None,
-    encoding: str | None = None,
-    noted: str | None = None,
+    reading: Reading = USUAL,
 ) -> Document:
     """A document from its bytes; see `read_document`."""
-    decoded = decode(data, label, encoding, noted)
+    decoded = decode(data, label, reading.encoding, reading.noted)
+    prepared = prepare(decoded.text, verbatim=reading.verbatim, skip_blobs=reading.skip_blobs)
     source: dict[str, Any] = {
         "name": label if path is None else storable_name(path.name),
         "path": None if path is None else storable_name(place_of(path)),
@@ -107,7 +123,13 @@ def document_of_bytes(
     }
     if decoded.encoding is not None:
         source["encoding"] = decoded.encoding
-    return Document(label, path, decoded.text, source, decoded.remark)
+    if prepared.note is not None:
+        source["prepared"] = prepared.note
+    remarks = [] if decoded.remark is None else [decoded.remark]
+    if prepared.blobs >= SAID_FROM and not reading.skip_blobs:
+        blobs = f"{label}: {prepared.blobs:,} of its {len(prepared.text):,} characters are an encoded blob"
+        remarks.append(f"{blobs}, which takes tokens and answers nothing (--skip-blobs leaves it out)")
+    return Document(label, path, prepared.text, source, "; ".join(remarks) or None)
 
 
 def storable_name(name: str) -> str:

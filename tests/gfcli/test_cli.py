@@ -209,7 +209,7 @@ BAD_DOCUMENTS = [
     ("page.html", b"  <!DOCTYPE html><html><body>x</body></html>", "HTML"),
     ("page2.html", b"<HTML><p>x", "HTML"),
     ("noise.bin", bytes(range(256)) * 20, "binary"),
-    ("archive.zip", b"PK\x03\x04\x14\0\0\0\x08\0", "binary"),
+    ("archive.zip", b"PK\x03\x04\x14\0\0\0\x08\0", "ZIP"),
 ]
 
 

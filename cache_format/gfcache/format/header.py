@@ -228,7 +228,7 @@ def _check_numerics(numerics: dict[str, Any]) -> None:
 def _check_source(source: dict[str, Any] | None) -> None:
     if source is None:
         return
-    for name in ("name", "path", "relative_path", "sha256", "modified_at", "encoding"):
+    for name in ("name", "path", "relative_path", "sha256", "modified_at", "encoding", "prepared"):
         demand(source.get(name) is None or isinstance(source[name], str), "R7", f"source.{name}", "a text or null")
     demand(source.get("bytes") is None or _is_count(source["bytes"]), "R7", "source.bytes", "a count or null")
 

@@ -24,12 +24,16 @@ GERMAN = "Jürgen grüßt. Der Code des blauen Schranks ist 48213.\n" * 3
 
 
 class AsBefore(Source):
-    """A document read as all that is not UTF-8 once was: as cp1252, and no encoding noted."""
+    """A document read as once: verbatim, all that is not UTF-8 as cp1252, and nothing noted."""
 
     def read(self) -> Document:
         data = Path(self.name).read_bytes()
-        source = {k: v for k, v in read_document(self.name).source.items() if k != "encoding"}
-        return Document(self.name, Path(self.name), data.decode("cp1252", "replace"), source)
+        source = {k: v for k, v in read_document(self.name).source.items() if k not in ("encoding", "prepared")}
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", "replace")
+        return Document(self.name, Path(self.name), text, source)
 
 
 def outcomes(model: goldfinch.LanguageModel, source: Source) -> tuple[list[type], list[str]]:
@@ -40,15 +44,19 @@ def outcomes(model: goldfinch.LanguageModel, source: Source) -> tuple[list[type]
 
 def test_a_cache_of_bytes_that_were_read_otherwise_is_made_anew(tmp_path: Path, tiny_model: Path) -> None:
     model = goldfinch.load_model(tiny_model)
-    for text, encoding, changes in ((RUSSIAN, "cp1251", True), (GERMAN, "cp1252", False), (GERMAN, "utf-8", False)):
-        path = tmp_path / f"{encoding}.txt"
+    hidden = "The code of the bl\u00adue cabinet is 48213.\n"
+    for text, encoding, now in (
+        (RUSSIAN, "cp1251", "as cp1251, verbatim now"), (GERMAN, "cp1252", None), (GERMAN, "utf-8", None),
+        (hidden, "utf-8", "as its bytes say, normalised now"),
+    ):  # fmt: skip
+        path = tmp_path / f"{encoding}{len(text)}.txt"
         path.write_bytes(text.encode(encoding))
-        old = Source(str(path)) if encoding == "utf-8" else AsBefore(str(path))
+        old, changes = AsBefore(str(path)), now is not None
         assert outcomes(model, old)[0] == [Written]
         kinds, remarks = outcomes(model, Source(str(path)))
         assert kinds == [Written if changes else PassedOver]
         assert len(remarks) == changes
-        assert all("cp1251 now" in remark for remark in remarks)
+        assert all(str(now) in remark for remark in remarks)
         assert outcomes(model, Source(str(path))) == ([PassedOver], [])
 
 
@@ -156,3 +164,47 @@ def test_documents_with_the_longest_names_and_the_oddest_times(
     assert run(["status"]) == 0
     assert run(["append", made[2], names[0], "-q"]) == 0
     assert run(["ask", names[5], "-n", "1", "What is the code?"]) == 0
+
+
+def test_what_is_done_to_a_text_is_said_and_can_be_left(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "a.txt").write_text("The co\u00adde of the bl\u200bue cabinet is\u00a048213.\nThe second line.\n")
+    (work / "b.txt").write_text("The code of the blue cabinet is 48213.\nThe second line.\n")
+    ids = {}
+    for name, options in (("a.txt", []), ("b.txt", []), ("a.txt", ["--verbatim"])):
+        assert run(["prefill", name, "-q", *options, "-o", f"{len(ids)}.gfc"]) == 0
+        with gfcache.read_cache(f"{len(ids)}.gfc") as file:
+            ids[len(ids)] = gfcache.whole_array(file, "token_ids")[0].tolist()
+    assert ids[0] == ids[1] != ids[2]
+    capsys.readouterr()
+    assert run(["inspect", "0.gfc"]) == run(["inspect", "1.gfc"]) == 0
+    assert capsys.readouterr().out.count("normalised") == 1
+    assert run(["status"]) == 0
+    assert {cache_state(work / f"{i}.gfc")["state"] for i in range(3)} == {FRESH}
+    monkeypatch.setenv("GF_VERBATIM", "1")
+    assert run(["prefill", "a.txt", "-o", "2.gfc", "-v"]) == 0
+    assert "fresh" in capsys.readouterr().err
+    (work / "a.txt").write_text("The co\u00adde of the bl\u200bue cabinet is 48213.\nThe second line.\nMore.\n")
+    assert (
+        run(["ask", "a.txt", "--no-verbatim", "--cite", "--json", "-n", "1", "What is the code of the blue cabinet?"])
+        == 0
+    )
+    cited = json.loads(capsys.readouterr().out)["citations"]
+    assert all(1 <= row["first_line"] <= row["last_line"] <= 3 for row in cited)
+
+
+def test_a_plan_compares_caches_with_documents_and_with_a_llama(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "a.txt").write_text("The code is 48213.\n" * 40)
+    assert run(["prefill", "a.txt"]) == 0
+    summary = gfcache.inspect_cache("a.gfc")
+    capsys.readouterr()
+    assert run(["plan", "a.txt", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["document_bytes"] == found["documents"][0]["document_bytes"] == 19 * 40
+    assert found["llama_bytes"] == summary["tokens"] * summary["llama_bytes_per_token"]
+    assert found["llama_bytes"] / found["bytes"] == pytest.approx(summary["ratio_total"], rel=0.05)
+    assert run(["plan", "a.txt"]) == 0
+    out = capsys.readouterr().out
+    assert "a Llama of the same shape keeps" in out
+    assert "the documents have 760 bytes" in out or "the documents have 760 B" in out

@@ -70,7 +70,7 @@ def test_what_a_project_may_not_say_is_a_warning_and_the_command_goes_on(name: s
 
 
 def test_what_a_project_may_say(clone: Path, capsys) -> None:
-    text = 'model = "tiny"\ndevice = "cpu"\ndtype = "float64"\ncheckpoints = "512"\nlayout = "blocks"\nencoding = "utf-8"\ncodec = "raw"\nstate_codec = "raw"\nmax_tokens = 2\nread = "auto"\nread_blocks = 2\n'
+    text = 'model = "tiny"\ndevice = "cpu"\ndtype = "float64"\ncheckpoints = "512"\nlayout = "blocks"\nverbatim = true\nskip_blobs = true\nencoding = "utf-8"\ncodec = "raw"\nstate_codec = "raw"\nmax_tokens = 2\nread = "auto"\nread_blocks = 2\n'
     (clone / "gf.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())  # an editor may begin it with a mark
     assert refused(capsys) == {}
     assert {name for name, found in settings.resolve().values.items() if found.origin == "project"} == {
