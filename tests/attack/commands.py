@@ -12,6 +12,8 @@ import importlib
 import json
 import os
 import pkgutil
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from typing import IO, Any
 from tests.cpu_time import PATIENCE_S
 
 COUNT, KILL, TEAR, FAIL = range(4)
+# Of a child. Its time on the clock says how busy the machine is.
+MOST_CPU_S = 120
 _LIBRARY = "GF_TEST_FAULTS"
 
 
@@ -40,12 +44,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: its exit code (negative for a signal), its words, the calls that it made."""
+    """How a command ended: its exit code (negative for a signal), its words, the calls that it made (name and path)."""
 
     code: int
     out: str
     err: str
-    calls: int
+    calls: tuple[str, ...]
 
 
 def built(folder: Path) -> Path | None:
@@ -76,7 +80,8 @@ class Commands:
         assert process.stdout is not None
         wanted = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
         print(json.dumps(wanted | {"fault": None if fault is None else asdict(fault)}), file=process.stdin, flush=True)
-        return Done(**json.loads(process.stdout.readline()))
+        done = json.loads(process.stdout.readline())
+        return Done(**done | {"calls": tuple(done["calls"])})
 
     def close(self) -> None:
         """End the process."""
@@ -84,6 +89,10 @@ class Commands:
 
 
 def _import_all() -> None:
+    import torch
+
+    from goldfinch.train.throughput import matrix_rate
+
     importlib.import_module("gfcli.app")
     importlib.import_module("safetensors.torch")
     goldfinch = importlib.import_module("goldfinch")
@@ -91,6 +100,7 @@ def _import_all() -> None:
         if "triton" not in module.name:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
+    matrix_rate(torch.device("cpu"), torch.float32)  # seconds, in every training otherwise
 
 
 def _serve(answers: IO[str]) -> None:
@@ -100,22 +110,23 @@ def _serve(answers: IO[str]) -> None:
 
 
 def _run(wanted: dict[str, Any]) -> Done:
-    texts = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
-    calls, write_calls = os.pipe()
+    texts = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115
     child = os.fork()
     if not child:
-        _become(wanted, [text.fileno() for text in texts], write_calls)
-    os.close(write_calls)
+        _become(wanted, [text.fileno() for text in texts])
     deadline = time.monotonic() + PATIENCE_S
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, 9)
             deadline += PATIENCE_S
         time.sleep(0.002)
-    out, err = (_content(text) for text in texts)
-    counted = os.read(calls, 32)
-    os.close(calls)
-    return Done(os.waitstatus_to_exitcode(ended[1]), out, err, int(counted or 0))
+    out, err, calls = (_content(text) for text in texts)
+    return Done(os.waitstatus_to_exitcode(ended[1]), out, err, tuple(map(_nameless, calls.splitlines())))
+
+
+def _nameless(call: str) -> str:
+    """A call without what is drawn anew in every run: the process and the letters in temporary names."""
+    return re.sub(r"\.gf-\d+-\w{8}\.|\.tmp\w{6}", ".gf-.", call)
 
 
 def _content(text: IO[bytes]) -> str:
@@ -124,15 +135,17 @@ def _content(text: IO[bytes]) -> str:
         return text.read().decode(errors="replace")
 
 
-def _become(wanted: dict[str, Any], texts: list[int], calls: int) -> None:
+def _become(wanted: dict[str, Any], texts: list[int]) -> None:
     """The child: a gf of its own, from its arguments to its exit code."""
     code = 99
     try:
         from gfcli import app
 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, text in enumerate(texts, 1):
+        for number, text in enumerate(texts[:2], 1):
             os.dup2(text, number)
+        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+        resource.setrlimit(resource.RLIMIT_CPU, (used + MOST_CPU_S, used + MOST_CPU_S))
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
         os.chdir(wanted["cwd"])
         os.environ.update(wanted["environment"])
@@ -140,13 +153,13 @@ def _become(wanted: dict[str, Any], texts: list[int], calls: int) -> None:
         library = ctypes.CDLL(os.environ[_LIBRARY])
         if wanted["fault"] is not None:
             folder, *rest = wanted["fault"].values()
-            library.faults_begin(folder.encode(), rest[0], ctypes.c_long(rest[1]), *map(int, rest[2:]))
+            library.faults_begin(folder.encode(), texts[2], rest[0], ctypes.c_long(rest[1]), *map(int, rest[2:]))
         try:
             app.main()
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         finally:
-            os.write(calls, str(library.faults_end()).encode())
+            library.faults_end()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

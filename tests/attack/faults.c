@@ -15,18 +15,26 @@
 enum { COUNT, KILL, TEAR, FAIL };
 enum { GO_ON, FAILED, TORN };
 static char root[PATH_MAX];
-static int how, fault_errno, from_there_on;
+static int how, fault_errno, from_there_on, record;
 static long chosen, calls;
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-void faults_begin(const char *folder, int what, long call, int number, int onwards) {
-  how = what, chosen = call, fault_errno = number, from_there_on = onwards, calls = 0;
+/* to: a descriptor that takes the name and the path of each call, a line each. */
+void faults_begin(const char *folder, int to, int what, long call, int number, int onwards) {
+  record = to, how = what, chosen = call, fault_errno = number, from_there_on = onwards, calls = 0;
   snprintf(root, sizeof root, "%s/", folder);
 }
-long faults_end(void) { root[0] = 0; return calls; }
+void faults_end(void) { root[0] = 0; }
 
-static int starts_with_root(const char *path) { return root[0] && !strncmp(path, root, strlen(root)); }
+/* The path of the call that is asked about. */
+static __thread char called[2 * PATH_MAX];
+
+static int starts_with_root(const char *path) {
+  if (!root[0] || strncmp(path, root, strlen(root))) return 0;
+  snprintf(called, sizeof called, "%s", path + strlen(root));
+  return 1;
+}
 
 static int path_is_inside(int folder, const char *path) {
   char base[PATH_MAX], whole[2 * PATH_MAX];
@@ -50,8 +58,11 @@ static int file_is_inside(int fd) { return root[0] && path_is_inside(fd, ""); }
 static void end_here(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
 /* gives_room: a full disk lets files be removed. */
-static int next_call(int is_write, int gives_room) {
+static int next_call(const char *name, int is_write, int gives_room) {
   long number = __sync_add_and_fetch(&calls, 1);
+  char line[sizeof called + 32];
+  int length = snprintf(line, sizeof line, "%s %s\n", name, called);
+  (void)!NEXT(write)(record, line, length);
   if (how == COUNT || (from_there_on ? number < chosen : number != chosen)) return GO_ON;
   if (how == KILL || (how == TEAR && !is_write)) end_here();
   if (how == TEAR) return TORN;
@@ -64,7 +75,7 @@ static int open_in(int folder, const char *path, int flags, mode_t mode) {
   struct stat found;
   if ((flags & (O_CREAT | O_TRUNC)) && path_is_inside(folder, path)) {
     int is_there = !fstatat(folder, path, &found, AT_SYMLINK_NOFOLLOW);
-    if (next_call(0, is_there) == FAILED) return -1;
+    if (next_call("open", 0, is_there) == FAILED) return -1;
   }
   return NEXT(openat)(folder, path, flags, mode);
 }
@@ -82,7 +93,7 @@ OPEN(openat64, folder, int folder, const char *path)
 
 #define WRITE(name, parameters, arguments, half) \
   ssize_t name parameters { \
-    if (file_is_inside(fd)) switch (next_call(1, 0)) { \
+    if (file_is_inside(fd)) switch (next_call(#name, 1, 0)) { \
       case FAILED: return -1; \
       case TORN: (void)!NEXT(name) half; end_here(); \
     } \
@@ -93,7 +104,7 @@ WRITE(pwrite64, (int fd, const void *data, size_t size, off64_t place), (fd, dat
 
 #define CALL(name, is_inside, gives_room, parameters, arguments) \
   int name parameters { \
-    if ((is_inside) && next_call(0, gives_room) == FAILED) return -1; \
+    if ((is_inside) && next_call(#name, 0, gives_room) == FAILED) return -1; \
     return NEXT(name) arguments; \
   }
 CALL(fsync, file_is_inside(fd), 0, (int fd), (fd))
