@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gfcache.files.places import user_folder
+from gfcache.files.places import make_private, user_folder
 from gfcache.files.regular import open_regular
 
 from .console import console
@@ -82,7 +82,7 @@ def _history() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path = history_file()
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             handle = open_regular(path, os.O_WRONLY | os.O_CREAT, mode=0o600)
             os.fchmod(handle, 0o600)
             os.close(handle)

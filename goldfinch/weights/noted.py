@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from gfcache import CacheFormatError
-from gfcache.files.places import is_private, user_folder
+from gfcache.files.places import is_private, make_private, user_folder
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 
@@ -48,12 +48,8 @@ def place_of(model_fingerprint: str) -> Path | None:
     Private is a folder of this user's that no one else may write, however it came about.
     """
     try:
-        root = user_folder("cache", "goldfinch")
-        place = root / "models" / model_fingerprint
-        root.mkdir(parents=True, exist_ok=True)
-        for folder in (place.parent, place):
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
+        place = user_folder("cache", "goldfinch") / "models" / model_fingerprint
+        make_private(place)
         return place if all(map(is_private, (place.parent, place))) else None
     except (OSError, RuntimeError):  # no home
         return None
@@ -97,7 +93,7 @@ def note(card: ModelCard, state: dict[str, Any]) -> None:
     file = _note_of(card)
     if file is not None:
         # Under its lock: what a process that was killed leaves, the next one removes.
-        with contextlib.suppress(OSError, CacheFormatError), replacing_output(file) as stream:
+        with contextlib.suppress(OSError, CacheFormatError), replacing_output(file, follow=False) as stream:
             stream.write(json.dumps(state).encode())
 
 

@@ -72,6 +72,19 @@ def _default_folder(kind: Literal["cache", "config", "data"], program: str, vari
     return found if found.is_absolute() else None
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user alone, whatever the umask.
+
+    Raises:
+        OSError: as the system says.
+    """
+    missing = [folder, *folder.parents]
+    while missing and missing[-1].exists():
+        missing.pop()
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+
+
 def _private_folder(variable: str) -> Path:
     """A folder of this user's, under a name that others know: so it is made or checked now."""
     path = Path(tempfile.gettempdir()) / f"gf-{os.geteuid()}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from gfcache import layout
 from gfcache.errors import CacheLocked, CacheWriteError
 from gfcache.files.locks import acquire, is_free, output_lock
-from gfcache.files.places import folder_of, user_folder
+from gfcache.files.places import folder_of, make_private, user_folder
 from gfcache.files.regular import open_regular, starts_with
 
 from .removal import FOREIGN, LOCKED
@@ -253,7 +253,7 @@ def _is_own(base: str, folder: int) -> bool:
 def _make_folder(path: Path, *, parents: bool = False) -> bool:
     """Make a folder (mode 0700 whatever the umask) where there is none; whether it was made now."""
     if parents:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
     try:
         path.mkdir(mode=_PRIVATE_FOLDER)
     except FileExistsError:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from gfcache.errors import CacheWriteError
+from gfcache.files.places import make_private
 
 # Of one row; the words of a document of ten million tokens take some ten.
 MOST_ROW_BYTES = 64 << 20
@@ -162,7 +163,7 @@ class WordFile:
         return connection
 
     def _make_private_folder(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.path.parent)
 
     def _check_own(self) -> None:
         """Make the file, private whatever the umask, or see that what is there is a file of the user's own."""
