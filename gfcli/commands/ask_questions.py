@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfcache import layout
+from gfcache.files.regular import open_regular
 
 from gfcli.support.answers import How, answer_json, citations, cited_tokens, document_name, note_answer
 from gfcli.support.answers_file import Answers, Task
@@ -119,7 +120,7 @@ def _asked_cache(name: str, options: Options, cards: dict[str, str]) -> Asked:
     dtype = options.models.dtype or ""  # else the cache's own
     names, basis = _names(name), [SHORT_DTYPES.get(dtype, dtype)]
     with contextlib.suppress(OSError, gfcache.CacheFormatError, GoldFinchError):
-        with open(name, "rb") as stream:
+        with os.fdopen(open_regular(name, follow=True), "rb") as stream:  # a pipe or device may never end
             basis.append(hashlib.file_digest(stream, "sha256").hexdigest())
         header = read_header(name)
         names |= {composed(str(header.source[n])) for n in ("name", "path") if header.source and header.source.get(n)}

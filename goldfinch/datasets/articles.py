@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .corpora import read_records
+
+MOST_ANSWER_CHARACTERS = 120
 
 
 def wrap(text: str, width: int) -> str:
@@ -25,6 +27,11 @@ class Passage:
     questions: list[tuple[str, str]]
 
 
+def short_answer(answers: Sequence[str]) -> str | None:
+    """The first of several accepted answers; None where there is none, or it is long."""
+    return answers[0] if answers and len(answers[0]) <= MOST_ANSWER_CHARACTERS else None
+
+
 def read_articles(directory: Path, wanted: Callable[[str], bool]) -> list[list[Passage]]:
     """The paragraphs of every article with a wanted doc_id, in their order."""
     articles: dict[str, dict[int, Passage]] = {}
@@ -33,6 +40,7 @@ def read_articles(directory: Path, wanted: Callable[[str], bool]) -> list[list[P
             continue
         paragraphs = articles.setdefault(record["doc_id"], {})
         passage = paragraphs.setdefault(record["para"], Passage(record["context"], []))
-        if len(record["answers"][0]) <= 120:
-            passage.questions.append((record["question"].strip(), record["answers"][0]))
+        answer = short_answer(record["answers"])
+        if answer is not None:
+            passage.questions.append((record["question"].strip(), answer))
     return [[paragraphs[n] for n in sorted(paragraphs)] for paragraphs in articles.values()]

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gfcache.files.regular import NotRegular, open_regular
+
 from goldfinch.errors import CorpusDamaged, CorpusMissing, GoldFinchError
 
 MAX_WINDOW_BYTES = 1 << 27
+# Of one record; a few kilobytes of Zstandard can state a line without end.
+MAX_LINE_BYTES = 1 << 28
 # What fields hold wherever they stand.
-_TEXTS = dict.fromkeys(("title", "text", "doc", "doc_id", "context", "question"), str)
+_TEXTS = dict.fromkeys(("title", "text", "doc", "doc_id", "context", "question", "source", "file", "kind"), str)
 FIELDS: dict[str, type] = {**_TEXTS, "para": int, "answers": list, "qas": list}
-_NAMES = {str: "a text", int: "a whole number", list: "a list", type(None): "null"}
+_NAMES = {str: "a text", int: "a whole number", list: "a list", dict: "an object", type(None): "null"}
 HOLDS = (
     "its files are NAME.jsonl.zst, one object per line: corpus-wikipedia-00, corpus-wikipedia-01 and corpus-books with "
     "title and text, train_qa, train_qa_unanswerable and train_docqa with questions, and whatever else a recipe names "
@@ -62,27 +66,41 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any
     """
     import zstandard
 
-    if not path.exists():
-        raise CorpusMissing(f"{path}: no such corpus", hint=HINT)
+    try:
+        raw = os.fdopen(open_regular(path, follow=True), "rb")
+    except FileNotFoundError as error:
+        raise CorpusMissing(f"{path}: no such corpus", hint=HINT) from error
+    except NotRegular as error:
+        raise CorpusDamaged(f"{path}: {error.strerror}", hint=HINT) from error
     found = 0
-    with open(path, "rb") as raw:
+    with raw:
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
         lines = io.BufferedReader(decompressor.stream_reader(raw, read_across_frames=True))
         for number in itertools.count(1):
             if found == limit:
                 return
             try:
-                line = lines.readline()
+                line = lines.readline(MAX_LINE_BYTES + 1)
             except zstandard.ZstdError as error:
                 raise CorpusDamaged(f"{path}: {error}, behind line {number - 1:,}", hint=HINT) from error
             if not line:
                 return
+            if len(line) > MAX_LINE_BYTES:
+                raise CorpusDamaged(f"{path}: line {number:,} has more than {MAX_LINE_BYTES:,} bytes", hint=HINT)
             if line.strip():
                 found += 1
-                yield _record(line, f"{path}: line {number:,}")
+                yield record_of(line, f"{path}: line {number:,}")
 
 
-def _record(line: bytes, place: str) -> _Record:
+def record_of(line: bytes, place: str) -> dict[str, Any]:
+    """The record in a line of a corpus.
+
+    Args:
+        place: of the line, for errors.
+
+    Raises:
+        CorpusDamaged: it is none, or a field in it is not what that field holds.
+    """
     try:
         values = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -92,11 +110,25 @@ def _record(line: bytes, place: str) -> _Record:
         raise CorpusDamaged(f"{place}: no JSON: {error}{cut}", hint=HINT) from error
     if not isinstance(values, dict):
         raise CorpusDamaged(f"{place}: {type(values).__name__}, expected an object", hint=HINT)
+    return _checked(values, place)
+
+
+def _checked(values: dict[str, Any], place: str) -> _Record:
     for field in FIELDS.keys() & values.keys():
-        if not isinstance(values[field], FIELDS[field]):
-            found = _NAMES.get(type(values[field]), type(values[field]).__name__)
-            raise CorpusDamaged(f"{place}: {field!r} is {found}, expected {_NAMES[FIELDS[field]]}", hint=HINT)
-    return _Record(values, place)
+        _demand(values[field], FIELDS[field], f"{place}: {field!r}")
+    for answer in values.get("answers", ()):
+        _demand(answer, str, f"{place}: one of the 'answers'")
+    for qa in values.get("qas", ()):
+        _demand(qa, dict, f"{place}: one of the 'qas'")
+    return _Record(
+        values | {"qas": [_checked(qa, place) for qa in values["qas"]]} if "qas" in values else values, place
+    )
+
+
+def _demand(value: Any, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        found = _NAMES.get(type(value), type(value).__name__)
+        raise CorpusDamaged(f"{what} is {found}, expected {_NAMES[kind]}", hint=HINT)
 
 
 def is_held_out_document(key: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
 from goldfinch.datasets.articles import Passage, read_articles
+from goldfinch.datasets.corpora import HINT, record_of
+from goldfinch.errors import CorpusDamaged, CorpusMissing
+from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named
 
 from .asking import Reader
 from .held_out import held_out_articles
@@ -80,8 +82,45 @@ def sample_files(folder: Path) -> list[Path]:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    """The questions about the documents of a folder, each with its file and its answers."""
-    return [json.loads(line) for line in (folder / SAMPLE_QUESTIONS).read_text().splitlines()]
+    """The questions about the documents of a folder, each with its file and its answers.
+
+    Raises:
+        CorpusDamaged: a line is no question, or names no file of the folder.
+    """
+    path = folder / SAMPLE_QUESTIONS
+    rows = []
+    for number, line in enumerate(read_named(path, MOST_LIST_BYTES).splitlines(), 1):
+        row = record_of(line, f"{path}: line {number:,}")
+        if not is_below(row["file"]):
+            raise CorpusDamaged(
+                f"{path}: line {number:,}: 'file' is {row['file']!r:.80}, expected a file of its folder"
+            )
+        rows.append(row)
+    return rows
+
+
+def is_below(name: str) -> bool:
+    """Whether a relative path, as it is written, does not lead out of its folder."""
+    parts = PurePath(name).parts
+    return bool(parts) and not PurePath(name).is_absolute() and ".." not in parts and "\0" not in name
+
+
+def text_in(folder: Path, name: str) -> str:
+    """A document of a folder.
+
+    Raises:
+        CorpusMissing, CorpusDamaged: it is not there, leads out of the folder, or is no text.
+        InputRefused: a device, or larger than a document may be.
+    """
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise CorpusDamaged(f"{path} is a link that leads out of {folder}", hint=HINT)
+        return read_named(path, MOST_DOCUMENT_BYTES).decode()
+    except FileNotFoundError as error:
+        raise CorpusMissing(f"{path}: no such document", hint=HINT) from error
+    except UnicodeDecodeError as error:
+        raise CorpusDamaged(f"{path}: not UTF-8, at byte {error.start}", hint=HINT) from error
 
 
 def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
@@ -98,7 +137,7 @@ def evaluate_samples(reader: Reader, folder: Path) -> list[dict[str, Any]]:
         asked[row["file"]].append((row["question"], row["answers"]))
     rows = []
     for name, pairs in asked.items():
-        text, found = (folder / name).read_text(), Tally()
+        text, found = text_in(folder, name), Tally()
         answers = reader.answers_to(text, [question for question, _ in pairs])
         for answer, (_, references) in zip(answers, pairs, strict=True):
             found.add(answer, references)

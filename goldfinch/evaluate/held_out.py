@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from goldfinch.datasets.corpora import is_held_out_document, read_records
+from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, read_named
 
 ENCYCLOPEDIA = ("corpus-wikipedia-00", "corpus-wikipedia-01")
 BOOKS = ("corpus-books",)
@@ -35,7 +36,7 @@ def held_out_novels(directory: Path) -> list[str]:
         if is_held_out_document(record["title"]) and record.get("source") != SPEECHES
     ]
     sample = directory / "samples" / NOVEL
-    return [*novels, *([sample.read_text(encoding="utf-8")] if sample.exists() else [])]
+    return [*novels, *([read_named(sample, MOST_DOCUMENT_BYTES).decode()] if sample.exists() else [])]
 
 
 @cache

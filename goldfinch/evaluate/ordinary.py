@@ -14,7 +14,7 @@ from goldfinch.engine.answer import Answer
 
 from .asking import Reader
 from .calibrating import expected_error
-from .documents import rows_of
+from .documents import rows_of, text_in
 from .scoring import exact_match, names_one
 
 ABSENT = "absent"
@@ -74,7 +74,7 @@ def evaluate_ordinary(reader: Reader, folder: Path) -> dict[str, Any]:
         asked[row["file"]].append(row)
     counted = Counted()
     for name, rows in asked.items():
-        answers = reader.ask((folder / name).read_text(encoding="utf-8"), [row["question"] for row in rows])
+        answers = reader.ask(text_in(folder, name), [row["question"] for row in rows])
         for answer, row in zip(answers, rows, strict=True):
             right = names_one(answer.text, row["answers"]) if row["answers"] else answer.text == NOT_STATED
             counted.add(row["kind"] if row["answers"] else ABSENT, answer, right)

@@ -17,7 +17,7 @@ from goldfinch.policies.named import AUTO
 from ..errors import CorpusMissing
 from ..measure.conditions import conditions
 from .asking import Reader
-from .documents import evaluate_articles, evaluate_samples, sample_files
+from .documents import evaluate_articles, evaluate_samples, sample_files, text_in
 from .facts import evaluate_definitions, evaluate_facts
 from .held_out import (
     BOOKS,
@@ -112,7 +112,7 @@ class Evaluation:
             "texts": [*self.texts, *held_out_texts(self.directory, BOOKS)],
             "books": held_out_novels(self.directory),
             "passages": held_out_passages(self.directory),
-            "samples": [path.read_text(encoding="utf-8") for path in samples],
+            "samples": [text_in(path.parent, path.name) for path in samples],
         }
         return evaluate_overlap(held_out, training_texts(self.directory))
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import gfcache
 import numpy as np
+from gfcache.files.places import make_private
 from gfcache.files.replace import replacing_output
 
 from goldfinch.devices import synchronize
 from goldfinch.engine.base import Engine, Start
+from goldfinch.text.json_files import read_json
 
 from .conditions import processor
 
@@ -24,6 +26,8 @@ LONG_BLOCKS, SHORT_TOKENS, REPEATS = 4, 32, 3
 _LEAST_CPU_SHARE = 0.9
 # Rates of a run and of the profile that differ by more than this factor are not of one machine as it is now.
 _RENEWED_ABOVE = 1.5
+# Of the file of all profiles; of tokens per second and its inverse, and of seconds.
+MOST_PROFILE_BYTES, _MOST = 1 << 20, 1e15
 
 
 @dataclass(frozen=True)
@@ -146,23 +150,24 @@ def profile_path() -> Path:
 def read_profile(key: str) -> MachineProfile | None:
     """The stored profile; None when there is none, or the file is damaged."""
     try:
-        values = json.loads(profile_path().read_text())[key]
+        values = read_json(profile_path(), MOST_PROFILE_BYTES)[key]
         times = float(values["tok_s"]), float(values["document_s"])
         profile = MachineProfile(*times, bool(values.get("is_busy")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
-    return profile if profile.tok_s > 0 and profile.document_s >= 0 else None
+    is_possible = 1 / _MOST <= profile.tok_s <= _MOST and 0 <= profile.document_s <= _MOST
+    return profile if is_possible else None
 
 
 def write_profile(key: str, profile: MachineProfile) -> None:
     """Store a profile beside those of other models; OSError and CacheFormatError as the system says."""
     path = profile_path()
     try:
-        known = json.loads(path.read_text())
+        known = read_json(path, MOST_PROFILE_BYTES)
     except (OSError, ValueError):
         known = {}
     known = known if isinstance(known, dict) else {}
     known[key] = asdict(profile)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with replacing_output(path) as stream:
+    make_private(path.parent)
+    with replacing_output(path, follow=False) as stream:
         stream.write(json.dumps(known, indent=1).encode())

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from goldfinch.datasets.articles import Passage, read_articles, wrap
+from goldfinch.datasets.articles import Passage, read_articles, short_answer, wrap
 from goldfinch.datasets.corpora import is_held_out_document, read_records
 from goldfinch.datasets.definitions import definitions
 from goldfinch.datasets.facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
@@ -296,7 +296,9 @@ def _read_documents(directory: Path) -> list[Passage]:
     for record in read_records(directory / "train_docqa.jsonl.zst"):
         if is_held_out_document(record["title"]) or record["title"] == SAMPLE_TITLE:
             continue
-        pairs = [(qa["question"], qa["answers"][0]) for qa in record["qas"] if len(qa["answers"][0]) <= 120]
+        pairs = [
+            (qa["question"], answer) for qa in record["qas"] if (answer := short_answer(qa["answers"])) is not None
+        ]
         if pairs:
             out.append(Passage(record["doc"], pairs))
     return out

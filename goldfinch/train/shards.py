@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gfcache.files.regular import NotRegular, TooLarge, read_regular
 from gfcache.files.replace import replacing_output
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from goldfinch.text.tokenizer import Tokenizer
+from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES, Tokenizer
 
 from ..errors import CorpusMissing, GoldFinchError
 from .batches import Batch, batches
@@ -78,17 +79,17 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
         else:
             with batches(data, first, last, workers) as stream:
                 content = _packed(stream, recipe, tokenizer, first, last)
-            with replacing_output(path, mode=None) as out:
+            with replacing_output(path, mode=None, follow=False) as out:
                 out.write(lzma.compress(content, preset=6))
         yield path
 
 
 def _keep_tokenizer(file: Path, place: Path) -> None:
-    content = file.read_bytes()
+    content = read_regular(file, MOST_TOKENIZER_BYTES)
     if not place.exists():
-        with replacing_output(place, mode=None) as stream:
+        with replacing_output(place, mode=None, follow=False) as stream:
             stream.write(content)
-    elif place.read_bytes() != content:
+    elif read_regular(place, MOST_TOKENIZER_BYTES) != content:
         raise GoldFinchError(f"{place} exists and is another tokenizer", hint="use another folder")
 
 
@@ -173,7 +174,7 @@ def _read(path: Path, recipe: Recipe, tokenizer: Tokenizer, first: int, last: in
     try:
         most = targets * 5 + rows * 4 + HEADER_BYTES
         decoder = lzma.LZMADecompressor()
-        content = decoder.decompress(path.read_bytes(), most)
+        content = decoder.decompress(read_regular(path, most + HEADER_BYTES), most)
         if not decoder.eof:
             raise ValueError("cut off, or longer than its batches")
         size = int.from_bytes(content[:8], "little")
@@ -182,7 +183,9 @@ def _read(path: Path, recipe: Recipe, tokenizer: Tokenizer, first: int, last: in
         identity, table = metadata["data"], torch.tensor(json.loads(metadata["weights"]))
         ids = torch.from_numpy(tensors["ids"].astype(np.int64))
         weights = table[torch.from_numpy(tensors["weights"].astype(np.int64))]
-    except (lzma.LZMAError, SafetensorError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+    except (
+        NotRegular, TooLarge, lzma.LZMAError, SafetensorError, ValueError, LookupError, TypeError, RuntimeError,
+    ) as error:  # fmt: skip
         reason = f"{type(error).__name__} {error}"
         raise GoldFinchError(f"{path} is damaged: {reason}", hint="remove it and write it again") from error
     if metadata.get("format") != FORMAT or identity != _identity(recipe, tokenizer, first, last):

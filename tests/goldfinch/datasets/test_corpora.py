@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from goldfinch.datasets import corpora
+from goldfinch.datasets.articles import short_answer
 from goldfinch.datasets.corpora import data_directory, read_records
 from goldfinch.errors import CorpusDamaged, GoldFinchError
+from tests.endless import KINDS, guarded, put
 
 
 def test_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +69,44 @@ def test_a_file_that_is_cut_or_no_zstandard(tmp_path: Path) -> None:
     path.write_bytes(b"title,text\n" * 9)
     with pytest.raises(CorpusDamaged, match="behind line 0"):
         list(read_records(path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_ends_is_no_corpus(tmp_path: Path, kind: str) -> None:
+    put(tmp_path / "books.jsonl.zst", kind)
+    with guarded(), pytest.raises(CorpusDamaged, match="expected a regular file"):
+        list(read_records(tmp_path / "books.jsonl.zst"))
+
+
+def test_a_line_without_end_is_not_taken_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = corpus(tmp_path, GOOD, b'{"text": "' + b"a" * 5_000_000)
+    assert path.stat().st_size < 1000
+    monkeypatch.setattr(corpora, "MAX_LINE_BYTES", 1000)
+    tracemalloc.start()
+    with pytest.raises(CorpusDamaged, match="line 2 has more than 1,000 bytes"):
+        list(read_records(path))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"answers": ["a", 7]}\n', "one of the 'answers' is a whole number, expected a text"),
+        (b'{"qas": ["a"]}\n', "one of the 'qas' is a text, expected an object"),
+        (b'{"qas": [{"question": 1}]}\n', "'question' is a whole number"),
+        (b'{"qas": [{"question": "a", "answers": [null]}]}\n', "one of the 'answers' is null"),
+        (b'{"source": []}\n', "'source' is a list, expected a text"),
+    ],
+)
+def test_what_lies_deeper_is_looked_at_too(tmp_path: Path, line: bytes, words: str) -> None:
+    with pytest.raises(CorpusDamaged, match=words):
+        list(read_records(corpus(tmp_path, line)))
+
+
+def test_a_question_without_fields_or_answers(tmp_path: Path) -> None:
+    (record,) = read_records(corpus(tmp_path, b'{"qas": [{"answers": []}]}\n'))
+    assert short_answer(record["qas"][0]["answers"]) is None
+    with pytest.raises(CorpusDamaged, match="no 'question'"):
+        record["qas"][0]["question"]

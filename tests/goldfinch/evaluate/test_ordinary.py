@@ -10,8 +10,11 @@ import pytest
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.datasets.kinds import HELD_OUT_KINDS
 from goldfinch.engine.answer import Answer, Usage
+from goldfinch.errors import CorpusDamaged, CorpusMissing, GoldFinchError
 from goldfinch.evaluate.asking import Reader
+from goldfinch.evaluate.documents import evaluate_samples
 from goldfinch.evaluate.ordinary import evaluate_kinds, evaluate_ordinary
+from tests.endless import guarded, put
 
 NAMES = [f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
 ROWS = (
@@ -80,3 +83,35 @@ def test_the_model_itself_is_asked_about_ordinary_documents(mini, tmp_path: Path
     found = evaluate_ordinary(Reader(mini), tmp_path)
     assert found["right"] == 1
     assert 0 <= found["calibration_error"] <= 1
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "link", "nowhere", "", ".", "a\0b"])
+def test_only_documents_of_the_folder_are_read(name: str, mini, tmp_path: Path) -> None:
+    folder = tmp_path / "ordinary"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("A secret.")
+    (folder / "link").symlink_to(tmp_path / "secret.txt")
+    (folder / "questions.jsonl").write_text(json.dumps(ROWS[0] | {"file": name}) + "\n")
+    for evaluate in (evaluate_ordinary, evaluate_samples):
+        with pytest.raises((CorpusDamaged, CorpusMissing, IsADirectoryError)):
+            evaluate(Told(mini, lambda text, question: Answer("45", [], Usage(1))), folder)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [[], "x", {"file": 7}, {"file": "inn.txt", "question": 1}, ROWS[0] | {"answers": [1]}, ROWS[0] | {"kind": []}],
+)
+def test_a_question_of_another_form_is_named_with_its_line(row: object, mini, tmp_path: Path) -> None:
+    (tmp_path / "inn.txt").write_text("A room costs 45.")
+    (tmp_path / "questions.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(CorpusDamaged, match="line 2"):
+        evaluate_ordinary(Told(mini, lambda text, question: Answer("45", [], Usage(1))), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["questions.jsonl", "inn.txt"])
+def test_a_device_is_no_document(name: str, mini, tmp_path: Path) -> None:
+    (tmp_path / "inn.txt").write_text("A room costs 45.")
+    (tmp_path / "questions.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    put(tmp_path / name, "device")
+    with guarded(), pytest.raises(GoldFinchError):
+        evaluate_ordinary(Told(mini, lambda text, question: Answer("45", [], Usage(1))), tmp_path)

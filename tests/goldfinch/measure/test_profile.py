@@ -13,6 +13,7 @@ from goldfinch.engine.base import Engine
 from goldfinch.library.opening import engine_of
 from goldfinch.measure import profile
 from goldfinch.measure.profile import MachineProfile, Stopwatch, key_of, machine_profile, note_run, read_profile
+from tests.endless import KINDS, guarded, put
 
 
 def test_profiles_predict_linear_time() -> None:
@@ -70,3 +71,26 @@ def test_short_runs_say_nothing_and_none_makes_a_profile(known) -> None:
     profile.profile_path().unlink()
     note_run(engine, 10**6, 1.0, is_busy=False)
     assert read_profile(key_of(engine)) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000, b"{}" + b" " * (1 << 20), b"\xff", b"null",
+        *(b'{"KEY": {"tok_s": %b, "document_s": 0.1}}' % value for value in (b"1" + b"0" * 400, b"1e-300", b"0", b"-1")),
+        *(b'{"KEY": {"tok_s": 1.0, "document_s": %b}}' % value for value in (b"Infinity", b"1e300", b"NaN", b"[]")),
+    ],
+)  # fmt: skip
+def test_a_strange_profile_is_none(known, content: bytes) -> None:
+    key = key_of(known[0])
+    profile.profile_path().write_bytes(content.replace(b"KEY", key.encode()))
+    assert read_profile(key) is None
+    profile.write_profile(key, MachineProfile(5.0, 0.0))
+    assert read_profile(key) == MachineProfile(5.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_ends_is_no_profile(known, kind: str) -> None:
+    put(profile.profile_path(), kind)
+    with guarded():
+        assert read_profile(key_of(known[0])) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from goldfinch.train.recipe import Recipe
 from goldfinch.train.shards import ShardReader, shard_ranges
 from goldfinch.train.trainer import TEMPLATE, make_shards, train
 from tests.conftest import SAMPLES
+from tests.endless import KINDS, guarded, put
 
 from .records import write_records
 from .test_command import RECIPE
@@ -201,3 +203,35 @@ def test_the_command(
     next(folder.glob("steps-*")).unlink()
     assert run(["train", str(recipe), "-o", str(tmp_path / "new"), "--shards", str(folder), "--no-compile"]) == 4
     assert "copy it there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "sparse"])
+def test_what_never_ends_is_no_shard(kind: str, recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    (file,) = make_shards(recipe, corpora, tmp_path)
+    if kind == "sparse":
+        os.truncate(file, 1 << 42)
+    else:
+        put(file, kind)
+    reader = ShardReader(tmp_path, recipe, read_tokenizer(Path(recipe.tokenizer)))
+    with guarded(), pytest.raises(GoldFinchError, match="damaged"):
+        reader.batch(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_never_ends_is_no_tokenizer_beside_shards(
+    kind: str, recipe: Recipe, corpora: Path, tmp_path: Path
+) -> None:
+    put(tmp_path / "tokenizer.json", kind)
+    with guarded(), pytest.raises(OSError, match="expected a regular file"):
+        list(make_shards(recipe, corpora, tmp_path))
+
+
+def test_nothing_is_written_through_links(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "shards", tmp_path / "elsewhere"
+    (file,) = make_shards(recipe, corpora, folder)
+    for name in (file.name, "tokenizer.json"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(elsewhere)
+    list(make_shards(recipe, corpora, folder))
+    assert not elsewhere.exists()
+    assert not file.is_symlink()
