@@ -11,7 +11,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
-from gfcli.support.outputs import checked_output
+from gfcli.support.outputs import checked_output, write_record
 from gfcli.support.values import parse_lengths
 
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Repeats per figure.")]
@@ -125,7 +125,7 @@ def _measured(measure: _Measure, words: Callable[[dict[str, Any]], str], as_json
     if as_json:
         console.json(record)
     if output is not None:
-        output.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(output, json.dumps(record, indent=2))
 
 
 def _span(values: dict[str, float], digits: int = 0) -> str:

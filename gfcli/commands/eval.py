@@ -11,7 +11,7 @@ import typer
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
-from gfcli.support.outputs import checked_output
+from gfcli.support.outputs import checked_output, write_record
 from gfcli.support.values import checked_blocks, checked_policy
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import TASKS
@@ -97,4 +97,4 @@ def evaluate(
     text = json.dumps(record, indent=2)
     console.text(text, end="\n")  # first: what took so long to measure is not lost when the file cannot be written
     if output is not None:
-        output.write_text(text + "\n")
+        write_record(output, text)

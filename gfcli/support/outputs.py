@@ -10,6 +10,7 @@ import gfcache
 import typer
 from gfcache.files.locks import sweep
 from gfcache.files.regular import NotRegular, open_regular
+from gfcache.files.replace import replacing_output
 
 from goldfinch.jobs.outputs import check_place
 from goldfinch.jobs.sources import STDIN
@@ -57,6 +58,20 @@ def checked_output(path: P) -> P:
     if path is not None:
         check_folder(Path(path))
     return path
+
+
+def write_record(path: Path, text: str) -> None:
+    """Write a record whole or not at all; what is no regular file, such as /dev/stdout, as it comes.
+
+    Raises:
+        gfcache.CacheWriteError: the system does not let it be written.
+    """
+    data = f"{text}\n".encode()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    with replacing_output(path, mode=None, needed_bytes=len(data)) as stream:
+        stream.write(data)
 
 
 InPlaceOutputOption = Annotated[

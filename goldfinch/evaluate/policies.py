@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 from goldfinch.datasets.facts import FactMaker, plant
 from goldfinch.errors import GoldFinchError
@@ -123,12 +123,12 @@ def keep(model: LanguageModel, record: dict[str, Any]) -> Path | None:
     """Write a record into the user's private cache, where "auto" finds it; None where there is no place for it.
 
     Raises:
-        OSError: it cannot be written.
+        CacheWriteError: it cannot be written.
     """
     parsed(record)
     place = None if model.card is None else place_of(model.card.model_fingerprint)
     if place is None:
         return None
-    with replacing(place / OWN_RECORD) as stream:
+    with replacing_output(place / OWN_RECORD, follow=False) as stream:
         stream.write(json.dumps(record, indent=2).encode())
     return place / OWN_RECORD

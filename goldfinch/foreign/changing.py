@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 from goldfinch.errors import ConfigError
 from goldfinch.text.template import PromptTemplate
@@ -44,7 +44,7 @@ def change_foreign(path: Path, changes: Mapping[str, str]) -> list[tuple[str, st
     card.template.check_token_ids(card.config.vocab_size)
     if not changes:
         card = _adopted(card)
-    with replacing(path / CONFIG_FILE, None) as stream:
+    with replacing_output(path / CONFIG_FILE, None, follow=False) as stream:
         stream.write(card.to_json().encode())
     written = read_card(path)
     note(written, state_of(written))

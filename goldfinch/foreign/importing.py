@@ -9,13 +9,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gfcache.files.locks import sweep
+from gfcache.files.atomic import TEMPORARY_SUFFIX, temporary_prefix
+from gfcache.files.locks import output_lock, sweep
 from gfcache.files.replace import replacing_folder
 
 from goldfinch.errors import CheckpointError, ModelRefused, TokenizerDamaged
@@ -85,8 +86,7 @@ def import_foreign(
             from .gguf import unpacked
 
             told("unpacking the GGUF file, once")
-            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="gf-gguf-", dir=_existing_parent(out)))
-            found = unpacked(found, Path(place))
+            found = unpacked(found, stack.enter_context(_beside(out)))
             copy = True
         library_config = clean_config(found.config)
         shapes = shapes_of_files(found.files)
@@ -120,6 +120,17 @@ def _times(files: Iterable[Path]) -> list[tuple[int, int, int]]:
 def _existing_parent(out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     return out.parent
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A temporary folder under the lock of the output: what a killed import leaves of it, `sweep(out)` removes."""
+    folder = _existing_parent(out)
+    with (
+        output_lock(out),
+        tempfile.TemporaryDirectory(prefix=temporary_prefix(out), suffix=TEMPORARY_SUFFIX, dir=folder) as place,
+    ):
+        yield Path(place)
 
 
 def _tried(found: Found, library_config: dict[str, Any], told: Told) -> tuple[Any, Check]:

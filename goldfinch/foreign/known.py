@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gfcache import CacheFormatError
 from gfcache.files.regular import read_regular
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 from goldfinch.text.json_files import parse_json
 from goldfinch.weights.directory import ModelCard
@@ -41,6 +42,6 @@ def known_check(card: ModelCard, library_config: Mapping[str, Any], tensors: Map
                 return Check(found["schedule"], found.get("figures", {}))
     check = tried_network(library.network_of(library_config, tensors), library_config, tensors)
     if file is not None:
-        with contextlib.suppress(OSError), replacing(file) as stream:
+        with contextlib.suppress(OSError, CacheFormatError), replacing_output(file, follow=False) as stream:
             stream.write(json.dumps({"schedule": check.schedule, "figures": check.figures}).encode())
     return check

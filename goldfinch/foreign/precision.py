@@ -7,9 +7,10 @@ import json
 import time
 
 import torch
-from gfcache.files.places import user_folder
+from gfcache import CacheFormatError
+from gfcache.files.places import make_private, user_folder
 from gfcache.files.regular import read_regular
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 from goldfinch.measure.conditions import processor
 from goldfinch.text.json_files import parse_json
@@ -36,9 +37,9 @@ def quickest_dtype(device: str) -> str:
     if key not in known:
         known[key] = _timed()
         if file is not None:
-            with contextlib.suppress(OSError):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(file) as stream:
+            with contextlib.suppress(OSError, CacheFormatError):
+                make_private(file.parent)
+                with replacing_output(file, follow=False) as stream:
                     stream.write(json.dumps(known).encode())
     return known[key]
 

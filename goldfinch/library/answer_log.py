@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gfcache.files.places import user_folder
+from gfcache import CacheFormatError
+from gfcache.files.places import make_private, user_folder
 from gfcache.files.regular import open_regular, read_at_most
-from gfcache.files.replace import replacing
+from gfcache.files.replace import replacing_output
 
 # Above so many bytes the older half goes; of a text so many characters are kept.
 MOST_BYTES, MOST_CHARACTERS = 16 << 20, 20_000
@@ -40,14 +43,14 @@ class AnswerLog:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         cut = {name: value[:MOST_CHARACTERS] if isinstance(value, str) else value for name, value in entry.items()}
         line = json.dumps({"time": now} | cut).encode() + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.path.parent)
         with os.fdopen(self._locked(), "rb+", buffering=0) as stream:
             os.fchmod(stream.fileno(), 0o600)
             size = stream.seek(0, os.SEEK_END)
             if size + len(line) > self._most_bytes:
                 stream.seek(0)
                 newer = self._newer_half(read_at_most(stream, size))
-                with replacing(self.path, follow=False) as other:
+                with _as_an_error_of_the_system(), replacing_output(self.path, follow=False) as other:
                     other.write(newer + line)
                 return
             if size:  # a line that was cut short would join this one
@@ -88,6 +91,14 @@ class AnswerLog:
     def _newer_half(self, data: bytes) -> bytes:
         newer = data[-self._most_bytes // 2 :]
         return newer[newer.find(b"\n") + 1 :] if b"\n" in newer else b""
+
+
+@contextlib.contextmanager
+def _as_an_error_of_the_system() -> Iterator[None]:
+    try:
+        yield
+    except CacheFormatError as error:
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(errno.EAGAIN, str(error)) from error
 
 
 def _parsed(line: bytes) -> Entry | None:

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from gfcache import output_lock
 from gfcache.files.locks import sweep
-from gfcache.files.places import is_private, user_folder
+from gfcache.files.places import is_private, make_private, user_folder
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
@@ -29,13 +29,12 @@ from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 from goldfinch.weights.directory import find_model, read_card
 from goldfinch.weights.files import check_weights
 from goldfinch.weights.loading import checked_weights, load_model
-from goldfinch.weights.parts import check_regular
-from goldfinch.weights.pickles import described
 from goldfinch.weights.writing import check_replaceable, write_model_directory
 
 from ..errors import CheckpointError, ConfigError, CorpusMissing
 from .batches import Batch, BatchSource, batches
 from .bpe import BOS_TOKEN_ID, END_TOKEN_ID, tokenizer_of, tokenizer_path
+from .checkpoint import read_checkpoint, write_checkpoint
 from .data import TrainingData
 from .log import append_entry, entry_of, log_lines
 from .optimizers import build_optimizers
@@ -270,21 +269,8 @@ class _Run:
         path = self.folder / CHECKPOINT_FILE
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        tensors = [*self.model.state_dict().values(), *(t for state in states for t in _tensors(state))]
-        with replacing_output(path, mode=None, needed_bytes=sum(tensor.nbytes for tensor in tensors)) as stream:
-            try:
-                torch.save(values, stream)
-            except RuntimeError as error:  # how it ends after an error of the stream, which it keeps to itself
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from error
-                raise
+        write_checkpoint(path, values)
         export(self.recipe, self.folder, self.model)
-
-
-def _tensors(state: Mapping[str, Any]) -> Iterator[Tensor]:
-    """The tensors of an optimizer's state."""
-    for of_parameter in state.get("state", {}).values():
-        yield from (value for value in of_parameter.values() if isinstance(value, Tensor))
 
 
 def export(recipe: Recipe, run_directory: Path, model: LanguageModel) -> Path:
@@ -320,10 +306,8 @@ def loss_function(model: LanguageModel, recipe: Recipe) -> Callable[[Tensor, Ten
 def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
     """The checkpoint of a run, if it is this recipe's."""
     try:
-        check_regular(path)
-        described(path)  # anybody may have made it
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        step = dict(saved)["step"]
+        saved = read_checkpoint(path)
+        step = saved["step"]
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the unpickler stumbles over other bytes in many ways
@@ -378,7 +362,7 @@ def keep_compiled_steps_private() -> None:
     is_kept = False
     with contextlib.suppress(OSError):  # a home that cannot be written
         folder = user_folder("cache", "gf") / "torchinductor"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         is_kept = is_private(folder)
     if not is_kept:  # compiled anew each time
         folder = Path(tempfile.mkdtemp(prefix="gf-torchinductor-"))

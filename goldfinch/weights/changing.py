@@ -48,7 +48,7 @@ def change_model(path_or_name: str, changes: Mapping[str, str]) -> list[tuple[st
     check_name(card.name)
     card.template.check_token_ids(card.config.vocab_size)
     card = _fingerprinted(card)
-    with replacing_output(path / CONFIG_FILE, None) as stream:
+    with replacing_output(path / CONFIG_FILE, None, follow=False) as stream:
         stream.write(card.to_json().encode())
     written = read_card(path)
     note(written, state_of(written))

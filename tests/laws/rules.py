@@ -296,6 +296,20 @@ def children_import_nothing_of_here(sources: list[Source]) -> Iterator[str]:
                 yield f"{source.place}:{node.lineno} starts Python without -P"
 
 
+# Who holds the lock of what it writes by other means.
+HOLDS_ITS_LOCK = "gfcli/support/answers_file.py"
+
+
+def leftovers_are_swept(sources: list[Source]) -> Iterator[str]:
+    """Files are written under the lock of their output, by which the next writer knows what a killed one has left."""
+    for source in sources:
+        if source.package == "bench" or source.place.startswith("gfcache/files/") or source.place == HOLDS_ITS_LOCK:
+            continue
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ImportFrom) and any(one.name == "replacing" for one in node.names):
+                yield f"{source.place}:{node.lineno} writes without a lock"
+
+
 def names_say_something(sources: list[Source]) -> Iterator[str]:
     """No utils.py."""
     for source in sources:
@@ -357,6 +371,7 @@ PRODUCT_LAWS: tuple[Law, ...] = (
     folders_are_small,
     one_voice,
     children_import_nothing_of_here,
+    leftovers_are_swept,
     names_say_something,
     no_module_is_empty,
     public_things_have_docstrings,

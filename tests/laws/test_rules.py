@@ -230,6 +230,11 @@ BROKEN: list[tuple[Law, dict[str, str], list[str]]] = [
         ["goldfinch/devices.py:4 starts Python without -P"],
     ),
     (
+        rules.leftovers_are_swept,
+        {"goldfinch/devices.py": "from gfcache.files.replace import replacing, replacing_output\n\nX = replacing\n"},
+        ["goldfinch/devices.py:2 writes without a lock"],
+    ),
+    (
         rules.no_module_is_empty,
         {"goldfinch/serve/app.py": "", "goldfinch/serve/openai.py": "from goldfinch.errors import GoldFinchError\n"},
         ["goldfinch/serve/app.py is empty", "goldfinch/serve/openai.py is empty"],

@@ -15,16 +15,14 @@ from random import Random
 from typing import Any
 
 import torch
-from gfcache.files.replace import replacing_output
 from torch import Tensor
 
 from goldfinch.errors import CheckpointError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.pointer import NOTHING
 from goldfinch.weights.files import check_weights, read_weights
-from goldfinch.weights.parts import check_regular
-from goldfinch.weights.pickles import described
 
+from ..checkpoint import read_checkpoint, write_checkpoint
 from ..log import append_entry
 from .documents import AsRead
 from .examples import Example, ExampleMaker
@@ -168,8 +166,7 @@ class _Run:
         """Write the checkpoint, and log the loss of the examples that training does not see."""
         trained = {key: p.detach() for key, p in self.trained.items()}
         values = {"trained": trained, "optimizer": self.optimizer.state_dict()}
-        with replacing_output(self.folder / CHECKPOINT_FILE, mode=None, follow=False) as stream:
-            torch.save(values | {"step": self.step, "plan": asdict(self.plan)}, stream)
+        write_checkpoint(self.folder / CHECKPOINT_FILE, values | {"step": self.step, "plan": asdict(self.plan)})
         examples, size = self.chosen_by.examples, self.plan.batch
         with torch.no_grad():
             found = [self._losses(examples[at : at + size]) for at in range(0, len(examples), size)]
@@ -185,9 +182,7 @@ class _Run:
                 self._begin_with(read_weights(Path(self.plan.start)))
             return
         try:
-            check_regular(path)
-            described(path)  # anybody may have made it
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = read_checkpoint(path)
             plan, step = saved["plan"], int(saved["step"])
             if plan == asdict(self.plan):
                 check_weights(saved["trained"], self.trained)

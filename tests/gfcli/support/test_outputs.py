@@ -9,6 +9,8 @@ import gfcache
 import pytest
 
 from gfcli.app import run
+from gfcli.support.outputs import write_record
+from tests.full_disk import files_of_at_most
 from tests.gfcli.conftest import TEXT
 
 
@@ -139,3 +141,13 @@ def test_an_output_in_a_folder_that_does_not_exist(cache: Path, tiny_model: Path
         capsys.readouterr()
         assert run(command) == 2, command
         assert f"mkdir -p {cache.parent}/no" in capsys.readouterr().err
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, "old")
+    with files_of_at_most(1000), pytest.raises(gfcache.CacheWriteError, match="cannot write these 3,001 bytes"):
+        write_record(path, "new" * 1000)
+    assert path.read_text() == "old\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+    write_record(Path("/dev/null"), "new")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from safetensors.torch import load_file
 
 from bench.quality.tiny_models import config_json
 from goldfinch.errors import ModelRefused, WeightsMismatch
-from goldfinch.foreign import library
+from goldfinch.foreign import importing, library
 from goldfinch.foreign.configuration import clean_config
 from goldfinch.foreign.importing import import_foreign
 from goldfinch.foreign.models import load
@@ -60,3 +62,19 @@ def test_words_that_are_cut_in_an_unknown_way(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="cuts text into words"):
         import_foreign(file, tmp_path / "model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.gguf"]
+
+
+def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights unpacked half way may have gigabytes; nobody else knows what they are."""
+    network = library.random_network(clean_config(CONFIG))
+    file = write_gguf(tmp_path / "tiny.gguf", CONFIG, library.published_tensors(network))
+    out = tmp_path / "models" / "m"
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(importing, "digests_of", lambda files: os.kill(os.getpid(), signal.SIGKILL))
+        import_foreign(file, out)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [path for path in out.parent.iterdir() if path.is_dir()]
+    import_foreign(file, out)
+    assert [path.name for path in out.parent.iterdir()] == ["m"]

@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from gfcache import output_lock
 from gfcache.files.regular import NotRegular
 
 from goldfinch.library.answer_log import MOST_CHARACTERS, AnswerLog
+from tests.full_disk import files_of_at_most
 
 
 def entry(n: int) -> dict[str, object]:
@@ -54,6 +56,27 @@ def test_the_older_half_goes(tmp_path: Path) -> None:
     assert kept == [f"question {n}?" for n in range(200 - len(kept), 200)]
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_what_a_killed_run_left_goes_when_the_older_half_does(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log.jsonl", most_bytes=3000)
+    (tmp_path / ".log.jsonl.gf-12-abcd_123.tmp").write_text("questions and answers")
+    (tmp_path / ".log.jsonl.lock").touch()
+    for n in range(40):
+        log.note(entry(n))
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "log.jsonl", most_bytes=3000)
+    for n in range(10):
+        log.note(entry(n))
+    with files_of_at_most(log.path.stat().st_size), pytest.raises(OSError, match="File too large"):
+        log.note(entry(10))
+    with output_lock(log.path):
+        for n in range(40, 44):
+            log.note(entry(n))
+    assert questions(log)[-1] == "question 43?"
 
 
 def test_a_long_text_is_cut(tmp_path: Path) -> None:

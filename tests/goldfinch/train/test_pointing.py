@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import gfcache
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ from goldfinch.train.pointing.plan import PointerPlan, read_plan
 from goldfinch.train.recipe import Recipe
 from goldfinch.train.trainer import export, train
 from goldfinch.weights.files import read_weights, write_weights
+from tests.full_disk import files_of_at_most
 from tests.goldfinch.models.test_pointer import with_pointer
 
 MAKER = FactMaker([f"Name{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(300)])
@@ -248,3 +250,25 @@ def test_a_window_asks_about_what_it_holds(corpora: Path) -> None:
         text, pairs = window(Random(seed), articles, 200)
         assert pairs
         assert all(answer in text for _, answer in pairs if answer != NOT_STATED)
+
+
+def test_a_full_disk_is_said_and_leaves_the_checkpoint(
+    pointed: Recipe, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.save made a RuntimeError of it: a bug of ours, as it looked."""
+    saved = pointer_run._Run.save
+
+    def on_a_full_disk(run: Any) -> None:
+        with files_of_at_most(1_000):
+            saved(run)
+
+    pointer = replace(pointed, pointer=plan(save_seconds=0.0))
+    checkpoint = tmp_path / "run" / pointer_run.CHECKPOINT_FILE
+    train(replace(pointed, pointer=plan(steps=1)), corpora, tmp_path / "run")
+    before = checkpoint.read_bytes()
+    monkeypatch.setattr(pointer_run._Run, "save", on_a_full_disk)
+    monkeypatch.setattr(pointer_run._Run, "resume", lambda run: None)
+    with pytest.raises(gfcache.CacheWriteError, match=r"pointer.pt: cannot write these [\d,]{4,} bytes"):
+        train(pointer, corpora, tmp_path / "run")
+    assert checkpoint.read_bytes() == before
+    assert not list(checkpoint.parent.glob(".*"))

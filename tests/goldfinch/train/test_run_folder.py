@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import shutil
 import zipfile
 from dataclasses import replace
@@ -25,6 +24,7 @@ from goldfinch.train.log import append_entry, log_lines
 from goldfinch.train.recipe import Recipe
 from goldfinch.train.trainer import train
 from goldfinch.weights.writing import init_model
+from tests.full_disk import files_of_at_most
 
 
 def test_a_folder_that_is_no_model_is_not_replaced(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
@@ -154,17 +154,13 @@ def test_an_interrupted_replacement_leaves_the_old_model(
 
 def test_a_full_disk_is_said_with_the_path_and_the_bytes_needed(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
     """torch.save made a RuntimeError of it, the library of weights an error of its own: a bug of ours, as it looked."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # no file may be larger
-    try:
+    with files_of_at_most(20_000):
         with pytest.raises(
             gfcache.CacheWriteError, match=r"checkpoint.pt: cannot write these [\d,]{7,} bytes: File too"
         ):
             train(recipe, corpora, tmp_path / "run", compile_model=False, stop_after=1)
         with pytest.raises(gfcache.CacheWriteError, match=r"m: cannot write these [\d,]{7,} bytes: File too large"):
             init_model("goldfinch-tiny", 1, tmp_path / "m")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [path for path in tmp_path.rglob(".*")]
 
 
