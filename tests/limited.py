@@ -9,15 +9,19 @@ import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 # Above what a process has that has imported gf and torch: of the order of the files that the tests make.
 MORE_MEMORY_BYTES = 512 << 20
 CPU_S = 20
+# For a command that waits for ever, however busy the machine is.
+WALL_S = 600
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,26 @@ class Ended:
     err: str
 
 
-def run_limited(commands: Sequence[Sequence[str]], folder: Path, loaded: Sequence[str] = ()) -> list[Ended]:
+def run_limited(
+    commands: Sequence[Sequence[str]],
+    folder: Path,
+    loaded: Sequence[str] = (),
+    places: Sequence[tuple[Path, Mapping[str, str]]] = (),
+) -> list[Ended]:
     """Run each command in a child with limits; what they print goes through files in `folder`.
 
     Args:
         loaded: more modules that are there before, so that their import counts for no child.
+        places: of each command its current folder, and variables of its environment.
     """
     program = subprocess.run(
         [sys.executable, "-m", "tests.limited", str(folder), *loaded],
-        input=json.dumps([list(command) for command in commands]),
+        input=json.dumps(
+            [
+                [list(line), *((str(place[0]), dict(place[1])) if place else (None, {}))]
+                for line, place in zip_longest(commands, places)
+            ]
+        ),
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
@@ -63,6 +78,7 @@ def _child(command: list[str], place: str) -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MORE_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    signal.alarm(WALL_S)
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_S, used + CPU_S))
     code = run(command)
@@ -76,11 +92,13 @@ def _main(folder: str, *loaded: str) -> None:
                    "goldfinch.weights.writing", "goldfinch.jobs.batch"):  # fmt: skip
         importlib.import_module(module)
     codes = []
-    for n, command in enumerate(json.load(sys.stdin)):
+    for n, (command, cwd, environment) in enumerate(json.load(sys.stdin)):
         child = os.fork()
         if child == 0:
             code = 70  # a traceback
             try:
+                os.environ.update(environment)
+                os.chdir(cwd or ".")
                 code = _child(command, f"{folder}/{n}")
             finally:
                 os._exit(code)

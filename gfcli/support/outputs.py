@@ -61,14 +61,20 @@ def checked_output(path: P) -> P:
 
 
 def write_record(path: Path, text: str) -> None:
-    """Write a record whole or not at all; what is no regular file, such as /dev/stdout, as it comes.
+    """Write a record whole or not at all; into a device, or a pipe that somebody reads, as it comes.
 
     Raises:
-        gfcache.CacheWriteError: the system does not let it be written.
+        gfcache.CacheWriteError: the system does not let it be written, or nobody reads the pipe.
     """
     data = f"{text}\n".encode()
     if path.exists() and not path.is_file():
-        path.write_bytes(data)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            with os.fdopen(handle, "wb") as stream:
+                os.set_blocking(handle, True)
+                stream.write(data)
+        except OSError as error:
+            raise gfcache.CacheWriteError(path, error) from error
         return
     with replacing_output(path, mode=None, needed_bytes=len(data)) as stream:
         stream.write(data)

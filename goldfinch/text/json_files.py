@@ -6,11 +6,13 @@ import json
 import math
 import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from gfcache.files.regular import read_regular
 
+# Of a path, in characters; of a name in it, in bytes, with what temporary names need besides.
+MOST_PATH, MOST_PART = 2048, 200
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -58,6 +60,15 @@ def is_text(value: object, most_characters: int) -> bool:
     """Whether a value of foreign JSON is a text that can be stored and shown: not too long, no half of a pair."""
     return (
         isinstance(value, str) and len(value) <= most_characters and not any("\ud800" <= c <= "\udfff" for c in value)
+    )
+
+
+def is_path(value: object) -> bool:
+    """Whether a value of a foreign file is a path that a file system takes: no NUL, neither it nor a part too long."""
+    return (
+        is_text(value, MOST_PATH)
+        and "\0" not in str(value)
+        and all(len(part.encode()) <= MOST_PART for part in PurePath(str(value)).parts)
     )
 
 

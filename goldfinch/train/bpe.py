@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gfcache.files.replace import replacing_output
 from goldfinch.datasets.corpora import read_records
 from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES, Tokenizer, read_tokenizer
 
-from ..errors import CorpusMissing
+from ..errors import ConfigError, CorpusMissing
 from .recipe import Recipe
 
 END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
@@ -57,6 +58,20 @@ def tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
     return brought if brought.exists() and not named.exists() else named
 
 
+def _check_within(path: Path, run_directory: Path) -> None:
+    """Refuse to make a file that a recipe, which may be anybody's, names elsewhere.
+
+    Raises:
+        ConfigError: as said.
+    """
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(os.path.realpath(folder)) for folder in (".", run_directory)):
+        raise ConfigError(
+            f"the recipe's tokenizer {path} is not there, and is made in the current folder or {run_directory} only",
+            hint="put a tokenizer there, or name another place in the recipe",
+        )
+
+
 def tokenizer_of(
     recipe: Recipe, data_directory: Path | None, run_directory: Path, shards: Path | None = None
 ) -> Tokenizer:
@@ -68,6 +83,7 @@ def tokenizer_of(
             with replacing_output(path, mode=None, follow=False) as stream:
                 stream.write(read_regular(shards / path.name, MOST_TOKENIZER_BYTES))
         elif data_directory is not None:
+            _check_within(path, run_directory)
             train_bpe(data_directory, recipe.model.vocab_size, path)
         else:
             raise CorpusMissing(f"{path}: no such tokenizer, and no corpora to train one on")

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from goldfinch.datasets.articles import Passage, read_articles, short_answer, wrap
-from goldfinch.datasets.corpora import is_held_out_document, read_records
+from goldfinch.datasets.corpora import HINT, is_held_out_document, read_records
 from goldfinch.datasets.definitions import definitions
 from goldfinch.datasets.facts import NOT_STATED, FactMaker, harvest_fragments, harvest_names, plant
 from goldfinch.datasets.lists import pairs_list, similar_facts
 from goldfinch.datasets.tables import table
 from goldfinch.text.template import PromptTemplate
 
-from ..errors import GoldFinchError
+from ..errors import CorpusDamaged, GoldFinchError
 from .recipe import Recipe, Stage
 
 WIDTHS = (50, 110)  # characters of a line in documents whose lines are broken
@@ -74,7 +74,10 @@ class TrainingData:
         rows = []
         for _ in range(stage.batch):
             task = rng.choices(names, weights)[0]
-            document, questions = TASKS[task](self, rng, stage)
+            try:
+                document, questions = TASKS[task](self, rng, stage)
+            except IndexError as error:  # chosen from what there is none of
+                raise CorpusDamaged(f"the corpora hold nothing for the task {task!r}", hint=HINT) from error
             if self.recipe.wrapped and rng.random() < self.recipe.wrapped and task != "tables":
                 document = wrap(document, rng.randint(*WIDTHS))
             rows.append(self._pack(rng, document, questions, stage.sequence))

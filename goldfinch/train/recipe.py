@@ -16,6 +16,7 @@ from typing import Any
 
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.presets import presets
+from goldfinch.text.json_files import is_path
 from goldfinch.text.toml_files import read_toml
 
 from ..errors import ConfigError
@@ -23,6 +24,8 @@ from ..evaluate.held_out import TASKS
 from .pointing.plan import PointerPlan, read_plan
 
 _MOST_BYTES = 1 << 16
+# Of a step; of all; facts in a sequence. Far beyond what is trained, and within what can be computed with.
+MOST_STEP_TOKENS, MOST_TOKENS, MOST_FACTS = 1 << 24, 1 << 50, 1 << 16
 # What decides the batches, and what does not decide the weights.
 OF_DATA = (
     "stages", "answer_weight", "question_weight", "seed", "varied_phrasings", "absent_questions", "keep_unanswerable",
@@ -345,14 +348,14 @@ def _check_values(recipe: Recipe) -> None:
     for name in ("varied_phrasings", "packed"):
         demand(isinstance(getattr(recipe, name), bool), name, "true or false")
     for name in ("corpora", "evaluation", "start"):
-        demand(all(isinstance(part, str) for part in getattr(recipe, name)), name, "a list of texts")
-    demand(isinstance(recipe.tokenizer, str), "tokenizer", "a file name, or nothing")
+        demand(all(map(is_path, getattr(recipe, name))), name, "a list of names")
+    demand(recipe.tokenizer == "" or is_path(recipe.tokenizer), "tokenizer", "a file name, or nothing")
     most = recipe.max_shard_bytes
     demand(most is None or _is_count(most), "max_shard_bytes", "a number of bytes from 1 on")
 
 
 def _is_folder_name(value: object) -> bool:
-    return isinstance(value, str) and value == Path(value).name and value not in ("", "..")
+    return is_path(value) and value == Path(str(value)).name and value not in ("", "..")
 
 
 def _is_number(value: object, most: float = math.inf) -> bool:
@@ -375,11 +378,21 @@ def _stage(values: dict[str, Any]) -> Stage:
     for name in ("tokens", "sequence", "batch"):
         if not _is_count(getattr(stage, name)):
             raise ConfigError(f"{name} of a [[stage]] is {getattr(stage, name)!r}, allowed: a whole number from 1 on")
+    if stage.sequence * stage.batch > MOST_STEP_TOKENS or stage.tokens > MOST_TOKENS:
+        found = f"sequence {stage.sequence:,}, batch {stage.batch:,} and tokens {stage.tokens:,}"
+        raise ConfigError(
+            f"a [[stage]] has {found:.120}, allowed: {MOST_STEP_TOKENS:,} tokens a step, {MOST_TOKENS:,} in all"
+        )
     shares = list(stage.mixture.values()) if isinstance(stage.mixture, dict) else []
     if not all(map(_is_number, shares)) or sum(shares) <= 0:
         raise ConfigError(
             f"mixture of a [[stage]] is {stage.mixture!r}, allowed: a table of tasks with weights from 0 on, not all 0"
         )
-    if len(stage.facts) != 2 or not all(map(_is_count, stage.facts)) or stage.facts[0] > stage.facts[1]:
-        raise ConfigError(f"facts of a [[stage]] is {list(stage.facts)}, allowed: the fewest and the most, from 1 on")
+    if (
+        len(stage.facts) != 2
+        or not all(map(_is_count, stage.facts))
+        or not (stage.facts[0] <= stage.facts[1] <= MOST_FACTS)
+    ):
+        found = f"{list(stage.facts)!r:.80}, allowed: the fewest and the most, from 1 to {MOST_FACTS:,}"
+        raise ConfigError(f"facts of a [[stage]] is {found}")
     return stage

@@ -98,7 +98,7 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
         fits = numbers and isinstance(value, dict) == (f.name == "mixture")
         if f.name not in ("bfloat16", "start", "train") and not fits:
             raise ConfigError(f"{f.name} of the table pointer is {value!r}, allowed: numbers from 0 on")
-    if not isinstance(plan.start, str):
+    if not isinstance(plan.start, str) or "\0" in plan.start:
         raise ConfigError(f"start of the table pointer is {plan.start!r}, allowed: a file name")
     if plan.train not in TRAINED:
         raise ConfigError(f"train of the table pointer is {plan.train!r}, allowed: {', '.join(TRAINED)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import gfcache
@@ -10,6 +11,7 @@ import pytest
 
 from gfcli.app import run
 from gfcli.support.outputs import write_record
+from tests.endless import guarded
 from tests.full_disk import files_of_at_most
 from tests.gfcli.conftest import TEXT
 
@@ -151,3 +153,10 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "old\n"
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
     write_record(Path("/dev/null"), "new")
+    os.mkfifo(tmp_path / "pipe")
+    with guarded(), pytest.raises(gfcache.CacheWriteError, match="cannot write"):
+        write_record(tmp_path / "pipe", "new")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_record(tmp_path / "pipe", "new")
+    assert os.read(reader, 10) == b"new\n"
+    os.close(reader)

@@ -55,13 +55,21 @@ def test_the_size_of_weight_files_is_checked_before_training(most: str, tmp_path
         read_recipe(path)
 
 
+@pytest.mark.parametrize("tokenizer", ["a\\u0000b", "a" * 300])
+def test_a_tokenizer_that_no_file_can_be(tokenizer: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "x"\ntokenizer = "{tokenizer}"\n{STAGE}')
+    with pytest.raises(ConfigError, match="tokenizer is"):
+        read_recipe(path)
+
+
 VALID = 'name = "x"\ntokenizer = ""\n'
 
 
 STAGE = "[[stage]]\ntokens = 1\nsequence = 1\nbatch = 1\nmixture = { text = 1.0 }\n"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "/tmp", "a/b", "../x"])
+@pytest.mark.parametrize("name", ["", ".", "..", "/tmp", "a/b", "../x", "a\\u0000b", "a" * 250])
 def test_a_model_is_written_into_the_run_folder_only(name: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(f'name = "{name}"\ntokenizer = ""\n{STAGE}')
@@ -75,6 +83,7 @@ def test_a_model_is_written_into_the_run_folder_only(name: str, tmp_path: Path) 
         ("seed = -1", "seed is"), ("seed = 9223372036854775808", "seed is"), ('warmup_steps = "many"', "warmup_steps is"),
         ("learning_rate = nan", "learning_rate is"), ("clip_norm = true", "clip_norm is"), ("wrapped = 2", "wrapped is"),
         ("betas = [1]", "betas is"), ("betas = [0.9, 1.0]", "betas is"), ('packed = "no"', "packed is"),
+        ('corpora = ["a\\u0000b"]', "corpora is"), (f'corpora = ["{"a" * 300}"]', "corpora is"), ('start = ["a\\u0000"]', "start is"),
         ("corpora = [1]", "corpora is"), ("corpora = 1", "corpora is"), ("model = 3", "as a table"),
         ("[model]\npreset = [1]", "preset"), ("[model]\ncontext_length = 0", "context_length is"),
     ],
@@ -95,6 +104,8 @@ def test_values_that_no_run_could_use(text: str, named: str, tmp_path: Path) -> 
         ("sequence = 1", 'sequence = "x"', "sequence of"), ("{ text = 1.0 }", "{}", "mixture of"),
         ("text = 1.0", "text = -1.0", "mixture of"), ("text = 1.0", "text = 0", "mixture of"),
         ("batch = 1", "batch = 1\nfacts = [3]", "facts of"), ("batch = 1", "batch = 1\nfacts = [3, 2]", "facts of"),
+        ("sequence = 1", "sequence = 100000000", "tokens a step"), ("batch = 1", f"batch = {2**63 - 1}", "tokens a step"),
+        ("tokens = 1", f"tokens = {2**63 - 1}", "in all"), ("batch = 1", "batch = 1\nfacts = [1, 1000000000]", "facts of"),
         ("batch = 1", "batch = 1\nfacts = 3", "facts is"), ("batch = 1", "", "bad .*stage"), (STAGE, "stage = [3]", "as tables"),
     ],
 )  # fmt: skip

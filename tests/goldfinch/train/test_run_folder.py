@@ -18,7 +18,7 @@ from gfcache.files.locks import sweep
 from safetensors.torch import load_file, save_file
 
 from goldfinch import load_model
-from goldfinch.errors import CheckpointError, DeviceError, GoldFinchError, ModelChanged
+from goldfinch.errors import CheckpointError, ConfigError, CorpusDamaged, DeviceError, GoldFinchError, ModelChanged
 from goldfinch.train.curve import draw_loss_curve
 from goldfinch.train.log import append_entry, log_lines
 from goldfinch.train.recipe import Recipe
@@ -256,3 +256,26 @@ def test_a_model_that_gf_did_not_write_is_not_replaced(recipe: Recipe, corpora: 
     with pytest.raises(CheckpointError, match="not as gf writes models"):
         train(recipe, corpora, tmp_path, compile_model=False)
     assert (theirs / "model.safetensors").read_bytes() == b"months of training"
+
+
+@pytest.mark.parametrize("place", ["absolute", "above", "link"])
+def test_a_recipe_makes_no_tokenizer_elsewhere(
+    place: str, recipe: Recipe, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe may be anybody's, and what it names any file of the user's that is not there yet."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    (here / "link").symlink_to(elsewhere)
+    name = {"absolute": str(elsewhere / "t.json"), "above": "../elsewhere/t.json", "link": "link/t.json"}[place]
+    with pytest.raises(ConfigError, match="is made in the current folder"):
+        train(replace(recipe, tokenizer=name), corpora, here / "run", compile_model=False, stop_after=1)
+    assert list(elsewhere.iterdir()) == []
+    train(replace(recipe, tokenizer="own/t.json"), corpora, here / "run", compile_model=False, stop_after=1)
+    assert (here / "own" / "t.json").is_file()
+
+
+def test_corpora_without_what_a_task_needs(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusDamaged, match="nothing for the task"):
+        train(replace(recipe, corpora=()), corpora, tmp_path, compile_model=False)
