@@ -93,6 +93,7 @@ class World:
 
     def __init__(self, scenario: Scenario, gf: Commands, folder: Path) -> None:
         self.scenario, self._gf, self.folder, self._before = scenario, gf, folder / "world", folder / "before"
+        self._tried = set[tuple[str, int]]()
         self.folder.mkdir()  # paths are noted in caches and the index: the world is always in one place
         prepared(scenario, self.folder, gf)
         shutil.copytree(self.folder, self._before, symlinks=True)
@@ -112,7 +113,10 @@ class World:
         shutil.copytree(self._before, self.folder, symlinks=True)
 
     def try_at(self, mode: str, call: int) -> list[str]:
-        """Problems after a fault at one call."""
+        """Problems after a fault at one call; none of one that was tried before."""
+        if (mode, call) in self._tried:
+            return []
+        self._tried.add((mode, call))
         self.begin()
         how, number, onwards = MODES[mode]
         done = self.run(self.scenario.command, Fault(str(self.folder), how, call, number, onwards))
@@ -197,16 +201,18 @@ def test_the_faults_reach_the_commands(gf: Commands, tmp_path: Path) -> None:
     assert os.strerror(errno.ENOSPC).lower() in done.err.lower()
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_a_few_calls(gf: Commands, tmp_path: Path, scenario: Scenario) -> None:
-    world = World(scenario, gf, tmp_path)
+@pytest.fixture(scope="module", params=SCENARIOS, ids=lambda s: s.name)
+def world(request: pytest.FixtureRequest, gf: Commands, tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(request.param, gf, tmp_path_factory.mktemp("attack"))
+
+
+def test_a_few_calls(world: World) -> None:
     every = os.environ.get("GF_ATTACK") == "all"
     assert not problems(world, list(MODES) if every else ["kill", "enospc", "eio"], None if every else 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
-def test_more_calls(gf: Commands, tmp_path: Path, scenario: Scenario) -> None:
+def test_more_calls(world: World) -> None:
     if os.environ.get("GF_ATTACK") == "all":
         pytest.skip("all calls are tried above")
-    assert not problems(World(scenario, gf, tmp_path), list(MODES), 6)
+    assert not problems(world, list(MODES), 6)
