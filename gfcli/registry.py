@@ -84,7 +84,7 @@ COMMANDS = (
         "truncate", "change:truncate", "Keep only the beginning of a document.", "Caches", _WRITING, loads_torch=True
     ),
     Command("flatten", "flatten:flatten", "Merge a cache with its base into one file.", "Caches"),
-    Command("convert", "flatten:convert", "Round a cache and store it smaller.", "Caches"),
+    Command("convert", "flatten:convert", "Round a cache and store it smaller.", "Caches", _DEVICE),
     Command("inspect", "inspect:inspect", "Show what a cache file holds.", "Caches"),
     Command("verify", "verify:verify", "Check that cache files are intact.", "Caches", _DEVICE),
     Command("diff", "diff:diff", "Show where two cache files differ.", "Caches"),

@@ -33,6 +33,7 @@ GoldFinchError
 │   ├── NoSuchFolder        the folder of an output
 │   ├── NotReplaced         what is there belongs to something else
 │   └── NotACache           what is there is not a cache, or is a base of what is to be written
+├── NoCodecFits           bounds on divergence and bytes that no codecs keep
 ├── BaseError             a base cache that cannot be continued
 │   ├── BaseWithoutPosition it holds no position to resume from
 │   ├── BaseTooShort        it has fewer tokens than a block
@@ -284,6 +285,10 @@ class NotReplaced(OutputError):
 
 class NotACache(OutputError):
     """What is there is not a cache, or one that must stay: a base of what is to be written."""
+
+
+class NoCodecFits(GoldFinchError):
+    """No codecs make a file within the bounds given."""
 
 
 class BaseError(GoldFinchError):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         whole_array,
     )
     from gfcache.format.reader import CacheFile, read_cache
+    from gfcache.format.receipt import Divergence, Receipt, receipt_in
     from gfcache.format.rules import expected_shape
     from gfcache.format.summary import inspect_cache
     from gfcache.format.writer import SectionData, write_cache
@@ -55,11 +56,13 @@ _HOMES = {
     "CannotRound": ".errors",
     "DamagedCache": ".errors",
     "Entry": ".store.index",
+    "Divergence": ".format.receipt",
     "Header": ".format.header",
     "NoRoom": ".errors",
     "NotACacheFile": ".errors",
     "ParentChanged": ".errors",
     "ParentMissing": ".errors",
+    "Receipt": ".format.receipt",
     "Removal": ".store.removal",
     "Section": ".format.header",
     "SectionData": ".format.writer",
@@ -81,6 +84,7 @@ _HOMES = {
     "open_parent": ".format.parents",
     "output_lock": ".files.locks",
     "parent_reference": ".format.parents",
+    "receipt_in": ".format.receipt",
     "row_parts": ".format.parents",
     "read_cache": ".format.reader",
     "temporary_beside": ".files.atomic",
@@ -97,12 +101,14 @@ __all__ = [
     "CannotRound",
     "Coding",
     "DamagedCache",
+    "Divergence",
     "Entry",
     "Header",
     "NoRoom",
     "NotACacheFile",
     "ParentChanged",
     "ParentMissing",
+    "Receipt",
     "Removal",
     "Section",
     "SectionData",
@@ -125,6 +131,7 @@ __all__ = [
     "output_lock",
     "parent_reference",
     "read_cache",
+    "receipt_in",
     "row_parts",
     "temporary_beside",
     "verify_cache",

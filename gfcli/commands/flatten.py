@@ -10,8 +10,20 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
-from gfcli.support.options import CodecOption, ForceOption, StateCodecOption, coding_of
+from gfcli.support.options import (
+    CodecOption,
+    DeviceOption,
+    ForceOption,
+    MaxBytesOption,
+    MaxKlOption,
+    ModelOption,
+    ReceiptOption,
+    StateCodecOption,
+    bounds_of,
+    coding_of,
+)
 from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
+from gfcli.support.sessions import Models, open_cache_file
 from gfcli.support.values import show_bytes
 from goldfinch.library.known import note_same
 
@@ -42,6 +54,11 @@ def convert(
     output: InPlaceOutputOption = None,
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
+    receipt: ReceiptOption = False,
+    max_kl: MaxKlOption = None,
+    max_bytes: MaxBytesOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> None:
     """Round a cache and store it smaller.
@@ -49,19 +66,29 @@ def convert(
     --codec rounds the compressed keys, --state-codec the state behind the document; checkpoints stay as they were
     computed, so that the document can still grow. The result is what gf prefill with these options makes. What is
     rounded once is rounded for good: another codec needs the document to be pre-filled again, and raw only stores
-    the rounded values longer. No model is loaded. Caches that continue this one need it as it was: give -o.
+    the rounded values longer. Caches that continue this one need it as it was: give -o. No model is loaded, unless
+    --receipt, --max-kl or --max-bytes ask for what the codecs cost in predictions.
 
     Examples:
       gf convert doc.gfc --codec step3 --state-codec int8 -o small.gfc
+      gf convert doc.gfc --max-kl 0.01 -o small.gfc
       gf convert doc.gfc --state-codec bf16
     """
     coding, path = coding_of(codec, state_codec), Path(output or cache)
-    if coding is None:
+    bounds = bounds_of(receipt, max_kl, max_bytes, coding)
+    if coding is None and bounds is None:
         raise CommandError("name at least one of --codec and --state-codec", hint=f"gf convert {cache} --codec step3")
     if output is not None:
         check_may_replace(path, force)
     with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
         before = file.file_bytes
-        note_same(gfcache.convert_cache(file, path, coding).digest, file.header.digest)
+        if bounds is None:
+            written = gfcache.convert_cache(file, path, coding or gfcache.Coding())
+        else:
+            from goldfinch.library.rounding import rounded_and_measured
+
+            loaded, opened = open_cache_file(cache, model, Models(device))
+            written = rounded_and_measured(loaded, opened, path, coding or gfcache.Coding(), bounds)
+        note_same(written.digest, file.header.digest)
     console.say(f"{show_bytes(before)} before, {show_bytes(path.stat().st_size)} now")
     console.path(path)

@@ -88,6 +88,14 @@ def _checkpoints(s: dict[str, Any]) -> str:
     return f"{len(s['checkpoints'])}, {show_bytes(s['checkpoint_bytes'])} ({share:.0%} of the file)"
 
 
+def _cost(receipt: dict[str, Any], where: str) -> str:
+    """What the codecs cost, as the file itself says."""
+    d, drawn = receipt[where], f" drawn with seed {receipt['seed']}" if where == "document" else ""
+    kl = f"KL {d['mean_kl']:.5f} nats on average, {d['max_kl']:.4f} at most"
+    what = "passages of the document" if where == "document" else "general questions"
+    return f"{kl}; {d['flips']} of {d['positions']} most likely tokens changed (behind {what}{drawn})"
+
+
 def _lines(s: dict[str, Any]) -> list[str]:
     source = s["source"] or {}
     size = "size unknown" if source.get("bytes") is None else f"{source['bytes']:,} bytes"
@@ -113,6 +121,8 @@ def _lines(s: dict[str, Any]) -> list[str]:
     rounded = (("compressed_k", numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
     if any(codec for _, codec in rounded):
         rows.append(("rounded", ", ".join(f"{what} by {codec}" for what, codec in rounded if codec)))
+    if s["error_receipt"] is not None:
+        rows += [("cost", _cost(s["error_receipt"], name)) for name in ("document", "questions")]
     if s["blocks"] is not None:
         rows.insert(3, ("layout", f"{s['blocks']:,} blocks that are blind to each other, that of the prompt included"))
     if s["parent"] is not None:

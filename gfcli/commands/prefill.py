@@ -23,13 +23,17 @@ from gfcli.support.options import (
     ExtensionOption,
     IncludeOption,
     LayoutOption,
+    MaxBytesOption,
+    MaxKlOption,
     ModelOption,
     QuietOption,
+    ReceiptOption,
     RequireVerifiedOption,
     SkipBlobsOption,
     StateCodecOption,
     VerbatimOption,
     VerboseOption,
+    bounds_of,
     checked_checkpoints,
     coding_of,
     journal_seconds,
@@ -49,6 +53,7 @@ from goldfinch.jobs.sources import STDIN, find_sources, shard_of
 from goldfinch.library.library import Library
 from goldfinch.library.opening import LazyModel
 from goldfinch.policies.named import BLOCKS
+from goldfinch.weights.directory import ModelCard
 
 # For documents of a batch that other runs are writing.
 LOCK_WAIT_S = 600.0
@@ -102,6 +107,9 @@ def prefill(
     encoding: EncodingOption = "auto",
     verbatim: VerbatimOption = False,
     skip_blobs: SkipBlobsOption = False,
+    receipt: ReceiptOption = False,
+    max_kl: MaxKlOption = None,
+    max_bytes: MaxBytesOption = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
@@ -140,13 +148,15 @@ def prefill(
     reads text files that are neither hidden nor ignored by git. Several runs may share the documents: one that
     another run is writing is busy, and is looked at again at the end; --shard divides them beforehand. The paths of
     the caches go to stdout. A document that fails does not stop the others (exit code 3). --codec and --state-codec
-    make smaller caches of rounded values; without them a fresh cache may have any.
+    make smaller caches of rounded values; without them a fresh cache may have any. --max-kl and --max-bytes choose
+    among them for each document.
 
     Examples:
       gf prefill doc.txt
       gf prefill -r docs/ -o caches/
       gf prefill -r docs/ -o caches/ --shard 1/4
       gf prefill doc.txt --codec step3 --state-codec int8
+      gf prefill doc.txt --max-kl 0.01
       gf prefill --base handbook.gfc chapter*.txt
       pdftotext report.pdf - | gf prefill - -o report.gfc
       find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
@@ -172,6 +182,9 @@ def prefill(
         opened = _opened_base(base, model, device, dtype, require_verified) if base is not None else None
         computer = _lazy_model(model, device, dtype, layout) if opened is None else opened[0]
         coding = coding_of(codec, state_codec, computer.card)
+        bounds = bounds_of(receipt, max_kl, max_bytes, coding)
+        if bounds is not None:
+            _check_measurable(computer.card, library, base)
         store = stack.enter_context(_library(coding)) if library else None
         overall = stack.enter_context(BatchProgress(sources)) if many else None
         tell = stack.enter_context(Teller(overall, None if store is None else store.store))
@@ -179,7 +192,7 @@ def prefill(
         from goldfinch.jobs.destinations import Plan
 
         wait_s = (LOCK_WAIT_S if many else 0.0) if wait_s is None else wait_s
-        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout, coding)
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout, coding, bounds)
         batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
         for event in stack.enter_context(closing(batch.events(sources.documents, everything.documents))):
             _show(event, tally, overall, jsonl, alone=not many)
@@ -203,6 +216,17 @@ def _check_together(
         raise CommandError("--layout blocks with --base", hint="a document in blocks stands alone: leave out --base")
     if output == STDIN:
         check_folder(Path(output))
+
+
+def _check_measurable(card: ModelCard, library: bool, base: str | None) -> None:
+    """Refuse to measure codecs where they cannot be."""
+    if card.is_foreign:
+        raise CommandError(f"{card.name} keeps its values as they are: codecs are for models of ours")
+    if library or base is not None:
+        raise CommandError(
+            f"a receipt or a bound of codecs with {'--library' if library else '--base'}",
+            hint="measure a document that has a file of its own and stands alone",
+        )
 
 
 def _opened_base(base: str, model: str | None, device: str, dtype: str | None, verified: bool) -> tuple[LazyModel, Any]:

@@ -23,6 +23,9 @@ from goldfinch.library.known import REPLAYED, note
 
 from .inspect import Objects
 
+# What other numerics may change of a measured divergence, which is a mean over few positions.
+RECEIPT_TOLERANCE = 0.5
+
 
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
@@ -119,13 +122,36 @@ def _verify_one(
             code=CONDITION_NOT_MET,
             hint="the cache does not hold what this model computes on this machine; pre-fill the document again",
         )
+    receipt = _receipt(path, engine, cache, report.exact) if share == 1.0 else {}
     if source and share == 1.0 and cache.digest == header.digest:  # else it was replaced meanwhile
         note(cache.digest, REPLAYED)
     return (
         result
         | {"source_compared": bool(source)}
+        | receipt
         | {"tokens_replayed": report.tokens, "windows": report.windows, "exact": report.exact}
     )
+
+
+def _receipt(path: str, engine: Any, cache: Any, exact: bool) -> dict[str, Any]:
+    """What a receipt says of the codecs is measured again.
+
+    Raises:
+        CommandError: it is something else.
+    """
+    if getattr(cache, "receipt", None) is None:
+        return {}
+    from goldfinch.measure.divergence import reproduced
+
+    again = reproduced(engine, cache)
+    noted, now = cache.receipt.mean_kl, again.mean_kl
+    if (again != cache.receipt) if exact else abs(now - noted) > RECEIPT_TOLERANCE * max(now, noted) + 1e-3:
+        raise CommandError(
+            f"{path}: its receipt says that its codecs cost KL {noted:.5f}, it is {now:.5f}",
+            code=CONDITION_NOT_MET,
+            hint="gf prefill --receipt measures again",
+        )
+    return {"receipt_reproduced": True}
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -133,5 +159,6 @@ def _text(result: dict[str, Any]) -> str:
     if "tokens_replayed" in result:
         how = "bit for bit" if result["exact"] else "within rounding (other numerics)"
         text += "; token ids compared with the document" if result["source_compared"] else "; the document was not read"
+        text += "; the receipt of its codecs holds" if "receipt_reproduced" in result else ""
         text += f"; {result['tokens_replayed']:,} of {result['tokens']:,} tokens replayed, equal {how}"
     return text

@@ -58,6 +58,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (library.WeightsMismatch, DOES_NOT_BELONG),
     (library.NotItsDocument, DAMAGED),
     (library.NotVerified, CONDITION_NOT_MET),
+    (library.NoCodecFits, CONDITION_NOT_MET),
     (library.DeviceError, MEMORY_DEVICE_DISK),
     (library.MadeRoom, MEMORY_DEVICE_DISK),
     (library.SourceGone, NOT_FOUND),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gfcache import Coding
 
     from goldfinch.library.opening import Model
+    from goldfinch.measure.choosing import Bounds
     from goldfinch.models.language_model import LanguageModel
     from goldfinch.weights.directory import ModelCard
 
@@ -81,6 +82,30 @@ StateCodecOption = Annotated[
         metavar="CODEC",
         help="How the state behind the document is rounded and stored: raw, bf16, int8, int4, ...",
         callback=values.checked("--state-codec", values.state_codec),
+    ),
+]
+ReceiptOption = Annotated[
+    bool,
+    typer.Option(
+        "--receipt", help="Measure what the codecs cost in predictions, and keep the result in the cache (gf inspect)."
+    ),
+]
+MaxKlOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-kl",
+        min=0.0,
+        metavar="X",
+        help="Choose the codecs that make the smallest cache whose predictions diverge by X nats at most, on average.",
+    ),
+]
+MaxBytesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-bytes",
+        metavar="SIZE",
+        help="Choose the codecs that lose least in a cache of at most this size, like 200k.",
+        callback=values.checked("--max-bytes", values.size),
     ),
 ]
 ExcludeOption = Annotated[
@@ -186,6 +211,26 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     if coding.is_lossy:
         console.warn_once(f"{card.name} keeps its values as they are: codecs are for models of ours")
     return None
+
+
+def bounds_of(receipt: bool, max_kl: float | None, max_bytes: str | None, codecs: Coding | None) -> Bounds | None:
+    """What the codecs may cost; None where nothing is to be measured.
+
+    Raises:
+        CommandError: bounds that choose the codecs beside codecs, or a receipt without any.
+    """
+    if not receipt and max_kl is None and max_bytes is None:
+        return None
+    from goldfinch.measure.choosing import Bounds
+
+    bounds = Bounds(max_kl, None if max_bytes is None else values.parse_bytes(max_bytes, "--max-bytes"))
+    if bounds.choose and codecs is not None:
+        raise CommandError(
+            "--max-kl or --max-bytes with codecs", hint="they choose the codecs: leave out --codec and --state-codec"
+        )
+    if not bounds.choose and codecs is None:
+        raise CommandError("--receipt without codecs", hint="name them: --codec step3 --state-codec int8")
+    return bounds
 
 
 def load(

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import gfcache
 import numpy as np
 import torch
-from gfcache import Header, SectionData, layout
+from gfcache import Header, Receipt, SectionData, layout
 from gfcache.files.places import seen_from
+from gfcache.format.writer import build_file
 from torch import Tensor
 
 from goldfinch import version
@@ -32,7 +33,7 @@ from .checkpoint import Checkpoint
 from .identity import check_belongs
 from .numerics import Numerics, check_parent_dtype, file_dtype
 from .row_parts import RowParts, normal, parts_of
-from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack
+from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack, receipt_section
 
 
 @dataclass
@@ -51,6 +52,7 @@ class DocumentCache:
         checkpoints: earlier positions to resume from, ascending.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        receipt: what its codecs cost, where that was measured.
         row_parts: which codecs have rounded which rows of compressed_k.
         stored_rows: where `compressed_k` is None, the rows as they lie in the file, read when they are needed.
         path: the file it was read from or saved to, or None.
@@ -68,6 +70,7 @@ class DocumentCache:
     checkpoints: tuple[Checkpoint, ...] = ()
     tokenizer: Tokenizer | None = field(default=None, compare=False)
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
+    receipt: Receipt | None = field(default=None, compare=False)
     row_parts: RowParts = ()
     stored_rows: RowsOnDevice | None = field(default=None, compare=False, repr=False)
     path: Path | None = field(default=None, compare=False)
@@ -124,7 +127,8 @@ class DocumentCache:
         config, rows = ModelConfig.from_dict(self.identity["model"]["config"]), self.rows()
         assert not isinstance(rows, RowsOnDevice)
         checkpoints = (*self.checkpoints, self.end)
-        return pack(config, self.token_ids, rows, checkpoints, first, coding=self.numerics.coding)
+        sections = pack(config, self.token_ids, rows, checkpoints, first, coding=self.numerics.coding)
+        return sections + ([] if self.receipt is None else [receipt_section(self.receipt)])
 
     def save(
         self,
@@ -152,6 +156,24 @@ class DocumentCache:
             gfcache.CacheWriteError: the file could not be written; an existing one is untouched.
             gfcache.CacheLocked: another process writes this file now.
         """
+        header, sections = self._laid_out(Path(path), created_at, parent, index=index)
+        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
+        self.path, self.digest = Path(path), header.digest
+        return header
+
+    def file_bytes(self, path: Path) -> int:
+        """Bytes of its file at `path`, which is not written."""
+        return sum(map(len, build_file(*self._laid_out(path))[1]))
+
+    def _laid_out(
+        self,
+        path: Path,
+        created_at: str | None = None,
+        parent: tuple[DocumentCache, int] | None = None,
+        *,
+        index: bool = True,
+    ) -> tuple[Header, list[SectionData]]:
+        """Header and sections of its file; arguments and errors as of `save`."""
         header, first = header_of(self, Path(path), file_dtype(self.tail_hidden.dtype), created_at), 0
         if parent is not None:
             base, first = parent
@@ -167,9 +189,7 @@ class DocumentCache:
         if index:
             self.document_index()
             sections += [] if self.index is None else [index_section(self.index)]
-        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
-        self.path, self.digest = Path(path), header.digest
-        return header
+        return header, sections
 
 
 class Kept(Protocol):
@@ -285,6 +305,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
         checkpoints=tuple(SectionReader(file, model, p).checkpoint() for p in positions if p != header.tokens),
         tokenizer=model.tokenizer,
         index=file.array(indexes[0]).reshape(-1) if indexes else None,
+        receipt=None if asking else gfcache.receipt_in(file),
         row_parts=normal(gfcache.row_parts(file)) if config.n_gold else (),
         stored_rows=stored_rows,
         path=file.path,

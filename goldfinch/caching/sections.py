@@ -8,7 +8,7 @@ from dataclasses import replace
 import gfcache
 import numpy as np
 import torch
-from gfcache import Coding, SectionData, layout
+from gfcache import Coding, Receipt, SectionData, layout
 from gfcache.format.families.base import Described
 from gfcache.format.families.goldfinch import GOLDFINCH
 from gfcache.format.stored_rows import StoredRows
@@ -71,6 +71,12 @@ def pack(
 def index_section(packed: np.ndarray) -> SectionData:
     """The section of a document's index (`policies.index`)."""
     return SectionData(layout.DOCUMENT_INDEX, layout.DOCUMENT_INDEX, "u8", packed, required=False, codec="zstd")
+
+
+def receipt_section(receipt: Receipt) -> SectionData:
+    """The section of what the codecs of a cache cost."""
+    kind, values = layout.ERROR_RECEIPT, receipt.to_array()
+    return SectionData(kind, kind, "f64", values, depends_on="model", required=False)
 
 
 def _packed(section: Described, values: Tensor) -> SectionData:

@@ -136,7 +136,8 @@ class Batch:
 
     def _jobs(self, sources: Sequence[Source]) -> Generator[Job, None, None]:
         """The documents in order, some of them read ahead."""
-        jobs = (Job(source, self._plan.checkpoints, coding=self._plan.coding) for source in sources)
+        plan = self._plan
+        jobs = (Job(source, plan.checkpoints, coding=plan.coding, bounds=plan.bounds) for source in sources)
         if not self.overlaps and self._plan.batch_tokens is None:
             yield from jobs
             return

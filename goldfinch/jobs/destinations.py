@@ -19,6 +19,7 @@ from goldfinch.library.changes import document_token_ids
 from goldfinch.library.library import HIT, Found, Library, Prepared, card_identity
 from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
+from goldfinch.measure.choosing import Bounds
 
 from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints, has_form
@@ -42,6 +43,7 @@ class Plan:
         lock_wait_s: how long to wait, after all others, for documents whose files other runs are writing.
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
         coding: the codecs of a file; None where any will do. A library has its own.
+        bounds: what they may cost, which is measured; None where it is not, as in a library.
     """
 
     output: str | None = None
@@ -52,6 +54,7 @@ class Plan:
     lock_wait_s: float = 0.0
     layout: str = "auto"
     coding: Coding | None = None
+    bounds: Bounds | None = None
 
 
 class Destination(Protocol):
@@ -81,7 +84,7 @@ class IntoFiles:
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
         at = None if base is None else base.path
-        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout, plan.coding)
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout, plan.coding, plan.bounds)
         self._names = OutputNames(plan.output, ())
         # By real path, for a call may name one output twice, through a link: whose it is, and its file on its way.
         self._names_of: dict[Path, str] = {}

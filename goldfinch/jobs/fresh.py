@@ -14,6 +14,7 @@ from gfcache import Coding
 from goldfinch.library.freshness import place_seen_from
 from goldfinch.library.known import holds_text, is_read_otherwise
 from goldfinch.library.opening import planned_by
+from goldfinch.measure.choosing import Bounds
 from goldfinch.text.documents import Document
 from goldfinch.weights.directory import ModelCard
 
@@ -31,6 +32,7 @@ class Wanted:
         base: the file that every cache continues, or None.
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
         coding: the codecs of a file; None where any will do.
+        bounds: what they may cost by the file's receipt; None where none is needed.
     """
 
     identity: str
@@ -39,6 +41,7 @@ class Wanted:
     base: Path | None = None
     layout: str = "auto"
     coding: Coding | None = None
+    bounds: Bounds | None = None
 
 
 def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = tell_nobody) -> Report | None:
@@ -46,6 +49,7 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
     try:
         with gfcache.read_cache(path) as file:
             header, size = file.header, file.file_bytes
+            receipt = gfcache.receipt_in(file)
     except gfcache.CacheFormatError:
         return None
     parent = None
@@ -59,7 +63,12 @@ def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = te
         and gfcache.header_identity(header) == wanted.identity
         and (header.parent or {}).get("digest") == parent
     )
-    if not same or not has_form(header, wanted) or not has_checkpoints(path, header, wanted):
+    if (
+        not same
+        or not _is_within(wanted.bounds, receipt, size)
+        or not has_form(header, wanted)
+        or not has_checkpoints(path, header, wanted)
+    ):
         return None
     try:
         gfcache.verify_cache(path, complete=True)
@@ -98,6 +107,14 @@ def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) ->
         return True
     is_moved = seen is not None and place is not None and os.path.realpath(seen) == os.path.realpath(place)
     return is_moved or (noted is not None and place is not None and not os.path.lexists(noted))
+
+
+def _is_within(bounds: Bounds | None, receipt: gfcache.Receipt | None, size: int) -> bool:
+    """Whether the codecs of a file cost no more than they may, by its receipt."""
+    if bounds is None or receipt is None:
+        return bounds is None
+    small = bounds.max_bytes is None or size <= bounds.max_bytes
+    return small and (bounds.max_kl is None or receipt.mean_kl <= bounds.max_kl)
 
 
 def has_form(header: gfcache.Header, wanted: Wanted) -> bool:

@@ -14,13 +14,14 @@ from gfcache import Coding
 
 from goldfinch.caching.journal import EVERY_S, Journal
 from goldfinch.caching.numerics import check_parent_dtype
-from goldfinch.caching.row_parts import LOSSLESS, Form
+from goldfinch.caching.row_parts import LOSSLESS, PLAIN, Form
 from goldfinch.devices import synchronize
 from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
 from goldfinch.library.changes import Changed, appended, base_of, changed_source, document_token_ids
 from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.library.opening import Model, engine_of
+from goldfinch.measure.choosing import Bounds, measured
 from goldfinch.measure.profile import Stopwatch, note_run
 from goldfinch.text.documents import Document
 
@@ -44,6 +45,7 @@ class Job:
         parent: the base cache that the file will refer to in place of storing its part, or None.
         parent_tokens: how much of it.
         coding: the codecs of the file; None where any will do, and nothing is rounded.
+        bounds: what its codecs may cost, which is measured; None where it is not.
         made: the computed cache, until it is written.
         seconds: that computing took; until then, to find out that there is nothing to compute.
     """
@@ -58,6 +60,7 @@ class Job:
     parent: Any | None = None
     parent_tokens: int = 0
     coding: Coding | None = None
+    bounds: Bounds | None = None
     made: Made | None = field(default=None, repr=False)
     seconds: float = 0.0
 
@@ -124,7 +127,7 @@ def compute(
         job.parent_tokens = _referred_tokens(job, job.parent, model)
     form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens)
     if job.made is not None:  # together with others
-        job.made.cache = engine_of(model).coded(job.made.cache, form)
+        job.made.cache = _rounded(job, model, job.made.cache, form)
         return
     journal = Journal(job.path, journal_s)
 
@@ -137,7 +140,7 @@ def compute(
         job.path,
         checkpoints=job.checkpoints,
         bases=job.bases,
-        form=form,
+        form=form if job.bounds is None else PLAIN,
         journal=journal,
         fresh=fresh,
     )
@@ -145,10 +148,21 @@ def compute(
         start, model, job.token_ids, document_range=job.document_range, source=job.read.source, progress=progress
     )
     synchronize(engine_of(model).device)
+    if job.bounds is not None:
+        job.made.cache = _rounded(job, model, job.made.cache, form)
     if journal.obstacle is not None:
         tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
     job.seconds = time.perf_counter() - started
     note_run(engine_of(model), job.tokens - job.made.tokens_reused, *watch.seconds())
+
+
+def _rounded(job: Job, model: Model, cache: Any, form: Form) -> Any:
+    """A cache, nothing of it rounded, as its file will give it back; measured where that is wanted."""
+    bounds, path = job.bounds, job.path
+    if bounds is None:
+        return engine_of(model).coded(cache, form)
+    assert path is not None
+    return measured(model, cache, form.coding, bounds, lambda rounded: rounded.file_bytes(path))
 
 
 def save(job: Job) -> Report:

@@ -101,6 +101,8 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
         for section in file.header.sections:
             if not section.is_known or section.kind == layout.ROW_DIGESTS:
                 continue  # of a later version, or made anew
+            if section.kind == layout.ERROR_RECEIPT and passed != Coding.of(file.header.numerics):
+                continue  # of other values
             array, at_end = file.array(section), section.position in (None, file.header.tokens)
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
                 array = rounded(array, section.dtype, section.kind, coding)

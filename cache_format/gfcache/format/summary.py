@@ -6,18 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from gfcache import layout
+from gfcache.errors import DamagedCache
 
 from .families.registry import PER_TOKEN_KINDS
 from .header import Header, Section
 from .reader import CacheFile
+from .receipt import receipt_in
 
 SCHEMA_VERSION = 1
 
 
 def inspect_cache(path: Path | str) -> dict[str, Any]:
-    """Sizes, identity and sections of a file, from its header alone (checksums of sections are not read)."""
+    """Sizes, identity and sections of a file, from its header and the receipt of its codecs; nothing else is read."""
     with CacheFile(path) as cache:
-        return _summary(cache.header, cache.file_bytes) | {"path": str(path)}
+        try:
+            receipt = receipt_in(cache)
+        except DamagedCache:  # gf verify says so
+            receipt = None
+        found = _summary(cache.header, cache.file_bytes)
+        return found | {"path": str(path), "error_receipt": None if receipt is None else receipt.to_dict()}
 
 
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from gfcache import Coding
 
 from gfcli.app import run
+from tests.cache_format.craft import craft
 from tests.conftest import SAMPLES
 from tests.schemas import schema
 
@@ -166,3 +167,53 @@ def test_a_plan_knows_the_size(codecs: list[str], capsys) -> None:
     planned = json.loads(capsys.readouterr().out)["documents"][0]["bytes"]
     assert run(["prefill", "long.txt", "-q", *codecs]) == 0
     assert planned == pytest.approx(Path("long.gfc").stat().st_size, rel=0.05)
+
+
+@pytest.mark.usefixtures("work")
+def test_a_receipt_is_measured_shown_and_measured_again(capsys) -> None:
+    Path("doc.txt").write_text(TEXT[:1500])
+    assert run(["prefill", "doc.txt", "-q", *SMALL, "--receipt"]) == 0
+    assert run(["prefill", "doc.txt", "-q", "-o", "plain.gfc"]) == 0
+    assert run(["convert", "plain.gfc", *SMALL, "--receipt", "-o", "same.gfc"]) == 0
+    assert run(["diff", "doc.gfc", "same.gfc"]) == 0
+    capsys.readouterr()
+    assert run(["inspect", "doc.gfc"]) == 0
+    assert "of 256 most likely tokens changed (behind passages" in capsys.readouterr().out
+    assert run(["inspect", "--json", "doc.gfc"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    jsonschema.validate(shown, schema("inspect"))
+    assert shown["error_receipt"]["document"]["positions"] == 256
+    assert run(["verify", "--replay", "100%", "--json", "doc.gfc"]) == 0
+    assert json.loads(capsys.readouterr().out)["receipt_reproduced"]
+    with gfcache.read_cache("doc.gfc") as file:
+        values = file.array(file.section("error_receipt")).copy()
+    values[5] /= 2
+    craft(Path("doc.gfc"), Path("doc.gfc"), arrays={"error_receipt": values})
+    assert run(["verify", "--replay", "100%", "doc.gfc"]) == 10
+    assert "its receipt says" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("work")
+def test_bounds_choose_codecs(capsys) -> None:
+    Path("doc.txt").write_text(TEXT[:1500])
+    assert run(["prefill", "doc.txt", "-q", "--max-kl", "10"]) == 0
+    assert coding("doc.gfc") == Coding("step2", "int4")
+    assert run(["prefill", "doc.txt", "--max-kl", "10", "--jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == "fresh"
+    assert run(["prefill", "doc.txt", "-q", "--max-kl", "0"]) == 0
+    assert coding("doc.gfc") == Coding()
+    limit = Path("doc.gfc").stat().st_size * 2 // 3
+    assert run(["convert", "doc.gfc", "--max-bytes", str(limit), "-o", "small.gfc"]) == 0
+    assert Path("small.gfc").stat().st_size <= limit
+    assert run(["convert", "doc.gfc", "--max-bytes", "1k", "-o", "none.gfc"]) == 10
+    assert not Path("none.gfc").exists()
+    capsys.readouterr()
+    for wrong, words in (
+        (["prefill", "doc.txt", "--max-kl", "1", *SMALL], "they choose the codecs"),
+        (["prefill", "doc.txt", "--receipt"], "name them"),
+        (["prefill", "doc.txt", "--max-kl", "1", "--library"], "--library"),
+        (["prefill", "doc.txt", "--max-bytes", "many"], "a size such as 4g"),
+        (["convert", "small.gfc", "--max-kl", "1"], "a codec has rounded it"),
+    ):
+        assert run(wrong) == 2
+        assert words in capsys.readouterr().err
