@@ -24,9 +24,12 @@ LADDER = (
     Coding("int8", "bf16"),
     Coding("int8", "int8"),
     Coding("step4", "int8"),
+    Coding("step3.5", "int8"),
     Coding("step3", "int8"),
     Coding("step3", "int4"),
+    Coding("step2.5", "int4"),
     Coding("step2", "int4"),
+    Coding("step1.5", "int4"),
 )
 # At most what a receipt adds to a file, its row in the header included.
 RECEIPT_BYTES = 8192

@@ -6,9 +6,8 @@ import numpy as np
 
 from .casts import ALL
 from .words import as_f32, from_f32
-from .zstd import compressed, decompressed
+from .zstd import decompressed, entropy_coded
 
-LEVEL = 19
 # Rows whose scale would be smaller hold nothing but zeros: its inverse could not be represented.
 _LEAST_SCALE = 2.0**-120
 
@@ -52,7 +51,7 @@ class ScaledRows:
         """n scales as bf16, then the integers, one byte each, compressed with zstandard."""
         scales = self._scales(rows, dtype)
         codes = self._codes(rows, scales).astype(np.int8)
-        return from_f32(scales, "bf16").tobytes() + compressed(codes.tobytes(), LEVEL)
+        return from_f32(scales, "bf16").tobytes() + entropy_coded(codes.tobytes())
 
     def unpack(self, data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray:
         """The products; ValueError where these are not such bytes."""

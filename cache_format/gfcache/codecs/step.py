@@ -1,9 +1,10 @@
 """Multiples of one constant step, entropy coded: the spread of the values decides what each of them costs.
 
 A scale of its own for each group fills the range of the code, and leaves an entropy coder nothing to gain. One step
-for all costs small values few bits. It is a power of two, so that multiples are exact in every dtype and rounding
-again what was rounded changes nothing; and it follows from the first rows alone, so that a document that grows keeps
-it.
+for all costs small values few bits. It is a power of two or three times one, so that multiples are exact in every
+dtype and rounding again what was rounded changes nothing; and it follows from the first rows alone, so that a document
+that grows keeps it. What the channels have in common is their spread, not their mean: counted from the middle of its
+channel, every value has nearly the same distribution, and one table of an entropy coder serves all.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import struct
 import numpy as np
 
 from .casts import ROWS
-from .zstd import compressed, decompressed
+from .zstd import decompressed, entropy_coded
 
-LEVEL = 19
 # Rows, of the first of a document, that the step follows from.
 LIKE_ROWS = 64
-# How far from the wanted one a step that rows have already may be; 0.5 is as far as rounding to a power of two goes.
-KEPT_OCTAVES = 0.65
-_HEAD = struct.Struct("<hB")  # exponent of the step; bytes of each integer
+# How far from the wanted one a step that rows have already may be; from the nearest it is at most 0.3.
+KEPT_OCTAVES = 0.42
+_HEAD = struct.Struct("<hBB")  # exponent and factor of the step; bytes of each integer
 _EXPONENTS = range(-140, 120)
+_FACTORS = (1, 3)
+_LARGEST = 32767
 
 
 class Step:
@@ -36,54 +38,78 @@ class Step:
 
     kinds = ROWS
 
-    def __init__(self, name: str, halvings: int) -> None:
+    def __init__(self, name: str, halvings: float) -> None:
         self.name, self._halvings = name, halvings
 
     def rounded(self, rows: np.ndarray, dtype: str, like: np.ndarray | None) -> np.ndarray:
         """To multiples of the step."""
-        exponent = self._exponent(rows if like is None else like)
-        if exponent is None:
+        step = self._step(rows if like is None else like)
+        if step is None:
             return rows
-        return np.ldexp(np.rint(np.ldexp(rows, -exponent)), exponent)
+        exponent, factor = step
+        return np.ldexp(np.rint(np.ldexp(rows, -exponent) / np.float32(factor)) * np.float32(factor), exponent)
 
-    def _exponent(self, rows: np.ndarray) -> int | None:
-        """Of the step; None where the values are zeros, or as extreme as values of no model are."""
+    def _step(self, rows: np.ndarray) -> tuple[int, int] | None:
+        """Exponent and factor; None where the values are zeros, or as extreme as values of no model are."""
         first = rows[:LIKE_ROWS].astype(np.float64)
         mean_square = float(np.mean(first * first)) if first.size else 0.0
         if not 0.0 < mean_square < np.inf:
             return None
         wanted = 0.5 * np.log2(mean_square) - self._halvings
         # Rounding moves the mean square a little: a step that the rows have already is kept.
-        found = common_exponent(rows[:LIKE_ROWS])
-        exponent = found if abs(found - wanted) < KEPT_OCTAVES else round(wanted)
-        return exponent if exponent in _EXPONENTS else None
+        found = common_step(rows[:LIKE_ROWS])
+        if abs(_octaves(found) - wanted) >= KEPT_OCTAVES:
+            near = [(int(np.floor(wanted)) + more, factor) for more in (-2, -1, 0, 1) for factor in _FACTORS]
+            found = min(near, key=lambda step: abs(_octaves(step) - wanted))
+        return found if found[0] in _EXPONENTS else None
 
     def pack(self, rows: np.ndarray, dtype: str) -> bytes | None:
-        """The exponent, the width of the integers, and these channel by channel, low bytes first, compressed."""
-        exponent = common_exponent(rows)
+        """The step and the width of the integers; the middle of each channel; then how far from it the integers are,
+        channel by channel, low bytes first, entropy coded.
+        """
+        exponent, factor = common_step(rows)
         if exponent not in _EXPONENTS:
             return None
-        codes = np.ldexp(rows, -exponent)
-        most = float(np.abs(codes).max(initial=0))
-        if most > 32767:
+        codes = np.ldexp(rows, -exponent) / np.float32(factor)
+        if float(np.abs(codes).max(initial=0)) > _LARGEST:
+            return None
+        middles = np.rint(np.median(codes, axis=0)).astype("<i2") if len(codes) else np.zeros(rows.shape[1], "<i2")
+        columns = np.ascontiguousarray(codes.T.astype(np.int32) - middles[:, None])
+        most = int(np.abs(columns).max(initial=0))
+        if most > _LARGEST:
             return None
         width = 1 if most <= 127 else 2
-        columns = np.ascontiguousarray(codes.T.astype(f"<i{width}"))
-        planes = np.ascontiguousarray(columns.reshape(-1).view(np.uint8).reshape(-1, width).T)
-        return _HEAD.pack(exponent, width) + compressed(planes.tobytes(), LEVEL)
+        planes = np.ascontiguousarray(columns.astype(f"<i{width}").reshape(-1).view(np.uint8).reshape(-1, width).T)
+        return _HEAD.pack(exponent, factor, width) + middles.tobytes() + entropy_coded(planes.tobytes())
 
     def unpack(self, data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray:
         """The multiples; ValueError where these are not such bytes."""
-        if len(data) < _HEAD.size:
-            raise ValueError(f"{len(data)} bytes, expected {_HEAD.size} or more")
-        exponent, width = _HEAD.unpack_from(data)
-        if exponent not in _EXPONENTS or width not in (1, 2):
-            raise ValueError(f"a step of 2^{exponent}, integers of {width} bytes")
         n, channels = shape
-        planes = np.frombuffer(decompressed(data[_HEAD.size :], n * channels * width), np.uint8)
-        codes = np.ascontiguousarray(planes.reshape(width, -1).T).view(f"<i{width}").reshape(channels, n)
+        at = _HEAD.size + 2 * channels
+        if len(data) < at:
+            raise ValueError(f"{len(data)} bytes, expected {at} or more")
+        exponent, factor, width = _HEAD.unpack_from(data)
+        if exponent not in _EXPONENTS or factor not in _FACTORS or width not in (1, 2):
+            raise ValueError(f"a step of {factor} times 2^{exponent}, integers of {width} bytes")
+        middles = np.frombuffer(data, "<i2", channels, _HEAD.size).astype(np.int32)
+        planes = np.frombuffer(decompressed(data[at:], n * channels * width), np.uint8)
+        if width == 2:
+            planes = np.ascontiguousarray(planes.reshape(width, -1).T)
+        codes = planes.view(f"<i{width}").reshape(channels, n) + middles[:, None]
         with np.errstate(over="ignore"):
-            return codes.T.astype(np.float32) * np.float32(2.0**exponent)
+            return np.ascontiguousarray(codes.T).astype(np.float32) * np.float32(factor) * np.float32(2.0**exponent)
+
+
+def _octaves(step: tuple[int, int]) -> float:
+    return float(step[0] + np.log2(step[1]))
+
+
+def common_step(rows: np.ndarray) -> tuple[int, int]:
+    """(exponent, factor) of the largest step of which all values are multiples; (0, 1) where all are zero."""
+    exponent = common_exponent(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        divisible = bool(rows.any()) and not np.fmod(np.ldexp(rows, -exponent), np.float32(3)).any()
+    return (exponent, 3) if divisible else (exponent, 1)
 
 
 def common_exponent(rows: np.ndarray) -> int:

@@ -41,6 +41,27 @@ def compressed(raw: bytes | memoryview, level: int) -> bytes:
     return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(raw)
 
 
+def entropy_coded(raw: bytes | memoryview) -> bytes:
+    """A frame of bytes that hardly repeat each other, whose frequencies are all there is to gain.
+
+    What costs the high levels their time is the search for repetitions; what gains there are tables for each part of
+    the data. So: the strategy of level 16, with next to no search. As small as at level 19, several times as fast.
+    """
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_BTOPT,
+        window_log=18,
+        hash_log=6,
+        chain_log=6,
+        min_match=7,
+        search_log=1,
+        target_length=8,
+        write_content_size=True,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
+
+
 def decompressed(stored: bytes, raw_bytes: int) -> bytes:
     """The content of a frame; ValueError where it is not exactly one frame of raw_bytes."""
     import zstandard

@@ -20,7 +20,7 @@ def test_spec_lists_these_codecs() -> None:
     row = re.search(r"^\| codec \| (.*?) \|", text, re.MULTILINE)
     assert row is not None
     later = re.findall(r"^\| (`.*?`) \|", text.partition("### Codecs")[2].partition("### Models")[0], re.MULTILINE)
-    assert tuple(re.findall(r"`(\w+)`", " ".join([row[1], *later]))) == registry.NAMES
+    assert tuple(re.findall(r"`([\w.]+)`", " ".join([row[1], *later]))) == registry.NAMES
 
 
 def bytes_of(raw: bytes) -> np.ndarray:

@@ -11,12 +11,14 @@ from gfcache.codecs.words import as_f32, from_f32
 
 # Bits per value of Gaussian values that a codec may take, header included.
 MOST_BITS = {
-    "bf16": 16.1, "f16": 16.1, "int8": 8.4, "int4": 4.4, "step4": 4.6, "step3": 3.6, "step2": 2.7,
+    "bf16": 16.1, "f16": 16.1, "int8": 8.4, "int4": 4.4, "step4": 4.4, "step3.5": 3.9, "step3": 3.4,
+    "step2.5": 2.9, "step2": 2.5, "step1.5": 2.1,
     "kivi4": 5.2, "kivi2": 3.2, "flexgen4": 5.5, "flexgen4padded": 7.2,
 }  # fmt: skip
 # Relative error (root mean square) that each may make of Gaussian values.
 MOST_ERROR = {
-    "bf16": 0.003, "f16": 0.0004, "int8": 0.01, "int4": 0.16, "step4": 0.11, "step3": 0.21, "step2": 0.42,
+    "bf16": 0.003, "f16": 0.0004, "int8": 0.01, "int4": 0.16, "step4": 0.11, "step3.5": 0.13, "step3": 0.18,
+    "step2.5": 0.26, "step2": 0.36, "step1.5": 0.5,
     "kivi4": 0.1, "kivi2": 0.45, "flexgen4": 0.1, "flexgen4padded": 0.1,
 }  # fmt: skip
 DTYPES = ("f32", "bf16", "f64", "f16")

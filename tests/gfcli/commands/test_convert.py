@@ -11,6 +11,7 @@ import pytest
 from gfcache import Coding
 
 from gfcli.app import run
+from goldfinch.measure.choosing import LADDER
 from tests.cache_format.craft import craft
 from tests.conftest import SAMPLES
 from tests.schemas import schema
@@ -197,7 +198,7 @@ def test_a_receipt_is_measured_shown_and_measured_again(capsys) -> None:
 def test_bounds_choose_codecs(capsys) -> None:
     Path("doc.txt").write_text(TEXT[:1500])
     assert run(["prefill", "doc.txt", "-q", "--max-kl", "10"]) == 0
-    assert coding("doc.gfc") == Coding("step2", "int4")
+    assert coding("doc.gfc") == LADDER[-1]
     assert run(["prefill", "doc.txt", "--max-kl", "10", "--jsonl"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == "fresh"
     assert run(["prefill", "doc.txt", "-q", "--max-kl", "0"]) == 0
