@@ -122,6 +122,9 @@ COMMANDS = (
     ),
     Command("bench load", "bench:load_", "Measure start-up.", loads_torch=True),
     Command("bench kernels", "bench:kernels", "Measure each kernel backend.", settings=_DEVICE, loads_torch=True),
+    Command(
+        "bench codecs", "bench:codecs", "Measure what codecs save and cost.", settings=_DEVICE, loads_torch=True
+    ),
     Command("config", "", "Show settings.", "This machine"),
     Command("config show", "config:show", "Show the effective settings for this folder."),
     Command("doctor", "doctor:doctor", "Check this installation.", "This machine", _DEVICE, loads_torch=True),

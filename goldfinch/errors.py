@@ -94,12 +94,13 @@ class ModelRefused(GoldFinchError):
 
 
 class LibraryMissing(GoldFinchError):
-    """The library that runs models of others is not installed, or of a version that gf does not know."""
+    """A library that something needs is not installed, or of a version that gf does not know: by default that which
+    runs models of others."""
 
     hint = "pip install 'goldfinch-gf[hf]'"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, hint=self.hint)
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or self.hint)
 
 
 class ModelNotFound(GoldFinchError):

@@ -12,7 +12,8 @@ import typer
 from gfcli.support.console import console
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
 from gfcli.support.outputs import checked_output, write_record
-from gfcli.support.values import parse_lengths
+from gfcli.support.values import parse_lengths, show_bytes
+from goldfinch.jobs.sources import find_sources
 
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Repeats per figure.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")]
@@ -114,7 +115,60 @@ def kernels(
     _measured(lambda report: measure_kernels(loaded, repeats, report), _kernel_row, as_json, output)
 
 
-def _measured(measure: _Measure, words: Callable[[dict[str, Any]], str], as_json: bool, output: Path | None) -> None:
+def codecs(
+    documents: Annotated[
+        list[str], typer.Argument(metavar="DOCUMENT...", help="Text files or quoted patterns; with -r, folders.")
+    ],
+    recursive: Annotated[bool, typer.Option("-r", "--recursive", help="Read text files in folders, too.")] = False,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE.png", help="Draw bytes against error.", callback=checked_output),
+    ] = None,
+) -> None:
+    """Measure what codecs save and cost.
+
+    Pre-fills your documents and shows, for each codec of --codec and --state-codec and for both together: bits per
+    value of the compressed keys, the share of the state's bytes that is left, the file against one without codecs,
+    and how far the predictions of the next token diverge (KL, in nats) behind passages of the document and behind
+    general questions. All are means over the documents. --plot needs matplotlib (pip install 'goldfinch-gf[plots]').
+
+    Examples:
+      gf bench codecs doc.txt
+      gf bench codecs -r docs/ --plot codecs.png -o codecs.json
+    """
+    sources = find_sources(documents, recursive, None, False)
+    for remark in sources.remarks:
+        console.warn(remark)
+    from goldfinch.measure.codec_plot import check_can_plot, draw
+    from goldfinch.measure.codec_rates import measure_codecs
+    from goldfinch.text.prompt import document_token_ids
+
+    if plot is not None:
+        check_can_plot()
+    loaded = load_ours(model, device, dtype)
+    read = [(source.name, *document_token_ids(loaded, source.read().text)) for source in sources.documents]
+
+    def measure(report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        record = measure_codecs(loaded, read, report=_say_document)
+        if not as_json:
+            console.line(_CODEC_HEAD)
+        for row in record["rows"]:
+            report(row)
+        return record
+
+    record = _measured(measure, _codec_row, as_json, output)
+    if plot is not None:
+        draw(record, plot)
+
+
+def _measured(
+    measure: _Measure, words: Callable[[dict[str, Any]], str], as_json: bool, output: Path | None
+) -> dict[str, Any]:
     """Measure, print each row as it is done, or the record at the end, and write the record where asked."""
 
     def report(row: dict[str, Any]) -> None:
@@ -126,6 +180,7 @@ def _measured(measure: _Measure, words: Callable[[dict[str, Any]], str], as_json
         console.json(record)
     if output is not None:
         write_record(output, json.dumps(record, indent=2))
+    return record
 
 
 def _span(values: dict[str, float], digits: int = 0) -> str:
@@ -151,3 +206,16 @@ def _load_row(row: dict[str, Any]) -> str:
 
 def _kernel_row(row: dict[str, Any]) -> str:
     return f"{row['name']:<15} {row['backend']:<7} {_span(row['us_per_token_layer'], 2)} us per token and layer"
+
+
+_CODEC_HEAD = "KEYS           STATE   BITS  STATE   FILE       KL  LARGEST QUESTIONS"
+
+
+def _say_document(row: dict[str, Any]) -> None:
+    console.say(f"{row['name']}: {row['tokens']:,} tokens, {show_bytes(row['raw_bytes'])} without codecs")
+
+
+def _codec_row(row: dict[str, Any]) -> str:
+    shares = f"{row['bits_per_value']:>6.2f} {row['state_share']:>6.1%} {row['file_share']:>6.1%}"
+    kl = f"{row['document_kl']:>8.5f} {row['document_max_kl']:>8.4f} {row['questions_kl']:>9.5f}"
+    return f"{row['codec']:<14} {row['state_codec']:<5} {shares} {kl}"

@@ -82,3 +82,42 @@ def test_a_record_that_cannot_be_written_is_printed(tiny_model: Path, tmp_path: 
     for command in (["bench", "prefill", "--json"], ["eval", "--data", str(tmp_path)]):
         assert run([*command, "-m", str(tiny_model), "-o", str(tmp_path / "x.json")]) == 8
         assert json.loads(capsys.readouterr().out) == {"rows": []}
+
+
+def test_codecs_of_ones_own_documents(tiny_model: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from gfcache import Coding
+
+    from goldfinch.measure import codec_rates
+
+    few = (Coding("int8", "raw"), Coding("step2", "raw"), Coding("raw", "int8"), Coding("step2", "int8"))
+    measure = codec_rates.measure_codecs
+    monkeypatch.setattr(
+        codec_rates, "measure_codecs", lambda model, documents, report: measure(model, documents, few, report)
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}. " + "All that is stated here is stated once. " * 20)
+    line = ["bench", "codecs", str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "-m", str(tiny_model)]
+    assert run([*line, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    jsonschema.validate(found, schema("bench"))
+    assert found["documents"] == 2
+    assert err.count("without codecs") == 2
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == [f"{c.rows}, {c.state}" for c in few]
+    assert rows["int8, raw"]["document_kl"] < rows["step2, raw"]["document_kl"]
+    assert rows["int8, raw"]["bits_per_value"] > 2 * rows["step2, raw"]["bits_per_value"]
+    assert rows["raw, int8"]["state_share"] < 0.4
+    assert rows["step2, int8"]["file_share"] < rows["raw, int8"]["file_share"] < 1
+    plot = tmp_path / "codecs.png"
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        assert run([*line, "--plot", str(plot)]) == 2
+        assert "matplotlib" in capsys.readouterr().err
+    else:
+        assert run([*line, "--plot", str(plot)]) == 0
+        assert plot.read_bytes().startswith(b"\x89PNG")
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 + len(few)
+        assert lines[0].startswith("KEYS")
