@@ -73,9 +73,14 @@ class Place:
 
 
 def members_of_library(store: Store, entries: Iterable[Entry]) -> tuple[list[Member], list[Obstacle]]:
-    """The documents of a library: each text once, from the cache that was used last."""
+    """The documents of a library: each text once, from the cache that was used last.
+
+    A cache that no run of this user knows says what it likes of its text: it never stands in for one that is known.
+    """
+    entries = list(entries)
     members, obstacles, seen = list[Member](), list[Obstacle](), set[str]()
-    for entry in sorted(entries, key=lambda e: (-e.last_used, e.name)):
+    known = known_of([entry.digest for entry in entries if entry.digest])
+    for entry in sorted(entries, key=lambda e: (e.digest not in known, -e.last_used, e.name)):
         name = entry.source_path or entry.source_name or entry.id
         if entry.error is not None:
             obstacles.append(Obstacle(name, gfcache.CacheFormatError(store.path(entry), entry.error)))

@@ -243,6 +243,20 @@ def test_a_forged_cache_is_not_asked_or_searched_as_the_document(work: Path, cap
     assert str(work / "doc.txt") not in out
 
 
+@pytest.mark.usefixtures("lie")
+def test_an_imported_cache_does_not_hide_the_one_of_the_document(work: Path, capsys) -> None:
+    """It was used last, and says that it is of the same text."""
+    assert run(["prefill", "--library", "doc.txt", "-q"]) == 0
+    capsys.readouterr()
+    assert run(["search", "national"]) == 0
+    before = capsys.readouterr().out
+    assert str(work / "doc.txt") in before
+    assert run(["cache", "import", "doc.gfc"]) == 0
+    capsys.readouterr()
+    assert run(["search", "national"]) == 0
+    assert capsys.readouterr().out == before
+
+
 @pytest.fixture
 def base(work: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """base.txt and chap.txt that continues it, and the caches of both."""
