@@ -56,7 +56,7 @@ test-gpu: $(if $(GPU_PYTHON),,$(READY))
 	$(TREE) GF_TEST_TABLE=1 $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -q $(GPU_TESTS)
 
 bench-gpu: $(if $(GPU_PYTHON),,$(READY))
-	$(TREE) $(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu.run
+	$(TREE) $(or $(GPU_PYTHON),$(BIN)/python) -m bench.gpu.run --record
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 import typer.core
 import typer.main
+from gfcache import layout
 
 from . import registry
 from .support.console import console, printable
@@ -90,13 +92,25 @@ class Leaf(_Page, typer.core.TyperCommand):
         Raises:
             CommandError: more of them than it takes.
         """
-        rest: list[str] = super().parse_args(ctx, args)
+        command = registry.named(ctx.command_path.split()[1:])
+        rest: list[str] = super().parse_args(ctx, _completed(args, {} if command is None else command.usual))
         if rest and not ctx.resilient_parsing:
-            command = registry.named(ctx.command_path.split()[1:])
             hint = command.extra_hint if command else None
             extra = f"unexpected extra argument{'s' if len(rest) > 1 else ''} ({' '.join(rest)})"
             raise CommandError(extra, hint=hint or f"see {ctx.command_path} --help")
         return rest
+
+
+def _completed(args: Sequence[str], usual: Mapping[str, str]) -> list[str]:
+    """Arguments with the usual values of options that are given without one."""
+    found: list[str] = []
+    for i, word in enumerate(args):
+        found.append(word)
+        following = args[i + 1] if i + 1 < len(args) else "-"
+        is_file = following.endswith(layout.SUFFIX) or os.path.exists(following)
+        if word in usual and "--" not in args[:i] and (following.startswith("-") or is_file):
+            found.append(usual[word])
+    return found
 
 
 class Group(_Page, typer.core.TyperGroup):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 # Headings of gf --help, in order.
@@ -25,6 +25,7 @@ class Command:
         resumes: whether the same command line, given again after an interruption, resumes from there.
         aliases: other last words that it answers to.
         extra_hint: what to do about arguments that are too many.
+        usual: values of options that may go without one, where a file follows or nothing.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Command:
     resumes: bool = False
     aliases: tuple[str, ...] = ()
     extra_hint: str | None = None
+    usual: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -86,7 +88,9 @@ COMMANDS = (
     Command("flatten", "flatten:flatten", "Merge a cache with its base into one file.", "Caches"),
     Command("convert", "flatten:convert", "Round a cache and store it smaller.", "Caches", _DEVICE),
     Command("inspect", "inspect:inspect", "Show what a cache file holds.", "Caches"),
-    Command("verify", "verify:verify", "Check that cache files are intact.", "Caches", _DEVICE),
+    Command(
+        "verify", "verify:verify", "Check that cache files are intact.", "Caches", _DEVICE, usual={"--replay": "100%"}
+    ),
     Command("diff", "diff:diff", "Show where two cache files differ.", "Caches"),
     Command("cache", "", "Manage the cache library.", "Caches"),
     Command("cache ls", "cache:ls", "List the caches of the library.", aliases=("list",)),

@@ -31,7 +31,7 @@ from bench.gpu.sections import (
     measure_wkv6,
 )
 from bench.gpu.sweep import DEVICE, Sweep, free, measure_ceilings
-from bench.places import RESULTS
+from bench.places import RESULTS, add_record
 
 SECTIONS: dict[str, Callable[[Sweep], None]] = {
     "wkv6": measure_wkv6,
@@ -54,16 +54,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run the sections, write the record, print the table. Exit 1 when a section failed."""
+    """Run the sections, print the table, write the record where that is asked for. Exit 1 when a section failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--budget", type=float, default=480.0, help="seconds; sections that do not fit are skipped")
-    parser.add_argument("--output", type=Path, default=Path(os.environ.get("OUT") or RESULTS) / "gpu.json")
+    add_record(parser, Path(os.environ.get("OUT") or RESULTS) / "gpu.json")
     options = parser.parse_args()
     if DEVICE.type != "cuda" and not options.toy:
         parser.error("no GPU here; --toy rehearses in Triton's interpreter")
-    sweep, failed = Sweep(options.toy, options.output, options.budget), []
+    sweep, failed = Sweep(options.toy, options.record, options.budget), []
     with torch.no_grad():
         measure_ceilings(sweep)
         for name in options.only.split(","):
@@ -80,7 +80,8 @@ def main() -> None:
             sweep.add(name, "section took", s=time.perf_counter() - begun)
             free()
     print(table(sweep.rows))
-    print(f"record: {options.output}")
+    if options.record is not None:
+        print(f"record: {options.record}")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

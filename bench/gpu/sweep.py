@@ -19,6 +19,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 os.environ["GF_KERNELS"] = "triton"
 
+from bench.places import write_record
 from goldfinch.backends.choose import choose_executor
 from goldfinch.measure.conditions import git_commit
 from goldfinch.models.config import ModelConfig, RopeConfig
@@ -56,7 +57,7 @@ TOY = {
 class Sweep:
     """Sizes, what was measured so far, and where it goes."""
 
-    def __init__(self, toy: bool, output: Path, budget_s: float) -> None:
+    def __init__(self, toy: bool, output: Path | None, budget_s: float) -> None:
         self.sizes: dict[str, Any] = TOY if toy else FULL
         self.toy, self.output, self.started, self.budget_s = toy, output, time.perf_counter(), budget_s
         self.dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
@@ -70,7 +71,7 @@ class Sweep:
         self.rows.append(row)
         print(json.dumps(row), flush=True)
         record = {"schema_version": 1, "what": "gpu", "conditions": self.conditions(), "rows": self.rows}
-        self.output.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(self.output, record)
 
     def left_s(self) -> float:
         """Seconds of the budget that are left."""

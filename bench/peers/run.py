@@ -1,7 +1,8 @@
-"""gf beside what a user would pick instead, interleaved in one run; writes bench/results/peers.json.
+"""gf beside what a user would pick instead, interleaved in one run.
 
     pip install -e '.[bench]'
     python -m bench.peers.run [--shape 12x768] [--lengths 512,2048,8192] [--repeats 5] [--only gf,transformers]
+        [--record]
 
 Peers that are not installed are named and skipped; each has a file beside this one.
 """
@@ -20,7 +21,7 @@ import gfkernels.threads  # noqa: F401
 
 import torch
 
-from bench.places import RESULTS
+from bench.places import RESULTS, add_record, write_record
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
@@ -115,7 +116,7 @@ def _once(peer: Peer, ids: list[int], question: list[int], with_answer: bool) ->
 
 
 def main() -> None:
-    """Measure and write the record."""
+    """Measure, print, and write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="12x768", choices=sorted(SHAPES))
     parser.add_argument("--lengths", default="512,2048,8192", type=lambda t: [int(n) for n in t.split(",")])
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--long-repeats", type=int, default=3)
     parser.add_argument("--full-repeats-up-to", type=int, default=8192)
     parser.add_argument("--only", default="")
-    parser.add_argument("--output", type=Path, default=RESULTS / "peers.json")
+    add_record(parser, RESULTS / "peers.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gf-peers-") as name:
         folder = Path(name)
@@ -144,7 +145,7 @@ def main() -> None:
         options.rows = record["rows"]
 
         def note() -> None:
-            options.output.write_text(json.dumps(record, indent=2) + "\n")
+            write_record(options.record, record)
 
         measure(peers, options, note)
 

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import goldfinch
-from bench.places import of_embedded
+from bench.places import add_record, of_embedded, write_record
 from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import FactMaker, harvest_names
@@ -75,11 +75,12 @@ def measure(model: Any, texts: list[str], maker: FactMaker, length: int, documen
 
 
 def main() -> None:
-    """Measure and write the record."""
+    """Measure, print, and write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=None)
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--lengths", type=int, nargs="+", default=[500, 1000, 2000, 4000])
+    add_record(parser, RESULT)
     arguments = parser.parse_args()
     model = goldfinch.load_model()
     texts = held_out_texts(data_directory(arguments.data), ("corpus-wikipedia-00", "corpus-wikipedia-01"))
@@ -95,7 +96,7 @@ def main() -> None:
         "most_citations": MOST_CITATIONS,
         "rows": rows,
     }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.record, record)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import gfkernels.threads  # noqa: F401
 
 import torch
 
-from bench.places import EMBEDDED, RESULTS, ROOT
+from bench.places import EMBEDDED, RESULTS, ROOT, add_record
 from goldfinch import load_model
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import BOOKS, held_out_texts
@@ -54,8 +54,10 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=250)
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--shrink", type=int, default=1, help="divide all tokens by this, for a rehearsal")
-    parser.add_argument("--record", type=Path, default=RECORD)
+    add_record(parser, RECORD)
     options = parser.parse_args()
+    options.record = options.record or options.output / "compare.json"  # what is there is gone on with
+    options.output.mkdir(parents=True, exist_ok=True)
     seeds = [int(n) for n in options.seeds.split(",")]
     for seed, kind, optimizer in product(seeds, options.kinds.split(","), options.optimizers.split(",")):
         known = [(row["kind"], row["seed"], row["optimizer"], row["shrink"]) for row in _record(options)["models"]]

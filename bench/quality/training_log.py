@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench.places import RESULTS, ROOT
+from bench.places import RESULTS, ROOT, add_record
 from goldfinch.train.recipe import read_runs
 
 RECIPE = ROOT / "goldfinch" / "train" / "recipes" / "gf-mini.toml"
@@ -19,11 +19,11 @@ RECORD = RESULTS / "training-gf-mini.json"
 
 
 def main() -> None:
-    """Read, join, write."""
+    """Read, join, write where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--record", type=Path, default=RECORD)
+    add_record(parser, RECORD)
     options = parser.parse_args()
     runs = []
     before = 0
@@ -43,8 +43,9 @@ def main() -> None:
     columns = ["tokens so far", "weighted loss", "loss of answers", "tok/s"]
     lines = [json.dumps(run) for run in runs]
     head = f'{{"what": "training of gf-mini", "columns": {json.dumps(columns)}, "runs": [\n'
-    options.record.write_text(head + ",\n".join(lines) + "\n]}\n")
-    print(f"{options.record}: {len(runs)} runs, {before:,} tokens")
+    if options.record is not None:
+        options.record.write_text(head + ",\n".join(lines) + "\n]}\n")
+    print(f"{len(runs)} runs, {before:,} tokens")
 
 
 def _seconds(tokens: list[int], entries: list[dict[str, float]]) -> float:

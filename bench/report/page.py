@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import textwrap
@@ -368,6 +369,7 @@ def size_line() -> str:
 
 def main() -> None:
     """Write all pages."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
     for page in (README, MODEL_CARD, CONCEPTS, MODELS):
         page.write_text(with_figures(page))

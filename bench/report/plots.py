@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ QUANTITIES = {
 
 def main() -> None:
     """Draw the 12x768 records against the length of the document, the passkey heat map, the training, "Not stated."."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PLOTS.mkdir(exist_ok=True)
     passkey = json.loads(of_embedded("eval").read_text())["passkey"]
     draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import goldfinch
-from bench.places import RESULTS, SAMPLES
+from bench.places import RESULTS, SAMPLES, add_record, write_record
 from goldfinch.measure.conditions import conditions
 
 RESULT = RESULTS / "batch.json"
@@ -58,12 +58,13 @@ def ratios(ones: list[tuple[float, float]], others: list[tuple[float, float]], w
 
 
 def main() -> None:
-    """Measure and write the record."""
+    """Measure, print, and write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--processes", type=int, default=4, help="documents per repeat that get a process each")
+    add_record(parser, RESULT)
     arguments = parser.parse_args()
     model = goldfinch.load_model()
     times: dict[str, list[tuple[float, float]]] = {"batch": [], "loop": [], "process_each": []}
@@ -98,7 +99,7 @@ def main() -> None:
         "speed_of_the_loop": ratios(times["loop"], times["batch"], 0),
         "speed_of_the_loop_processor_time": ratios(times["loop"], times["batch"], 1),
     }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.record, record)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import gfkernels.threads  # noqa: F401
 
 import torch
 
-from bench.places import RESULTS
+from bench.places import RESULTS, add_record, write_record
 from goldfinch.measure.flatness import measure_flatness
 from goldfinch.models.presets import presets
 from goldfinch.weights.directory import DEFAULT_MODEL
@@ -22,13 +22,13 @@ from goldfinch.weights.writing import init_model
 
 
 def main() -> None:
-    """Measure, print a row per length, write the record."""
+    """Measure, print a row per length, write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", default=DEFAULT_MODEL)
     parser.add_argument("--lengths", default="1024,4096,16384,65536")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "flatness.json")
+    add_record(parser, RESULTS / "flatness.json")
     options = parser.parse_args()
     lengths = [int(n) for n in options.lengths.split(",")]
     with tempfile.TemporaryDirectory(prefix="gf-flatness-") as folder:
@@ -38,7 +38,7 @@ def main() -> None:
             init_model(options.model, 0, Path(model))
         dtype = getattr(torch, options.dtype)
         record = measure_flatness(model, lengths, options.repeats, _print, dtype=dtype)
-    options.output.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(options.record, record)
 
 
 def _print(row: dict[str, object]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import sys
 from pathlib import Path
 
 import goldfinch
@@ -11,14 +11,17 @@ import goldfinch
 
 def main() -> None:
     """Read, tokenise, pre-fill and save one document after the other."""
-    out, *names = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="for the caches")
+    parser.add_argument("documents", nargs="+")
+    options = parser.parse_args()
     model = goldfinch.load_model()
-    for name in names:
+    for name in options.documents:
         data = Path(name).read_bytes()
         ids, span = goldfinch.document_token_ids(model, data.decode())
         source = {"name": Path(name).name, "path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         cache = goldfinch.prefill(model, ids, document_range=span, source=source)
-        cache.save(Path(out) / (Path(name).stem + ".gfc"))
+        cache.save(options.folder / (Path(name).stem + ".gfc"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Questions about one document, decoded together and one by one: python -m bench.speed.questions"""
+"""Questions about one document, decoded together and one by one: python -m bench.speed.questions [--record]"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import goldfinch
-from bench.places import RESULTS, SAMPLES
+from bench.places import RESULTS, SAMPLES, add_record, write_record
 from goldfinch.measure.conditions import conditions
 
 RESULT = RESULTS / "questions.json"
@@ -24,7 +25,10 @@ def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def main() -> None:
-    """Measure and write the record."""
+    """Measure, print, and write the record where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_record(parser, RESULT)
+    options = parser.parse_args()
     model = goldfinch.load_model()
     ids, span = goldfinch.document_token_ids(model, (SAMPLES / "warehouse-register.txt").read_text())
     session = goldfinch.Session(model, goldfinch.prefill(model, ids, document_range=span))
@@ -51,7 +55,7 @@ def main() -> None:
         "repeats": REPEATS,
         "rows": rows,
     }
-    RESULT.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(options.record, record)
 
 
 if __name__ == "__main__":

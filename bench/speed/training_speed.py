@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gfkernels.threads  # noqa: F401
@@ -20,7 +19,7 @@ import gfkernels.threads  # noqa: F401
 import torch
 from torch import Tensor
 
-from bench.places import RESULTS, ROOT
+from bench.places import RESULTS, ROOT, add_record, write_record
 from goldfinch.measure.conditions import conditions
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
@@ -34,17 +33,17 @@ BACKENDS = ("native", "torch")
 
 
 def main() -> None:
-    """Measure, interleaved; print; write the record."""
+    """Measure, interleaved; print; write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="16x512,8x1024", help="sequences x tokens")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--preset", default="goldfinch-small")
-    parser.add_argument("--record", type=Path, default=RECORD)
+    add_record(parser, RECORD)
     options = parser.parse_args()
     model = replace(presets()[options.preset], vocab_size=4096)
     rows = [_measure(model, shape, options.repeats) for shape in options.shapes.split(",")]
     record = {"what": "training steps", "conditions": conditions(LanguageModel(model)), "preset": options.preset}
-    options.record.write_text(json.dumps(record | {"repeats": options.repeats, "rows": rows}, indent=2) + "\n")
+    write_record(options.record, record | {"repeats": options.repeats, "rows": rows})
 
 
 def _measure(config: ModelConfig, shape: str, repeats: int) -> dict[str, Any]:

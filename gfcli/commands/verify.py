@@ -30,7 +30,8 @@ RECEIPT_TOLERANCE = 0.5
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="CACHE...", help=CACHES_HELP)],
     replay: Annotated[
-        str | None, typer.Option("--replay", metavar="P%", help="Recompute this share of the tokens and compare.")
+        str | None,
+        typer.Option("--replay", metavar="P%", help="Recompute this share of the tokens, by default all, and compare."),
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -52,7 +53,8 @@ def verify(
 
     Examples:
       gf verify doc.gfc
-      gf verify --replay 100% doc.gfc
+      gf verify --replay doc.gfc
+      gf verify --replay 10% doc.gfc
       gf verify --jsonl 'caches/*.gfc'
     """
     share = None if replay is None else parse_share(replay, "--replay")

@@ -12,7 +12,7 @@ import pytest
 
 from gfcli import registry
 from gfcli.app import run
-from gfcli.parser import build
+from gfcli.parser import _completed, build
 from gfcli.registry import COMMANDS, GROUPS
 
 LEAVES = [command for command in COMMANDS if command.function]
@@ -64,6 +64,17 @@ def test_pages_are_whole(name: str, capsys) -> None:
     for param in build(command).params:
         assert param.metavar or getattr(param, "is_flag", False), f"{name} {param.name}"
         assert param.help, f"{name} {param.name}"
+
+
+def test_an_option_with_a_usual_value_may_go_without_one() -> None:
+    """`gf verify --replay doc.gfc` missed its argument, for the file was taken for a share."""
+    usual = {"--replay": "100%"}
+    for given, expected in (
+        (["--replay", "doc.gfc"], ["--replay", "100%", "doc.gfc"]), (["doc.gfc", "--replay"], ["doc.gfc", "--replay", "100%"]),
+        (["--replay", "--json", "a"], ["--replay", "100%", "--json", "a"]), (["--replay", "10%", "a"],) * 2,
+        (["--replay", __file__], ["--replay", "100%", __file__]), (["--", "--replay", "a.gfc"],) * 2, (["--replay", "x"],) * 2,
+    ):  # fmt: skip
+        assert _completed(given, usual) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

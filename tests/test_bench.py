@@ -1,0 +1,75 @@
+"""Benches say with --help what they do, and write no record that nobody asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.places import RESULTS, ROOT, add_record, write_record
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "bench").glob("*/*.py")
+    if 'if __name__ == "__main__":' in path.read_text()
+)
+
+
+class Parsed(Exception):
+    """A bench has come as far as its arguments."""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_arguments_come_before_anything_else_and_no_record_is_the_default(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--help` ran a bench, and overwrote the committed record."""
+    module = importlib.import_module(name)
+    parsers: list[argparse.ArgumentParser] = []
+
+    def parse(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        parsers.append(parser)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    with pytest.raises(Parsed):
+        module.main()
+    (parser,) = parsers
+    assert not parser.get_default("record")
+    for action in parser._actions:
+        assert not (isinstance(action.default, Path) and action.default.is_relative_to(RESULTS)), action.dest
+    if "RESULTS" in vars(module) and "record" in Path(str(module.__file__)).read_text() and "report" not in name:
+        assert "--record" in parser.format_help()
+
+
+def test_help_ends_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in RESULTS.iterdir()}
+    monkeypatch.setattr("sys.argv", ["questions", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("bench.speed.questions", run_name="__main__")
+    assert ended.value.code == 0
+    assert "--record" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in RESULTS.iterdir()} == before
+
+
+def test_a_record_goes_where_it_is_asked_to(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_record(parser, tmp_path / "usual.json")
+    for words, written in (([], None), (["--record"], "usual.json"), (["--record", str(tmp_path / "b")], "b")):
+        write_record(parser.parse_args(words).record, {"what": written})
+        names = [path.name for path in tmp_path.iterdir()]
+        assert names == ([] if written is None else [written])
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_the_readme_of_the_benches_names_them_all() -> None:
+    text = (ROOT / "bench" / "README.md").read_text()
+    missing = [name for name in MODULES if f"`{name}" not in text and not name.endswith((".plain_loop", ".foreign"))]
+    assert not missing
