@@ -65,6 +65,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    if arguments[:1] == ["help"]:  # as git, cargo and others take it
+        arguments = [*arguments[1:], "--help"]
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
     console.quiet = console.verbose = False

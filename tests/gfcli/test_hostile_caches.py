@@ -64,7 +64,9 @@ def test_checkpoints_are_not_read_for_questions(document: Path, tiny_model: Path
     assert [name for name in seen if "@" in name]
 
 
-def test_a_replay_of_everything_needs_no_share(cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_of_everything_needs_no_share(
+    cache: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for line in (["verify", "--replay", str(cache)], ["verify", str(cache), "--replay"]):
         assert run([*line, "-m", str(tiny_model)]) == 0
         assert "replayed" in capsys.readouterr().out

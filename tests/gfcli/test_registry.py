@@ -180,3 +180,12 @@ def test_torch_is_loaded_by_the_commands_that_say_so(cache: Path, tiny_model: Pa
         [sys.executable, "-c", code, given], capture_output=True, text=True, check=False, env=os.environ
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["prefill"], ["cache"], ["cache", "ls"]])
+def test_help_is_a_word_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["help", *words]) == 0
+    pages = [capsys.readouterr().out]
+    assert run([*words, "--help"]) == 0
+    assert capsys.readouterr().out == pages[0] != ""
+    assert run(["help", "nosuch"]) == 2

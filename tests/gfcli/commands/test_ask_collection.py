@@ -141,8 +141,9 @@ def test_what_cannot_be_asked_is_named_and_the_others_answer(kb: Path, capsys, o
     assert run(["ask", "--cache", "kb/Bris*.gfc", "Which town?"]) == 3
 
 
-def test_a_document_that_cannot_be_read_is_named(kb: Path, capsys) -> None:
-    (kb / "bad.txt").write_bytes(b"words " * 2000 + b"\0")
+def test_a_document_that_cannot_be_read_is_named(kb: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goldfinch.text.documents.MOST_DOCUMENT_BYTES", 10_000)
+    (kb / "bad.txt").write_bytes(b"words " * 2000)
     answers = asked(capsys, "-r", "kb", "Who trades in jute?", code=3)
     assert answers[0]["document"] == "kb/Dundee.txt"
 

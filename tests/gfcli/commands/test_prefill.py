@@ -109,10 +109,10 @@ def test_failures_are_named_in_the_summary(tree: Path, capsys) -> None:
 def test_a_file_that_vanishes_fails_alone(capsys, monkeypatch) -> None:
     real = sources.read_document
 
-    def vanish(name: str):  # type: ignore[no-untyped-def]
+    def vanish(name: str, *how):  # type: ignore[no-untyped-def]
         if name.endswith("c.txt"):
             os.unlink(name)
-        return real(name)
+        return real(name, *how)
 
     monkeypatch.setattr(sources, "read_document", vanish)
     found = statuses(capsys, "-r", "docs", "-o", "out/", code=3)
