@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.places import EMBEDDED, RESULTS, ROOT, of_embedded
 from bench.report.architectures import architecture_lines
+from bench.report.codecs import codec_lines
 from bench.report.confidence import confidence_lines
 from bench.report.first_token import first_token_lines
 from bench.report.many import many_lines
@@ -61,6 +62,7 @@ def benchmarks_page() -> str:
     lines += ordinary_lines(embedded("ordinary"))
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
+    lines += codec_lines(embedded("codecs"))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))

@@ -1,0 +1,79 @@
+"""The section of docs/benchmarks.md about codecs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from bench.report.models import conditions_line
+
+PUBLISHED = ("kivi4", "kivi2", "flexgen4")
+
+
+def codec_lines(record: dict[str, Any]) -> list[str]:
+    """What each codec saves and costs, and ours against published ones at equal divergence."""
+    rows = record["rows"]
+    lengths = list(dict.fromkeys(row["tokens"] for row in rows))
+    first = [row for row in rows if row["tokens"] == lengths[0]]
+    lines = ["## Codecs", "", conditions_line(record["conditions"]), ""]
+    lines += [
+        f"{first[0]['documents']} documents of held-out encyclopedia text for each length. KL of next-token "
+        "distributions, in nats, behind 256 positions of each document that are read once more, and behind general "
+        "questions; means over the documents. Bits count scales, tables and what a codec leaves alone; a file holds "
+        "everything, and is compared with the one without codecs.",
+        "",
+        f"Keys alone, {lengths[0]:,} tokens:",
+        "",
+        "| keys | bits per value | KL, document | most, any position | top token changed | KL, questions "
+        "| encode MB/s | decode MB/s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    keys = [row for row in first if row["state_codec"] == "raw"]
+    for row in keys:
+        lines.append(
+            f"| `{row['codec']}` | {row['bits_per_value']:.2f} | {row['document_kl']:.4f} | "
+            f"{row['document_max_kl']:.2f} | {row['document_flips']:.1%} | {row['questions_kl']:.4f} | "
+            f"{row['encode_mb_s']:,.0f} | {row['decode_mb_s']:,.0f} |"
+        )
+    lines += ["", *_against_published(keys), ""]
+    lines += [
+        "State, and both together:",
+        "",
+        "| tokens | keys | state | state's bytes | whole file | bits per id | KL, document | KL, questions |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["state_codec"] != "raw":
+            lines.append(
+                f"| {row['tokens']:,} | `{row['codec']}` | `{row['state_codec']}` | {row['state_share']:.1%} | "
+                f"{row['file_share']:.1%} | {row['id_bits']:.2f} | {row['document_kl']:.4f} | "
+                f"{row['questions_kl']:.4f} |"
+            )
+    return [*lines, ""]
+
+
+def _against_published(keys: Sequence[dict[str, Any]]) -> list[str]:
+    """The bits of a constant step at the divergence of each published codec, between the measured steps around it."""
+    steps = sorted((row["document_kl"], row["bits_per_value"]) for row in keys if row["codec"].startswith("step"))
+    found = {row["codec"]: (row, bits_at(steps, row["document_kl"])) for row in keys if row["codec"] in PUBLISHED}
+    words = [
+        f"of `{name}`, {bits / row['bits_per_value']:.2f} of its bits" for name, (row, bits) in found.items() if bits
+    ]
+    beyond = [f"`{name}`" for name, (_, bits) in found.items() if bits is None]
+    lines = (
+        [f"A constant step needs, at the divergence {', and at that '.join(words)} (interpolated)."] if words else []
+    )
+    if beyond:
+        lines.append(f"{' and '.join(beyond)} lose less than any step measured here, in more bits.")
+    return lines
+
+
+def bits_at(curve: Sequence[tuple[float, float]], kl: float) -> float | None:
+    """Bits per value at a divergence on a curve of (KL, bits), straight in log KL; None beyond its ends."""
+    for (low, most), (high, fewest) in pairwise(curve):
+        if low <= kl <= high and low > 0:
+            share = (math.log(kl) - math.log(low)) / max(math.log(high) - math.log(low), 1e-9)
+            return most + share * (fewest - most)
+    return None
