@@ -82,17 +82,23 @@ def temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
                 os.unlink(temporary)
 
 
+def remnants_of(path: Path) -> list[os.DirEntry[str]]:
+    """Temporary files and folders of an output, as its writer has them, or a killed one left them."""
+    name, endings = fitting(path.name, _MORE_BYTES), f"{TEMPORARY_SUFFIX}|{ASIDE_SUFFIX}".replace(".", r"\.")
+    # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
+    remnant = re.compile(rf"\.{re.escape(name)}\.gf-\d+-[a-z0-9_]{{{_RANDOM_BYTES}}}({endings})")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        return [entry for entry in entries if remnant.fullmatch(entry.name)]
+    return []
+
+
 def remove_remnants(path: Path) -> None:
     """Remove temporary files and folders of an output whose writer was killed; a folder that was aside is put back.
 
     Nobody else may be writing the output.
     """
-    name, endings = fitting(path.name, _MORE_BYTES), f"{TEMPORARY_SUFFIX}|{ASIDE_SUFFIX}".replace(".", r"\.")
-    # Without the dots that names have: `.doc.gfc.x.tmp` is no remnant of an output `doc`.
-    remnant = re.compile(rf"\.{re.escape(name)}\.gf-\d+-[a-z0-9_]{{{_RANDOM_BYTES}}}({endings})")
     with contextlib.suppress(OSError):
-        found = [entry for entry in os.scandir(path.parent) if remnant.fullmatch(entry.name)]
-        for entry in sorted(found, key=lambda entry: not entry.name.endswith(ASIDE_SUFFIX)):
+        for entry in sorted(remnants_of(path), key=lambda entry: not entry.name.endswith(ASIDE_SUFFIX)):
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
             elif entry.name.endswith(ASIDE_SUFFIX) and not os.path.lexists(path):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gfcache.errors import CacheLocked, CacheWriteError
 
-from .atomic import real_path, remove_remnants, uninterrupted
+from .atomic import real_path, remnants_of, remove_remnants, uninterrupted
 from .names import fitting
 from .regular import NotRegular, open_regular
 
@@ -143,10 +143,13 @@ def is_free(path: Path | str) -> bool:
 
 
 def sweep(path: Path | str) -> None:
-    """Remove what a killed writer of an output has left, its lock first of all; not while somebody writes it."""
-    if os.path.lexists(lock_path(Path(path))):
+    """Remove what a writer of an output has left that was killed, or could not remove it or put it back on a failing
+    disk; not while somebody writes it.
+    """
+    real = real_path(Path(path))
+    if os.path.lexists(lock_path(Path(path))) or remnants_of(real):
         with contextlib.suppress(CacheLocked, CacheWriteError), output_lock(path):
-            pass
+            remove_remnants(real)
 
 
 @contextlib.contextmanager

@@ -54,15 +54,15 @@ def test_what_a_killed_save_left_is_put_back_or_removed(recipe: Recipe, corpora:
     model, kept = tmp_path / "toy", tmp_path / ".toy.my-notes"
     kept.mkdir()
     before = load_model(model).card.model_fingerprint
-    for _ in range(2):
+    for has_lock in (True, True, False):  # without: its disk failed, and it could not be put back
         model.rename(tmp_path / ".toy.gf-12-abcd_123.old")  # killed between the two renames
         (tmp_path / ".toy.gf-12-abcd_123.tmp").mkdir()
-        (tmp_path / ".toy.lock").touch()
+        if has_lock:
+            (tmp_path / ".toy.lock").touch()
         sweep(model)
         assert load_model(model).card.model_fingerprint == before
         assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
-    shutil.copytree(model, tmp_path / ".toy.gf-12-abcd_124.old")  # killed after them
-    (tmp_path / ".toy.lock").touch()
+    shutil.copytree(model, tmp_path / ".toy.gf-12-abcd_124.old")  # after them the disk failed
     train(recipe, corpora, tmp_path, compile_model=False, stop_after=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".toy.my-notes", "checkpoint.pt", "log.jsonl", "toy"]
 
