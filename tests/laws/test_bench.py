@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +24,13 @@ MODULES = sorted(
 
 class Parsed(Exception):
     """A bench has come as far as its arguments."""
+
+
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Some benches choose kernels as they are imported: later tests are not theirs."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.mark.parametrize("name", MODULES)
