@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goldfinch.weights.directory import DEFAULT_MODEL
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -19,5 +21,5 @@ class Shape:
 SHAPES = {
     "12x768": Shape(12, 768, 2048, 65_536, "goldfinch-12x768"),
     "6x512": Shape(6, 512, 1408, 65_536, "goldfinch-6x512"),
-    "gf-mini": Shape(6, 192, 512, 4_096, "gf-mini"),
+    "gf-mini": Shape(6, 192, 512, 4_096, DEFAULT_MODEL),
 }
