@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ class OutputNames:
         self._folder = Path(output) if output is not None and is_folder(output) else None
         self._file = Path(output) if output is not None and self._folder is None else None
         files = [source for source in sources if source.name != STDIN and source.obstacle is None]
+        if self._folder is None:
+            files = [source for source in files if not _is_pipe(source.name)]
         common = _common_folder(files) if self._folder is not None else None
         self._names: dict[str, list[Path]] = {source.name: self._candidates(source, common) for source in files}
         self._chosen = _apart(self._names)
@@ -62,7 +65,7 @@ class OutputNames:
         """The cache file of a document that was read. Its folder is made below an output folder.
 
         Raises:
-            OutputNeeded: stdin without an output.
+            OutputNeeded: stdin or a pipe without an output.
             OutputTaken: other documents of the call would have the same file.
         """
         if self._file is not None:
@@ -87,6 +90,14 @@ class OutputNames:
         if short.exists():
             return is_of_another(short, source)
         return _is_made_from(long, source)
+
+
+def _is_pipe(name: str) -> bool:
+    """Whether a document is a pipe, as of `<(command)`: no cache stands beside it."""
+    try:
+        return stat.S_ISFIFO(os.stat(name).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _common_folder(sources: Sequence[Source]) -> str | None:

@@ -120,7 +120,7 @@ def read_card(path: Path, *, adopt: bool = False) -> ModelCard:
         adopt: take the template as it stands now, even where it is not the one that its fingerprint was taken of.
 
     Raises:
-        ModelNotFound: no config.json there.
+        ModelNotFound: no config.json there, or one of a Hugging Face folder.
         ModelChanged: the template is not as it was when the directory was made.
         ModelDamaged: the card cannot be understood, or asks for what no model has.
     """
@@ -129,7 +129,13 @@ def read_card(path: Path, *, adopt: bool = False) -> ModelCard:
         raise ModelNotFound(f"{path} is not a model directory: it has no {CONFIG_FILE}")
     try:
         data = read_regular(file, _MOST_CARD_BYTES)
-        card = _card_of(parse_json(data), path, hashlib.sha256(data).hexdigest())
+        values = parse_json(data)
+        if isinstance(values, dict) and "architectures" in values:
+            raise ModelNotFound(
+                f"{path} is a Hugging Face folder, which gf takes once it is imported",
+                hint=f"gf model import {path}",
+            )
+        card = _card_of(values, path, hashlib.sha256(data).hexdigest())
     except (OSError, ValueError, ConfigError) as error:
         reason = f"{type(error).__name__} {error}" if isinstance(error, UnicodeError) else str(error)
         raise ModelDamaged(
@@ -272,8 +278,9 @@ def _candidates(name: str) -> Path | list[tuple[Path, ModelCard | ModelDamaged]]
         return path
     if not named:
         known = ", ".join(sorted({card.name for card in list_models()})) or "none"
+        lacking = f"the folder of that name has no {CONFIG_FILE}" if path.is_dir() else "no such folder"
         raise ModelNotFound(
-            f"no model named {name!r}, and no such folder", hint=f"known models: {known} (see gf model list)"
+            f"no model named {name!r}, and {lacking}", hint=f"known models: {known} (see gf model list)"
         )
     return named
 

@@ -60,6 +60,12 @@ def test_each_document_has_an_output_of_its_own(tmp_path: Path) -> None:
         assert found.of(sources[0], sources[0].read()) == tmp_path / "there.gfc"
     with pytest.raises(OutputNeeded):
         OutputNames(None, [Source("-")]).of(Source("-"), document_of_bytes(b"text", "stdin"))
+    pipe = Source(str(tmp_path / "63"))  # of <(command)
+    os.mkfifo(pipe.name)
+    with pytest.raises(OutputNeeded, match="63 needs an output file"):
+        OutputNames(None, [pipe]).of(pipe, document_of_bytes(b"text", pipe.name))
+    folder = OutputNames(f"{tmp_path}/", [pipe])
+    assert folder.of(pipe, document_of_bytes(b"text", pipe.name)) == tmp_path / "63.gfc"
     with pytest.raises(NoSuchFolder) as missing:
         check_place(tmp_path / "none" / "a.gfc")
     assert missing.value.folder == tmp_path / "none"

@@ -23,3 +23,15 @@ def test_lookup(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "broken" not in [card.name for card in list_models()]
     with pytest.raises(ModelDamaged):
         read_card(tmp_path / "user-models" / "broken")
+
+
+def test_folders_that_are_no_model_of_ours_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelNotFound, match=r"the folder of that name has no config\.json"):
+        find_model(str(tmp_path / "empty"))
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    with pytest.raises(ModelNotFound, match="Hugging Face folder") as refused:
+        find_model(str(hub))
+    assert refused.value.hint == f"gf model import {hub}"
