@@ -144,7 +144,7 @@ class UnwritableCache(CacheFormatError):
 class CannotRound(CacheFormatError):
     """The values of a cache are not to be rounded by the codec asked for; nothing was written."""
 
-    hint = "pre-fill the document again with these codecs: gf prefill DOCUMENT --codec ... --state-codec ..."
+    hint = "pre-fill the document again with these codecs"
 
 
 class CacheWriteError(CacheFormatError):
