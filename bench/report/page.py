@@ -34,9 +34,15 @@ def embedded(what: str) -> dict[str, Any]:
     return record(of_embedded(what).stem)
 
 
+def as_read() -> dict[str, Any]:
+    """What `gf eval` found of the embedded model, read as gf reads by default."""
+    found = embedded("reading")
+    return found["read"]["auto"] | {"conditions": found["conditions"]}  # type: ignore[no-any-return]
+
+
 def benchmarks_page() -> str:
     """docs/benchmarks.md."""
-    quality = embedded("eval")
+    quality = as_read()
     lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python -m bench.report.page`; do not edit.", ""]
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
@@ -59,7 +65,7 @@ def benchmarks_page() -> str:
     lines += quality_lines(quality)
     lines += ["", *reading_lines(embedded("reading"))]
     lines += policy_lines(embedded("policies"))
-    lines += ordinary_lines(embedded("ordinary"))
+    lines += ordinary_lines(quality)
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))
@@ -316,7 +322,7 @@ def architectures_table() -> str:
 
 def figures_table() -> str:
     """What the embedded model answers exactly as it reads by default, in a few rows."""
-    quality = embedded("reading")["read"]["auto"]
+    quality = as_read()
     facts = next(row for row in quality["facts"] if row["length"] == 4000)
     planted, articles = (
         percent(facts["exact"]),
@@ -331,7 +337,7 @@ def figures_table() -> str:
 
     tables = " / ".join(str(row["rows"]) for row in quality["tables"])
     rows = [
-        *ordinary_rows(embedded("ordinary")),
+        *ordinary_rows(quality),
         (
             "a 5-digit fact planted in 4,000 tokens; its value first",
             f"{planted}; {percent(facts['exact_value_first'])}",

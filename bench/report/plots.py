@@ -24,7 +24,7 @@ def main() -> None:
     """Draw the 12x768 records against the length of the document, the passkey heat map, the training, "Not stated."."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     PLOTS.mkdir(exist_ok=True)
-    passkey = json.loads(of_embedded("eval").read_text())["passkey"]
+    passkey = json.loads(of_embedded("reading").read_text())["read"]["auto"]["passkey"]
     draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")
     draw_not_stated(json.loads(of_embedded("confidence").read_text()), PLOTS / "not-stated.png")
     draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
