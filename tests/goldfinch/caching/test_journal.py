@@ -182,7 +182,7 @@ def test_killed_at_a_random_moment_then_the_same_command(number: int, tmp_path: 
     process = started(model, document, folder)
     _, err = process.communicate()
     assert process.returncode == 0
-    assert f"{done:,} reused" in err.decode()
+    assert f"{done:,} reused" in err.decode(), err.decode()
     capsys.readouterr()
     assert run(["diff", str(folder / "doc.gfc"), str(tmp_path / "whole.gfc")]) == 0
     assert [p.name for p in folder.iterdir()] == ["doc.gfc"]
