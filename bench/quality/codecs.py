@@ -21,7 +21,7 @@ from typing import Any
 from gfcache import Coding
 
 import goldfinch
-from bench.places import of_embedded
+from bench.places import add_record, of_embedded, write_record
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.evaluate.held_out import held_out_texts
 from goldfinch.measure.codec_rates import Document, measure_codecs
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--data", default=None)
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--tokens", default="4000,500", type=lambda t: [int(n) for n in t.split(",")])
-    parser.add_argument("--record", action="store_true", help="write the record")
+    add_record(parser, of_embedded("codecs"))
     arguments = parser.parse_args()
     model = goldfinch.load_model(arguments.model) if arguments.model else goldfinch.load_model()
     directory, rows, head = data_directory(arguments.data), [], {}
@@ -74,10 +74,8 @@ def main() -> None:
         )
         rows += [{"tokens": tokens, "documents": len(documents)} | row for row in record["rows"]]
         head = {"what": "codecs", "conditions": record["conditions"]}
-    text = json.dumps(head | {"rows": rows}, indent=1)
-    print(text)
-    if arguments.record:
-        of_embedded("codecs").write_text(text + "\n")
+    print(json.dumps(head | {"rows": rows}, indent=2))
+    write_record(arguments.record, head | {"rows": rows})
 
 
 if __name__ == "__main__":
