@@ -69,9 +69,7 @@ def main() -> None:
     directory, rows, head = data_directory(arguments.data), [], {}
     for n, tokens in enumerate(arguments.tokens):
         documents = list(documents_of(model, directory, tokens, arguments.documents))
-        record = measure_codecs(
-            model, documents, codings_of(n == 0), lambda row: print(row, file=sys.stderr, flush=True)
-        )
+        record = measure_codecs(model, documents, codings_of(n == 0), _progress)
         rows += [{"tokens": tokens, "documents": len(documents)} | row for row in record["rows"]]
         head = {"what": "codecs", "conditions": record["conditions"]}
     print(json.dumps(head | {"rows": rows}, indent=2))
