@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     console.json_errors = "--json" in before_dashes or "--jsonl" in before_dashes
     console.quiet = console.verbose = False
     console.said.clear()
-    console.compiling_s = 0.0
+    console.compiling_s, console.kept = 0.0, False
     try:
         code = _run(arguments)
         if code == exits.INTERRUPTED:  # what the command-line parser makes of Ctrl-C
@@ -101,8 +101,10 @@ def run(arguments: list[str]) -> int:
 def _ended(how: str, arguments: list[str]) -> str:
     """What to say of a run that was ended."""
     command = registry.named(arguments)
+    if console.kept:
+        return f"{how}. Run the same command again to resume."
     resumes = (command is not None and command.resumes) or "--questions" in arguments
-    return f"{how}. Run the same command again to resume." if resumes else how.lower()
+    return f"{how} before anything was kept: the same command begins anew." if resumes else how.lower()
 
 
 def _reader_has_gone() -> int:

@@ -82,6 +82,7 @@ class Answers:
                         self._others[key] = place, line
                 self._lock = stack.pop_all()
             self.done, self.kept = set(self._lines), len(self._lines)
+            console.kept = bool(self.kept)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,6 +136,7 @@ class Answers:
         try:
             with open(self._path, "a", encoding="utf-8") as stream:
                 stream.write(line + "\n")
+            console.kept = True
         except OSError as error:
             raise gfcache.CacheWriteError(self._path, error) from error
 

@@ -50,12 +50,13 @@ class Console:
         verbose: also what was found and decided on the way.
         said: warnings that one run says once.
         compiling_s: seconds in which kernels were compiled, which the rates of a run leave out.
+        kept: whether anything is on the disk from which the same command would resume.
     """
 
     def __init__(self) -> None:
         self.said: set[str] = set()
         self.json_errors = self.debug = self.quiet = self.verbose = False
-        self.compiling_s = 0.0
+        self.compiling_s, self.kept = 0.0, False
 
     def line(self, text: str = "") -> None:
         """One line of data for people."""
@@ -220,7 +221,18 @@ class _Compiling(logging.Handler):
             console.compiling_s += seconds
 
 
+class _Kept(logging.Handler):
+    """Notes that there is something to resume from."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.kept = True
+
+
 console = Console()
 _KERNELS = logging.getLogger("gfkernels")
 _KERNELS.addHandler(_Compiling(logging.INFO))
 _KERNELS.setLevel(logging.INFO)
+_KEPT = logging.getLogger("goldfinch.kept")
+_KEPT.addHandler(_Kept(logging.INFO))
+_KEPT.setLevel(logging.INFO)
+_KEPT.propagate = False

@@ -94,6 +94,7 @@ def say_written(report: Report) -> None:
 
 def show_outcome(event: Written | PassedOver, jsonl: bool) -> None:
     """A document that did not fail, in words and as data: an object, or the path of its cache."""
+    console.kept = True
     say_outcome(event)
     if jsonl:
         console.json(outcome_json(event))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from .numerics import numerics_difference
 
 # A cache, of whatever model.
 T = TypeVar("T")
+# Told what is on the disk from which a run that is ended now would resume.
+KEPT = logging.getLogger("goldfinch.kept")
 
 _SUFFIX = ".journal"
 EVERY_S = 10.0
@@ -71,6 +74,7 @@ class Journal:
             cache = partial()
             self._save(cache, self.path)
             self.obstacle = None
+            KEPT.info("noted %s", self.path)
             if cache.digest is not None:
                 self.noted(cache.digest)
         except gfcache.CacheWriteError as error:
@@ -99,7 +103,10 @@ class Journal:
             return None
         if found.st_uid not in (0, os.geteuid()) or not self._is_ours():
             return None
-        return read(self.path)
+        left = read(self.path)
+        if left is not None:
+            KEPT.info("resumed from %s", self.path)
+        return left
 
     def finish(self, write: Callable[[], gfcache.Header]) -> gfcache.Header:
         """Write the output, on a full disk in the room of the journal, and remove the journal.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gfcache.files.places import expanded
 from gfcache.files.regular import NotRegular, open_regular
 
 from goldfinch.errors import CorpusDamaged, CorpusMissing, GoldFinchError
@@ -39,7 +40,7 @@ def data_directory(given: str | None = None) -> Path:
     name = given or os.environ.get("GF_DATA_DIR")
     if not name:
         raise GoldFinchError("no training data given", hint=HINT)
-    path = Path(name)
+    path = expanded(name)  # what sets a variable may not have been a shell
     if not path.is_dir():
         raise GoldFinchError(f"training data folder {name} does not exist", hint=HINT)
     return path

@@ -21,7 +21,7 @@ from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
 from goldfinch.measure.choosing import Bounds
 
-from .events import WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
+from .events import DETAIL, NOTE, WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints, has_form
 from .job import Job, compute, save, tokenise
 from .outputs import OutputNames, check_not_base, check_place, check_replaceable, real
@@ -103,6 +103,10 @@ class IntoFiles:
         """The file of a document, decided once for each."""
         if job.path is None:
             job.path = self._names.of(job.source, job.read)
+            left = self._names.left_to_another(job.source, job.path)
+            if left is not None:
+                told = f"{job.read.label}: its cache is {job.path}, for {left} is of another document"
+                self._tell(Remark(DETAIL if job.path.exists() else NOTE, told))
         return job.path
 
     def tokenise(self, job: Job) -> None:
@@ -123,7 +127,7 @@ class IntoFiles:
                     with suppress(gfcache.CacheFormatError):
                         Journal(path).remove()  # of a run that was killed when all but that was done
                     return PassedOver(job.source, fresh)
-            check_replaceable(path, job.read.source, self._model.card.prefill_fingerprint, plan.force)
+            check_replaceable(path, job.read, self._model.card.prefill_fingerprint, plan.force)
             self.tokenise(job)
             compute(job, self._model(), fresh=plan.force, journal_s=plan.journal_s, tell=self._tell)
             writing = self._writes[real(path)] = writer.submit(_written, job, lock.pop_all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -14,6 +15,7 @@ from gfcache import layout
 from gfcache.files.names import fitting
 
 from goldfinch.errors import NoSuchFolder, NotACache, NotReplaced, OutputError, OutputNeeded, OutputTaken
+from goldfinch.library.changes import is_truncated
 from goldfinch.library.freshness import is_at
 from goldfinch.text.documents import Document
 
@@ -77,19 +79,24 @@ class OutputNames:
             raise OutputTaken(path, f"{document.label}: {path} would be that of another document of this call, too")
         candidates = self._names[source.name]
         at = candidates.index(path)
-        if at % 2 == 0 and self._yields(path, candidates[at + 1], document.source):
+        if at % 2 == 0 and self._yields(path, candidates[at + 1], document):
             path = candidates[at + 1]
         if self._folder is not None and path.parent != self._folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _yields(self, short: Path, long: Path, source: dict[str, Any]) -> bool:
+    def left_to_another(self, source: Source, path: Path) -> Path | None:
+        """The short name that the cache of a document would have if another document's cache were not there."""
+        short = self._chosen.get(source.name)
+        return short if short is not None and real(short) != real(path) and short.exists() else None
+
+    def _yields(self, short: Path, long: Path, document: Document) -> bool:
         """Whether a document leaves the short name to another, or has its cache under the long one already."""
         if self._taken[real(long)]:
             return False
         if short.exists():
-            return is_of_another(short, source)
-        return _is_made_from(long, source)
+            return is_of_another(short, document)
+        return _is_made_from(long, document.source)
 
 
 def _is_pipe(name: str) -> bool:
@@ -129,11 +136,11 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def is_of_another(path: Path, source: dict[str, Any]) -> bool:
+def is_of_another(path: Path, document: Document) -> bool:
     """Whether there is a cache at `path` of another document. What cannot be read is nobody's."""
     try:
         with gfcache.read_cache(path) as cache:
-            return not is_same_source(cache.header, path, source)
+            return not is_same_source(cache.header, path, document)
     except (OSError, gfcache.CacheFormatError):
         return False
 
@@ -147,9 +154,19 @@ def _is_made_from(path: Path, source: dict[str, Any]) -> bool:
         return False
 
 
-def is_same_source(header: gfcache.Header, path: Path, source: dict[str, Any]) -> bool:
-    """Whether the cache at `path` was made from this document (same place, perhaps moved, or same bytes)."""
-    return is_at(source["path"], header, path) or (header.source or {}).get("sha256") == source["sha256"]
+def is_same_source(header: gfcache.Header, path: Path, document: Document) -> bool:
+    """Whether the cache at `path` was made from this document: same place, perhaps moved, same bytes, or grown since.
+
+    What was appended to a cache has no place. Once the document holds all of that, it takes the cache over. One that
+    was truncated was so on purpose, and stays.
+    """
+    noted, source = header.source or {}, document.source
+    if is_at(source["path"], header, path) or noted.get("sha256") == source["sha256"]:
+        return True
+    if noted.get("path") is not None or not noted.get("bytes") or is_truncated(noted):
+        return False
+    data = document.text.encode()[: noted["bytes"]]
+    return len(data) == noted["bytes"] and hashlib.sha256(data).hexdigest() == noted.get("sha256")
 
 
 def check_place(path: Path) -> None:
@@ -164,7 +181,7 @@ def check_place(path: Path) -> None:
         raise NoSuchFolder(path, f"the folder {path.parent} does not exist")
 
 
-def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: str, force: bool) -> None:
+def check_replaceable(path: Path, document: Document, prefill_fingerprint: str, force: bool) -> None:
     """Refuse to replace a cache that is anything but this document's by this model, and every file that is not a cache.
 
     Args:
@@ -186,7 +203,7 @@ def check_replaceable(path: Path, source: dict[str, Any], prefill_fingerprint: s
         raise NotReplaced(path, f"{path} exists and is not a readable cache: {error}") from error
     if force:
         return
-    if not is_same_source(old, path, source):
+    if not is_same_source(old, path, document):
         name = (old.source or {}).get("path") or (old.source or {}).get("name") or "an unknown source"
         raise NotReplaced(path, f"{path} exists and was made from {name}")
     if old.model["prefill_fingerprint"] != prefill_fingerprint:

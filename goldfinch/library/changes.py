@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import gfcache
@@ -110,6 +111,12 @@ def changed_source(cache: Any, text: str, note: str) -> dict[str, Any]:
         "bytes": len(data),
         "modified_at": None,
     }
+
+
+def is_truncated(source: Mapping[str, Any]) -> bool:
+    """Whether a cache notes that the last change of its document left a beginning of it."""
+    found = _NOTE.search(str(source.get("name", "")))
+    return found is not None and found[1].startswith("first ")
 
 
 def base_of(cache: Any, model: Model) -> Any:

@@ -10,6 +10,7 @@ import torch
 from gfcache.files.replace import replacing_output
 from torch import Tensor
 
+from goldfinch.caching.journal import KEPT
 from goldfinch.weights.parts import check_regular
 from goldfinch.weights.pickles import described
 
@@ -29,6 +30,7 @@ def write_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise
+    KEPT.info("saved %s", path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -40,7 +42,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     check_regular(path)
     described(path)
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    saved = dict(torch.load(path, map_location="cpu", weights_only=True))
+    KEPT.info("read %s", path)
+    return saved
 
 
 def _tensors(values: object) -> Iterator[Tensor]:

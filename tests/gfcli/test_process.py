@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,35 @@ def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
         _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == code, err
         assert "Traceback" not in err
-        assert f"{'Interrupted' if code == 130 else 'Terminated'}. Run the same command again to resume." in err
+        how = "Interrupted" if code == 130 else "Terminated"
+        assert f"{how} before anything was kept: the same command begins anew.\n" in err
         assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["long.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["prefill"], ["ask", "-n", "1"]])
+def test_an_ended_run_says_that_it_resumes_where_it_does(
+    command: list[str], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GF_JOURNAL_SECONDS", "0")
+    monkeypatch.setenv("GF_CACHE_DIR", str(tmp_path / "library"))
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT * 300)
+    name, *options = command
+    question = ["Who?"] if name == "ask" else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gfcli", name, str(path), *question, *options, "-m", str(tiny_model)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + PATIENCE_S
+    while not [p for p in tmp_path.rglob(".*.journal") if p.is_file()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.2)  # noted, and said so
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, err
+    assert "Interrupted. Run the same command again to resume.\n" in err
 
 
 def test_progress_on_a_terminal(document: Path, tiny_model: Path) -> None:

@@ -157,7 +157,7 @@ def folder_path() -> Path:
     Raises:
         NotPrivate: this user has no home.
     """
-    given = os.environ.get("XDG_CACHE_HOME", "")
+    given = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))  # what sets it may not have been a shell
     if os.path.isabs(given):
         return Path(given) / FOLDER
     home = os.path.expanduser("~")

@@ -224,3 +224,37 @@ def test_the_name_of_a_log_stays_short(made, tiny_model: Path, tmp_path: Path) -
     assert run(["truncate", path, "--to-token", "20", "-m", str(tiny_model)]) == 0
     with gfcache.read_cache(path) as file:
         assert file.header.source["name"] == "log.txt (first 20 tokens)"
+
+
+def test_a_document_that_holds_all_that_was_appended_takes_the_cache_over(made, tmp_path, tiny_model, capsys) -> None:
+    """There is one cache of a log, however it grew."""
+    log, more = tmp_path / "log.txt", tmp_path / "more.txt"
+    cache = made("log", TEXT[:3000])
+    more.write_text(TEXT[3000:4000])
+    assert run(["append", cache, str(more), *options(tiny_model), "-q"]) == 0
+    log.write_text(TEXT[:5000])
+    capsys.readouterr()
+    assert run(["prefill", str(log), *options(tiny_model)]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == cache
+    assert "reused" in err
+    assert [path.name for path in tmp_path.glob("*.gfc")] == ["log.gfc"]
+    assert run(["status", cache]) == 0
+    assert capsys.readouterr().out.startswith("fresh")
+
+
+@pytest.mark.parametrize("change", ["append", "truncate"])
+def test_a_document_leaves_a_changed_cache_what_it_does_not_hold(change, made, tmp_path, tiny_model, capsys) -> None:
+    """What was appended and is not in the file would be lost; what was truncated is so on purpose."""
+    log, more = tmp_path / "log.txt", tmp_path / "more.txt"
+    cache = made("log", TEXT[:3000])
+    more.write_text("Something else.\n")
+    arguments = [str(more)] if change == "append" else ["--to-token", "100"]
+    assert run([change, cache, *arguments, *options(tiny_model), "-q"]) == 0
+    before = Path(cache).read_bytes()
+    capsys.readouterr()
+    assert run(["prefill", str(log), *options(tiny_model)]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == f"{log}.gfc"
+    assert f"{log}: its cache is {log}.gfc, for {cache} is of another document" in err
+    assert Path(cache).read_bytes() == before

@@ -110,3 +110,11 @@ def test_a_question_without_fields_or_answers(tmp_path: Path) -> None:
     assert short_answer(record["qas"][0]["answers"]) is None
     with pytest.raises(CorpusDamaged, match="no 'question'"):
         record["qas"][0]["question"]
+
+
+def test_a_tilde_in_the_name_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sets GF_DATA_DIR may not have been a shell."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GF_DATA_DIR", "~/data")
+    assert data_directory() == tmp_path / "data"

@@ -231,3 +231,10 @@ def test_it_is_said_that_kernels_are_compiled_and_how_long(place: Path, caplog) 
     with pytest.warns(UserWarning, match="built again each time"):
         build.load("cc")
     assert [record.getMessage() for record in caplog.records][:1] == ["compiling kernels"]
+
+
+def test_a_tilde_in_a_variable_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the library: what sets it may not have been a shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/caches")
+    assert build.folder_path() == tmp_path / "caches" / build.FOLDER
