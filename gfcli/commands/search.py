@@ -13,6 +13,7 @@ from gfcli.support.exits import NOT_FOUND, SCHEMA_VERSION, CommandError
 from gfcli.support.options import ModelOption, QuietOption, RequireVerifiedOption, VerboseOption
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.settings import value as setting
+from gfcli.support.values import counted
 
 if TYPE_CHECKING:
     from goldfinch.library.find import Place
@@ -88,7 +89,7 @@ def search(
                 console.line(f"    {row['snippet']}")
         if not places and not as_json:
             raise CommandError(
-                f"none of these words is in any of {len(found.collection.members):,} documents", code=NOT_FOUND
+                f"none of these words is in {counted(len(found.collection.members), 'document')}", code=NOT_FOUND
             )
         found.failures.end()
 

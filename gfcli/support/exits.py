@@ -89,10 +89,18 @@ _CODES_WHERE_LOADED = (
 _CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
+def _missing_package(error: BaseException) -> str | None:
+    """The package of others whose absence an error tells; one of our own modules that is missing is a bug."""
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return name if name and name not in ("gfcli", "goldfinch", "gfkernels", "gfcache") else None
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code of an exception."""
     if isinstance(error, CommandError):
         return error.code
+    if _missing_package(error) is not None:
+        return USAGE
     for module, name, code in _CODES_WHERE_LOADED:
         if isinstance(error, getattr(sys.modules.get(module), name, ())):
             return code
@@ -116,6 +124,10 @@ def describe(error: BaseException) -> tuple[str, str | None]:
     if _CPU_ALLOCATOR in str(error):
         wanted = re.search(r"allocate (\d+) bytes", str(error))
         return "not enough memory" + (f" for {int(wanted.group(1)):,} bytes" if wanted else ""), hint
+    missing = _missing_package(error)
+    if missing is not None:
+        install = f"{sys.executable} -m pip install {missing}"
+        return f"this needs {missing}, which is not installed in {sys.prefix}", hint or install
     if exit_code(error) == BUG_OR_OTHER:
         message = " ".join(str(error).split())  # others write several lines
         return f"unexpected {type(error).__name__}: {message}", hint or "run `gf --debug COMMAND ...` and report it"

@@ -99,7 +99,7 @@ def _of_line(line: str, place: str) -> Any:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise CommandError(f"{place}: not JSON: {error}") from error
+        raise CommandError(f"{place}: not JSON (column {getattr(error, 'colno', 1)})") from error
     except RecursionError as error:
         raise CommandError(f"{place}: brackets nested too deeply") from error
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from gfcache.files.regular import read_regular
 
+from .kinds import in_place_of
+
 # Of a path, in characters; of a name in it, in bytes, with what temporary names need besides.
 MOST_PATH, MOST_PART = 2048, 200
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -35,6 +37,11 @@ def parse_json(data: bytes) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(in_place_of(data, "JSON") or f"it is not UTF-8 (byte {error.start:,})") from error
+    except json.JSONDecodeError as error:
+        where = f"it is not JSON (line {error.lineno:,}, column {error.colno:,})"
+        raise ValueError(in_place_of(data, "JSON") or where) from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

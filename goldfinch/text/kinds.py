@@ -168,3 +168,36 @@ def kind_of_text(text: str) -> Kind | None:
     if tags.startswith(("<!doctype html", "<html", "<head>", "<body>")) or (is_xml and "<html" in tags):
         return HTML
     return None
+
+
+# Of what is told of weights: the file itself, and what is told of archives that are weights, is none of these.
+_AS_EXPECTED = ("a ZIP archive", "weights of PyTorch")
+
+
+def in_place_of(data: bytes, expected: str) -> str | None:
+    """What a file is instead of what it should be, in words; None where its bytes do not say.
+
+    Args:
+        data: the file, or the beginning of it.
+        expected: what it should be: "JSON", "weights".
+    """
+    if not data:
+        return f"it is empty, expected {expected}"
+    kind = kind_of(data)
+    if kind is None and not data.startswith(b"\x80"):  # as pickles begin
+        text = data[:HEAD_BYTES].decode("utf-8", "ignore")
+        if len(text.encode()) >= len(data[:HEAD_BYTES]) - 3 and not re.search(r"[\0-\x08\x0e-\x1a]", text):
+            kind = kind_of_text(text) or (Kind("plain text") if expected != "JSON" else None)
+    if kind is None or kind.name in _AS_EXPECTED:
+        return None
+    return f"it is {kind.name}, expected {expected}"
+
+
+def next_step(data: bytes, place: Path) -> str | None:
+    """What to do about a file that is something else than weights: fetch it, or import it as what it is."""
+    kind = kind_of(data)
+    if kind is LFS:
+        return f"fetch the file itself: git lfs pull in {place.parent}, or download it again"
+    if data.startswith(b"GGUF"):
+        return f"gf model import {shlex.quote(str(place))}, without --config"
+    return "download or copy it again" if kind is None else None

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -278,6 +279,10 @@ def _candidates(name: str) -> Path | list[tuple[Path, ModelCard | ModelDamaged]]
         return path
     if not named:
         known = ", ".join(sorted({card.name for card in list_models()})) or "none"
+        if path.is_file():
+            raise ModelNotFound(
+                f"{name} is a file, expected a model folder or name", hint=f"gf model import {shlex.quote(name)}"
+            )
         lacking = f"the folder of that name has no {CONFIG_FILE}" if path.is_dir() else "no such folder"
         raise ModelNotFound(
             f"no model named {name!r}, and {lacking}", hint=f"known models: {known} (see gf model list)"

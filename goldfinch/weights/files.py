@@ -13,7 +13,7 @@ from torch import Tensor
 
 from goldfinch.errors import WeightsDamaged
 
-from .headers import Shape, check_shapes, read_shapes
+from .headers import Shape, check_shapes, damaged, read_shapes
 from .parts import INDEX_ENDING, files_of_weights
 
 
@@ -48,8 +48,9 @@ def read_weights(
         except Exception as error:  # safetensors has an error class of its own, and torch raises in many ways
             if "allocate memory" in str(error):
                 raise MemoryError(f"not enough memory for the weights {file}") from error
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WeightsDamaged(f"cannot read the weights {file}: {reason}") from error
+            # What these say of it is advice for programmers, and may be bad: to read it without weights_only.
+            reader = "torch" if file.suffix == ".pth" else "safetensors"
+            raise damaged(file, ValueError(f"{reader} cannot read them")) from error
     # The files may have been replaced since, and torch reads a .pth in its own way.
     check_shapes(shapes_of(weights), shapes)
     return weights

@@ -6,6 +6,7 @@ its dtype, shape and the two ends of its bytes behind the header.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -13,9 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gfcache.files.regular import open_regular
+
 from goldfinch.errors import CheckpointError, ModelDamaged, WeightsDamaged, WeightsMismatch
 from goldfinch.models.config import ModelConfig
 from goldfinch.text.json_files import is_text, parse_json
+from goldfinch.text.kinds import HEAD_BYTES, in_place_of, next_step
 
 from .directory import ModelCard, list_directories
 from .foreign_config import ForeignConfig
@@ -63,7 +67,18 @@ def _shapes_of_file(path: Path) -> dict[str, Shape]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise WeightsDamaged(f"cannot read the weights {path}: {error}") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> WeightsDamaged:
+    """What is wrong with weights: that the file is something else, or what its reader says."""
+    with contextlib.suppress(OSError):
+        with open(open_regular(path, follow=True), "rb") as stream:
+            start = stream.read(HEAD_BYTES)
+        other = in_place_of(start, "weights")
+        if other is not None:
+            return WeightsDamaged(f"cannot read the weights {path}: {other}", hint=next_step(start, path))
+    return WeightsDamaged(f"cannot read the weights {path}: {error}", hint="download or copy the file again")
 
 
 def _shapes_in(stream: BinaryIO, size: int) -> dict[str, Shape]:

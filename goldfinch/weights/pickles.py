@@ -80,7 +80,7 @@ def described(path: Path) -> Any:
             members = _members(archive, size)
             data = archive.read(members["data.pkl"])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(f"not a zip archive as torch.save has written since version 1.6 ({error})") from error
+        raise ValueError("not a zip archive as torch.save has written since version 1.6") from error
     _check_opcodes(data)
     try:
         reader = _Described(data, {name: member.file_size for name, member in members.items()})

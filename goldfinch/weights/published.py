@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,20 @@ def read_config(path: Path) -> ModelConfig:
             raise ConfigError("it is not a JSON object")
         if isinstance(values.get("config"), dict):  # the config.json of one of our model directories
             return ModelConfig.from_dict(values["config"])
+        if "n_embd" not in values and ("architectures" in values or "hidden_size" in values):
+            raise _of_others(path)
         return config_from_published(values) if "n_embd" in values else ModelConfig.from_dict(values)
+    except ConfigDamaged:
+        raise
     except (OSError, ValueError, ConfigError) as error:
         raise ConfigDamaged(f"cannot read the configuration {path}: {error}") from error
+
+
+def _of_others(path: Path) -> ConfigDamaged:
+    return ConfigDamaged(
+        f"{path} is a configuration of Hugging Face, expected one of GoldFinch or RWKV weights",
+        hint=f"import the folder that it belongs to, without --config: gf model import {shlex.quote(str(path.parent))}",
+    )
 
 
 def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
