@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import gfcache
 import typer
 from gfcache import Entry, Store, layout
 from gfcache.files.locks import sweep
+from gfcache.files.temporary import temporary_folder
 
 from gfcli.support.console import console, printable
 from gfcli.support.exits import CommandError
@@ -127,10 +127,10 @@ def _is_there(path: Path, entry: Entry) -> bool:
 
 def _import_one(store: Store, path: Path) -> Entry:
     header = gfcache.verify_cache(path, complete=True)
-    with tempfile.TemporaryDirectory(prefix=".gf-import-") as folder:
+    with temporary_folder("import") as folder:
         whole = path
         if header.parent is not None:
-            whole = Path(folder) / "whole.gfc"
+            whole = folder / "whole.gfc"
             with gfcache.read_cache(path) as file:
                 header = gfcache.flatten_cache(file, whole)
                 note_same(header.digest, file.header.digest)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from gfcache.files.temporary import temporary_folder
 
 from gfcli.support.console import console
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
@@ -36,8 +35,8 @@ def doctor(
     from goldfinch.measure.conditions import kernel_backends
     from goldfinch.measure.selfcheck import run_checks
 
-    with tempfile.TemporaryDirectory(prefix="gf-doctor-") as folder:
-        checks = run_checks(loaded, Path(folder))
+    with temporary_folder("doctor") as folder:
+        checks = run_checks(loaded, folder)
     facts = {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": _device(str(loaded.device)),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from gfcache.files.temporary import temporary_folder
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.engine.answer import Answer
@@ -72,7 +71,7 @@ class Reader:
 
 def through_file(engine: Engine[Cache], cache: Cache) -> Cache:
     """The cache as it is after it was saved and opened again."""
-    with tempfile.TemporaryDirectory(prefix="gf-eval-") as folder:
-        path = Path(folder) / "document.gfc"
+    with temporary_folder("eval") as folder:
+        path = folder / "document.gfc"
         engine.save(cache, path)
         return engine.open(path)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from gfcache.files.temporary import temporary_folder
 from gfkernels import wkv6
 from torch import Tensor
 
@@ -51,8 +51,8 @@ def gate(model: LanguageModel) -> None:
     Raises:
         GoldFinchError: naming the check that fails.
     """
-    with tempfile.TemporaryDirectory(prefix="gf-bench-") as folder:
-        for check in run_checks(model, Path(folder)):
+    with temporary_folder("bench") as folder:
+        for check in run_checks(model, folder):
             if not check.holds:
                 raise GoldFinchError(f"nothing was measured: {check.name} fails ({check.seen})", hint="gf doctor")
 
@@ -129,9 +129,9 @@ def measure_ask(
     gate(model)
     rows = []
     question = random_tokens(model, QUESTION_TOKENS, seed=1)[0].tolist()
-    with tempfile.TemporaryDirectory(prefix="gf-bench-") as folder:
+    with temporary_folder("bench") as folder:
         for length in lengths:
-            path = Path(folder) / f"{length}.gfc"
+            path = folder / f"{length}.gfc"
             started = time.perf_counter()
             cache = prefill(model, random_tokens(model, length))
             cache.save(path)

@@ -5,10 +5,10 @@ A run folder holds `checkpoint.pt` (weights, optimiser, step), `log.jsonl` and t
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +20,7 @@ from gfcache import output_lock
 from gfcache.files.locks import sweep
 from gfcache.files.places import is_private, make_private, user_folder
 from gfcache.files.replace import replacing_output
+from gfcache.files.temporary import temporary_folder
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
@@ -365,5 +366,7 @@ def keep_compiled_steps_private() -> None:
         make_private(folder)
         is_kept = is_private(folder)
     if not is_kept:  # compiled anew each time
-        folder = Path(tempfile.mkdtemp(prefix="gf-torchinductor-"))
+        kept = contextlib.ExitStack()
+        folder = kept.enter_context(temporary_folder("torchinductor"))
+        atexit.register(kept.close)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

@@ -7,15 +7,18 @@ TRITON_INTERPRET=1 before anything imports triton. Arithmetic is float32 whateve
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import stat
-import tempfile
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
+
+from gfkernels.temporary import temporary_folder
 
 
 def keep_compiled_private() -> None:
@@ -36,7 +39,9 @@ def keep_compiled_private() -> None:
                 return
     except OSError:  # a home that cannot be written: compiled anew each time
         pass
-    os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(prefix="gf-triton-")
+    kept = contextlib.ExitStack()
+    os.environ["TRITON_CACHE_DIR"] = str(kept.enter_context(temporary_folder("gf-triton-")))
+    atexit.register(kept.close)
 
 
 keep_compiled_private()

@@ -297,17 +297,26 @@ def children_import_nothing_of_here(sources: list[Source]) -> Iterator[str]:
 
 
 # Who holds the lock of what it writes by other means.
-HOLDS_ITS_LOCK = "gfcli/support/answers_file.py"
+HOLDS_ITS_LOCK = ("gfcache/files/", "gfkernels/temporary.py", "gfcli/support/answers_file.py")
+# What nobody knows of when its process is killed, unless it is made under the lock of an output.
+_NAMELESS = ("mkdtemp", "mkstemp", "TemporaryDirectory", "NamedTemporaryFile")
+UNDER_A_LOCK = "goldfinch/foreign/importing.py"
 
 
 def leftovers_are_swept(sources: list[Source]) -> Iterator[str]:
-    """Files are written under the lock of their output, by which the next writer knows what a killed one has left."""
+    """Files are written under the lock of their output, by which the next writer knows what a killed one has left.
+
+    Temporary folders have locks of their own: `gfcache.files.temporary`, and one for kernels.
+    """
     for source in sources:
-        if source.package == "bench" or source.place.startswith("gfcache/files/") or source.place == HOLDS_ITS_LOCK:
+        if source.package == "bench" or source.place.startswith(HOLDS_ITS_LOCK):
             continue
         for node in ast.walk(source.tree):
-            if isinstance(node, ast.ImportFrom) and any(one.name == "replacing" for one in node.names):
+            names = {one.name for one in node.names} if isinstance(node, ast.ImportFrom) else set()
+            if "replacing" in names:
                 yield f"{source.place}:{node.lineno} writes without a lock"
+            if isinstance(node, ast.Attribute) and node.attr in _NAMELESS and source.place != UNDER_A_LOCK:
+                yield f"{source.place}:{node.lineno} makes what nobody sweeps"
 
 
 def names_say_something(sources: list[Source]) -> Iterator[str]:

@@ -21,7 +21,6 @@ import re
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gfkernels.errors import NativeUnavailable
+from gfkernels.temporary import temporary_folder
 
 _LOG = logging.getLogger(__name__)
 SOURCE_FOLDER = Path(__file__).parent
@@ -244,8 +244,8 @@ def _kept(folder: int, name: str) -> Loaded:
 
 def _build(compiler: str, folder: int | None, name: str, problem: str = "") -> Loaded:
     """Compile in a new folder of this process; keep the result where that can be done, otherwise load it from there."""
-    with tempfile.TemporaryDirectory(prefix="gf-kernels-") as own:
-        built = _compile(compiler, Path(own))
+    with temporary_folder("gf-kernels-") as own:
+        built = _compile(compiler, own)
         if folder is not None:
             data = built.read_bytes()
             try:
