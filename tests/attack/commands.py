@@ -91,6 +91,8 @@ class Commands:
 def _import_all() -> None:
     import torch
 
+    from goldfinch.errors import GoldFinchError
+    from goldfinch.train.curve import figure_class
     from goldfinch.train.throughput import matrix_rate
 
     importlib.import_module("gfcli.app")
@@ -100,7 +102,11 @@ def _import_all() -> None:
         if "triton" not in module.name:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
-    matrix_rate(torch.device("cpu"), torch.float32)  # seconds, in every training otherwise
+    # What every training takes seconds for otherwise.
+    importlib.import_module("torch._dynamo")  # with the first optimizer
+    matrix_rate(torch.device("cpu"), torch.float32)
+    with contextlib.suppress(GoldFinchError), tempfile.TemporaryFile() as picture:
+        figure_class()().savefig(picture, format="png")
 
 
 def _serve(answers: IO[str]) -> None:
