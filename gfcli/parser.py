@@ -16,6 +16,7 @@ from gfcache import layout
 from . import registry
 from .support.console import console, printable
 from .support.exits import CommandError
+from .support.values import COUNT_FORM, parse_count
 
 # The click in use: some versions of typer carry their own copy, others need the package.
 try:
@@ -178,7 +179,33 @@ def build(command: registry.Command) -> Any:
         return group
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(command.word, cls=Leaf, short_help=command.summary)(command.load())
-    return typer.main.get_command(app)
+    built = typer.main.get_command(app)
+    for param in built.params:
+        if isinstance(param.type, click.types.IntParamType):
+            param.type = _Count(getattr(param.type, "min", None), getattr(param.type, "max", None))
+    return built
+
+
+class _Count(click.types.IntRange):
+    """A count as filters and settings read it: 500, 1k, 2.5m."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number that a command line or a setting says.
+
+        Raises:
+            BadParameter: none, or one that is not allowed.
+        """
+        number: int | None
+        try:
+            number = value if isinstance(value, int) else parse_count(str(value), "it")
+        except CommandError:
+            number = int(value) if str(value).removeprefix("-").isdecimal() and len(str(value)) < 20 else None
+        if number is None:
+            self.fail(f"{value!r} is no number; expected {COUNT_FORM}", param, ctx)
+        if (self.min is not None and number < self.min) or (self.max is not None and number > self.max):
+            upper = "or more" if self.max is None else f"to {self.max:,}"
+            self.fail(f"{number:,} is not allowed; allowed: {self.min or 0:,} {upper}", param, ctx)
+        return number
 
 
 def _nearest_commands(path: str, word: str) -> list[str]:

@@ -15,12 +15,15 @@ from gfcache import layout
 from gfcli.support.answers import How, answer_question
 from gfcli.support.cache_files import are_several, expand
 from gfcli.support.console import console
-from gfcli.support.documents import STDIN, is_piped, question_of, read_document, reading_of
+from gfcli.support.documents import STDIN, chosen_files, is_piped, question_of, read_document, reading_of
 from gfcli.support.exits import NOT_FOUND, CommandError
 from gfcli.support.options import (
     DeviceOption,
     DtypeOption,
     EncodingOption,
+    ExcludeOption,
+    ExtensionOption,
+    IncludeOption,
     ModelOption,
     QuietOption,
     RequireVerifiedOption,
@@ -46,10 +49,13 @@ def ask(
         typer.Option(
             "--cache",
             metavar="FILE",
-            help="Cache file to ask instead of a document, a pattern, or an ID of the library; may be repeated.",
+            help="Cache file to ask instead of a document, a pattern, folder, or ID of the library; may be repeated.",
         ),
     ] = None,
     recursive: RecursiveOption = False,
+    exclude: ExcludeOption = None,
+    include: IncludeOption = None,
+    extensions: ExtensionOption = None,
     library: LibraryOption = False,
     filters: FilterOption = None,
     top: Annotated[
@@ -202,7 +208,8 @@ def ask(
     options = Options(
         model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, reading
     )
-    scope = Scope(first if recursive else None, library, filters or (), cache or (), reading)
+    only = chosen_files(recursive, exclude, include, extensions)
+    scope = Scope(first if recursive else None, library, filters or (), cache or (), reading, only)
     several = recursive or library or are_several(cache or [])
     if several or filters or top is not None:
         _check_several(scope, first, second, recursive, several, questions)

@@ -24,7 +24,7 @@ from gfcli.support.prompt import prompt
 from gfcli.support.scope import Scope
 from gfcli.support.sessions import Options, cache_session
 from gfcli.support.tally import Failures
-from gfcli.support.values import FILE_DTYPES
+from gfcli.support.values import FILE_DTYPES, counted
 from goldfinch.jobs.events import Begun, Failed, PassedOver, Written
 from goldfinch.jobs.sources import Source, Sources
 from goldfinch.library.find import Member, Place, members_of_texts, unique
@@ -54,7 +54,7 @@ def ask_collection(scope: Scope, question: str | None, how: How, options: Option
         scope, model=options.model, policy=policy, prefill=computing, verified=options.require_verified
     ) as found:
         if asked is None:
-            documents = f"{len(found.collection.members):,} documents"
+            documents = counted(len(found.collection.members), "document")
             greeting = f"{documents}. /help shows what can be typed; exit or Ctrl-D ends."
             prompt(lambda text: _answer(found, text, how, options, top), greeting, how.toggle_cite)
             return
@@ -129,8 +129,8 @@ def _answer(found: Searched, question: str, how: How, options: Options, top: int
             break
     found.tell()
     if not matched:
-        count = len(found.collection.members)
-        raise CommandError(f"no word of the question is in any of {count:,} documents", code=NOT_FOUND)
+        documents = counted(len(found.collection.members), "document")
+        raise CommandError(f"no word of the question is in {documents}", code=NOT_FOUND)
     if how.as_json:
         console.json({"schema_version": SCHEMA_VERSION, "question": question, "answers": rows})
 

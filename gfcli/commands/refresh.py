@@ -20,7 +20,9 @@ from goldfinch.library.reach import Reach
 def refresh(
     caches: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CACHE|DIR...", help="Cache files or folders; by default, the current folder."),
+        typer.Argument(
+            metavar="CACHE|DIR...", help="Cache files, quoted patterns or folders; by default, the current folder."
+        ),
     ] = None,
     device: DeviceOption = "auto",
     checkpoints: Annotated[

@@ -8,9 +8,17 @@ import typer
 
 from gfcli.support.answers import shown_lines
 from gfcli.support.console import console
-from gfcli.support.documents import clean_text, reading_of
+from gfcli.support.documents import chosen_files, clean_text, reading_of
 from gfcli.support.exits import NOT_FOUND, SCHEMA_VERSION, CommandError
-from gfcli.support.options import ModelOption, QuietOption, RequireVerifiedOption, VerboseOption
+from gfcli.support.options import (
+    ExcludeOption,
+    ExtensionOption,
+    IncludeOption,
+    ModelOption,
+    QuietOption,
+    RequireVerifiedOption,
+    VerboseOption,
+)
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.settings import value as setting
 from gfcli.support.values import counted
@@ -23,6 +31,9 @@ def search(
     first: Annotated[str, typer.Argument(metavar="WORDS", help="What to look for; with -r, the folder.")],
     second: Annotated[str | None, typer.Argument(metavar="WORDS", help="With -r: what to look for.")] = None,
     recursive: RecursiveOption = False,
+    exclude: ExcludeOption = None,
+    include: IncludeOption = None,
+    extensions: ExtensionOption = None,
     library: LibraryOption = False,
     filters: FilterOption = None,
     cache: Annotated[
@@ -63,7 +74,8 @@ def search(
     # Without -r or --cache it is the library that is meant.
     reading = reading_of(setting("encoding"), setting("verbatim"), setting("skip_blobs"))
     folder, in_library = first if recursive else None, library or not (recursive or cache)
-    scope = Scope(folder, in_library, filters or (), cache or (), reading)
+    only = chosen_files(recursive, exclude, include, extensions)
+    scope = Scope(folder, in_library, filters or (), cache or (), reading, only)
     from gfcli.support.collection import policy_of, searched
 
     with searched(scope, model=model, verified=require_verified) as found:

@@ -20,7 +20,7 @@ def status(
         list[str] | None,
         typer.Argument(
             metavar="CACHE|DIR...",
-            help="Cache files or folders, documents or IDs of the library; by default, the current folder.",
+            help="Cache files, patterns or folders, documents or IDs of the library; by default, the current folder.",
         ),
     ] = None,
     fail_stale: Annotated[

@@ -16,7 +16,7 @@ from .targets import cache_files_of, is_cache_file
 
 
 def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
-    """Cache files: those named, and all `*.gfc` below the folders named, sorted.
+    """Cache files: those named or that fit patterns, and all `*.gfc` below the folders named, sorted.
 
     Args:
         library: take the names of documents, and IDs, for what the library has of them.
@@ -31,6 +31,10 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
         if path.is_dir():
             found += files_below(path, layout.SUFFIX)
             continue
+        fits = sorted(set(fitting(name))) if _is_pattern(name) else []
+        if fits:  # of a pattern like caches/*, what is a cache is meant
+            found += [Path(fit) for fit in fits if is_cache_file(fit) and not os.path.isdir(fit)]
+            continue
         paths = [Path(other) for other in cache_files_of([name])] if library else [path]
         if not paths[0].exists():
             raise FileNotFoundError(2, "no such file or folder", name)
@@ -43,14 +47,17 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Cache files of names and patterns, or of what has such a name in the library, each once, in the order given.
+    """Cache files of names, patterns and folders, or of what has such a name in the library, each once, in their order.
 
     Raises:
         CommandError: a pattern that no file matches (exit 4).
     """
     found: list[str] = []
     for pattern in names:
-        matches = [pattern] if os.path.exists(pattern) else sorted(set(fitting(pattern)))
+        if os.path.isdir(pattern):
+            matches = [str(path) for path in files_below(Path(pattern), layout.SUFFIX)] or [pattern]
+        else:
+            matches = [pattern] if os.path.exists(pattern) else sorted(set(fitting(pattern)))
         matches = matches or [name for name in cache_files_of([pattern]) if name != pattern]
         if not matches:
             raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
@@ -59,16 +66,19 @@ def expand(names: Sequence[str]) -> list[str]:
 
 
 def files_named(names: Sequence[str]) -> list[str]:
-    """As `cache_files_of`, patterns included: what fits none, or means nothing, stays and fails where it is opened."""
+    """As `cache_files_of`, with patterns and folders: what fits none, or means nothing, fails where it is opened."""
     found: list[str] = []
     for name in names:
+        if os.path.isdir(name):
+            found += [str(path) for path in files_below(Path(name), layout.SUFFIX)] or [name]
+            continue
         found += (sorted(set(fitting(name))) if _is_pattern(name) else []) or cache_files_of([name])
     return list(dict.fromkeys(found))
 
 
 def are_several(names: Sequence[str]) -> bool:
     """Whether names of cache files mean several, however many a pattern fits today."""
-    return len(names) > 1 or any(map(_is_pattern, names))
+    return len(names) > 1 or any(_is_pattern(name) or os.path.isdir(name) for name in names)
 
 
 def _is_pattern(name: str) -> bool:

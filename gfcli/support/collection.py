@@ -36,6 +36,7 @@ from .progress import DocumentProgress
 from .scope import Scope
 from .store import open_store, say_index
 from .tally import MOST_FAILURES_SHOWN, Failures
+from .values import counted
 
 SNIPPET_CHARACTERS = 160
 
@@ -131,7 +132,7 @@ def searched(
         found.tell()
         if not collection.members:
             failures.end()
-        console.detail(f"{len(collection.members):,} documents searched, {policy_of(collection)}")
+        console.detail(f"{counted(len(collection.members), 'document')} searched, {policy_of(collection)}")
         yield found
 
 
@@ -148,7 +149,7 @@ def _nothing(scope: Scope) -> str:
 
 def _of_folder(store: Store, scope: Scope, failures: Failures, prefill: Prefill | None) -> list[Member]:
     folder = scope.folder or "."
-    found = find_sources([folder], recursive=True, reading=scope.reading)
+    found = find_sources([folder], recursive=True, reading=scope.reading, only=scope.only)
     for name in found.skipped:
         console.detail(f"{name}: skipped, not plain text")
     sources, texts = list[Source](), dict[str, str]()

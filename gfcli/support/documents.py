@@ -107,6 +107,6 @@ def chosen_files(
         return None
     if not recursive:
         raise CommandError(
-            "--exclude, --include and -e choose among the files of folders", hint="gf prefill -r docs/ -e md"
+            "--exclude, --include and -e choose among the files of folders", hint="add -r: gf prefill -r docs/ -e md"
         )
     return selection(exclude or (), include or (), extensions or ())

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from goldfinch.jobs.selection import Selection
 from goldfinch.text.documents import USUAL, Reading
 
 from .exits import CommandError
@@ -35,6 +36,7 @@ class Scope:
         filters: conditions on them.
         caches: cache files, and patterns of them.
         reading: how text files of the folder become text.
+        only: which files of the folder are meant; None for all.
     """
 
     folder: str | None = None
@@ -42,6 +44,7 @@ class Scope:
     filters: Sequence[str] = ()
     caches: Sequence[str] = ()
     reading: Reading = USUAL
+    only: Selection | None = None
 
     def check(self) -> None:
         """Refuse what cannot be given together.

@@ -15,6 +15,7 @@ from goldfinch.jobs.sources import Sources
 from .console import console
 from .events import status_of
 from .exits import SOME_FAILED, CommandError, describe, exit_code
+from .values import counted
 
 MOST_FAILURES_SHOWN = 20
 
@@ -116,7 +117,7 @@ class Tally:
         if skipped:
             parts.append(f"{skipped} skipped (not plain text)")
         if failures:
-            parts.append(f"{len(failures)} of {len(self._sources.documents)} documents failed")
+            parts.append(f"{len(failures)} of {counted(len(self._sources.documents), 'document')} failed")
         # What reads no tokens is no part of the rate: to compile kernels, and to verify caches that are fresh.
         reading_s = max(elapsed - self._fresh_s - console.compiling_s, 1e-9)
         rate = f", {self.tokens / reading_s:,.0f} tok/s" if self.tokens else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_ID_DIGITS = 4
 _ID = re.compile(f"[0-9a-f]{{{LEAST_ID_DIGITS},40}}")
 
-CACHES_HELP = "Cache files, quoted patterns; or documents, IDs and names of the library."
+CACHES_HELP = "Cache files, quoted patterns, folders; or documents, IDs and names of the library."
 
 
 def entries_named(store: Store, entries: Sequence[Entry], target: str) -> list[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from goldfinch.policies.named import LAYOUTS, MOST_BLOCKS, POLICIES
 from goldfinch.text.encodings import checked_encoding
@@ -30,9 +30,9 @@ def text(value: object) -> str:
 
 
 def count(value: object) -> int:
-    """A whole number of 1 or more, up to MOST_COUNT."""
-    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MOST_COUNT)):
-        value = int(value)
+    """A whole number of 1 or more, up to MOST_COUNT, or as `parse_count` reads it."""
+    if isinstance(value, str):
+        value = _whole(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_COUNT:
         raise ValueError(f"a number of 1 or more, up to {MOST_COUNT:,}")
     return value
@@ -101,9 +101,12 @@ def dtype(value: object) -> str:
 
 def checkpoints(value: object) -> str:
     """none, auto or a number of tokens."""
-    if value not in ("none", "auto") and not (re.fullmatch(r"[0-9]+", str(value)) and int(str(value)) > 0):
+    if value in ("none", "auto"):
+        return str(value)
+    number = _whole(str(value))
+    if not number:
         raise ValueError("none, auto or a number of tokens")
-    return str(value)
+    return str(number)
 
 
 def encoding(value: object) -> str:
@@ -143,11 +146,9 @@ def checked(option: str, check: Callable[[object], object]) -> Callable[[T], T]:
 
     def callback(value: T) -> T:
         try:
-            if value is not None:
-                check(value)
+            return value if value is None else cast(T, check(value))
         except ValueError as error:
             raise CommandError(f"{option} is {value!r}, allowed: {error}") from error
-        return value
 
     return callback
 
@@ -177,10 +178,10 @@ def parse_lengths(text: str, what: str) -> list[int]:
     Raises:
         CommandError: anything else.
     """
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise CommandError(f"{what} is {text!r}, expected numbers of tokens like 512,2048")
-    return [int(part) for part in parts]
+    parts = [_whole(part) for part in text.split(",")]
+    if not all(parts):
+        raise CommandError(f"{what} is {text!r}, expected numbers of tokens like 512,2k")
+    return [int(part or 0) for part in parts]
 
 
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
@@ -238,7 +239,9 @@ def show_age(seconds: float) -> str:
 
 
 def parse_bytes(text: str, what: str = "a size") -> int:
-    """A size such as 4g, 512m, 1.5G, 100000.
+    """A size such as 4g, 512m, 1.5G, 100000, or as it is shown: 211.3 kB.
+
+    As dd and others have it, k, K and KiB are 1024 bytes, kB is 1000.
 
     Args:
         what: it is, for the error: an option.
@@ -246,10 +249,11 @@ def parse_bytes(text: str, what: str = "a size") -> int:
     Raises:
         CommandError: not a size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b|)\s*", _ungrouped(text).lower())
     if match is None:
         raise CommandError(f"{what} is {text!r}, expected a number with k, m or g, like 512m")
-    amount = float(match.group(1)) * 1024 ** " kmgt".index(match.group(2) or " ")
+    power = " kmgt".index(match.group(2) or " ")
+    amount = float(match.group(1)) * (1000 if match.group(3) == "b" else 1024) ** power
     if amount >= 1 << 63:
         raise CommandError(f"{what} is {text[:40]!r}, allowed: less than 2^63 bytes")
     return int(amount)
@@ -264,11 +268,28 @@ def parse_count(text: str, what: str) -> int:
     Raises:
         CommandError: not a count.
     """
-    match = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?([km]?)", text.strip().lower())
+    number = _whole(text)
+    if number is None:
+        raise CommandError(f"{what} is {text[:40]!r}, expected {COUNT_FORM}")
+    return number
+
+
+COUNT_FORM = "a whole number, perhaps with k or m, like 500 or 1k"
+
+
+def _whole(text: str) -> int | None:
+    """The count that a text says, None for none."""
+    match = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,6}))?([km]?)", _ungrouped(text).strip().lower())
     if match is None or (match[2] and not match[3]):
-        raise CommandError(f"{what} is {text[:40]!r}, expected a whole number, perhaps with k or m, like 500 or 1k")
-    whole, part, unit = match.groups()
-    return round(float(f"{whole}.{part or 0}") * 1000 ** " km".index(unit or " "))
+        return None
+    whole, part, unit = match[1], match[2] or "", match[3]
+    number, parts = int(whole + part) * 1000 ** " km".index(unit or " "), 10 ** len(part)
+    return (number + parts // 2) // parts
+
+
+def _ungrouped(text: str) -> str:
+    """A number as gf shows it, without the commas between groups of three digits."""
+    return text.replace(",", "") if re.match(r"\s*[0-9]{1,3}(,[0-9]{3})+(?![0-9,])", text) else text
 
 
 def show_bytes(count: float) -> str:

@@ -163,7 +163,7 @@ def test_search_needs_no_model(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     assert searched(capsys, "zyzzyva") == []
     capsys.readouterr()
     assert run(["search", "zyzzyva"]) == 4
-    assert "none of these words is in any of 4 documents" in capsys.readouterr().err
+    assert "none of these words is in 4 documents" in capsys.readouterr().err
     assert run(["search", "jute", "-n", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(str(Path.cwd() / "kb" / "Dundee.txt, line 3, score "))
@@ -220,7 +220,7 @@ def test_nothing_to_ask(capsys) -> None:
     assert run(["ask", "--library", "--filter", "tag=none", "What?"]) == 4
     assert "no cache of the library meets the conditions" in capsys.readouterr().err
     assert run(["ask", "--library", "Zyzzyva?"]) == 4
-    assert "no word of the question is in any of 1 documents" in capsys.readouterr().err
+    assert "no word of the question is in 1 document\n" in capsys.readouterr().err
 
 
 def test_what_means_several(kb: Path) -> None:
@@ -229,3 +229,22 @@ def test_what_means_several(kb: Path) -> None:
     assert are_several(["a.gfc", "b.gfc"])
     (kb / "odd[1].gfc").write_text("")
     assert not are_several(["kb/odd[1].gfc"])
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--exclude", "Car*"], {"Aberdeen", "Bristol", "Dundee"}),
+        (["--include", "[AB]*"], {"Aberdeen", "Bristol"}),
+        (["-e", "md"], {"Cardiff"}),
+    ],
+)
+def test_a_part_of_a_folder_is_asked_and_searched(options: list[str], left: set[str], kb: Path, capsys) -> None:
+    (kb / "Cardiff.txt").rename(kb / "Cardiff.md")
+    answers = asked(capsys, "-r", *options, "kb", "Which town trades?", "--top", "9")
+    assert {Path(answer["document"]).stem for answer in answers} == left
+    assert run(["prefill", "--library", "-r", "kb", "-q"]) == 0
+    found = searched(capsys, "-r", *options, "kb", "town trades")
+    assert {Path(place["document"]).stem for place in found} == left
+    assert run(["search", *options, "town trades"]) == 2
+    assert "choose among the files of folders" in capsys.readouterr().err
