@@ -137,7 +137,7 @@ VerbatimOption = Annotated[
     bool,
     typer.Option(
         "--verbatim/--no-verbatim",
-        help="Read the text as it is; else characters without a width go, and ligatures and odd spaces become plain.",
+        help="Read the text as it is; else hidden characters go, ligatures become letters, and wrapped words whole.",
     ),
 ]
 SkipBlobsOption = Annotated[

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 # Characters without a width, which part words that look whole: zero-width spaces, word joiners, marks of direction,
@@ -15,6 +16,14 @@ _HIDDEN = (0xAD, 0x180E, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(
 _SPACES = (0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F)
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
 _TABLE: dict[int, str | None] = {**dict.fromkeys((*_HIDDEN, 0xFEFF)), **dict.fromkeys(_SPACES, " "), **_LIGATURES}
+
+# A word that goes on in the next line: its halves, and what follows the second one at once.
+_WRAPPED = re.compile(
+    r"(?<![\w-])([^\W\d_]{2,})([-\u2010\u00AD])[ \t]*(\r?\n)[ \t]*([^\W\d_]{2,})([,.;:!?)\]\"'»”’]*)(?!\S)[ \t]*"
+)
+# A line that was wrapped is no heading, option or item of a list.
+_WRAPPED_FROM = 30
+_PARTS_OF_COMPOUNDS = frozenset(("all", "ex", "half", "self", "well"))
 
 # Base64: one long run, or several lines of runs as mail and certificates have them; hexadecimal digits, twice as long.
 _ONE, _LINES = 200, 4
@@ -48,7 +57,8 @@ def prepare(text: str, *, verbatim: bool = False, skip_blobs: bool = False) -> P
 
     Args:
         verbatim: as it is; else characters without a width go, spaces of other widths become spaces, ligatures become
-            their letters, and letters with their marks one character each (NFC).
+            their letters, letters with their marks one character each (NFC), and a word that is hyphenated at the end
+            of a line stands whole in that line.
         skip_blobs: leave out base64 and long hexadecimal numbers.
     """
     found = text if verbatim else normalised(text)
@@ -60,11 +70,38 @@ def prepare(text: str, *, verbatim: bool = False, skip_blobs: bool = False) -> P
 
 
 def normalised(text: str) -> str:
-    """A text without what hides in it; see `prepare`."""
+    """A text without what hides in it, its words whole; see `prepare`."""
+    text = _with_whole_words(text)
     if text.isascii():
         return text
     text = text.translate(_TABLE) if any(chr(code) in text for code in _TABLE) else text
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def _with_whole_words(text: str) -> str:
+    """A text in which no word goes on in the next line; there are as many lines as before."""
+    if not any(hyphen in text for hyphen in ("-\n", "-\r\n", "- \n", "\u2010", "\u00ad")):
+        return text
+    counts: Counter[str] = Counter()
+
+    def whole(match: re.Match[str]) -> str:
+        first, hyphen, end, second, rest = match.groups()
+        is_soft = hyphen == "\u00ad"
+        begins = text.rfind("\n", 0, match.start()) + 1
+        if not (is_soft or (second.islower() and match.start(2) - begins >= _WRAPPED_FROM)):
+            return match[0]
+        if not counts:
+            counts.update(_WORD.findall(text.lower()))
+        parts = first.lower(), second.lower()
+        # Either half counts itself. What is written with a hyphen elsewhere, or joins two words, keeps it.
+        are_words = all(counts[part] > 1 for part in parts) or parts[0] in _PARTS_OF_COMPOUNDS
+        keeps = not is_soft and (counts["-".join(parts)] or (are_words and not counts["".join(parts)]))
+        return f"{first}{'-' if keeps else ''}{second}{rest}{end}"
+
+    return _WRAPPED.sub(whole, text)
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 def _blobs(text: str) -> list[tuple[int, int]]:

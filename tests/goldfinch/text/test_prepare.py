@@ -70,3 +70,38 @@ def test_blobs_are_counted_and_left_out_on_request() -> None:
 def test_long_words_digests_and_prose_are_no_blobs(text: str) -> None:
     assert prepare(text, skip_blobs=True).text == text
     assert prepare(text).blobs == 0
+
+
+LONG = "The key of the old cellar is kept by the "
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("house-\nkeeper of the inn.\n", "housekeeper\nof the inn.\n"),
+        ("house-\r\n  keeper, who sleeps.\r\n", "housekeeper,\r\nwho sleeps.\r\n"),
+        ("house\u2010\nkeeper.\n", "housekeeper.\n\n"),
+        ("house\u00ad\nkeeper of it.\n", "housekeeper\nof it.\n"),
+        # Written with a hyphen elsewhere, a compound, and two words that stand alone elsewhere.
+        ("co-\nowner of it; the co-owner.\n", "co-owner\nof it; the co-owner.\n"),
+        ("well-\nknown man.\n", "well-known\nman.\n"),
+        ("night-\nwatch: at night, no other watch.\n", "night-watch:\nat night, no other watch.\n"),
+        # No wrapped words.
+        ("house -\nkeeper.\n", None),
+        ("house-\n\nkeeper.\n", None),
+        ("house-\nKeeper.\n", None),
+        ("house-\n- keeper.\n", None),
+        ("house-\n48213.\n", None),
+    ],
+)
+def test_a_word_that_is_hyphenated_at_the_end_of_a_line_is_whole(text: str, whole: str | None) -> None:
+    prepared = prepare(LONG + text)
+    assert prepared.text == LONG + (text if whole is None else whole)
+    assert prepared.text.count("\n") == text.count("\n")
+    assert (prepared.note == "normalised") == (whole is not None)
+    assert prepare(LONG + text, verbatim=True).text == LONG + text
+
+
+def test_short_lines_that_end_in_a_hyphen_are_no_wrapped_words() -> None:
+    text = "pre-\nfill\n--no-\nstream\n"
+    assert prepare(text).text == text
