@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from goldfinch.text.converters import PAGE_END
 
 from .console import console
 from .exits import SCHEMA_VERSION
@@ -240,12 +243,28 @@ def citations(session: Session, question: str, answer_ids: list[int], how: How) 
     """
     from goldfinch.library.opening import engine_of
 
-    rows = []
-    for found in engine_of(session.model).cite(session, question, answer_ids, raw=how.raw):
+    rows: list[dict[str, Any]] = []
+    cited = engine_of(session.model).cite(session, question, answer_ids, raw=how.raw)
+    pages = page_starts(session) if cited else []
+    for found in cited:
         row = {"first_line": found.first_line, "last_line": found.last_line, "share": round(found.share, 4)}
+        row |= {"page": bisect_right(pages, found.line) + 1} if pages else {}
         row |= {"line": found.line, "column": found.column, "text": around(found.text, found.column)}
         rows.append(row | ({"passage": found.passage} if how.passage else {}))
     return rows
+
+
+def page_starts(session: Session) -> list[int]:
+    """The lines, from 1, of a document with which its pages but the first begin; none of one without form feeds."""
+    tokenizer = getattr(session.model, "tokenizer", None)
+    text: str = "" if tokenizer is None else tokenizer.decode(session.cache.own_token_ids.tolist())
+    if PAGE_END not in text:
+        return []
+    ends = []
+    for number, line in enumerate(text.split("\n"), 1):
+        parts = line.split(PAGE_END)
+        ends += [number + (1 if "".join(parts[:n]).strip() else 0) for n in range(1, len(parts))]
+    return ends
 
 
 def around(text: str, column: int) -> str:
@@ -276,7 +295,8 @@ def shown_quote(quote: Quote) -> str:
 def shown_lines(row: dict[str, Any]) -> str:
     """The place of a citation for people."""
     first, last = row["first_line"], row["last_line"]
-    return f"line {first}" if first == last else f"lines {first}-{last}"
+    page = f"page {row['page']}, " if "page" in row else ""
+    return page + (f"line {first}" if first == last else f"lines {first}-{last}")
 
 
 def shown_blocks(usage: Usage) -> str:

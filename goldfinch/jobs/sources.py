@@ -13,6 +13,7 @@ from gfcache import layout
 from gfcache.files.regular import open_regular
 
 from goldfinch.errors import EmptyInput, FolderNamed, NothingFound, NotText, SourceError
+from goldfinch.text.converters import may_be_converted
 from goldfinch.text.documents import STDIN_LABEL, USUAL, Document, Reading, document_of_bytes, read_document
 from goldfinch.text.encodings import looks_like_text
 from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_named, read_stdin
@@ -264,4 +265,4 @@ def _is_text(path: Path) -> bool:
             start = stream.read(4096)
     except OSError:
         return True  # fails when it is read, and is named then
-    return looks_like_text(start)
+    return looks_like_text(start) or may_be_converted(start)

@@ -13,7 +13,8 @@ from typing import Any
 
 from goldfinch.errors import NotText
 
-from .encodings import STDIN_LABEL, decode
+from .converters import converted
+from .encodings import STDIN_LABEL, Decoded, decode
 from .inputs import MOST_DOCUMENT_BYTES, read_named
 from .prepare import SAID_FROM, prepare
 
@@ -112,7 +113,8 @@ def document_of_bytes(
     reading: Reading = USUAL,
 ) -> Document:
     """A document from its bytes; see `read_document`."""
-    decoded = decode(data, label, reading.encoding, reading.noted)
+    made = converted(data, label, reading.encoding)
+    decoded = decode(data, label, reading.encoding, reading.noted) if made is None else Decoded(made.text)
     prepared = prepare(decoded.text, verbatim=reading.verbatim, skip_blobs=reading.skip_blobs)
     source: dict[str, Any] = {
         "name": label if path is None else storable_name(path.name),
@@ -123,8 +125,9 @@ def document_of_bytes(
     }
     if decoded.encoding is not None:
         source["encoding"] = decoded.encoding
-    if prepared.note is not None:
-        source["prepared"] = prepared.note
+    notes = [note for note in (None if made is None else made.note, prepared.note) if note is not None]
+    if notes:
+        source["prepared"] = ", ".join(notes)
     remarks = [] if decoded.remark is None else [decoded.remark]
     if prepared.blobs >= SAID_FROM and not reading.skip_blobs:
         blobs = f"{label}: {prepared.blobs:,} of its {len(prepared.text):,} characters are an encoded blob"

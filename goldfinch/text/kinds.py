@@ -25,11 +25,13 @@ class Kind:
         name: with its article.
         command: makes text of it, with {file}, {text} (the name of the text file) and {stem}; None where none does.
         advice: what to do in place of a command.
+        extra: whether `converters` reads it.
     """
 
     name: str
     command: str | None = None
     advice: str | None = None
+    extra: bool = False
 
     def hint(self, label: str, stdin: str) -> str:
         """What to do about a file of this kind.
@@ -46,14 +48,18 @@ class Kind:
         if label == stdin:
             names = dict.fromkeys(names, "-")
             command = command.replace(" < {file}", "").replace(" > {text}", "")
-        return "convert it first: " + command.format(**{key: shlex.quote(name) for key, name in names.items()})
+        made = command.format(**{key: shlex.quote(name) for key, name in names.items()})
+        return f"convert it first: {made}" + (f"; or {INSTALL}, and gf reads it" if self.extra else "")
 
 
+INSTALL = "pip install 'goldfinch-gf[docs]'"
 _AUDIO = "write down what is said first: gf reads plain text"
 _AS_TEXT = "export it as text first: gf reads plain text"
 
-PDF = Kind("a PDF", "pdftotext {file} {text}")
-HTML = Kind("HTML", _PANDOC)
+PDF = Kind("a PDF", "pdftotext {file} {text}", extra=True)
+HTML = Kind("HTML", _PANDOC, extra=True)
+WORD = Kind("a Word document", _PANDOC, extra=True)
+EPUB = Kind("an EPUB book", _PANDOC, extra=True)
 RTF = Kind("RTF", "pandoc -f rtf -t plain {file} -o {text}")
 POSTSCRIPT = Kind("PostScript", "ps2ascii {file} {text}")
 BINARY = Kind("binary data", advice="convert it to text first")
@@ -110,10 +116,10 @@ _MAGICS: tuple[tuple[int, bytes, Kind], ...] = (
 
 # By what is packed into a ZIP archive.
 _PACKED: tuple[tuple[bytes, Kind], ...] = (
-    (b"word/document.xml", Kind("a Word document", _PANDOC)),
+    (b"word/document.xml", WORD),
     (b"ppt/presentation.xml", Kind("a PowerPoint presentation", _OFFICE)),
     (b"xl/workbook.xml", Kind("an Excel workbook", "libreoffice --headless --convert-to csv {file}")),
-    (b"mimetypeapplication/epub+zip", Kind("an EPUB book", _PANDOC)),
+    (b"mimetypeapplication/epub+zip", EPUB),
     (b"application/vnd.oasis.opendocument.spreadsheet", Kind("an OpenDocument table", _OFFICE)),
     (b"application/vnd.oasis.opendocument.text", Kind("an OpenDocument text", _PANDOC)),
     (b"application/vnd.oasis.opendocument", Kind("an OpenDocument file", _OFFICE)),

@@ -139,7 +139,7 @@ def test_a_hint_replaces_no_file_and_reads_stdin_as_it_is_read() -> None:
     ):  # fmt: skip
         with pytest.raises(NotText) as refused:
             decode(b"%PDF-1.4", label)
-        assert str(refused.value.hint).endswith(command)
+        assert str(refused.value.hint).startswith(f"convert it first: {command}; or pip install")
     with pytest.raises(NotText) as refused:
         decode(b"\x1f\x8b\x08\0", "stdin")
     assert str(refused.value.hint).endswith("gunzip -c -")
