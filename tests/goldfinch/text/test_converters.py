@@ -100,7 +100,7 @@ needs_extra = pytest.mark.skipif(
 
 @needs_extra
 @pytest.mark.parametrize("name", FILES)
-def test_text_of_a_document(name: str, tmp_path: Path) -> None:
+def test_text_of_a_document(name: str) -> None:
     document = document_of_bytes(FILES[name](), name)
     assert FACT in document.text
     assert document.remark is None
