@@ -1,13 +1,13 @@
-"""Which answers are right, which of several to give, and when to say "Not stated.": fitted and recorded.
+"""Which answers are right, and when to say "Not stated.": fitted and recorded.
 
     python -m bench.quality.confidence [-m MODEL] [--policies hybrid,lexical,all] [--questions 14] [--record]
 
 Questions about the first pages of articles that training never saw, two thirds of them answered there, are put to the
-blocks that each policy finds best, each block by itself. From the finding score and the likelihood of the answers:
+block that each policy reads, chosen among several where gf chooses so (bench.quality.choice: run it before). From its
+finding score and the likelihood of the answer:
 
-- the probability that the first answer is right (`confidence` of gf ask --json), per policy, its AUC measured on
-  articles that the fit has not seen;
-- the choice of one of several answers by score + weight ln(likelihood), the weight chosen on the other articles;
+- the probability that the answer is right (`confidence` of gf ask --json), per policy, its AUC measured on articles
+  that the fit has not seen;
 - recall and precision of "Not stated." when less likely answers than a threshold are replaced by it, and the highest
   threshold that loses no right answer and is no worse in both than reading everything, which gf then follows.
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -32,46 +31,41 @@ from bench.places import RESULTS
 from goldfinch.datasets.articles import read_articles
 from goldfinch.datasets.corpora import data_directory
 from goldfinch.datasets.facts import NOT_STATED
-from goldfinch.engine.batch_decode import answers_from
-from goldfinch.engine.sampling import Sampling
 from goldfinch.engine.session import Session
 from goldfinch.evaluate.calibrating import Answered, calibrated
 from goldfinch.evaluate.held_out import held_out_articles
-from goldfinch.evaluate.questions import held_out_questions
-from goldfinch.evaluate.scoring import exact_match, f1
+from goldfinch.evaluate.questions import held_out_questions, unanswered
+from goldfinch.evaluate.scoring import exact_match
 from goldfinch.measure.conditions import conditions
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.measured import RECORDS
-from goldfinch.policies.named import ALL
+from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import document_token_ids
 
 LENGTHS = (1000, 4000)
-CANDIDATES = 3
 ANSWER_TOKENS = 24
-WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 THRESHOLDS = tuple(n / 20 for n in range(20))
-# Candidates are used where they gain at least so many standard errors.
-LEAST_GAIN = 2.0
 Row = dict[str, Any]
 
 
 def collect(model: LanguageModel, directory: Path, policies: Sequence[str], per_document: int) -> list[Row]:
-    """Every question with the answers of each policy, best block first."""
+    """Every question with the answer of each policy."""
     rows: list[Row] = []
-    _, absent = held_out_questions(directory)
+    questions = held_out_questions(directory)
     articles = read_articles(directory, held_out_articles(directory).__contains__)
     for length in LENGTHS:
         for n, article in enumerate(articles):
-            text, asked = "", list[tuple[str, str | None]]()
+            text, asked, passages = "", list[tuple[str, str | None]](), list[str]()
             for passage in article:
                 longer = f"{text}\n\n{passage.text}" if text else passage.text
                 if len(model.tokenizer.encode(longer)) > length:
                     break
                 text = longer
+                passages.append(passage.text)
                 asked += [(question, answer) for question, answer in passage.questions]
-                asked += [(question, None) for question in absent.get(passage.text, ())]
             else:
                 continue  # a shorter article
+            asked += [(question, None) for question in unanswered(passages, *questions)]
             chosen = _mixed(Random(f"confidence-{length}-{n}"), asked, per_document)
             for row in _answers(model, text, chosen, policies):
                 rows.append({"article": str(n), "length": length} | row)
@@ -92,63 +86,24 @@ def _answers(
 ) -> list[Row]:
     ids, span = document_token_ids(model, text)
     cache = goldfinch.prefill(model, ids, document_range=span)
+    followed = Session(model, cache).reader
     sessions = {
-        policy: Session(model, cache, read=policy, candidates=1 if policy == ALL else CANDIDATES) for policy in policies
+        policy: Session(model, cache, read=AUTO if policy == followed.policy else policy) for policy in policies
     }
     rows = []
     for question, answer in asked:
         row: Row = {"absent": answer is None, "answers": {}}
         references = [NOT_STATED if answer is None else answer]
         for policy, session in sessions.items():
-            readings, sampling = (
-                session.reader.readings(question),
-                Sampling(max_tokens=ANSWER_TOKENS, least_likelihood=0.0),
-            )
-            found = [
-                a.answer() for a in answers_from(session, session.question_token_ids(question), readings, sampling)
-            ]
-            row["answers"][policy] = [
-                {
-                    "score": reading.score,
-                    "likelihood": one.usage.likelihood,
-                    "exact": exact_match(one.text, references),
-                    "f1": f1(one.text, references),
-                    "not_stated": one.text == NOT_STATED,
-                }
-                for reading, one in zip(readings, found, strict=True)
-            ]
+            one = session.ask(question, max_tokens=ANSWER_TOKENS, least_likelihood=0.0)
+            row["answers"][policy] = {
+                "score": one.usage.reading.score if one.usage.reading else 0.0,
+                "likelihood": one.usage.likelihood,
+                "exact": exact_match(one.text, references),
+                "not_stated": one.text == NOT_STATED,
+            }
         rows.append(row)
     return rows
-
-
-def choosing(rows: Sequence[Row], policy: str) -> list[Row]:
-    """One answer of several: F1 over answered questions, the weight of each article chosen on the others."""
-    stated = [row for row in rows if not row["absent"]]
-    articles = sorted({row["article"] for row in stated})
-    found = []
-    for count in range(2, CANDIDATES + 1):
-        first, chosen, perfect = list[float](), list[float](), list[float]()
-        for article in articles:
-            others = [row["answers"][policy][:count] for row in stated if row["article"] != article]
-            weight = max(WEIGHTS, key=lambda w: sum(_chosen(answers, w)["f1"] for answers in others))
-            for answers in (row["answers"][policy][:count] for row in stated if row["article"] == article):
-                first.append(answers[0]["f1"])
-                chosen.append(_chosen(answers, weight)["f1"])
-                perfect.append(max(answer["f1"] for answer in answers))
-        gains = [b - a for a, b in zip(first, chosen, strict=True)]
-        error = statistics.stdev(gains) / len(gains) ** 0.5
-        everything = [row["answers"][policy][:count] for row in stated]
-        weight = max(WEIGHTS, key=lambda w: sum(_chosen(answers, w)["f1"] for answers in everything))
-        gain = statistics.mean(gains)
-        shares = {"f1_first": statistics.mean(first), "f1_chosen": statistics.mean(chosen)}
-        shares |= {"f1_perfect_choice": statistics.mean(perfect), "gain": gain, "standard_error": error}
-        gains_enough = gain > 0 and gain >= LEAST_GAIN * error
-        found.append({"candidates": count, "weight": weight, **shares, "used": gains_enough, "questions": len(gains)})
-    return found
-
-
-def _chosen(answers: Sequence[Row], weight: float) -> Row:
-    return max(answers, key=lambda answer: answer["score"] + weight * math.log(max(answer["likelihood"], 1e-9)))
 
 
 def trade_off(rows: Sequence[Row], policy: str) -> list[Row]:
@@ -157,7 +112,7 @@ def trade_off(rows: Sequence[Row], policy: str) -> list[Row]:
     for threshold in THRESHOLDS:
         said_right = said = right = 0
         for row in rows:
-            answer = row["answers"][policy][0]
+            answer = row["answers"][policy]
             says = answer["not_stated"] or answer["likelihood"] < threshold
             said += says
             said_right += says and row["absent"]
@@ -190,12 +145,10 @@ def measured(rows: Sequence[Row], policies: Sequence[str]) -> Row:
     found: Row = {"questions": len(rows), "absent_questions": sum(row["absent"] for row in rows)}
     found["articles"], found["lengths"] = len({row["article"] for row in rows}), list(LENGTHS)
     for policy in policies:
-        firsts = [(row, row["answers"][policy][0]) for row in rows]
+        firsts = [(row, row["answers"][policy]) for row in rows]
         answered = [Answered(row["article"], a["score"], a["likelihood"], a["exact"]) for row, a in firsts]
         found[policy] = {"confidence": asdict(calibrated(answered)), "not_stated": trade_off(rows, policy)}
         found[policy]["right"] = statistics.mean(a.right for a in answered)
-        if policy != ALL:
-            found[policy]["candidates"] = choosing(rows, policy)
     if ALL in policies:
         for policy in policies:  # what reads everything is the measure of the others, and answers as it always did
             found[policy]["least_likelihood"] = 0.0 if policy == ALL else least_likelihood(found, policy)
@@ -210,12 +163,6 @@ def ship(model: LanguageModel, found: Row, policies: Sequence[str], name: str) -
     record["confidence"] = {policy: found[policy]["confidence"] for policy in policies}
     record["least_likelihood"] = {policy: found[policy].get("least_likelihood", 0.0) for policy in policies}
     record["confidence_record"] = f"bench/results/{name}"
-    for row in record["rows"]:
-        used = [one for one in found.get(row["policy"], {}).get("candidates", ()) if one["used"]]
-        row |= {"candidates": 1, "likelihood_weight": 0.0}
-        if used and row["blocks"] == 1:
-            best = max(used, key=lambda one: one["gain"])
-            row |= {"candidates": best["candidates"], "likelihood_weight": best["weight"]}
     path.write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -230,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = goldfinch.load_model(arguments.model) if arguments.model else goldfinch.load_model()
     policies = arguments.policies.split(",")
-    head = {"what": "confidence, candidates, not stated", "conditions": conditions(model)}
+    head = {"what": "confidence, not stated", "conditions": conditions(model)}
     rows = collect(model, data_directory(arguments.data), policies, arguments.questions)
     found = head | measured(rows, policies)
     print(json.dumps(found, indent=2))

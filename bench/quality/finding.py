@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -32,7 +32,7 @@ from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.engine.batch_decode import ask_many
 from goldfinch.engine.session import Session
 from goldfinch.evaluate.held_out import ENCYCLOPEDIA, held_out_articles
-from goldfinch.evaluate.questions import held_out_questions
+from goldfinch.evaluate.questions import held_out_questions, unanswered
 from goldfinch.evaluate.scoring import exact_match, f1
 from goldfinch.measure.conditions import conditions
 from goldfinch.models.language_model import LanguageModel
@@ -59,11 +59,23 @@ class Document:
     asked: tuple[tuple[str, str | None], ...]
 
 
-def documents_of(directory: Path, characters: int, count: int) -> list[Document]:
-    """Neighbouring passages of held-out articles, as many as fit, and at least half as much."""
-    _, absent = held_out_questions(directory)
+def documents_of(
+    directory: Path,
+    characters: int,
+    count: int,
+    wanted: Callable[[str], bool] | None = None,
+    questions: int = PER_DOCUMENT,
+) -> list[Document]:
+    """Neighbouring passages of articles, as many as fit, and at least half as much.
+
+    Args:
+        wanted: whether an article is, by its doc_id; None for those that training never reads.
+        questions: that are answered, per document; and half as many that are not.
+    """
+    wanted = held_out_articles(directory).__contains__ if wanted is None else wanted
+    known = held_out_questions(directory, wanted)
     found: list[Document] = []
-    for article in read_articles(directory, held_out_articles(directory).__contains__):
+    for article in read_articles(directory, wanted):
         together: list[Passage] = []
         for passage in [*article, None]:
             length = sum(len(p.text) + 2 for p in together)
@@ -71,17 +83,17 @@ def documents_of(directory: Path, characters: int, count: int) -> list[Document]
                 together.append(passage)
                 continue
             if length >= characters / 2:
-                found.append(_document(together, absent, len(found)))
+                found.append(_document(together, known, len(found), questions))
             together = [] if passage is None else [passage]
     return Random(0).sample(found, min(count, len(found)))
 
 
-def _document(passages: Sequence[Passage], absent: dict[str, list[str]], n: int) -> Document:
+def _document(passages: Sequence[Passage], known: Any, n: int, questions: int) -> Document:
     stated = [pair for passage in passages for pair in passage.questions]
-    unanswered = [(question, None) for passage in passages for question in absent.get(passage.text, ())]
+    absent = [(question, None) for question in unanswered([passage.text for passage in passages], *known)]
     rng = Random(f"sizes-{n}")
-    chosen = rng.sample(stated, min(PER_DOCUMENT, len(stated)))
-    chosen_absent = rng.sample(unanswered, min(PER_DOCUMENT // 2, len(unanswered)))
+    chosen = rng.sample(stated, min(questions, len(stated)))
+    chosen_absent = rng.sample(absent, min(questions // 2, len(absent)))
     return Document("\n\n".join(passage.text for passage in passages), (*chosen, *chosen_absent))
 
 

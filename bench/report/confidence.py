@@ -1,4 +1,4 @@
-"""The part of docs/benchmarks.md about candidates, confidence and "Not stated.", from bench.quality.confidence."""
+"""The part of docs/benchmarks.md about confidence and "Not stated.", from bench.quality.confidence."""
 
 from __future__ import annotations
 
@@ -30,26 +30,7 @@ def confidence_lines(record: dict[str, Any]) -> list[str]:
         found = record[name]["confidence"]
         given = "null: it tells too little" if found["intercept"] is None else "given"
         lines.append(f"| {NAMES[name]} | {percent(record[name]['right'])} | {percent(found['auc'])} | {given} |")
-    lines += ["", *_candidate_lines(record, policies), *_not_stated_lines(record, policies[0])]
-    return lines
-
-
-def _candidate_lines(record: dict[str, Any], policies: list[str]) -> list[str]:
-    lines = [
-        "F1 of one answer chosen from those of the best few blocks, each asked by itself, by finding score + w "
-        "ln(likelihood), w chosen on the other articles. `auto` chooses so only where the gain is two standard errors.",
-        "",
-        "| read | candidates | the first | chosen | gain | a perfect choice | used |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in policies:
-        for row in record[name].get("candidates", ()):
-            first, chosen, perfect = (100 * row[key] for key in ("f1_first", "f1_chosen", "f1_perfect_choice"))
-            gain = f"{100 * row['gain']:+.1f} ({100 * row['standard_error']:.1f})"
-            used = "yes" if row["used"] else "no"
-            cells = [NAMES[name], str(row["candidates"]), f"{first:.1f}", f"{chosen:.1f}", gain, f"{perfect:.1f}", used]
-            lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return [*lines, "", *_not_stated_lines(record, policies[0])]
 
 
 def _not_stated_lines(record: dict[str, Any], policy: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.places import EMBEDDED, RESULTS, ROOT, of_embedded
 from bench.report.architectures import architecture_lines
+from bench.report.choice import choice_lines
 from bench.report.codecs import codec_lines
 from bench.report.confidence import confidence_lines
 from bench.report.first_token import first_token_lines
@@ -66,6 +67,8 @@ def benchmarks_page() -> str:
     lines += ["", *reading_lines(embedded("reading"))]
     lines += policy_lines(embedded("policies"))
     lines += ordinary_lines(quality)
+    if (RESULTS / of_embedded("choice").name).exists():
+        lines += choice_lines(embedded("choice"))
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))

@@ -1,6 +1,4 @@
-"""Several answers about one document, decoded as one batch: every weight is read once for all of them.
-
-They are those to several questions, or those to one question from several parts of the document.
+"""Answers to several questions about one document, decoded as one batch: every weight is read once for all of them.
 
 Notation: B answers, C d_model, H heads, D head dim, R = C / compression_ratio, n own rows (question and answer).
 
@@ -63,6 +61,11 @@ class Asked(Protocol):
     def begin_answer(self, token_ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> Answering:
         """An answer under way."""
 
+    def choose(
+        self, question: str, token_ids: list[int], readings: Sequence[Reading]
+    ) -> tuple[Reading, tuple[Tensor, ModelState]]:
+        """Which of several parts answers a question, and the start there."""
+
     def start(
         self, token_ids: list[int], state: ModelState | None = None, *, copies: bool = True
     ) -> tuple[Tensor, ModelState]:
@@ -83,34 +86,18 @@ def ask_many(session: Asked, questions: Sequence[str], *, raw: bool = False, **s
     """
     chosen, reader = Sampling(**sampling), session.reader
     too_few = len(questions) < session.model.executor.fewest_batch_rows
-    if too_few or not can_batch(session.model) or reader.candidates > 1:  # candidates are a batch of their own
+    if too_few or not can_batch(session.model):
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
         rows = []
         for question in questions[start : start + MOST_ROWS]:
             ids = session.question_token_ids(question, raw=raw)
-            rows.append(_Row(session, ids, reader.read(None if raw else question), chosen, raw=raw))
+            readings = [reader.read(None)] if raw else reader.readings(question)
+            rows.append(_Row(session, question, ids, readings, chosen, raw=raw))
         _decode_all(session.model, rows)
         answers += [row.answering.answer() for row in rows]
     return answers
-
-
-@torch.no_grad()
-def answers_from(
-    session: Asked, token_ids: list[int], readings: Sequence[Reading], sampling: Sampling
-) -> list[Answering]:
-    """The answers to one question from each of several parts of the document, finished, decoded as one batch.
-
-    Args:
-        session: on the document; its model can batch.
-        token_ids: of the question.
-        readings: the parts, MOST_ROWS at most.
-        sampling: how.
-    """
-    rows = [_Row(session, token_ids, reading, sampling, raw=False) for reading in readings]
-    _decode_all(session.model, rows)
-    return [row.answering for row in rows]
 
 
 class _Row:
@@ -122,15 +109,27 @@ class _Row:
         logits, state: behind the question.
     """
 
-    def __init__(self, session: Asked, ids: list[int], reading: Reading, sampling: Sampling, *, raw: bool) -> None:
-        self.reads_all = reading.rows is None
-        state = session.state_for(reading)
-        self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
-        started = time.perf_counter()
-        self.logits, self.state = session.start(ids, state, copies=not raw)
+    def __init__(
+        self,
+        session: Asked,
+        question: str,
+        ids: list[int],
+        readings: Sequence[Reading],
+        sampling: Sampling,
+        *,
+        raw: bool,
+    ) -> None:
+        started, (reading, *others) = time.perf_counter(), readings
+        if others:
+            reading, (self.logits, self.state) = session.choose(question, ids, readings)
+        else:
+            self.logits, self.state = session.start(ids, session.state_for(reading), copies=not raw)
         synchronize(session.model.device)
+        taken = time.perf_counter() - started
+        self.reads_all = reading.rows is None
+        self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
         self.times = self.answering.usage.timings_s or {}
-        self.times["question"] = time.perf_counter() - started
+        self.times["question"] = taken
 
     def take(self, logits: Tensor) -> bool:
         """Take the next token; whether the answer goes on."""

@@ -5,7 +5,6 @@ Notation: T document tokens, K tail_length, N blocks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from goldfinch.models.state import GoldDocument
 from goldfinch.policies.attention import AttentionFinder, GoldScores, LayerScores
 from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
-from goldfinch.policies.measured import LEAST_LIKELIHOOD, ModelRecord, record_of
+from goldfinch.policies.measured import Evidence, ModelRecord, record_of
 from goldfinch.policies.named import (
     ALL,
     ATTENTION,
@@ -38,8 +37,8 @@ Rows = tuple[tuple[int, int], ...]
 
 # Blocks beside those that are read which an explanation names.
 CLOSE = 3
-# Questions whose best blocks are kept.
-MOST_RANKED = 64
+# Questions whose best blocks are kept, and whose choice among them is.
+MOST_RANKED, MOST_SETTLED = 64, 4096
 NO_VECTORS = f"the word vectors of the package {PACKAGE} are not installed"
 
 
@@ -83,13 +82,13 @@ class DocumentReader:
         policy: a name in POLICIES, or blocks that are chosen already, which a model that cannot read blocks takes as
             "all". "auto" is what was measured to answer best with this model (`policies.measured`).
         blocks: how many blocks to read; None for what was measured, else 1.
-        candidates: from how many blocks, each by itself, the question is answered, to choose one of the answers; None
-            for what was measured, else 1.
+        candidates: of how many blocks, each read by itself, the model chooses the one that it answers from; None for
+            what was measured, else 1.
 
     Attributes:
         policy: that is followed, never "auto".
         blocks: how many it chooses.
-        candidates: how many answers one is chosen of.
+        candidates: of how many blocks the model chooses one.
         record: what was measured of the model.
         remark: what a user should know of the choice, or None.
 
@@ -119,7 +118,7 @@ class DocumentReader:
             raise GoldFinchError(f"the number of candidates is {candidates}, allowed: 1 to {MOST_CANDIDATES}")
         self.record = _record(model)
         measured = self.record.reading(cache.length)
-        self._likelihood_weight = measured.likelihood_weight
+        self._choice = measured.choice
         self._settled: dict[str, Reading] = {}
         self._ranked: dict[str, list[Found]] = {}
         self.remark: str | None = None
@@ -162,31 +161,23 @@ class DocumentReader:
         return [Candidate(f, words.matched(question, f.block), f.block in read) for f in found]
 
     def readings(self, question: str) -> list[Reading]:
-        """The parts of the document that a question is answered from, each by itself, the best first."""
+        """The parts of the document of which one is to answer a question, the best found first."""
         reading = self._read(question, max(self.blocks, self.candidates))
         if self.candidates == 1 or reading.rows is None or self._chosen:
             return [reading]
         return [self._of([found]) for found in reading.found]
 
-    def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
-        """Which of the answers from several parts to give: the one with the highest
-
-            finding score + likelihood_weight ln(likelihood),
-
-        the first of several. The weight is that of the model's record.
+    def choose(self, question: str, readings: Sequence[Reading], evidence: Sequence[Evidence]) -> int:
+        """Which of several parts answers a question; from then on it is what the question reads.
 
         Args:
-            answers: what each read, and its likelihood.
+            evidence: of each, the weights those of the model's record.
         """
-        scores = [
-            reading.score + self._likelihood_weight * math.log(max(likelihood or 0.0, LEAST_LIKELIHOOD))
-            for reading, likelihood in answers
-        ]
-        return max(range(len(scores)), key=lambda n: (scores[n], -n))
-
-    def settle(self, question: str, reading: Reading) -> None:
-        """Note what the answer that was chosen had read: until the next, it is what the question reads."""
-        self._settled = {question: reading}
+        best = self._choice.best(evidence)
+        if len(self._settled) >= MOST_SETTLED:
+            del self._settled[next(iter(self._settled))]
+        self._settled[question] = readings[best]
+        return best
 
     def confidence(self, reading: Reading, likelihood: float | None) -> tuple[float | None, str | None]:
         """The probability that an answer is right, as it was calibrated for the model; or None, and why."""

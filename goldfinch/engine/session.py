@@ -10,7 +10,7 @@ question of K tokens or more, the end alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -19,20 +19,25 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.devices import synchronize
 from goldfinch.errors import DeviceError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
 from goldfinch.models.state import GoldDocument, ModelState
 from goldfinch.policies.base import Chosen
+from goldfinch.policies.measured import Evidence
 from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, Confidence, StreamedText, Usage
-from .batch_decode import answers_from, can_batch
+from .batch_decode import can_batch
 from .quoting import Quotable, Quoting
 from .reading import DocumentReader, Reading, Rows
 from .sampling import Sampling
+
+# Logits (V,) behind a question, and the state there.
+Started = tuple[Tensor, ModelState]
 
 DEFAULT_MEMORY_BYTES = 4 << 30
 # Tokens decoded before a CUDA graph is captured, which costs a few steps: most answers are shorter.
@@ -54,8 +59,8 @@ class Session:
         read: the reading policy (`policies.named.POLICIES`): which part of the document a question is answered from;
             or blocks that are chosen already.
         read_blocks: how many blocks it chooses; by default what was measured for the model, else 1.
-        candidates: from how many blocks, each by itself, a question is answered; one of the answers is given. By
-            default what was measured for the model, else 1.
+        candidates: of how many blocks, each read by itself, the model chooses the one that it answers from. By default
+            what was measured for the model, else 1.
 
     Raises:
         GoldFinchError: no such reading policy, or one that cannot be followed here.
@@ -126,9 +131,14 @@ class Session:
             state: behind the document (`state_for`); by default with all of it.
             copies: let a model with a pointer copy from what is read.
         """
-        model, tail = self.model, self.cache.tail_hidden
-        state = self.document_state if state is None else state
-        rows = [tail]
+        x, state = self._behind_question(token_ids, self.document_state if state is None else state)
+        x, state = self._behind_gold_layers(x, state, copies=copies)
+        return self.model.first_logits(x, state)[0, -1], state
+
+    def _behind_question(self, token_ids: list[int], state: ModelState) -> tuple[Tensor, ModelState]:
+        """The end of tail and question below the GOLD layers, (1, T, C), and the state there."""
+        model = self.model
+        rows = [self.cache.tail_hidden]
         ids = torch.tensor([token_ids], dtype=torch.int64, device=model.device)
         for start in range(0, ids.shape[1], QUESTION_BLOCK):
             block = ids[:, start : start + QUESTION_BLOCK]
@@ -138,11 +148,48 @@ class Session:
                 rows.append(x)
             else:
                 rows = [x]  # nothing above looks at the tail
-        x = torch.cat(rows, dim=1)[:, -model.config.tail_length :]
-        if model.config.n_gold:
-            x, state = model.run_gold_layers(x, state)
-        state = model.point(state) if copies else state
-        return model.first_logits(x[:, -1:], state)[0, -1], state
+        return torch.cat(rows, dim=1)[:, -model.config.tail_length :], state
+
+    def _behind_gold_layers(self, x: Tensor, state: ModelState, *, copies: bool) -> tuple[Tensor, ModelState]:
+        """The last position above all layers, (1, 1, C), and the state there."""
+        if self.model.config.n_gold:
+            x, state = self.model.run_gold_layers(x, state)
+        return x[:, -1:], self.model.point(state) if copies else state
+
+    def choose(self, question: str, token_ids: list[int], readings: Sequence[Reading]) -> tuple[Reading, Started]:
+        """Which of several parts of the document answers a question, and the start there, as `start` gives it.
+
+        Args:
+            token_ids: of the question.
+            readings: the parts, the best found first.
+        """
+        starts, evidence = zip(*self.weighed(token_ids, readings), strict=True)
+        best = self.reader.choose(question, readings, evidence)
+        return readings[best], starts[best]
+
+    @torch.no_grad()
+    def weighed(self, token_ids: list[int], readings: Sequence[Reading]) -> list[tuple[Started, Evidence]]:
+        """The start of an answer from each of several parts of the document, and what speaks for it; as in `choose`."""
+        model, behind = self.model, None
+        found = list[tuple[Started, Evidence]]()
+        for reading in readings:
+            state = self.state_for(reading)
+            if behind is None or not (model.config.n_gold and can_batch(model)):
+                behind = self._behind_question(token_ids, state)
+            elif isinstance(memory := state.memory, GoldMemory) and isinstance(behind[1].memory, GoldMemory):
+                # Recurrent layers do not know what is read: the question passes them once.
+                shared = replace(behind[1].memory, document=memory.document)
+                behind = behind[0], replace(behind[1], memory=shared)
+            x, state = self._behind_gold_layers(*behind, copies=True)
+            logits = model.first_logits(x, state)[0, -1]
+            silence = float(logits.float().log_softmax(-1)[self._silence])
+            found.append(((logits, state), Evidence(reading.score, silence, *model.found(x, state))))
+        return found
+
+    @cached_property
+    def _silence(self) -> int:
+        """The first token of "Not stated."."""
+        return int(self.model.tokenizer.encode(self.template.answer_prefix + NOT_STATED)[0])
 
     def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
@@ -190,18 +237,23 @@ class Session:
         assert usage.reading is not None
         return self.reader.confidence(usage.reading, usage.likelihood)
 
-    def _decode(self, token_ids: list[int], answering: Answering, *, copies: bool = True) -> Iterator[None]:
-        """Let `answering` take token after token, its usage up to date after each; `copies` as in `start`."""
+    def _decode(
+        self, token_ids: list[int], answering: Answering, *, copies: bool = True, begun: Started | None = None
+    ) -> Iterator[None]:
+        """Let `answering` take token after token, its usage up to date after each; `copies` as in `start`, whose result
+        may be given."""
         model, most = self.model, answering.sampling.max_tokens
         self.last_usage = usage = answering.usage
         assert usage.timings_s is not None
         assert usage.reading is not None
-        state = self.state_for(usage.reading)
-        usage.timings_s["expand"] = self.expand_s
-        started = time.perf_counter()
-        logits, state = self.start(token_ids, state, copies=copies)
-        synchronize(model.device)
-        usage.timings_s["question"] = time.perf_counter() - started
+        if begun is None:
+            state = self.state_for(usage.reading)
+            usage.timings_s["expand"] = self.expand_s
+            started = time.perf_counter()
+            begun = self.start(token_ids, state, copies=copies)
+            synchronize(model.device)
+            usage.timings_s["question"] = time.perf_counter() - started
+        logits, state = begun
         started = time.perf_counter()
         decoder = None
         while (token := answering.take(logits)) is not None:
@@ -239,35 +291,24 @@ class Session:
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be another."""
         ids = self.question_token_ids(question, raw=raw)
-        readings = [self.reader.read(None)] if raw else self.reader.readings(question)
+        readings, begun, taken = [self.reader.read(None)] if raw else self.reader.readings(question), None, 0.0
+        reading = readings[0]
         if len(readings) > 1:
-            yield self._best_of(ids, readings, sampling, question)
-            return
-        answering = self.begin_answer(ids, readings[0], sampling, raw=raw)
+            started = time.perf_counter()
+            reading, begun = self.choose(question, ids, readings)
+            synchronize(self.model.device)
+            taken = time.perf_counter() - started
+        answering = self.begin_answer(ids, reading, sampling, raw=raw)
+        if answering.usage.timings_s is not None:
+            answering.usage.timings_s["question"] = taken
         certain = not answering.sampling.least_likelihood  # else it may be withheld until its end
-        for _ in self._decode(ids, answering, copies=not raw):
+        for _ in self._decode(ids, answering, copies=not raw, begun=begun):
             if certain:
                 yield answering
         answering.finish()
         if not certain:
             answering.piece = answering.answer().text
         yield answering
-
-    def _best_of(self, ids: list[int], readings: list[Reading], sampling: Sampling, question: str) -> Answering:
-        """The best of the answers to one question from several parts of the document."""
-        if can_batch(self.model):
-            answers = answers_from(self, ids, readings, sampling)
-        else:
-            answers = [self.begin_answer(ids, reading, sampling, raw=False) for reading in readings]
-            for answering in answers:
-                for _ in self._decode(ids, answering):
-                    pass
-                answering.finish()
-        best = self.reader.best([(r, a.usage.likelihood) for r, a in zip(readings, answers, strict=True)])
-        self.reader.settle(question, readings[best])
-        self.last_usage = answers[best].usage
-        answers[best].piece = answers[best].answer().text
-        return answers[best]
 
 
 def _no_answer(_: Usage) -> tuple[float | None, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -94,15 +94,39 @@ def evaluate_questions(
     }
 
 
-def held_out_questions(directory: Path) -> tuple[dict[str, list[tuple[str, list[str]]]], dict[str, list[str]]]:
-    """By passage: questions with their answers, and questions that it does not answer."""
+Answerable = dict[str, list[tuple[str, list[str]]]]
+
+
+def held_out_questions(
+    directory: Path, wanted: Callable[[str], bool] | None = None
+) -> tuple[Answerable, dict[str, list[str]]]:
+    """By passage: questions with their answers, and questions that it does not answer.
+
+    Args:
+        wanted: whether an article is, by its doc_id; None for those that training never reads.
+    """
     answerable: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     absent: dict[str, list[str]] = defaultdict(list)
-    kept = held_out_articles(directory)
+    wanted = held_out_articles(directory).__contains__ if wanted is None else wanted
     for record in read_records(directory / "train_qa.jsonl.zst"):
-        if record["doc_id"] in kept:
+        if wanted(record["doc_id"]):
             answerable[record["context"]].append((record["question"], record["answers"]))
     for record in read_records(directory / "train_qa_unanswerable.jsonl.zst"):
-        if record["doc_id"] in kept:
+        if wanted(record["doc_id"]):
             absent[record["context"]].append(record["question"])
     return answerable, absent
+
+
+def unanswered(passages: Sequence[str], answerable: Answerable, absent: dict[str, list[str]]) -> list[str]:
+    """Questions that some passages together do not answer.
+
+    What one passage does not answer was asked about another of the same article: where that one stands beside it, the
+    question is answered.
+
+    Args:
+        passages: the whole document.
+        answerable, absent: from `held_out_questions`.
+    """
+    answered = {question.strip() for passage in passages for question, _ in answerable.get(passage, ())}
+    asked = (question for passage in passages for question in absent.get(passage, ()))
+    return [question for question in asked if question.strip() not in answered]

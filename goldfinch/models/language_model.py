@@ -159,6 +159,14 @@ class LanguageModel(Stack):
             return self.logits(x)
         return self.pointer.mix(self.head, self.ln_out(x), pointing, pointing.recent[:, None])
 
+    def found(self, x: Tensor, state: ModelState) -> tuple[float, float]:
+        """What the pointer finds for the token after the last position: x (1, 1, C); see `Pointer.found`. 0 and 0 where
+        nothing can be copied."""
+        pointing = state.pointing
+        if pointing is None:
+            return 0.0, 0.0
+        return self.pointer.found(self.ln_out(x), pointing, pointing.recent[:, None])
+
     def forward(self, token_ids: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
         """Run all layers over new tokens.
 

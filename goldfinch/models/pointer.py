@@ -201,6 +201,12 @@ class Pointer(nn.Module):
         changed = stream + self.change(F.gelu(self.seen(torch.cat([stream, found], dim=-1))))
         return attention, gates.log_softmax(-1), changed
 
+    def found(self, stream: Tensor, pointing: Pointing, recent: Tensor) -> tuple[float, float]:
+        """How well the best row goes on, and how much of the next token's probability is copied, for one sequence and
+        one position; arguments as in `scores`."""
+        best, gates = self.scores(stream, pointing, recent)[0].amax(), self.shares(stream, pointing, recent)[1]
+        return float(best), float(gates[0, 0, 1].exp())
+
     def mix(self, head: Callable[[Tensor], Tensor], stream: Tensor, pointing: Pointing, recent: Tensor) -> Tensor:
         """The logarithm of the mixed distribution.
 

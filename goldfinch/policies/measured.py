@@ -8,8 +8,8 @@ answers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,54 @@ LEAST_LIKELIHOOD = 1e-9
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What speaks for a block before the first token of the answer that it gives.
+
+    Attributes:
+        score: that the finding gave it.
+        silence: ln of the probability that the answer begins as "Not stated." does.
+        match: how well the best of its rows goes on, by the model's pointer; 0 without one.
+        copied: how much of the first token's probability is copied from it; 0 without one.
+    """
+
+    score: float
+    silence: float
+    match: float
+    copied: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of several blocks to answer from: weights of the evidence, their products added.
+
+    Attributes:
+        score, silence, match, copied: the weights.
+        margin: by how much another block must be ahead of the one that was found first.
+    """
+
+    score: float = 1.0
+    silence: float = 0.0
+    match: float = 0.0
+    copied: float = 0.0
+    margin: float = 0.0
+
+    def value(self, block: Evidence) -> float:
+        """How well a block fits."""
+        return (
+            self.score * block.score
+            + self.silence * block.silence
+            + self.match * block.match
+            + self.copied * block.copied
+        )
+
+    def best(self, blocks: Sequence[Evidence]) -> int:
+        """Which of them to read, the first of the finding first."""
+        values = [self.value(block) for block in blocks]
+        best = max(range(len(values)), key=lambda n: (values[n], -n))
+        return best if values[best] - values[0] > self.margin else 0
+
+
+@dataclass(frozen=True)
 class Measured:
     """A policy and how it is followed, and from how many document tokens on it is better than those before it.
 
@@ -35,15 +83,15 @@ class Measured:
         policy: a name in POLICIES, not "auto".
         blocks: that it reads together.
         least_tokens: of the document.
-        candidates: blocks that are asked each by itself; above 1, one of the answers is chosen.
-        likelihood_weight: what the logarithm of an answer's likelihood counts for beside the finding score, there.
+        candidates: blocks of which the model chooses one to answer from.
+        choice: by what it chooses.
     """
 
     policy: str
     blocks: int
     least_tokens: int = 0
     candidates: int = 1
-    likelihood_weight: float = 0.0
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True)
@@ -99,6 +147,7 @@ class ModelRecord:
 
 
 WHOLE = Measured(ALL, 1)
+_DEFAULT_WEIGHTS: dict[str, float] = asdict(Choice())
 NOTHING = ModelRecord()
 
 
@@ -163,11 +212,12 @@ def parsed(value: Any) -> ModelRecord:
 def _row(value: Any) -> Measured:
     policy, blocks = _field(value, "policy", str), _field(value, "blocks", int)
     least, candidates = _field(value, "least_tokens", int), _field(value, "candidates", int, 1)
-    weight = _number(value, "likelihood_weight", 0.0)
+    weights = _field(value, "choice", dict, {})
+    choice = Choice(**{name: _number(weights, name, default) for name, default in _DEFAULT_WEIGHTS.items()})
     known = policy in POLICIES and policy != AUTO
     if not (known and is_count(least, 1 << 40) and 1 <= blocks <= MOST_BLOCKS and 1 <= candidates <= MOST_CANDIDATES):
         raise ValueError(f"its row {value!r:.120} is not of a policy, blocks and candidates that there are")
-    return Measured(policy, blocks, least, candidates, weight)
+    return Measured(policy, blocks, least, candidates, choice)
 
 
 def _calibration(value: Any) -> Calibration:

@@ -1,4 +1,4 @@
-"""Several candidates, one answer: decoded together, chosen by score and likelihood; likelihood and confidence."""
+"""Several candidates, one answer: the block that the model itself finds fitting; likelihood and confidence."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import goldfinch
+from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.engine.cite import cite
 from goldfinch.errors import GoldFinchError
 from goldfinch.policies import measured
 from goldfinch.policies.base import Chosen
+from goldfinch.policies.measured import Choice, Evidence
 from goldfinch.text.prompt import document_token_ids
-from tests.tolerances import BATCH_FP32
 
 PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
 FILLER = "It lies by the sea and has many streets, full of people on most days. " * 9
@@ -34,44 +35,72 @@ def cache(model: goldfinch.LanguageModel) -> goldfinch.DocumentCache:
     return goldfinch.prefill(model, ids, document_range=span)
 
 
-def record(folder: Path, model: goldfinch.LanguageModel, monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+def record(
+    folder: Path, model: goldfinch.LanguageModel, monkeypatch: pytest.MonkeyPatch, choice=None, **values: object
+) -> None:
     """What was measured of the model."""
-    row = {"least_tokens": 0, "policy": "lexical", "blocks": 1, "candidates": 3, "likelihood_weight": 0.0}
+    row = {"least_tokens": 0, "policy": "lexical", "blocks": 1, "candidates": 3, "choice": choice or {}}
     monkeypatch.setattr(measured, "RECORDS", folder)
     path = folder / f"{model.card.model_fingerprint}.json"
     path.write_text(json.dumps({"rows": [row], **values}))
 
 
-def one_by_one(model, cache, count: int) -> list[goldfinch.engine.answer.Answer]:
+def one_by_one(model, cache, count: int) -> list[goldfinch.Session]:
     found = goldfinch.Session(model, cache, read="lexical", read_blocks=count).reader.read(QUESTION).found
-    sessions = [goldfinch.Session(model, cache, read=Chosen("lexical", (block,))) for block in found]
-    return [session.ask(QUESTION, max_tokens=12) for session in sessions]
+    return [goldfinch.Session(model, cache, read=Chosen("lexical", (block,))) for block in found]
 
 
-@pytest.mark.parametrize("weight", [0.0, 1e4, -1e4])
-def test_the_best_of_those_that_each_block_gives_alone(weight: float, model, cache, tmp_path, monkeypatch) -> None:
+def evidence(session: goldfinch.Session) -> Evidence:
+    """What the model says of what a session reads, by the public way to the first token."""
+    reading, ids = session.reader.read(QUESTION), session.question_token_ids(QUESTION)
+    logits, _ = session.start(ids, session.state_for(reading))
+    first = session.model.tokenizer.encode(" " + NOT_STATED)[0]
+    return Evidence(reading.score, float(logits.log_softmax(-1)[first]), 0.0, 0.0)
+
+
+CHOICES = ({}, {"silence": 1e4}, {"silence": -1e4}, {"silence": -1e4, "margin": 1e6})
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_the_answer_of_the_block_that_fits_best(choice: dict, model, cache, tmp_path, monkeypatch) -> None:
+    """Bit for bit what this block gives alone, streamed, in a batch, and from the file."""
     alone = one_by_one(model, cache, 3)
-    record(tmp_path, model, monkeypatch)
+    record(tmp_path, model, monkeypatch, choice)
+    best = Choice(**choice).best([evidence(session) for session in alone])
+    expected = alone[best].ask(QUESTION, max_tokens=12)
     session = goldfinch.Session(model, cache)
     assert (session.reader.policy, session.reader.candidates) == ("lexical", 3)
-    monkeypatch.setattr(session.reader, "_likelihood_weight", weight)
-    values = [a.usage.reading.score + weight * math.log(a.usage.likelihood) for a in alone]
-    expected = alone[values.index(max(values))]
     found = session.ask(QUESTION, max_tokens=12)
     assert found.token_ids == expected.token_ids
+    assert found.usage.likelihood == expected.usage.likelihood
     assert found.usage.reading == expected.usage.reading == session.reader.read(QUESTION) == session.last_usage.reading
-    assert found.usage.likelihood == pytest.approx(expected.usage.likelihood, rel=BATCH_FP32)
     assert "".join(session.stream(QUESTION, max_tokens=12)) == found.text
-    assert goldfinch.ask_many(session, [QUESTION] * 5, max_tokens=12)[4].token_ids == found.token_ids
+    assert [a.token_ids for a in goldfinch.ask_many(session, [QUESTION] * 5, max_tokens=12)] == [found.token_ids] * 5
     block = found.usage.reading.found[0]
     assert [c.first_line for c in cite(session, QUESTION, found.token_ids)] == [block.first_line]
     assert [c.found == block for c in session.reader.explained(QUESTION) if c.read] == [True]
+    cache.save(tmp_path / "doc.gfc")
+    again = goldfinch.Session(model, goldfinch.open_cache(tmp_path / "doc.gfc", model)).ask(QUESTION, max_tokens=12)
+    assert (again.token_ids, again.usage.likelihood) == (found.token_ids, found.usage.likelihood)
 
 
-def test_the_weights_choose_differently(model, cache) -> None:
+def test_the_choices_differ(model, cache) -> None:
     """Else the test above would show nothing."""
-    likelihoods = [a.usage.likelihood for a in one_by_one(model, cache, 3)]
-    assert len({likelihoods.index(max(likelihoods)), likelihoods.index(min(likelihoods)), 0}) >= 2
+    seen = [evidence(session) for session in one_by_one(model, cache, 3)]
+    best = [Choice(**choice).best(seen) for choice in CHOICES]
+    assert best[0] == best[3] == 0
+    assert len(set(best)) >= 2
+
+
+def test_each_question_of_several_keeps_what_was_chosen_for_it(model, cache, tmp_path, monkeypatch) -> None:
+    record(tmp_path, model, monkeypatch, {"score": 0.0, "silence": -1e4})
+    session = goldfinch.Session(model, cache)
+    questions = [f"What trade is {place} known for?" for place in PLACES]
+    answers = goldfinch.ask_many(session, questions, max_tokens=4)
+    readings = [session.reader.read(question) for question in questions]
+    assert [answer.usage.reading for answer in answers] == readings
+    first = [goldfinch.Session(model, cache, read="lexical").reader.read(question) for question in questions]
+    assert readings != first  # else nothing was chosen
 
 
 def test_who_names_blocks_or_a_policy_gets_no_candidates(model, cache, tmp_path, monkeypatch) -> None:
@@ -125,5 +154,5 @@ def test_a_gpu_chooses_among_the_same_candidates(model, cache, tiny_model: Path,
     there = goldfinch.load_model(tiny_model, device="cuda", dtype=torch.float32)
     session = goldfinch.Session(there, goldfinch.open_cache(tmp_path / "doc.gfc", there), read="lexical", candidates=3)
     found, here = session.ask(QUESTION, max_tokens=6), one_by_one(model, cache, 3)
-    assert found.usage.reading in [answer.usage.reading for answer in here]
+    assert found.usage.reading in [alone.reader.read(QUESTION) for alone in here]
     assert 0 < found.usage.likelihood < 1

@@ -7,7 +7,18 @@ from random import Random
 
 import pytest
 
-from goldfinch.evaluate.calibrating import LEAST_AUC, Answered, auc, calibrated, expected_error, left_out
+from goldfinch.evaluate.calibrating import (
+    LEAST_AUC,
+    Answered,
+    Watched,
+    auc,
+    calibrated,
+    expected_error,
+    fitted_choice,
+    left_out,
+    with_margin,
+)
+from goldfinch.policies.measured import Choice, Evidence
 
 
 def answers(count: int, *, noise: bool = False) -> list[Answered]:
@@ -77,3 +88,47 @@ def test_the_expected_error_is_the_gap_of_each_bin_weighed() -> None:
     # Too high in one bin does not make up for too low in another.
     assert expected_error([(0.75, False), (0.25, True)]) == pytest.approx(0.75)
     assert expected_error([(1.0, True), (0.0, False)]) == 0
+
+
+def watched(rng: Random, tells: bool) -> Watched:
+    """A question whose answer the first block holds in seven of ten, and whose blocks copying tells apart, or not."""
+    right = rng.choices(range(3), (7, 2, 1))[0]
+    copied = [rng.gauss(2.0 if tells and n == right else 0.0, 1) for n in range(3)]
+    evidence = tuple(Evidence(1.0 - n / 4, rng.gauss(-2, 1), 0.0, copied[n]) for n in range(3))
+    return Watched(evidence, tuple(n == right for n in range(3)))
+
+
+def test_what_tells_blocks_apart_is_weighed() -> None:
+    rng = Random(0)
+    rows, others = ([watched(rng, True) for _ in range(400)] for _ in range(2))
+    choice = fitted_choice(rows)
+    assert choice.copied > 1
+    assert choice.score > 0
+    assert abs(choice.silence) < 0.3
+    assert choice.match == 0  # it is the same everywhere
+
+    def right(choice: Choice) -> int:
+        return sum(row.holds[choice.best(row.evidence)] for row in others)
+
+    assert right(choice) > right(Choice()) + 20
+
+
+def test_without_evidence_the_first_block_stays() -> None:
+    rng = Random(1)
+    rows = [watched(rng, False) for _ in range(400)]
+    choice, found = with_margin(fitted_choice(rows), rows)
+    assert [choice.best(row.evidence) for row in rows].count(0) > 380
+    assert found[-1].holds == sum(row.holds[0] for row in rows)
+    assert fitted_choice([]) == Choice()
+
+
+def test_a_margin_keeps_what_is_not_stated() -> None:
+    """Two blocks of which the second seems a little better: where nothing is stated, the first says so."""
+    blocks = (Evidence(1.0, -0.1, 0.0, 0.1), Evidence(0.9, -3.0, 0.0, 0.4))
+    surer = (Evidence(1.0, -0.1, 0.0, 0.1), Evidence(0.9, -3.0, 0.0, 2.0))
+    rows = [Watched(blocks, (False, False), absent=True)] * 3 + [Watched(surer, (False, True))] * 2
+    choice, found = with_margin(Choice(copied=1.0), rows)
+    assert (found[0].holds, found[0].silent) == (2, 0)
+    assert 0.2 <= choice.margin < 1.8
+    best = next(row for row in found if row.margin == choice.margin)
+    assert (best.holds, best.silent) == (2, 3)

@@ -45,6 +45,13 @@ def test_the_baseline_copies_the_closest_sentence() -> None:
     assert questions.copied_sentence(context, "On which day is the market held?") == "Its market is held on Mondays."
 
 
+def test_what_a_neighbour_answers_is_answered() -> None:
+    answerable = {"One.": [("Who was first? ", ["Ann"])], "Two.": [("Who was second?", ["Bob"])]}
+    absent = {"Two.": ["Who was first?", "Who was third?"]}
+    assert questions.unanswered(["Two."], answerable, absent) == ["Who was first?", "Who was third?"]
+    assert questions.unanswered(["One.", "Two."], answerable, absent) == ["Who was third?"]
+
+
 def test_questions_about_whole_documents(mini, tmp_path: Path) -> None:
     (tmp_path / "house.txt").write_text("The colour of the house is blue. The code of the gate is 48213.")
     rows = [("What is the code of the gate?", ["48213"]), ("Who built the ship?", ["Nobody did"])]

@@ -258,3 +258,22 @@ def test_on_a_gpu(tiny_model: Path) -> None:
         logits, state = decode_one_token(model, token, state)
         assert_alike(logits.cpu(), expected[n], 1e-3)
         assert_alike(decoder.step(token).cpu(), expected[n], 1e-3)
+
+
+def test_what_a_pointer_finds_before_the_first_token(model: LanguageModel) -> None:
+    """The best row's score, and the share of what it copies; nothing where nothing may be copied."""
+    session = a_session(model)
+    x, state = session._behind_question(QUESTIONS[0], session._expanded(BLOCKS))
+    plain = session._behind_gold_layers(x, state, copies=False)
+    assert model.found(*plain) == (0.0, 0.0)
+    x, state = session._behind_gold_layers(x, state, copies=True)
+    best, copied = model.found(x, state)
+    stream, pointing = model.ln_out(x), state.pointing
+    assert pointing is not None
+    scores, _ = model.pointer.scores(stream, pointing, pointing.recent[:, None])
+    attention, gates, _ = model.pointer.shares(stream, pointing, pointing.recent[:, None])
+    assert best == float(scores.max())
+    assert copied == pytest.approx(float(gates[0, 0].exp()[1]))
+    row = int(attention[0, 0].argmax())
+    token = int(pointing.token_ids[0, row])
+    assert float(model.first_logits(x, state)[0, 0, token].exp()) >= copied * float(attention[0, 0, row]) - 1e-6

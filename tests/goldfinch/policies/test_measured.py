@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 
 from goldfinch.policies import measured
-from goldfinch.policies.measured import NOTHING, OWN_RECORD, WHOLE, Calibration, Measured, parsed, record_of
+from goldfinch.policies.measured import (
+    NOTHING,
+    OWN_RECORD,
+    WHOLE,
+    Calibration,
+    Choice,
+    Measured,
+    parsed,
+    record_of,
+)
 
 ROWS = [
-    {"least_tokens": 2000, "policy": "hybrid", "blocks": 1, "candidates": 3, "likelihood_weight": 0.5},
+    {"least_tokens": 2000, "policy": "hybrid", "blocks": 1, "candidates": 3, "choice": {"silence": -0.5, "margin": 1}},
     {"least_tokens": 500, "policy": "lexical", "blocks": 2},
 ]
 CONFIDENCE = {
@@ -40,7 +49,7 @@ def test_the_longest_row_that_fits_counts() -> None:
     record = record_of("a" * 64, None)
     assert record.reading(499) == WHOLE
     assert record.reading(1999) == Measured("lexical", 2, 500)
-    assert record.reading(2000) == Measured("hybrid", 1, 2000, 3, 0.5)
+    assert record.reading(2000) == Measured("hybrid", 1, 2000, 3, Choice(silence=-0.5, margin=1.0))
     assert record_of("b" * 64, None) is record_of(None, None) is NOTHING
 
 
@@ -67,8 +76,9 @@ def test_the_users_own_measurement_comes_first_and_a_new_one_is_noticed(tmp_path
         {"rows": [ROWS[0] | {"blocks": True}]},
         {"rows": [ROWS[0] | {"least_tokens": -1}]},
         {"rows": [ROWS[0] | {"candidates": 9}]},
-        {"rows": [ROWS[0] | {"likelihood_weight": 1e7}]},
-        {"rows": [ROWS[0] | {"likelihood_weight": "1"}]},
+        {"rows": [ROWS[0] | {"choice": {"match": 1e7}}]},
+        {"rows": [ROWS[0] | {"choice": {"match": "1"}}]},
+        {"rows": [ROWS[0] | {"choice": [1]}]},
         {"rows": ROWS * 40},
         {"confidence": {"auto": CONFIDENCE["all"]}},
         {"confidence": {"all": {"auc": 1.5}}},
