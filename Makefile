@@ -62,7 +62,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy bench --disable-error-code misc --disable-error-code call-arg
+	$(BIN)/mypy bench
 
 docs: $(READY)
 	$(BIN)/python -m gfcli.reference > docs/cli.md
