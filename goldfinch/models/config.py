@@ -16,6 +16,7 @@ MOST = {
     "n_layer": 1024, "d_model": 1 << 16, "d_ffn": 1 << 20, "vocab_size": 1 << 21, "head_dim": 4096,
     "layer_ratio": 1024, "compression_ratio": 1 << 16, "context_length": (1 << 31) - 1, "group_norm_divisor": 1 << 16,
 }  # fmt: skip
+MOST_LOOKS = 64
 _MOST_ROPE = 1e18
 
 
@@ -55,6 +56,7 @@ class ModelConfig:
         context_length: tokens of one training sequence; longer documents get a warning.
         group_norm_divisor: the head norm of Finch uses eps = 1e-5 * divisor ** 2.
         pointer_width: D of the pointer that copies from the document's rows; 0 for none.
+        pointer_looks: how often its rows look at the question again, knowing their neighbours.
     """
 
     n_layer: int
@@ -73,6 +75,7 @@ class ModelConfig:
     context_length: int = 1024
     group_norm_divisor: int = 8
     pointer_width: int = 0
+    pointer_looks: int = 0
 
     def __post_init__(self) -> None:
         def demand(holds: bool, field: str, expected: str) -> None:
@@ -89,6 +92,9 @@ class ModelConfig:
         whole = isinstance(width, int) and not isinstance(width, bool) and 0 <= width <= MOST["d_model"]
         demand(whole, "pointer_width", f"a whole number from 0 to {MOST['d_model']:,}")
         demand(not width or self.upper_time_mix == "gold", "pointer_width", "0 in a model without GOLD layers")
+        looks, most = self.pointer_looks, MOST_LOOKS if width else 0
+        whole = isinstance(looks, int) and not isinstance(looks, bool) and 0 <= looks <= most
+        demand(whole, "pointer_looks", f"a whole number from 0 to {MOST_LOOKS}, 0 without a pointer")
         demand(self.rope is None or isinstance(self.rope, RopeConfig), "rope", "base, rescale and rebase, or null")
         # Looked for in tuples, not sets: a list or an object of a foreign file has no hash.
         demand(self.time_mix in TIME_MIXES, "time_mix", ", ".join(TIME_MIXES))
@@ -162,7 +168,7 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """By field; one that came later only where it says something, so that older models stay as they are."""
         values = asdict(self)
-        return values if self.pointer_width else {k: v for k, v in values.items() if k != "pointer_width"}
+        return {key: value for key, value in values.items() if value or not key.startswith("pointer_")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:

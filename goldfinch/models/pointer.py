@@ -6,7 +6,9 @@ width, V vocab_size, M = MATCHED.
 Pointer networks (Vinyals et al. 2015, arXiv 1506.03134) mixed with a vocabulary (See et al. 2017, arXiv 1704.04368).
 Once per question the rows are read beside the question: a row is its token's embedding and its compressed key, both of
 which the cache holds anyway, and what of the question resembles it (the aligned question of Chen et al. 2017, arXiv
-1704.00051); convolutions let every row see what stands before *and* after it. Per answer token the stream chooses
+1704.00051); convolutions let every row see what stands before *and* after it. With `pointer_looks` rows that know their
+neighbours look at the question again (attention from text to question and convolutions in turn, as in QANet, arXiv
+1804.09541, section 2.2), whose tokens know theirs too. Per answer token the stream chooses
 among the rows, helped by how many of the last tokens a row continues, and three gates mix
 
     p = g_v vocabulary + g_c attention over the rows' token ids + g_e end of the answer
@@ -33,6 +35,17 @@ from .layers import LayerNorm, PlainLinear, parameter
 # How many of the last tokens a row may continue.
 MATCHED = 8
 DILATIONS = (1, 2, 4, 8)
+# Of the question's tokens, and of the rows after each further look at it.
+QUESTION_DILATIONS = (1, 2, 4)
+LOOK_DILATIONS = (1, 2, 4)
+LOOK_HEAD_DIM = 32
+# Rows that share so many tokens in a row with the question are marked.
+RUNS = (2, 3)
+# What parts a line into columns, one kind of sign after the other, and how many columns are told apart.
+SEPARATORS = ("|\t", ",;")
+MOST_COLUMNS = 32
+# How many rows a look may choose whose line and columns are then known to all.
+MARKS = 4
 GATES = 3  # vocabulary, copy, end
 NOTHING = -1  # no token: before the first one, or padding
 
@@ -108,12 +121,96 @@ class _Neighbours(nn.Module):
         return h + F.gelu(self.mix(around))
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where rows stand in lines, and in the columns of these.
+
+    Attributes:
+        first, last: (B, n) int64, the rows with which each row's line begins and ends.
+        columns: (len(SEPARATORS), B, n) int64, how many separators stand in the line up to a row.
+    """
+
+    first: Tensor
+    last: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, breaks: Tensor, separators: Tensor) -> Layout:
+        """The layout of rows whose tokens end lines, (B, n) bool, and hold separators, (len(SEPARATORS), B, n)."""
+        n, places = breaks.shape[1], torch.arange(breaks.shape[1], device=breaks.device)
+        begins = F.pad(breaks[:, :-1], (1, 0), value=True)
+        first = torch.where(begins, places, 0).cummax(1).values
+        last = (n - 1) - torch.where(begins.roll(-1, 1).flip(1), places, 0).cummax(1).values.flip(1)
+        counted = F.pad(separators.cumsum(-1), (1, 0))  # (S, B, n + 1)
+        before = counted.gather(-1, first.expand(len(separators), -1, -1))
+        return cls(first, last, (counted[..., 1:] - before).clamp_max(MOST_COLUMNS - 1))
+
+    def shares(self, weights: Tensor) -> Tensor:
+        """What of weights lies in each row's line, and in its columns: (B, n, H) -> (B, n, (1 + len(SEPARATORS)) H)."""
+        sums = F.pad(weights.cumsum(1), (0, 0, 1, 0))
+        ends = torch.stack([self.last + 1, self.first])[..., None].expand(-1, -1, -1, weights.shape[-1])
+        upto, before = sums.gather(1, ends[0]), sums.gather(1, ends[1])
+        found = [upto - before]
+        for columns in self.columns:
+            held = F.one_hot(columns, MOST_COLUMNS).to(weights.dtype)  # (B, n, columns)
+            found.append(held @ (held.transpose(1, 2) @ weights))
+        return torch.cat(found, dim=-1)
+
+
+class _Look(nn.Module):
+    """A further look at the question, by rows that know their neighbours: attention, lines, columns, convolutions.
+
+    The rows of a table that hold what the question asks for, and those of the heading, are far from the cell: a look
+    chooses MARKS rows, and each row knows how far one of these stands in its line, or in its column.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mark = PlainLinear(width, MARKS)
+        self.placed = PlainLinear((1 + len(SEPARATORS)) * MARKS, width)
+        self.heads = 1 if width % LOOK_HEAD_DIM else width // LOOK_HEAD_DIM
+        self.row_norm, self.question_norm = LayerNorm(width), LayerNorm(width)
+        self.ask, self.tell = PlainLinear(width, width), PlainLinear(width, 2 * width)
+        self.blend = PlainLinear(4 * width, width)
+        self.neighbours = nn.ModuleList(_Neighbours(width, dilation) for dilation in LOOK_DILATIONS)
+
+    def forward(self, h: Tensor, q: Tensor, whole: Tensor, held: Tensor, asked: Tensor, layout: Layout) -> Tensor:
+        """What the rows become, (B, n, D).
+
+        Args:
+            h: rows (B, n, D).
+            q: the question's tokens (B, m, D).
+            whole: (B, 1, D), the question in one.
+            held: (B, n, 1) 0 or 1.
+            asked: (B, 1, m) bool.
+            layout: of the rows.
+        """
+        x = self.row_norm(h)
+        keys, values = self.tell(self.question_norm(q)).chunk(2, dim=-1)
+        parts = [y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.ask(x), keys, values)]
+        found = F.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=asked[:, None])
+        found = found.transpose(1, 2).flatten(-2)
+        marks = self.mark(x).to(accumulation_dtype(x.dtype)).masked_fill(held == 0, -torch.inf).softmax(1)
+        placed = self.placed(layout.shares(marks).to(x.dtype))
+        h = h + F.gelu(self.blend(torch.cat([x, found, x * found, x * whole], dim=-1)) + placed)
+        for layer in self.neighbours:
+            h = layer(h, held)
+        return h
+
+
 class Pointer(nn.Module):
     """The pointer's weights; D is `config.pointer_width`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, D = config.d_model, config.pointer_width
+        self.looks: nn.ModuleList | None = None
+        if config.pointer_looks:
+            self.runs = parameter(len(RUNS), D)
+            # Not trained: which tokens end a line, and how many separators of each kind they hold (`know_signs`).
+            self.signs = parameter(1 + len(SEPARATORS), config.vocab_size)
+            self.question_neighbours = nn.ModuleList(_Neighbours(D, dilation) for dilation in QUESTION_DILATIONS)
+            self.looks = nn.ModuleList(_Look(D) for _ in range(config.pointer_looks))
         self.row = PlainLinear(C + config.d_compressed, D)
         self.align = PlainLinear(C, D)
         self.word_weight = parameter(config.vocab_size)
@@ -153,15 +250,40 @@ class Pointer(nn.Module):
         likeness = (likeness / math.sqrt(h.shape[-1])).masked_fill(~asked, -torch.inf)
         aligned = likeness.softmax(-1) @ q
         weights = (q @ self.attend_question).masked_fill(~asked[:, 0], -torch.inf).softmax(-1)
-        whole = (weights[:, None] @ q).expand_as(h)
+        whole = weights[:, None] @ q
         best = likeness.amax(-1, keepdim=True)
-        h = F.gelu(self.blend(torch.cat([h, aligned, h * aligned, h * whole, overlap, best], dim=-1)))
+        mixed = self.blend(torch.cat([h, aligned, h * aligned, h * whole, overlap, best], dim=-1))
+        if self.looks is not None:
+            mixed = mixed + in_runs(same).to(mixed.dtype) @ self.runs
+        h = F.gelu(mixed)
         for layer in self.neighbours:
             h = layer(h, held)
+        if self.looks is not None:
+            kept = asked.transpose(1, 2).to(q.dtype)
+            for layer in self.question_neighbours:
+                q = layer(q, kept)
+            layout = self._layout(document.token_ids)
+            for look in self.looks:
+                h = look(h, q, whole, held, asked, layout)
         h = self.norm(h)
         # A row's own part of the gates is that of the row before it: whether an answer ends behind it.
         ends = F.pad(self.gate_row(h), (0, 0, 1, -1))
         return Pointing(document.token_ids, before, self.key(h), ends, recent, end)
+
+    def know_signs(self, texts: Sequence[str]) -> None:
+        """Note what tokens tell of lines and columns.
+
+        Args:
+            texts: of every token, by id.
+        """
+        counts = [[float(sum(text.count(sign) for sign in signs)) for text in texts] for signs in SEPARATORS]
+        with torch.no_grad():
+            self.signs.copy_(torch.tensor([[float("\n" in text) for text in texts], *counts]))
+
+    def _layout(self, token_ids: Tensor) -> Layout:
+        known = self.signs.float().nan_to_num().clamp(0, MOST_COLUMNS).round().long()  # a file may hold anything
+        signs = known[:, token_ids.clamp_min(0)] * (token_ids != NOTHING)
+        return Layout.of(signs[0] > 0, signs[1:])
 
     def scores(self, stream: Tensor, pointing: Pointing, recent: Tensor) -> tuple[Tensor, Tensor]:
         """How well each row goes on, and how many of the last tokens it continues.
@@ -234,6 +356,25 @@ def recent_tokens(token_ids: Tensor, recent: Tensor) -> Tensor:
     return line.unfold(1, recent.shape[1], 1)[:, 1:].flip(-1)
 
 
+def in_runs(same: Tensor) -> Tensor:
+    """Whether each row stands in a run of two, of three tokens that the question has too.
+
+    Args:
+        same: (B, n, m) bool, which rows equal which of the question's tokens.
+
+    Returns:
+        (B, n, len(RUNS)) bool.
+    """
+    n, found = same.shape[1], []
+    ends, length = same, 1  # at (row, token) a common run of `length` tokens ends
+    for wanted in RUNS:
+        while length < wanted:
+            ends, length = F.pad(ends[:, :-1, :-1], (1, 0, 1, 0)) & same, length + 1
+        here = F.pad(ends.any(-1), (0, length - 1))
+        found.append(torch.stack([here[:, at : at + n] for at in range(length)]).any(0))
+    return torch.stack(found, dim=-1)
+
+
 def tokens_before(token_ids: Tensor) -> Tensor:
     """The M tokens before each row of whole sequences, the nearest first: (B, T) -> (B, T, M); NOTHING before the
     first."""
@@ -250,6 +391,8 @@ def initialise_pointer(pointer: Pointer) -> None:
     for layer in pointer.neighbours:
         layer.norm.as_torch_begins()  # type: ignore[union-attr,operator]
         layer.mix.as_torch_begins()  # type: ignore[union-attr,operator]
+    if pointer.looks is not None:
+        _initialise_looks(pointer)
     pointer.norm.as_torch_begins()
     pointer.word_weight.fill_(1.0)
     for zero in (pointer.gate.weight, pointer.change.weight, pointer.attend_question, pointer.gate_matched):
@@ -257,3 +400,20 @@ def initialise_pointer(pointer: Pointer) -> None:
     pointer.gate_best.zero_()
     pointer.matched.copy_(torch.arange(MATCHED + 1) / 2)
     pointer.gate_start.copy_(torch.tensor([4.0, 0.0, -4.0]))
+
+
+def _initialise_looks(pointer: Pointer) -> None:
+    """What is added to a pointer without them starts at zero, so that one that is trained already stays as it is."""
+    assert pointer.looks is not None
+    pointer.runs.zero_()
+    pointer.signs.zero_()
+    for part in (pointer.question_neighbours, pointer.looks):
+        for module in part.modules():
+            if isinstance(module, LayerNorm | PlainLinear):
+                module.as_torch_begins()
+        for module in part.modules():
+            if isinstance(module, _Neighbours):
+                module.mix.weight.zero_()
+            if isinstance(module, _Look):
+                module.blend.weight.zero_()
+                module.placed.weight.zero_()

@@ -99,10 +99,10 @@ def train(
         tokenizer = tokenizer_of(recipe, data_directory, run_directory, shards)
         saved = _load(checkpoint, recipe) if checkpoint.exists() else None
         if recipe.pointer is not None:
-            export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size, start_from))
+            export(recipe, run_directory, _initial_model(recipe, tokenizer, start_from))
             return _train_pointer(recipe, data_directory, run_directory, device, report)
         if not recipe.stages:
-            return export(recipe, run_directory, _initial_model(recipe, tokenizer.vocab_size, start_from))
+            return export(recipe, run_directory, _initial_model(recipe, tokenizer, start_from))
         first = int(saved["step"]) if saved is not None else 0
         last = max(first, min(recipe.total_steps, recipe.total_steps if stop_after is None else stop_after))
         data: BatchSource
@@ -114,7 +114,7 @@ def train(
         # Processes are forked before a GPU is touched: a forked process cannot use it.
         with batches(data, first, last, workers) as stream:
             make_current(place)
-            model = _initial_model(recipe, tokenizer.vocab_size, start_from).to(place)
+            model = _initial_model(recipe, tokenizer, start_from).to(place)
             optimizers = build_optimizers(model, recipe)
             if saved is not None:
                 _restore(saved, checkpoint, model, optimizers)
@@ -168,16 +168,19 @@ def _training_data(recipe: Recipe, directory: Path | None, tokenizer: Tokenizer)
     return TrainingData(directory, recipe, tokenizer, TEMPLATE)
 
 
-def _initial_model(recipe: Recipe, vocab_size: int, start_from: Sequence[Path]) -> LanguageModel:
+def _initial_model(recipe: Recipe, tokenizer: Tokenizer, start_from: Sequence[Path]) -> LanguageModel:
     torch.manual_seed(recipe.seed)
-    model = LanguageModel(replace(recipe.model, vocab_size=vocab_size))
+    model = LanguageModel(replace(recipe.model, vocab_size=tokenizer.vocab_size))
+    if recipe.model.pointer_looks:
+        model.pointer.know_signs([tokenizer.decode([token]) for token in range(tokenizer.vocab_size)])
     cards = [read_card(folder) for folder in start_from] or [find_model(name) for name in recipe.start]
     if cards:
         mean: dict[str, Tensor] = {}
         for card in cards:
             weights = dict(checked_weights(card))
-            if not any(key.startswith("pointer.") for key in weights):  # it starts where it is first trained
-                weights |= {key: value for key, value in model.state_dict().items() if key.startswith("pointer.")}
+            # What a pointer is grown by starts where it is first trained.
+            begun = {key: value for key, value in model.state_dict().items() if key.startswith("pointer.")}
+            weights = begun | weights
             check_weights(weights, model.state_dict())
             mean = {key: mean.get(key, 0) + tensor.float() / len(cards) for key, tensor in weights.items()}
         model.load_state_dict(mean)

@@ -23,7 +23,7 @@ class PointerPlan:
         swapped: share of the answers in articles that are exchanged for others (see `datasets.swapping`).
         mixture: weight per kind of document (see `documents.AsRead`).
         first_examples: that there are before the first step.
-        visits: how often an example is seen, on average.
+        visits: how often an example is seen, on average; with 1, each of them once.
         learning_rate, final_learning_rate, warmup_steps, decay_share: as in `Recipe`.
         weight_decay: of matrices.
         right, wrong: share of the questions that read the block which answers them, and of those that read one which

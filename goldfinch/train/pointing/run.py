@@ -58,10 +58,14 @@ class _Pool:
 
     def batch(self, plan: PointerPlan, step: int) -> list[Example]:
         """The examples of a step: among those of several steps, a stretch of like length."""
-        group, at = divmod(step, SORTED_BATCHES)
+        (group, at), size = divmod(step, SORTED_BATCHES), plan.batch * SORTED_BATCHES
         rng = Random(f"batches-{plan.seed}-{group}")
-        known = min(len(self.examples), plan.examples_at(group * SORTED_BATCHES))
-        drawn = [self.examples[rng.randrange(known)] for _ in range(plan.batch * SORTED_BATCHES)]
+        if plan.visits == 1:
+            self.fill((group + 1) * size)
+            drawn = self.examples[group * size : (group + 1) * size]
+        else:
+            known = min(len(self.examples), plan.examples_at(group * SORTED_BATCHES))
+            drawn = [self.examples[rng.randrange(known)] for _ in range(size)]
         drawn.sort(key=lambda example: (len(example.rows), len(example.targets)))
         order = list(range(SORTED_BATCHES))
         rng.shuffle(order)

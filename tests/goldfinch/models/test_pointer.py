@@ -16,7 +16,17 @@ from goldfinch.engine.session import decode_one_token
 from goldfinch.errors import ConfigError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory
-from goldfinch.models.pointer import MATCHED, NOTHING, Pointing, recent_tokens, tokens_before
+from goldfinch.models.pointer import (
+    MATCHED,
+    NOTHING,
+    RUNS,
+    Layout,
+    Pointing,
+    Rows,
+    in_runs,
+    recent_tokens,
+    tokens_before,
+)
 from goldfinch.models.state import ModelState
 from tests import tolerances
 from tests.executors import run_with
@@ -26,10 +36,10 @@ QUESTIONS = [[5, 6, 7, 9], [8], [9, 10, 3, 3, 1, 4, 200, 7, 8, 1]]
 BLOCKS = ((0, 1), (10, 24), (30, 41), (65, 70))
 
 
-def with_pointer(model: LanguageModel, seed: int = 0) -> LanguageModel:
+def with_pointer(model: LanguageModel, seed: int = 0, looks: int = 0) -> LanguageModel:
     """The model with a pointer whose weights are all random, and with its tokenizer and card."""
     torch.manual_seed(seed)
-    pointing = LanguageModel(replace(model.config, pointer_width=WIDTH))
+    pointing = LanguageModel(replace(model.config, pointer_width=WIDTH, pointer_looks=looks))
     pointing.load_state_dict(model.state_dict(), strict=False)
     with torch.no_grad():
         for parameter in pointing.pointer.parameters():
@@ -44,9 +54,10 @@ def plain(tiny_model: Path) -> LanguageModel:
     return goldfinch.load_model(tiny_model)
 
 
-@pytest.fixture
-def model(plain: LanguageModel) -> LanguageModel:
-    return with_pointer(plain)
+@pytest.fixture(params=[0, 2])
+def model(plain: LanguageModel, request: pytest.FixtureRequest) -> LanguageModel:
+    """With a pointer, whose rows look at the question once, or again and again."""
+    return with_pointer(plain, looks=request.param)
 
 
 def a_session(model: LanguageModel, memory_bytes: int = 1 << 30) -> goldfinch.Session:
@@ -84,6 +95,56 @@ def test_what_continues_the_last_tokens_is_known(model: LanguageModel) -> None:
     recent = torch.tensor([[[3, 2, 1] + [77] * (MATCHED - 3)]])
     _, matched = model.pointer.scores(torch.zeros(1, 1, model.config.d_model), pointing, recent)
     assert matched[0, 0].tolist() == [0, 0, 0, 3, 0, 0, 0, 1]
+
+
+def test_runs_that_the_question_has_too() -> None:
+    """Of the rows 1 2 3 9 2 3 2 1, the question 7 1 2 3 8 has 1 2 3 as a run of three, and 2 3 again as one of two."""
+    rows, question = torch.tensor([1, 2, 3, 9, 2, 3, 2, 1]), torch.tensor([7, 1, 2, 3, 8])
+    found = in_runs((rows[:, None] == question)[None])[0].int()
+    assert found[:, RUNS.index(2)].tolist() == [1, 1, 1, 0, 1, 1, 0, 0]
+    assert found[:, RUNS.index(3)].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    short = in_runs((rows[:1, None] == question[:2])[None])
+    assert not short.any()
+    assert short.shape == (1, 1, len(RUNS))
+
+
+def test_lines_and_columns() -> None:
+    """What of the marks stands in the line of each row, and in its column, by | and by comma; rows behind are padding."""
+    text = ["a", "|", "b", "|\n", "c", ",", "|", "d", "\n", "e", "", ""]
+    breaks = torch.tensor([["\n" in x for x in text]])
+    separators = torch.stack([torch.tensor([[x.count(sign) for x in text]]) for sign in "|,"])
+    layout = Layout.of(breaks, separators)
+    assert layout.first[0].tolist() == [0, 0, 0, 0, 4, 4, 4, 4, 4, 9, 9, 9]
+    assert layout.last[0].tolist() == [3, 3, 3, 3, 8, 8, 8, 8, 8, 11, 11, 11]
+    assert layout.columns[0, 0].tolist() == [0, 1, 1, 2, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert layout.columns[1, 0].tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0]
+    marks = torch.zeros(1, len(text), 2)
+    marks[0, 2, 0], marks[0, 4, 1] = 1.0, 1.0  # b, c
+    line, bar, comma = layout.shares(marks)[0].split(2, dim=-1)
+    assert line[:, 0].tolist() == [1] * 4 + [0] * 8
+    assert line[:, 1].tolist() == [0] * 4 + [1] * 5 + [0] * 3
+    assert bar[:, 0].tolist() == [float(column == 1) for column in layout.columns[0, 0]]
+    assert comma[7].tolist() == [0, 0]
+    assert comma[9].tolist() == [1, 1]
+
+
+def test_a_pointer_that_is_grown_stays_as_it_was(plain: LanguageModel) -> None:
+    """And each of its new parts learns: the last product of every one, which starts at zero, gets a gradient."""
+    before = with_pointer(plain)
+    after = LanguageModel(replace(before.config, pointer_looks=2))
+    after.load_state_dict(before.state_dict(), strict=False)
+    after.tokenizer, after.card = before.tokenizer, before.card
+    after.choose_executor(before._choose)
+    expected = a_session(before).start(QUESTIONS[0])[0]
+    assert torch.equal(a_session(after.eval()).start(QUESTIONS[0])[0], expected)
+    after.requires_grad_(True)
+    ids, other = torch.randint(2, 200, (2, 1, 9)).unbind(0)
+    rows = [Rows(x, after.embed(x).detach(), torch.randn(1, 9, after.config.d_compressed)) for x in (ids, other)]
+    pointing = after.pointer.open(rows[0], tokens_before(ids), rows[1], tokens_before(other)[:, -1])
+    pointing.keys.square().sum().backward()
+    for look in (0, 1):
+        for part in ("blend", "placed", "neighbours.0.mix", "neighbours.2.mix"):
+            assert after.pointer.get_parameter(f"looks.{look}.{part}.weight").grad.abs().max() > 0
 
 
 def test_a_mixture_is_a_distribution_and_copies_only_what_is_read(model: LanguageModel) -> None:
@@ -227,6 +288,11 @@ def test_widths_that_are_refused(plain: LanguageModel) -> None:
             replace(plain.config, pointer_width=width)
     with pytest.raises(ConfigError, match="GOLD"):
         replace(plain.config, pointer_width=8, upper_time_mix=None)
+    for looks in (-1, 1.5, True, 65):
+        with pytest.raises(ConfigError, match="pointer_looks"):
+            replace(plain.config, pointer_width=8, pointer_looks=looks)
+    with pytest.raises(ConfigError, match="0 without a pointer"):
+        replace(plain.config, pointer_looks=1)
 
 
 def test_decoding_in_static_buffers(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import gfcache
@@ -142,6 +143,47 @@ def test_a_run_trains_the_pointer_alone(pointed: Recipe, corpora: Path, start: P
     assert one.config.pointer_width == 8
     assert one.card.prefill_fingerprint == other.card.prefill_fingerprint
     assert one.card.model_fingerprint != other.card.model_fingerprint
+
+
+def test_with_one_visit_every_example_is_seen_once() -> None:
+    made = iter(range(10_000))
+
+    class Maker:
+        def examples(self, text: str, questions: Any, rng: Random) -> list[Any]:
+            return [SimpleNamespace(number=next(made), rows=range(rng.randint(1, 9)), targets=()) for _ in range(5)]
+
+    def seen(**values: Any) -> list[int]:
+        pool = pointer_run._Pool(Maker(), lambda n: ("text", []), 1)  # type: ignore[arg-type]
+        wanted = plan(batch=4, first_examples=0, **values)
+        batches = []
+        for step in range(2 * pointer_run.SORTED_BATCHES):
+            pool.fill(wanted.examples_at(step))
+            batches += pool.batch(wanted, step)
+        return sorted(example.number - batches[0].number for example in batches)
+
+    once = seen(visits=1.0)
+    assert len(once) == len(set(once)) == once[-1] - once[0] + 1 == 4 * 2 * pointer_run.SORTED_BATCHES
+    again = seen(visits=2.0)
+    assert len(again) > len(set(again))
+
+
+def test_a_pointer_is_grown(pointed: Recipe, corpora: Path, tmp_path: Path) -> None:
+    """A run that starts from a pointer trains it with further looks at the question; without a step it is as it was."""
+    first = train(pointed, corpora, tmp_path / "first")
+    config = replace(pointed.model, pointer_looks=1)
+    rates = {"steps": 1, "learning_rate": 0.0, "final_learning_rate": 0.0}
+    grown = replace(pointed, model=config, start=(str(first),), pointer=plan(**rates))
+    out = train(grown, corpora, tmp_path / "still")
+    before, after = (read_weights(folder / "model.safetensors") for folder in (first, out))
+    new = ("pointer.looks.", "pointer.runs", "pointer.signs", "pointer.question_neighbours.")
+    assert {key for key in after if key.startswith(new)} == set(after) - set(before)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    signs = after["pointer.signs"]
+    assert signs.sum(1).min() > 0  # tokens that end lines, that hold | or tab, and comma or semicolon
+    out = train(replace(grown, pointer=plan()), corpora, tmp_path / "grown")
+    trained = read_weights(out / "model.safetensors")
+    assert trained["pointer.looks.0.blend.weight"].abs().max() > 0
+    assert torch.equal(trained["pointer.signs"], signs)
 
 
 def test_an_interrupted_run_resumes(
