@@ -164,7 +164,7 @@ def test_convert_refuses_with_the_reason(tmp_path: Path) -> None:
             gfcache.convert_cache(tmp_path / path, tmp_path / "out.gfc", coding)
 
 
-def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
+def test_an_altered_value_is_found_by_replay() -> None:
     engine, at = tiny_engine("llama"), (0, 99, 3)
     cache = made(engine, "step3")
     keys = cache.state.layers[0].keys.clone()
