@@ -6,6 +6,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def measure_wkv6(sweep: Sweep) -> None:
     """Forward at B = 1 and packed; bytes are those that must move: r, k, v, w_raw once in, y once out."""
     from gfkernels.wkv.triton import wkv6_triton
 
+    wkv6: Callable[..., Any] = wkv6_triton
+
     for steep in (False, True):
         small = _wkv6_inputs(sweep, 48 if sweep.toy else 2000, sweep.sizes["heads"][0], steep)
         exact = wkv6_chunked(*(x.float() for x in small))[0]
@@ -60,15 +63,12 @@ def measure_wkv6(sweep: Sweep) -> None:
                 return took
 
             name = f"{heads} heads, T {T}"
-            ours = row(name, lambda rows=rows, state=state: wkv6_triton(*rows, None, state))
+            ours = row(name, partial(wkv6, *rows, None, state))
             steep_rows = _wkv6_inputs(sweep, T, heads, True)
-            row(f"{name}, steep", lambda rows=steep_rows, state=state: wkv6_triton(*rows, None, state))
+            row(f"{name}, steep", partial(wkv6, *steep_rows, None, state))
             cuts = [0, T // 7, T // 5, T // 2, T // 2 + 1, T]
             states, bounds = torch.zeros(len(cuts) - 1, *state.shape[1:], device=DEVICE), torch.tensor(cuts)
-            row(
-                f"{name}, 5 packed",
-                lambda rows=rows, states=states, bounds=bounds: wkv6_triton(*rows, None, states, cu_seqlens=bounds),
-            )
+            row(f"{name}, 5 packed", partial(wkv6, *rows, None, states, cu_seqlens=bounds))
             if fla is not None:
                 _beside_fla(sweep, fla, rows, state, name, ours)
 
@@ -83,9 +83,11 @@ def _beside_fla(
     """flash-linear-attention on the same rows, after a look at whether it computes the same."""
     from gfkernels.wkv.triton import wkv6_triton
 
+    wkv6: Callable[..., Any] = wkv6_triton
+
     r, k, v, w_raw = rows
     log_w, u = -torch.exp(w_raw.float()).to(sweep.dtype), torch.zeros_like(r[0, 0])
-    error = _rms(fla(r, k, v, log_w, u, state)[0], wkv6_triton(*rows, None, state)[0])
+    error = _rms(fla(r, k, v, log_w, u, state)[0], wkv6(*rows, None, state)[0])
     theirs = kernel_seconds(lambda: fla(r, k, v, log_w, u, state))
     sweep.add("wkv6", f"{name}, beside fla", fla_ms=1e3 * theirs, times_fla=theirs / ours, rms_difference=error)
 
@@ -114,7 +116,7 @@ def measure_prefill(sweep: Sweep) -> None:
         for T in lengths:
             ids = tokens_of(model, T)
             prefill(model, ids[:, : min(T, 32_768)])
-            took = seconds(lambda model=model, ids=ids: prefill(model, ids), 5, 0)
+            took = seconds(partial(prefill, model, ids), 5, 0)
             rate = T / took
             share = rate * product_flops(model) / sweep.ceilings["product_flop_s"]
             sweep.add("prefill", f"{shape}, T {T}", tok_s=rate, share_of_products=share)
@@ -168,7 +170,7 @@ def measure_llama(sweep: Sweep) -> None:
         model = sweep.model("goldfinch", shape)
         for T in sweep.sizes["llama"]:
             ids = tokens_of(model, T)
-            ours[T] = T / seconds(lambda ids=ids, model=model: prefill(model, ids), 5, 1)
+            ours[T] = T / seconds(partial(prefill, model, ids), 5, 1)
         model = sweep.model("llama", shape)
         before = os.environ.pop("GF_KERNELS")
         try:
@@ -248,12 +250,16 @@ def measure_travel(sweep: Sweep) -> None:
     sweep.add("travel", f"{shape} @ d{sweep.sizes['travel']}, largest differences", compressed_k=apart, **values)
 
 
+def _stored_raw(array: Any, dtype: str, wanted: str, where: Any = None) -> tuple[str, bytes]:
+    return "raw", array.tobytes()
+
+
 def _without_zstandard() -> None:
     """Store bytes as they are where the compressor is not installed."""
     if importlib.util.find_spec("zstandard") is None:
         from gfcache.codecs import registry as codecs
 
-        codecs.encode = lambda array, dtype, wanted: ("raw", array.tobytes())  # type: ignore[assignment]
+        codecs.encode = _stored_raw
 
 
 def measure_decode(sweep: Sweep) -> None:

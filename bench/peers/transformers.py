@@ -28,7 +28,7 @@ class Transformers(Peer):
             num_key_value_heads=heads,
             intermediate_size=shape.ffn,
             max_position_embeddings=1 << 17,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # type: ignore[call-arg, unused-ignore]
         )
         torch.manual_seed(0)
         self.model = LlamaForCausalLM(config).to(dtype).eval()  # type: ignore[arg-type]  # their decorator hides self

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import goldfinch
@@ -24,6 +25,10 @@ def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, found
 
 
+def _one_by_one(session: goldfinch.Session, questions: list[str]) -> list[Any]:
+    return [session.ask(question, max_tokens=MAX_TOKENS) for question in questions]
+
+
 def main() -> None:
     """Measure, print, and write the record where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,8 +42,8 @@ def main() -> None:
     for count in COUNTS:
         asked, ratios, equal = questions[:count], [], 0
         for repeat in range(REPEATS + 1):
-            one_by_one_s, ones = seconds(lambda asked=asked: [session.ask(q, max_tokens=MAX_TOKENS) for q in asked])
-            together_s, many = seconds(lambda asked=asked: goldfinch.ask_many(session, asked, max_tokens=MAX_TOKENS))
+            one_by_one_s, ones = seconds(partial(_one_by_one, session, asked))
+            together_s, many = seconds(partial(goldfinch.ask_many, session, asked, max_tokens=MAX_TOKENS))
             if repeat:  # the first is a warm-up
                 ratios.append(one_by_one_s / together_s)
             equal = sum(a.token_ids == b.token_ids for a, b in zip(ones, many, strict=True))

@@ -221,7 +221,10 @@ def _check_together(
 def _check_measurable(card: ModelCard, library: bool, base: str | None) -> None:
     """Refuse to measure codecs where they cannot be."""
     if card.is_foreign:
-        raise CommandError(f"{card.name} keeps its values as they are: codecs are for models of ours")
+        raise CommandError(
+            f"{card.name} is a model of others: what codecs cost in its predictions is not measured",
+            hint="leave out --receipt, --max-kl and --max-bytes",
+        )
     if library or base is not None:
         raise CommandError(
             f"a receipt or a bound of codecs with {'--library' if library else '--base'}",

@@ -70,8 +70,8 @@ CodecOption = Annotated[
     typer.Option(
         "--codec",
         metavar="CODEC",
-        help="How compressed keys are rounded and stored: raw (as computed), int8, step4, step3, step2, ... "
-        "(see the guide).",
+        help="How compressed keys, or keys and values, are rounded and stored: raw (as computed), int8, step4, step3, "
+        "step2, ... (see the guide).",
         callback=values.checked("--codec", values.codec),
     ),
 ]
@@ -198,7 +198,7 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     """The codecs that options and settings name; None where they name none, and any will do.
 
     Args:
-        card: of the model: caches of others keep their values as they are.
+        card: of the model: of one of others, only keys and values of all tokens are rounded.
     """
     if codec is None and state_codec is None:
         return None
@@ -208,9 +208,13 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     coding = Coding(codec or RAW.name, state_codec or RAW.name)
     if card is None or not card.is_foreign:
         return coding
-    if coding.is_lossy:
-        console.warn_once(f"{card.name} keeps its values as they are: codecs are for models of ours")
-    return None
+    if coding.is_state_lossy:
+        console.warn_once(f"{card.name} is a model of others, whose states are kept as they are")
+        coding = Coding(coding.rows)
+    if coding.is_lossy and not any(layer.kind == "full" for layer in getattr(card.config, "layers", ())):
+        console.warn_once(f"no layer of {card.name} keeps keys and values of every token: nothing is rounded")
+        coding = Coding()
+    return coding
 
 
 def bounds_of(receipt: bool, max_kl: float | None, max_bytes: str | None, codecs: Coding | None) -> Bounds | None:

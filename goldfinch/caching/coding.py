@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+from gfcache import layout
 from gfcache.codecs import registry as codecs
+from gfcache.codecs.tokens import Where
 from gfcache.format.convert import is_lossy
 from torch import Tensor
+
+from goldfinch.models.state import GrowingBuffer
 
 from .checkpoint import Checkpoint
 from .document_cache import DocumentCache
 from .numerics import file_dtype
 from .row_parts import Form, RowParts
 from .sections import from_numpy, map_state, to_numpy
+
+_ANYWHERE = Where()
 
 
 def rounded_rows(rows: Tensor, parts: RowParts, first: int = 0) -> Tensor:
@@ -35,9 +42,31 @@ def rounded_end(end: Checkpoint, codec: str) -> Checkpoint:
     return map_state(end, lambda values: _rounded(values, codec)) if is_lossy(codec) else end
 
 
-def _rounded(values: Tensor, codec: str) -> Tensor:
+def rounded_pairs(end: Checkpoint, codec: str, head_dim: int) -> Checkpoint:
+    """A state with the keys and values of attention layers that are not GOLD as a file of that codec gives them back.
+
+    Args:
+        head_dim: channels of a head.
+    """
+    if not is_lossy(codec) or not keeps_pairs(end):
+        return end
+    layers = list(end.state.layers)
+    for n, layer in enumerate(layers):
+        if layer.keys.length:
+            pair = torch.stack([layer.keys.rows[0], layer.values.rows[0]])
+            keys, values = _rounded(pair, codec, Where(layout.ATTENTION_KV, 0, head_dim))
+            layers[n] = replace(layer, keys=GrowingBuffer.of(keys[None]), values=GrowingBuffer.of(values[None]))
+    return replace(end, state=replace(end.state, layers=tuple(layers)))
+
+
+def keeps_pairs(end: Checkpoint) -> bool:
+    """Whether a state holds keys and values of every token."""
+    return any(layer.keys.length for layer in end.state.layers)
+
+
+def _rounded(values: Tensor, codec: str, where: Where = _ANYWHERE) -> Tensor:
     dtype = file_dtype(values.dtype)
-    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec), dtype).to(values.device)
+    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)
 
 
 def coded(cache: DocumentCache, form: Form) -> DocumentCache:
@@ -55,10 +84,11 @@ def coded(cache: DocumentCache, form: Form) -> DocumentCache:
             rows = rows.clone()
             rows[:, : form.parent_tokens] = parent.rows()[:, : form.parent_tokens]
         rows = rounded_rows(rows, parts, form.parent_tokens)
-    coding, end = form.coding, rounded_end(cache.end, form.coding.state)
+    coding, config = form.coding, cache.identity["model"]["config"]
+    end = rounded_pairs(rounded_end(cache.end, coding.state), coding.rows, config["head_dim"])
     numerics = replace(
         cache.numerics,
-        rows_codec=coding.rows if parts and is_lossy(coding.rows) else None,
+        rows_codec=coding.rows if is_lossy(coding.rows) and (parts or keeps_pairs(end)) else None,
         state_codec=coding.state if is_lossy(coding.state) else None,
     )
     return replace(

@@ -89,7 +89,9 @@ class DocumentCache:
     @property
     def positions(self) -> tuple[Checkpoint, ...]:
         """Where a pre-fill may resume, ascending: checkpoints, and the end unless its state was rounded."""
-        return self.checkpoints if self.numerics.coding.is_state_lossy else (*self.checkpoints, self.end)
+        coding = self.numerics.coding
+        rounded = coding.is_state_lossy or (coding.is_lossy and self.compressed_k is None)
+        return self.checkpoints if rounded else (*self.checkpoints, self.end)
 
     @property
     def own_token_ids(self) -> np.ndarray:

@@ -30,7 +30,13 @@ def normal(parts: Sequence[tuple[int, str]]) -> RowParts:
     return tuple(whole)
 
 
-def parts_of(coding: Coding, tokens: int, parent: RowParts = (), parent_tokens: int = 0) -> RowParts:
+def parts_of(
+    coding: Coding,
+    tokens: int,
+    parent: RowParts = (),
+    parent_tokens: int = 0,
+    section_tokens: int = layout.CHUNK_TOKENS,
+) -> RowParts:
     """The parts of the rows of a document's file.
 
     Args:
@@ -38,11 +44,12 @@ def parts_of(coding: Coding, tokens: int, parent: RowParts = (), parent_tokens: 
         tokens: T.
         parent: parts of the base that it continues.
         parent_tokens: what the base holds of it.
+        section_tokens: of a full section.
     """
     kept = [(start, codec) for start, codec in parent if start < parent_tokens]
     if parent_tokens and not kept:
         kept = [(0, RAW.name)]
-    return normal([*kept, *((start, coding.rows) for start in range(parent_tokens, tokens, layout.CHUNK_TOKENS))])
+    return normal([*kept, *((start, coding.rows) for start in range(parent_tokens, tokens, section_tokens))])
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,10 @@ class Form:
     parent: Any = None
     parent_tokens: int = 0
 
-    def parts(self, tokens: int) -> RowParts:
-        """Of its T rows."""
+    def parts(self, tokens: int, section_tokens: int = layout.CHUNK_TOKENS) -> RowParts:
+        """Of its T rows, of which a full section has `section_tokens`."""
         parent = getattr(self.parent, "row_parts", ())
-        return parts_of(self.coding, tokens, parent, self.parent_tokens)
+        return parts_of(self.coding, tokens, parent, self.parent_tokens, section_tokens)
 
 
 # A file that stands alone, its values as computed.

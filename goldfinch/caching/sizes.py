@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from gfcache import Coding, Header, Section, SectionData, layout
 from gfcache.codecs import registry as codecs
 from gfcache.format.convert import is_lossy
 from gfcache.format.families.base import Described
-from gfcache.format.families.registry import family_of
+from gfcache.format.families.registry import family_of, where_of
 
 from goldfinch.policies.index import most_packed_bytes
 
@@ -42,13 +42,14 @@ class Rates:
     stored: dict[str, float]
 
     @classmethod
-    def of(cls, sections: Sequence[SectionData], coding: Coding) -> Rates:
-        """From the sections of a cache of these codecs, as they would be written."""
+    def of(cls, sections: Sequence[SectionData], coding: Coding, model: Mapping[str, Any]) -> Rates:
+        """From the sections of a cache of these codecs, as they would be written; `model` as its header has it."""
         raw, stored = Counter[str](), Counter[str]()
         for section in sections:
             if coding.codec_of(section.kind, codecs.RAW.name) in codecs.LOSSY:
                 raw[section.kind] += section.array.nbytes
-                stored[section.kind] += len(codecs.encode(section.array, section.dtype, section.codec)[1])
+                where = where_of(model, section.kind, section.token_start, section.rotated)
+                stored[section.kind] += len(codecs.encode(section.array, section.dtype, section.codec, where)[1])
         return cls(coding, {kind: stored[kind] / raw[kind] for kind in raw if raw[kind]})
 
 

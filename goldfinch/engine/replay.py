@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.checkpoint import Checkpoint
-from goldfinch.caching.coding import rounded_end, rounded_rows
+from goldfinch.caching.coding import rounded_end, rounded_pairs, rounded_rows
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
@@ -91,7 +91,9 @@ def _replay_window(
             return f"compressed_k differs first at token {first + where}"
     assert tail is not None
     computed = Checkpoint(end.position, state, tail)
-    rounded_state = rounded_end(computed, cache.numerics.coding.state) if end.position == cache.length else computed
+    rounded_state, coding = computed, cache.numerics.coding
+    if end.position == cache.length:
+        rounded_state = rounded_pairs(rounded_end(computed, coding.state), coding.rows, model.config.head_dim)
     triples = zip(_named(computed), _named(rounded_state), _named(end), strict=True)
     for (name, one), (_, rounded), (_, stored) in triples:
         if _first_difference(one, rounded, stored, exact) is not None:

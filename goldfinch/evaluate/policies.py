@@ -25,6 +25,7 @@ from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.measured import MOST_ROWS, OWN_RECORD, parsed
 from goldfinch.policies.named import ALL, ATTENTION, DEFAULT_BLOCKS, HYBRID, LEXICAL
 from goldfinch.policies.vectors import vectors_at_hand
+from goldfinch.text.prompt import check_reads_text
 from goldfinch.weights.noted import place_of
 
 from .asking import Reader
@@ -62,8 +63,10 @@ def measure_policies(
         length, tokens, policy, blocks, questions, f1, gain over "all" and its standard_error.
 
     Raises:
+        TokenizerError: the model has no tokenizer.
         GoldFinchError: the model cannot read blocks, or lengths that there cannot be.
     """
+    check_reads_text(model)
     if not 1 <= len(lengths) <= min(MOST_LENGTHS, MOST_ROWS) or list(lengths) != sorted(set(lengths)):
         raise GoldFinchError(f"{len(lengths)} lengths, allowed: 1 to {MOST_LENGTHS}, ascending")
     if lengths[0] < LEAST_LENGTH:

@@ -13,6 +13,7 @@ from goldfinch.datasets.corpora import HINT
 from goldfinch.datasets.facts import harvest_names
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.named import AUTO
+from goldfinch.text.prompt import check_reads_text
 
 from ..errors import CorpusMissing
 from ..measure.conditions import conditions
@@ -143,8 +144,10 @@ def evaluate(
         a record: conditions, one entry per task, and, through the file, answers and differences.
 
     Raises:
+        TokenizerError: the model has no tokenizer.
         CorpusMissing: a file that one of the tasks reads is not there; known before the first begins.
     """
+    check_reads_text(model)
     check_files(directory, tasks)
     record: dict[str, Any] = {"what": "quality on held-out data", "conditions": conditions(model)}
     prefilled: dict[str, DocumentCache] | None = {} if len(read) > 1 else None

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from goldfinch.errors import ModelRefused, WeightsDamaged
+from goldfinch.errors import ModelRefused, WeightsDamaged, WeightsMismatch
 from goldfinch.text.bpe_file import PATTERNS
 from goldfinch.text.json_files import is_count, is_text
 from goldfinch.weights.files import write_weights
@@ -93,8 +93,8 @@ class _Reader:
         return self.number(_NUMBERS[kind])
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The metadata of a GGUF file by key, and how many values its tensors have in all.
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The metadata of a GGUF file by key, and how many values its tensors have, by name.
 
     Raises:
         WeightsDamaged: it cannot be understood, or states what no model has.
@@ -112,10 +112,15 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             entries = reader.count(_MOST_ENTRIES, "entries")
             values = {reader.text(): reader.value() for _ in range(entries)}
             _check_counts(values)
-            elements = 0
+            elements: dict[str, int] = {}
+            total = 0
             for _ in range(tensors):
-                elements += _elements(reader, size)
-                _demand_fit(elements, size, f"{tensors:,} tensors")
+                name, count = _tensor(reader, size)
+                total += count
+                _demand_fit(total, size, f"{tensors:,} tensors")
+                if name in elements:
+                    raise ValueError(f"two tensors are called {name!r:.60}")
+                elements[name] = count
             return values, elements
     except (OSError, ValueError, struct.error, OverflowError) as error:
         raise WeightsDamaged(f"cannot read the GGUF file {path}: {error}") from error
@@ -131,8 +136,8 @@ def _check_counts(values: Mapping[str, Any]) -> None:
                     raise ValueError(f"{key} is {one!r:.40}, allowed: 0 to {_MOST_COUNT:,}")
 
 
-def _elements(reader: _Reader, size: int) -> int:
-    """The number of values of the next tensor in the list."""
+def _tensor(reader: _Reader, size: int) -> tuple[str, int]:
+    """Name and number of values of the next tensor in the list."""
     name, axes = reader.text(), reader.number("I")
     if not name or len(name) > _MOST_NAME or axes > _MOST_AXES:
         raise ValueError(f"a tensor {name!r:.60} of {axes} axes, allowed: up to {_MOST_AXES}")
@@ -143,12 +148,46 @@ def _elements(reader: _Reader, size: int) -> int:
     if kind >= _MOST_KIND or offset > size:
         raise ValueError(f"the tensor {name!r:.60} of type {kind} at {offset:,} does not fit {size:,} bytes")
     _demand_fit(elements, size, f"the tensor {name!r:.60}")
-    return elements
+    return name, elements
 
 
 def _demand_fit(elements: int, size: int, what: str) -> None:
     if elements > 8 * size:  # the smallest type has less than 2 bits a value
         raise ValueError(f"{what} of {elements:,} values does not fit {size:,} bytes")
+
+
+def _refuse_stretched(path: Path, metadata: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse positions that the library would compute as they are not, without a word.
+
+    It takes their scaling from a GGUF file for gpt-oss alone.
+
+    Raises:
+        ModelRefused: as said.
+    """
+    kind = metadata.get("general.architecture")
+    found = [name for name in names if name.startswith("rope_f")]  # rope_freqs, rope_factors_long, rope_factors_short
+    for key, plain in (("scaling.type", ("none", None)), ("scaling.factor", (0.0, 1.0)), ("scale_linear", (0.0, 1.0))):
+        name = f"{kind}.rope.{key}"
+        found += [name] if name in metadata and metadata[name] not in plain else []
+    if found and kind != "gpt-oss":
+        raise ModelRefused(
+            f"{path} scales its positions ({found[0]:.60}), which transformers does not take from a GGUF file",
+            hint="take the model's folder with safetensors",
+        )
+
+
+def _demand_all_used(path: Path, elements: Mapping[str, int], tensors: Mapping[str, Any]) -> None:
+    """Refuse a file with more than its model: the library leaves out, without a word, what it has no name for.
+
+    Raises:
+        WeightsMismatch: as said.
+    """
+    held, used = sum(elements.values()), sum(tensor.numel() for tensor in tensors.values())
+    if held > used:
+        raise WeightsMismatch(
+            f"{path} holds {held:,} weights, of which the model that it describes has {used:,}",
+            hint="take the model's folder with safetensors, or the file as it was published",
+        )
 
 
 def unpacked(found: Found, folder: Path) -> Found:
@@ -159,15 +198,18 @@ def unpacked(found: Found, folder: Path) -> Found:
 
     Raises:
         WeightsDamaged: a file that cannot be read.
-        ModelRefused: an architecture or a tokenizer that is not known.
+        WeightsMismatch: weights that its model does not have.
+        ModelRefused: an architecture or a tokenizer that is not known, positions that are scaled.
     """
     metadata, elements = read_header(found.path)
+    _refuse_stretched(found.path, metadata, elements)
     # A folder with nothing else in it: the library looks for more beside the file.
     alone = folder / "gguf"
     alone.mkdir()
     (alone / "model.gguf").symlink_to(found.path)
     tokenizer = _tokenizer(metadata, alone)
-    config, tensors = library.gguf_contents(alone, "model.gguf", elements)
+    config, tensors = library.gguf_contents(alone, "model.gguf", sum(elements.values()))
+    _demand_all_used(found.path, elements, tensors)
     files = write_weights(folder / "model.safetensors", {key: _smallest(one) for key, one in tensors.items()})
     (folder / "tokenizer.json").write_text(tokenizer)
     tokens = metadata.get("tokenizer.ggml.tokens")

@@ -13,6 +13,7 @@ import inspect
 import io
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -75,6 +76,18 @@ def _causal_names() -> Mapping[str, str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def rotary_of(network: Any) -> list[float] | None:
+    """The angle of each pair of channels (c, c + pairs) from one position to the next, by which keys are rotated.
+
+    None where the library rotates other pairs, layers unlike each other, or nothing: only codecs ask, and do without.
+    """
+    angles = [value for name, value in network.named_buffers() if name.endswith("inv_freq") and "original" not in name]
+    rotate = getattr(sys.modules[type(network).__module__], "rotate_half", None)
+    if len(angles) != 1 or rotate is None or rotate(torch.arange(1.0, 5.0)).tolist() != [-3.0, -4.0, 1.0, 2.0]:
+        return None
+    return [float(f"{angle:.9g}") for angle in angles[0].double().tolist()]
 
 
 def config_of(values: Mapping[str, Any]) -> Any:

@@ -239,6 +239,9 @@ def job_of_change(
     if old.numerics.coding.is_state_lossy and not old.checkpoints:
         again = f"{codec} has rounded its state: without a checkpoint to resume from, all of it is computed again"
         tell(Remark(NOTE, again))
+    elif old.numerics.rows_codec and not engine_of(model).reusable_tokens(old, changed[0]):
+        again = f"{old.numerics.rows_codec} has rounded its keys and values: all of it is computed again"
+        tell(Remark(NOTE, again))
     token_ids, span, text = changed
     base = base_of(old, model)
     if base is not None and base.path is not None:

@@ -32,7 +32,7 @@ def rounded_and_measured(model: Model, cache: Any, path: Path, coding: Coding, b
         header = file.header
     if card is not None and card.is_foreign:
         raise gfcache.CannotRound(
-            cache.path, f"{card.name} keeps its values as they are: codecs are for models of ours"
+            cache.path, f"{card.name} is a model of others: what codecs cost in its predictions is not measured"
         )
     if header.parent is not None:
         raise gfcache.CannotRound(cache.path, "it continues a base, whose values cannot be measured with it")

@@ -25,4 +25,4 @@ def measured_rates(engine: Engine[Any], token_ids: np.ndarray, coding: Coding | 
     if coding is None or not coding.is_lossy:
         return None
     cache = engine.prefill_from(Start(form=Form(coding)), token_ids[:SAMPLE_TOKENS])
-    return Rates.of(cache.packed(), coding)
+    return Rates.of(cache.packed(), coding, cache.identity["model"])

@@ -34,6 +34,19 @@ def document_prompt(tokenizer: Tokenizer, template: PromptTemplate, text: str) -
     return ids, (len(prefix), len(ids))
 
 
+def check_reads_text(model: LanguageModel) -> None:
+    """Refuse a model without a tokenizer.
+
+    Raises:
+        TokenizerError: as said.
+    """
+    if model.tokenizer is None:
+        raise TokenizerError(
+            "this model has no tokenizer, so it cannot read text",
+            hint="gf model import and gf model init take one: --tokenizer FILE",
+        )
+
+
 def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[int, int]]:
     """Tokens of a document as prefill takes them, with what the prompt template puts before it.
 
@@ -46,11 +59,7 @@ def document_token_ids(model: LanguageModel, text: str) -> tuple[Tensor, tuple[i
     """
     import torch
 
-    if model.tokenizer is None:
-        raise TokenizerError(
-            "this model has no tokenizer, so it cannot read text",
-            hint="gf model import and gf model init take one: --tokenizer FILE",
-        )
+    check_reads_text(model)
     ids, own = document_prompt(model.tokenizer, template_of(model), text)
     return torch.tensor([ids], dtype=torch.int64), own
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import gfcache
 import pytest
 import torch
 from gfcache import Coding, layout
@@ -121,3 +122,31 @@ def test_which_rows_may_be_gone_on_from() -> None:
     assert not can_continue(((0, "step3"),), ())
     assert not can_continue(((0, "step3"),), ((0, "step2"),))
     assert not can_continue(((0, "raw"), (512, "step3")), ((0, "step3"),))
+
+
+@pytest.mark.parametrize("name", ["llama_rope", "finchc2_gptalpha"])
+@pytest.mark.parametrize("codec", ["int8", "step3", "kivi4", "flexgen4"])
+def test_keys_and_values_of_attention_layers_are_rounded_too(
+    name: str, codec: str, imported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, path = load_model(imported(name)), tmp_path / "doc.gfc"
+    ids = document(model, 200)
+    plain, warm = (prefill_from(Start(form=Form(Coding(rows))), model, ids) for rows in ("raw", codec))
+    header = warm.save(path)
+    assert {s.codec for s in header.of_kind(layout.ATTENTION_KV)} == {codec}
+    cold = open_cache(path, model)
+    assert_equal_caches(warm, cold)
+    assert cold.numerics == warm.numerics
+    one, other, exact = (Session(model, cache).start(QUESTION)[0] for cache in (warm, cold, plain))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, exact)
+    assert replay_cache(model, cold).difference is None
+    # Nothing goes on from what was rounded: more tokens are those of a cold run.
+    assert cold.positions == ()
+    longer = document(model, 230)
+    form = Form(Coding(codec))
+    again, new = (prefill_from(Start(base=base, form=form), model, longer) for base in (cold, None))
+    assert_equal_caches(again, new)
+    plain.save(tmp_path / "plain.gfc")
+    gfcache.convert_cache(tmp_path / "plain.gfc", path, Coding(codec))
+    assert_equal_caches(open_cache(path, model), warm)

@@ -7,9 +7,16 @@ is filled with zeros, which take part in its minimum and maximum, or is a short 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from gfcache import layout
+
+from .base import RowCodec
 from .casts import ROWS
+from .tokens import Where
+from .words import as_f32, from_f32
 
 GROUP = 32
 RESIDUAL_ROWS = 128
@@ -143,3 +150,59 @@ class FlexGen(_Groups):
 
     def _joined(self, groups: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
         return np.concatenate([part.reshape(shape[0], -1) for part in groups], axis=1)[:, : shape[1]]
+
+
+class OfTokens:
+    """The `TokenCodec` of a `RowCodec`.
+
+    Args:
+        codec: of the rows.
+        by_head: a row is what one head has of a token; else what all have.
+        left: how many of the last tokens of a block stay as they are, as float16.
+    """
+
+    def __init__(self, codec: RowCodec, *, by_head: bool, left: Callable[[int], int] = lambda tokens: 0) -> None:
+        self._codec, self._by_head, self._left = codec, by_head, left
+
+    def _shape(self, tokens: int, shape: tuple[int, ...]) -> tuple[int, int]:
+        return (tokens * shape[1], shape[2]) if self._by_head else (tokens, shape[1] * shape[2])
+
+    def rounded(self, block: np.ndarray, dtype: str, like: np.ndarray, where: Where, at: int) -> np.ndarray:
+        """As the codec does; the last tokens to float16, where it holds them."""
+        coded = len(block) - self._left(len(block))
+        out = as_f32(from_f32(block, "f16"), "f16")
+        if coded:
+            rows = block[:coded].reshape(self._shape(coded, block.shape))
+            out[:coded] = self._codec.rounded(rows, dtype, None).reshape(coded, *block.shape[1:])
+        return np.where(np.isfinite(out), out, block)
+
+    def pack(self, block: np.ndarray, dtype: str, where: Where) -> bytes | None:
+        """What the codec makes of the first tokens, then the last ones as float16."""
+        coded = len(block) - self._left(len(block))
+        packed = self._codec.pack(block[:coded].reshape(self._shape(coded, block.shape)), dtype) if coded else b""
+        return None if packed is None else packed + from_f32(block[coded:], "f16").tobytes()
+
+    def unpack(self, data: bytes, shape: tuple[int, int, int], dtype: str, where: Where) -> np.ndarray:
+        """The values; ValueError where these are not such bytes."""
+        left = self._left(shape[0])
+        coded, rest = shape[0] - left, 2 * left * shape[1] * shape[2]
+        if len(data) < rest:
+            raise ValueError(f"{len(data)} bytes, expected {rest} or more")
+        end = len(data) - rest
+        if not coded and end:
+            raise ValueError(f"{end} bytes of no tokens")
+        last = as_f32(np.frombuffer(data[end:], "<f2").reshape(left, *shape[1:]), "f16")
+        if not coded:
+            return last
+        first = self._codec.unpack(data[:end], self._shape(coded, shape), dtype).reshape(coded, *shape[1:])
+        return np.concatenate([first, last])
+
+
+def beyond_groups(tokens: int) -> int:
+    """Of KIVI's keys: what does not fill a residual, and waits for it."""
+    return tokens % RESIDUAL_ROWS
+
+
+def latest(tokens: int) -> int:
+    """Of KIVI's values: the last residual of a document. A full block is one that others follow, most often."""
+    return min(RESIDUAL_ROWS, tokens) if tokens < layout.DIGEST_ROWS else 0

@@ -8,14 +8,16 @@ import numpy as np
 
 from gfcache import layout
 
-from . import blocks
+from . import blocks, tokens
 from .base import Codec, RowCodec
 from .casts import Cast
-from .groups import FlexGen, Kivi
+from .groups import FlexGen, Kivi, OfTokens, beyond_groups, latest
 from .lzma1 import Lzma
+from .planes import Planes
 from .raw import Raw
 from .scaled import ScaledRows
 from .step import Step
+from .tokens import Where
 from .zstd import Zstd, worth_it
 
 RAW, ZSTD, LZMA = Raw(), Zstd(), Lzma()
@@ -39,48 +41,87 @@ _LOSSY: dict[str, RowCodec] = {
         FlexGen("flexgen4padded", 4, padded=True),
     )
 }
+# Halvings by which the step of keys is finer than that of values: errors of both then cost about as much each bit.
+KEYS_FINER = -0.25
+
+
+def _alike(codec: tokens.TokenCodec) -> tokens.Pair:
+    """One codec for keys and for values."""
+    return {tokens.KEYS: codec, tokens.VALUES: codec}
+
+
+# Of keys, and of values.
+_OF_TOKENS: dict[str, tokens.Pair] = {
+    **{name: _alike(OfTokens(_LOSSY[name], by_head=False)) for name in ("bf16", "f16")},
+    **{name: _alike(OfTokens(_LOSSY[name], by_head=True)) for name in ("int8", "int4", "flexgen4", "flexgen4padded")},
+    **{
+        f"step{h + 2:g}": {tokens.KEYS: Planes(h + KEYS_FINER), tokens.VALUES: Planes(h)}
+        for h in (2, 1.5, 1, 0.5, 0, -0.5)
+    },
+    **{
+        f"kivi{bits}": {
+            tokens.KEYS: OfTokens(_LOSSY[f"kivi{bits}"], by_head=False, left=beyond_groups),
+            tokens.VALUES: OfTokens(FlexGen("values", bits, padded=False), by_head=True, left=latest),
+        }
+        for bits in (4, 2)
+    },
+}
 NAMES = (*_LOSSLESS, *_LOSSY)
 # Those that change values.
 LOSSY = tuple(_LOSSY)
+_ANYWHERE = Where()
 
 
 def serving(kind: str) -> tuple[str, ...]:
     """The lossy codecs that sections of a kind may have."""
+    if kind in tokens.KINDS:
+        return tuple(name for name in _LOSSY if name in _OF_TOKENS)
     return tuple(name for name, codec in _LOSSY.items() if kind in codec.kinds)
 
 
-def rounded(array: np.ndarray, dtype: str, wanted: str) -> np.ndarray:
+def rounded(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE) -> np.ndarray:
     """The values that a section of codec `wanted` stores exactly, as close to the given ones as it can.
 
     Args:
         array: the values of one section; bf16 as 16-bit words.
         dtype: as the table names it.
         wanted: a lossless codec leaves them as they are.
+        where: of the section.
     """
-    codec = _LOSSY.get(_known(wanted))
-    return array if codec is None else blocks.rounded(codec, array, dtype)
+    if _known(wanted) in _LOSSLESS:
+        return array
+    if where.kind in tokens.KINDS:
+        return tokens.rounded(_OF_TOKENS[wanted], array, dtype, where)
+    return blocks.rounded(_LOSSY[wanted], array, dtype)
 
 
-def encode(array: np.ndarray, dtype: str, wanted: str) -> tuple[str, bytes | memoryview]:
+def encode(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE) -> tuple[str, bytes | memoryview]:
     """The codec used and the bytes to store, from which the very same values are read: raw where that wins.
 
     Args:
         array: the values, C order.
         dtype: as the table names it.
         wanted: the codec to try. Of a lossy one, what it has not `rounded` is stored as it is.
+        where: of the section.
     """
     raw = array.data.cast("B") if array.size else memoryview(b"")
     stored: bytes | memoryview | None
     if _known(wanted) in _LOSSLESS:
         stored = _LOSSLESS[wanted].encode(raw)
     else:
-        stored = blocks.encode(_LOSSY[wanted], array, dtype) if array.size else None
+        stored = _encoded(array, dtype, wanted, where) if array.size else None
         if stored is not None and not worth_it(len(stored), len(raw)):
             stored = None
     return (RAW.name, raw) if stored is None else (wanted, stored)
 
 
-def decode(name: str, stored: bytes, dtype: str, shape: tuple[int, ...]) -> bytes:
+def _encoded(array: np.ndarray, dtype: str, wanted: str, where: Where) -> bytes:
+    if where.kind in tokens.KINDS:
+        return tokens.encode(_OF_TOKENS[wanted], array, dtype, where)
+    return blocks.encode(_LOSSY[wanted], array, dtype)
+
+
+def decode(name: str, stored: bytes, dtype: str, shape: tuple[int, ...], where: Where = _ANYWHERE) -> bytes:
     """Undo `encode`.
 
     Raises:
@@ -88,6 +129,8 @@ def decode(name: str, stored: bytes, dtype: str, shape: tuple[int, ...]) -> byte
     """
     if _known(name) in _LOSSLESS:
         return _LOSSLESS[name].decode(stored, math.prod(shape) * layout.DTYPES[dtype])
+    if where.kind in tokens.KINDS:
+        return tokens.decode(_OF_TOKENS[name], stored, dtype, shape, where)
     return blocks.decode(_LOSSY[name], stored, dtype, shape)
 
 

@@ -12,15 +12,18 @@ import numpy as np
 
 from gfcache import layout
 from gfcache.codecs import registry as codecs
+from gfcache.codecs import tokens
 from gfcache.codecs.casts import STATES
 from gfcache.errors import CannotRound
 
-from .families.registry import family_of
+from .families.registry import where_of
 from .header import Header
 from .parents import ROWS_CODEC, own_row_parts
 from .reader import CacheFile
 from .writer import SectionData, digests_of, write_cache
 
+# Kinds that hold something of each token: compressed keys, or keys and values.
+ROWS = tokens.KINDS | {layout.COMPRESSED_K}
 # Noted in numerics: the rounding that the state at the end has passed; of rows, see parents.
 STATE_CODEC = "state_codec"
 
@@ -30,7 +33,7 @@ class Coding:
     """Which codecs the values of a cache have passed.
 
     Attributes:
-        rows: of compressed_k; a lossless one changes nothing.
+        rows: of compressed_k, of a model that keeps keys and values of these; a lossless one changes nothing.
         state: of the states, shift states and tail_hidden at the end; those of checkpoints stay as they were computed,
             so that what resumes there gives the bits of a cold run.
     """
@@ -66,7 +69,7 @@ class Coding:
             default: where nothing is rounded.
             at_end: of a state: it is not that of a checkpoint.
         """
-        if kind == layout.COMPRESSED_K and is_lossy(self.rows):
+        if kind in ROWS and is_lossy(self.rows):
             return self.rows
         if kind in STATES and at_end and is_lossy(self.state):
             return self.state
@@ -78,10 +81,10 @@ def is_lossy(codec: str) -> bool:
     return codec in codecs.LOSSY
 
 
-def rounded(array: np.ndarray, dtype: str, kind: str, coding: Coding) -> np.ndarray:
+def rounded(array: np.ndarray, dtype: str, where: tokens.Where, coding: Coding) -> np.ndarray:
     """The values of a section as a file of these codecs holds them; of another kind, as they are."""
-    wanted = coding.codec_of(kind, codecs.RAW.name)
-    return codecs.rounded(array, dtype, wanted) if is_lossy(wanted) else array
+    wanted = coding.codec_of(where.kind, codecs.RAW.name)
+    return codecs.rounded(array, dtype, wanted, where) if is_lossy(wanted) else array
 
 
 def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding) -> Header:
@@ -92,7 +95,7 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
         coding: raw leaves values as they are: what an earlier rounding took does not come back.
 
     Raises:
-        CannotRound: values that one codec has rounded would pass another; a cache of a model of others.
+        CannotRound: values that one codec has rounded would pass another; what a model of others keeps besides.
         DamagedCache, ..., CacheWriteError: see `CacheFile` and `write_cache`.
     """
     with contextlib.nullcontext(cache) if isinstance(cache, CacheFile) else CacheFile(cache) as file:
@@ -105,7 +108,8 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
                 continue  # of other values
             array, at_end = file.array(section), section.position in (None, file.header.tokens)
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
-                array = rounded(array, section.dtype, section.kind, coding)
+                where = where_of(file.header.model, section.kind, section.token_start, section.rotated)
+                array = rounded(array, section.dtype, where, coding)
             default = codecs.ZSTD.name if section.codec in (codecs.ZSTD.name, codecs.LZMA.name) else codecs.RAW.name
             codec = coding.codec_of(section.kind, default, at_end=at_end)
             data.append(dataclasses.replace(SectionData.of(section, array), codec=codec))
@@ -117,12 +121,31 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
 def _passed(file: CacheFile, coding: Coding) -> Coding:
     """What the values have passed once they are rounded; refuses to round twice what nothing could compute again."""
     header, before = file.header, Coding.of(file.header.numerics)
-    if coding.is_lossy and layout.TAIL_HIDDEN not in family_of(header.model).by_name:
-        raise CannotRound(file.path, f"a model of others made it ({header.model['name']}): codecs are for ours")
-    earlier = {codec for _, codec in own_row_parts(header)}, {before.state}
+    has_rows = any(header.of_kind(kind) for kind in ROWS)
+    obstacle = obstacle_of(header.model, coding)
+    if obstacle is not None:
+        raise CannotRound(file.path, obstacle)
+    earlier = {before.rows, *(codec for _, codec in own_row_parts(header))}, {before.state}
     for what, found, wanted in zip(("keys", "state"), earlier, (coding.rows, coding.state), strict=True):
         other = sorted(name for name in found if is_lossy(name) and name != wanted)
         if is_lossy(wanted) and other:
             raise CannotRound(file.path, f"its {what} have been rounded by {other[0]}, and cannot be by {wanted} now")
-    rows = coding.rows if is_lossy(coding.rows) and header.of_kind(layout.COMPRESSED_K) else before.rows
+    rows = coding.rows if is_lossy(coding.rows) and has_rows else before.rows
     return Coding(rows, coding.state if is_lossy(coding.state) else before.state)
+
+
+def obstacle_of(model: Mapping[str, Any], coding: Coding) -> str | None:
+    """Why the values of caches of a header's `model` cannot be rounded so; None where they can.
+
+    Of a model of others, keys and values that all of a whole document has may be.
+    """
+    layers = model.get("layers")
+    if layers is None or not coding.is_lossy:
+        return None
+    if is_lossy(coding.state):
+        return f"{model['name']} is a model of others, whose states are kept as they are: leave the codec of states out"
+    if model.get("blocks"):
+        return f"{model['name']} keeps this document in blocks, whose keys and values are kept as they are"
+    if not any(layer["kind"] == "full" for layer in layers):
+        return f"no layer of {model['name']} keeps keys and values of every token, and its states are kept as they are"
+    return None

@@ -134,7 +134,7 @@ def _whole_array(file: CacheFile, kind: str, layer: int | None) -> tuple[np.ndar
 
 
 def row_parts(file: CacheFile) -> list[tuple[int, str]]:
-    """How the rows of compressed_k of a cache were rounded, its bases' included: (first token, codec) of each part.
+    """How the rows of a cache were rounded, its bases' included: (first token, codec) of each part.
 
     Each part was rounded for itself; "raw" is none. The parts are in the order of their tokens, without gaps.
 
@@ -154,7 +154,8 @@ def own_row_parts(header: Header) -> list[tuple[int, str]]:
     if noted:
         return [(start, codec) for start, codec in noted]
     codec = header.numerics.get(ROWS_CODEC) or RAW.name
-    return [(start, codec) for start in sorted(s.token_start or 0 for s in header.of_kind(layout.COMPRESSED_K))]
+    rows = header.of_kind(layout.COMPRESSED_K) or header.of_kind(layout.KV_KEYS)
+    return [(start, codec) for start in sorted({section.token_start or 0 for section in rows})]
 
 
 def rows_of(array: np.ndarray, axis: int, start: int, end: int) -> np.ndarray:

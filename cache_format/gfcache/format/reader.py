@@ -19,7 +19,7 @@ from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, Unsu
 from gfcache.files.regular import NotRegular, open_regular
 
 from .families.base import Stands
-from .families.registry import KINDS, family_of
+from .families.registry import KINDS, family_of, where_of
 from .header import Header, HeaderError, Section, parse_header
 from .rules import all_finite, check_table
 
@@ -140,7 +140,8 @@ class CacheFile:
         """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17)."""
         stored = self.stored(section)
         try:
-            raw = codecs.decode(section.codec, stored, section.dtype, section.shape)
+            where = where_of(self.header.model, section.kind, section.token_start, section.rotated)
+            raw = codecs.decode(section.codec, stored, section.dtype, section.shape, where)
         except ValueError as error:
             raise self._damaged(
                 "R15", f"section {section.name!r}: {error}", "exactly the bytes of the table"

@@ -15,6 +15,7 @@ from gfcache.errors import UnwritableCache
 from gfcache.files.replace import replacing_output
 
 from .families.base import Described
+from .families.registry import where_of
 from .header import Header, HeaderError, Section, demand, parse_header
 from .rules import all_finite, row_digests
 
@@ -71,7 +72,8 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
         demand(all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
-        codec, stored = codecs.encode(array, item.dtype, item.codec)
+        where = where_of(header.model, item.kind, item.token_start, item.rotated)
+        codec, stored = codecs.encode(array, item.dtype, item.codec, where)
         sections.append(
             Section(
                 name=item.name,

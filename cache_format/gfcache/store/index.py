@@ -14,7 +14,7 @@ import math
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -289,14 +289,20 @@ class Index:
             self._connection = self._anew()
             raise IndexDamaged from error
 
-    def rows(self) -> list[Entry]:
-        """All entries, as the index knows them."""
+    def names(self) -> list[str]:
+        """Names of all entries, those of files that are gone included."""
+        with self._guarded():
+            return [row[0] for row in self._connection.execute("SELECT name FROM entries")]
+
+    def rows(self, names: Container[str]) -> list[Entry]:
+        """The entries of these files, as the index knows them; it may hold any number of others."""
         with self._guarded():
             tags: dict[str, list[str]] = {}
             for name, tag in self._connection.execute("SELECT name, tag FROM tags ORDER BY tag"):
-                tags.setdefault(name, []).append(str(tag))
+                if name in names:
+                    tags.setdefault(name, []).append(str(tag))
             found = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM entries")
-            rows = [dict(zip(_COLUMNS, row, strict=True)) for row in found]
+            rows = (dict(zip(_COLUMNS, row, strict=True)) for row in found if row[0] in names)
             try:
                 return [
                     Entry(**row | {"pinned": bool(row["pinned"]), "tags": tuple(tags.get(row["name"], ()))})

@@ -123,8 +123,9 @@ class Store:
 
     def _scan(self, index: Index) -> list[Entry]:
         files = {name: stat for name, stat in self._files.files() if is_cache(name)}
-        known = {entry.name: entry for entry in index.rows()}
-        self.rebuilt = self.rebuilt or bool(files and not known and not index.in_memory)
+        listed = index.names()
+        known = {entry.name: entry for entry in index.rows(files)}
+        self.rebuilt = self.rebuilt or bool(files and not listed and not index.in_memory)
         index.made = False
         new = []
         for name, stat in files.items():
@@ -134,13 +135,12 @@ class Store:
                 entry = self._read(name, stat)
                 if old is None or entry.error is None or entry.error != old.error:
                     new.append(entry)
-        gone = [name for name in known if name not in files]
+        gone = [name for name in listed if name not in files]
         if new or gone:
             with contextlib.suppress(OSError):  # a full disk does not hinder reading
                 index.put(new, gone)
-                return index.rows()
+                return index.rows(files)
             known |= {entry.name: entry for entry in new}
-            return [entry for name, entry in known.items() if name in files]
         return list(known.values())
 
     def _read(self, name: str, stat: os.stat_result) -> Entry:

@@ -18,7 +18,8 @@ from goldfinch.caching.row_parts import Form
 from goldfinch.engine.answer import Answer
 from goldfinch.engine.base import Progress, Prompt, ReplayReport, Start
 from goldfinch.engine.cite import Citation
-from goldfinch.errors import CacheMismatch, GoldFinchError, ModelRefused, TokenizerError
+from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
+from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
 from goldfinch.policies.base import Chosen
@@ -29,6 +30,7 @@ from .batch import ask_many
 from .block_prefill import in_blocks
 from .blocks import planned_blocks
 from .checkpoints import planned_positions
+from .coding import check, coded, rounded_rows
 from .files import ForeignCache, layers_json, unpack
 from .prefill import keeps_blocks, prefill_from, reusable_tokens
 from .replay import compared, start_of
@@ -80,6 +82,7 @@ class ForeignEngine:
     @cached_property
     def identity(self) -> dict[str, Any]:
         model, found = self.model, self.model.fingerprints
+        rotary = library.rotary_of(model.network)
         config = {name: getattr(model.config, name) for name in ("n_layer", "d_model", "vocab_size", "head_dim")}
         return {
             "model": {
@@ -87,6 +90,7 @@ class ForeignEngine:
                 "model_type": model.config.model_type,
                 "config": config | {"layer_ratio": 1, "compression_ratio": 1},
                 "layers": layers_json(model.layers),
+                **({} if rotary is None else {"rotary": rotary}),
                 "prefill_fingerprint": found["prefill_fingerprint"],
                 "model_fingerprint": found["model_fingerprint"],
             },
@@ -108,8 +112,8 @@ class ForeignEngine:
         model, device = self.model, self.device.partition(":")[0]
         schedule = f"blocks of {model.block_tokens}" if model.schedule == "blocks" else "whole, then steps"
         threads = torch.get_num_threads() if device == "cpu" else None
-        library = f"transformers {model.library_version}, torch {torch.__version__}"
-        return Numerics(device, model.dtype, schedule, threads, library)
+        versions = f"transformers {model.library_version}, torch {torch.__version__}"
+        return Numerics(device, model.dtype, schedule, threads, versions)
 
     def difference(self, numerics: Numerics, *, packing: bool = True) -> tuple[str, str, str] | None:
         return difference_between(numerics, self.numerics, packing=packing, library=True)
@@ -142,6 +146,8 @@ class ForeignEngine:
         source: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> ForeignCache:
+        if start.form.coding.is_lossy:
+            check(self.identity_of(token_ids), start.form)
         cache = prefill_from(
             start, self.model, token_ids, identity=self.identity, numerics=self.numerics, progress=progress,
             document_range=document_range or (0, len(token_ids)), source=source,
@@ -155,9 +161,7 @@ class ForeignEngine:
         return self.prefill_from(Start(), prompt.token_ids, document_range=span, source=source, progress=progress)
 
     def coded(self, cache: ForeignCache, form: Form) -> ForeignCache:
-        if form.coding.is_lossy:
-            raise ModelRefused(f"{self.model.name} keeps its values as they are: codecs are for models of ours")
-        return cache
+        return coded(cache, form)
 
     def save(self, cache: ForeignCache, path: Path) -> None:
         cache.save(path)
@@ -202,4 +206,5 @@ class ForeignEngine:
     def replay(self, cache: ForeignCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
         alike = ForeignEngine(replace(self.model, layout=WHOLE if cache.blocks is None else BLOCKS))
         again = alike.prefill_from(start_of(cache), cache.token_ids)
-        return compared(again, cache, exact=self.difference(cache.numerics) is None)
+        rounded = replace(again, state=rounded_rows(again, cache.row_parts)) if cache.row_parts else again
+        return compared(again, rounded, cache, exact=self.difference(cache.numerics) is None)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from goldfinch.caching.document_cache import header_of, reference_to
 from goldfinch.caching.numerics import Numerics, check_parent_dtype
+from goldfinch.caching.row_parts import RowParts, normal, parts_of
 from goldfinch.caching.sections import from_numpy, index_section, to_numpy
 from goldfinch.errors import DeviceError
 from goldfinch.policies.index import DocumentIndex
@@ -51,6 +52,7 @@ class ForeignCache:
         digest: of that file.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        row_parts: which codecs have rounded which keys and values.
         blocks: what the layers hold of each block, where the document is kept in blocks; `state` is then that behind
             the prompt's beginning, before the document.
     """
@@ -66,6 +68,7 @@ class ForeignCache:
     digest: str | None = field(default=None, compare=False)
     tokenizer: Any = field(default=None, compare=False)
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
+    row_parts: RowParts = ()
     blocks: Blocks | None = None
 
     @property
@@ -77,6 +80,10 @@ class ForeignCache:
     def end(self) -> SequenceState:
         """The end of the document as a position to resume from."""
         return self.state
+
+    def packed(self, first: int = 0) -> list[SectionData]:
+        """Its sections, without its index; arguments as of `pack`."""
+        return pack(self, first)
 
     def save(
         self,
@@ -91,6 +98,9 @@ class ForeignCache:
         """Write the cache to a file; arguments and errors as of `DocumentCache.save`. One in blocks has no parent."""
         parent = parent if self.blocks is None else None
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
+        if parent is None and self.row_parts != parts_of(self.numerics.coding, self.length, (), 0, layout.RANGE_TOKENS):
+            noted_parts = [list(part) for part in self.row_parts]  # a base's rows are in this file, too
+            header = replace(header, numerics=header.numerics | ({"rows_parts": noted_parts} if noted_parts else {}))
         if parent is not None:
             base, first = parent
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
@@ -151,7 +161,8 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
             layers = groups[Group(section.layer, section.role)]
             array = to_numpy(_values(section, by_position[section.position or cache.length], layers))
         assert array.shape == section.shape, section.name
-        rows.append(SectionData.of(section, array))
+        codec = cache.numerics.coding.codec_of(section.kind, section.codec)
+        rows.append(replace(SectionData.of(section, array), codec=codec))
     return rows
 
 
@@ -220,6 +231,7 @@ def unpack(
             digest=header.digest,
             tokenizer=tokenizer,
             index=file.array(indexes[0]).reshape(-1) if indexes else None,
+            row_parts=normal(gfcache.row_parts(file)),
             blocks=_stored_blocks(file, device) if in_blocks else None,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:

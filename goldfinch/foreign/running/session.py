@@ -85,6 +85,16 @@ class ForeignSession:
         assert logits is not None
         return logits[-1], layers
 
+    def continued(self, token_ids: Sequence[int]) -> Tensor:
+        """Logits (n, V) behind each of n tokens that follow the text, read block by block."""
+        model, state = self.model, self.reader.state(self.reader.read(None))
+        T = state.position
+        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, T + len(token_ids))
+        step = model.block_tokens if model.schedule == "blocks" else 1
+        ids = torch.tensor(token_ids, dtype=torch.int64)
+        found = [library.forward(model.network, ids[at : at + step], layers, T + at) for at in range(0, len(ids), step)]
+        return torch.cat(found)
+
     def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import gfcache
@@ -152,6 +153,32 @@ def test_an_index_that_holds_what_we_do_not_make_is_set_aside(store: Store, stat
         assert again.set_aside is not None
         assert again.set_aside.is_file()
     assert time.process_time() - started < 1000 * plain
+
+
+def test_rows_of_no_file_cost_memory_of_the_order_of_the_index_and_go(store: Store) -> None:
+    """200,000 of them, in an index of 13 MB, took 180 MB and 5 seconds."""
+    entry = put(store, "a.txt")
+    store.pin([entry], True)
+    store.close()
+    index = store.folder / "index.sqlite3"
+    with sqlite3.connect(index) as connection:
+        connection.execute(
+            "INSERT INTO entries WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
+            "SELECT 'aa/' || i, 1, 1, '', '', NULL, NULL, NULL, NULL, NULL, NULL, 0.0, NULL, NULL, 0.0, 0, 1 FROM n"
+        )
+    connection.close()
+    size = index.stat().st_size
+    tracemalloc.start()
+    try:
+        with Store(store.root) as again:
+            assert [(e.source_name, e.pinned) for e in again.entries()] == [("a.txt", True)]
+            assert tracemalloc.get_traced_memory()[1] < 8 * size
+            assert not again.rebuilt
+    finally:
+        tracemalloc.stop()
+    with sqlite3.connect(index) as connection:
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (1,)
+    connection.close()
 
 
 def test_an_index_that_is_a_link_is_neither_read_nor_replaced(store: Store, tmp_path: Path) -> None:

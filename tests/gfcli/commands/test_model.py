@@ -15,6 +15,14 @@ from goldfinch.weights.directory import DEFAULT_MODEL
 from tests.schemas import schema
 
 
+def test_a_model_that_cannot_read_is_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(tmp_path / "m")
+    assert run(["model", "init", "--preset", "goldfinch-tiny", "-o", model]) == 0
+    for line in (["model", "measure", model], ["eval", "-m", model, "--task", "perplexity", "--data", str(tmp_path)]):
+        assert run(line) not in (0, 1)
+        assert "this model has no tokenizer" in capsys.readouterr().err
+
+
 def test_model_commands(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,12 +19,15 @@ _TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "
         "lm_head.weight": "output.weight"}  # fmt: skip
 
 
-def write_gguf(path: Path, config: dict[str, Any], tensors: dict[str, Any], words: str = "gpt-2") -> Path:
+def write_gguf(
+    path: Path, config: dict[str, Any], tensors: dict[str, Any], words: str = "gpt-2", **more: np.ndarray | str
+) -> Path:
     """A GGUF file in f32 of a Llama with the tokenizer of bytes and one merge.
 
     Args:
         tensors: by the keys of a folder.
         words: how the file says that text is cut into words.
+        **more: tensors and texts beyond, by name; __ stands for a dot.
     """
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
@@ -51,6 +54,9 @@ def write_gguf(path: Path, config: dict[str, Any], tensors: dict[str, Any], word
     writer.add_chat_template(CHAT_TEMPLATE)
     for key, tensor in tensors.items():
         writer.add_tensor(_name(key), _as_stored(key, tensor.float().numpy(), config))
+    for name, value in more.items():
+        add = writer.add_string if isinstance(value, str) else writer.add_tensor
+        add(name.replace("__", "."), value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -54,6 +56,26 @@ def test_a_network_that_is_larger_than_the_file_is_not_built(
     file = write_gguf(tmp_path / "tiny.gguf", CONFIG | change, library.published_tensors(network))
     with pytest.raises(WeightsMismatch, match=words):
         import_foreign(file, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "error", "words"),
+    [
+        ({"num_hidden_layers": 1}, {}, WeightsMismatch, "weights, of which the model that it describes has"),
+        ({}, {"blk__0__attn_gate__weight": np.ones(8, np.float32)}, WeightsMismatch, "of which the model"),
+        ({}, {"rope_freqs__weight": np.full(4, 8.0, np.float32)}, ModelRefused, "scales its positions .rope_freqs"),
+        ({}, {"llama__rope__scaling__type": "yarn"}, ModelRefused, "scales its positions .llama.rope.scaling.type"),
+    ],
+)
+def test_what_the_library_would_leave_out_without_a_word(
+    tmp_path: Path, config: dict[str, int], more: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    """Layers beyond those that the file names, tensors that have no place, the scaling of Llama 3.1."""
+    network = library.random_network(clean_config(CONFIG))
+    file = write_gguf(tmp_path / "tiny.gguf", CONFIG | config, library.published_tensors(network), **more)
+    with pytest.raises(error, match=words):
+        import_foreign(file, tmp_path / "model", prompt="plain")
+    assert not (tmp_path / "model").exists()
 
 
 def test_words_that_are_cut_in_an_unknown_way(tmp_path: Path) -> None:

@@ -184,7 +184,9 @@ HOSTILE_GGUF = {
     "a tensor beyond the file": (
         gguf(text(b"t"), struct.pack("<IQIQ", 1, 1 << 50, 0, 0), tensors=1), "does not fit"),
     "tensors that share their bytes": (
-        gguf(*(text(b"t") + struct.pack("<IQIQ", 1, 500, 0, 0),) * 9, tensors=9), "9 tensors of"),
+        gguf(*(text(b"t%d" % n) + struct.pack("<IQIQ", 1, 500, 0, 0) for n in range(9)), tensors=9), "9 tensors of"),
+    "two tensors of one name": (
+        gguf(*(text(b"t") + struct.pack("<IQIQ", 1, 5, 0, 0),) * 2, tensors=2), "two tensors are called 't'"),
     "layers without end": (
         gguf(text(b"general.architecture"), struct.pack("<I", 8), text(b"llama"),
              text(b"llama.block_count"), struct.pack("<II", 4, 1 << 30), entries=2), "llama.block_count is 1073741824"),
@@ -208,7 +210,7 @@ def test_a_hostile_gguf_is_refused(tmp_path: Path, kind: str) -> None:
 def test_a_gguf_of_nothing_has_no_metadata(tmp_path: Path) -> None:
     """What the others differ from."""
     (tmp_path / "model.gguf").write_bytes(gguf(text(b"a"), struct.pack("<II", 4, 7), entries=1))
-    assert read_header(tmp_path / "model.gguf") == ({"a": 7}, 0)
+    assert read_header(tmp_path / "model.gguf") == ({"a": 7}, {})
     with pytest.raises(ModelRefused, match="cannot"):
         import_foreign(tmp_path / "model.gguf", tmp_path / "out")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gfcache.codecs import tokens
+
 from .base import Family, in_compute_dtype
 from .goldfinch import GOLDFINCH
 from .transformers import TRANSFORMERS
@@ -24,3 +26,16 @@ PER_TOKEN_KINDS = frozenset(name for name, kind in _ALL.items() if kind.per_toke
 def family_of(model: Mapping[str, Any]) -> Family:
     """The family that reads a header's `model`."""
     return next(family for family in FAMILIES if family.reads(model))
+
+
+def where_of(model: Mapping[str, Any], kind: str, token_start: int | None, rotated: bool | None) -> tokens.Where:
+    """What a codec must know of a section.
+
+    Args:
+        model: of the header.
+        kind, token_start, rotated: of the section.
+    """
+    if kind not in tokens.KINDS:
+        return tokens.Where(kind)
+    rotary = tuple(model.get("rotary") or ()) if rotated else ()
+    return tokens.Where(kind, token_start or 0, model["config"]["head_dim"], rotary)

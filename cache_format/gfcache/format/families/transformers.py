@@ -21,6 +21,8 @@ from .base import Family, Group, Place, SectionKind, Stands, in_token_dtype, on_
 FULL, SLIDING, LINEAR, NONE = "full", "sliding", "linear", "none"
 LAYER_KINDS = (FULL, SLIDING, LINEAR, NONE)
 MOST_LAYERS, MOST_STATES, MOST_STATE_AXES = 4096, 16, 4
+# Of rotary positions: pairs of channels, and the angle of each from one position to the next.
+MOST_PAIRS, MOST_ANGLE = 4096, 8.0
 _MOST = 1 << 31
 _ROLE = re.compile(r"[a-z][a-z_]{0,31}(\.[1-9][0-9]?)?")
 
@@ -235,6 +237,10 @@ def _check(model: Mapping[str, Any]) -> tuple[str, str] | None:
             return f"model.layers[{n}] {problem[0]}", problem[1]
     if not any(row["kind"] in (FULL, SLIDING) or row.get("states") for row in layers):
         return "model.layers without any that keeps something", "one at least"
+    rotary = model.get("rotary")
+    holds = rotary is None or (isinstance(rotary, list) and 0 < len(rotary) <= MOST_PAIRS)
+    if not holds or not all(isinstance(one, float) and abs(one) <= MOST_ANGLE for one in rotary or ()):
+        return f"model.rotary {rotary!r:.60}", f"1 to {MOST_PAIRS} numbers of at most {MOST_ANGLE:g}"
     return _check_blocks(model["blocks"], layers) if model.get("blocks") is not None else None
 
 

@@ -1,0 +1,95 @@
+"""Codecs on keys and values in memory: a cache passes the rounding of its file before the first question (SPEC W9).
+
+What a layer computes rests on the keys and values before it, so nothing goes on from those that a codec has rounded:
+a document that grows or changes is computed anew, and a base is not rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from gfcache import layout
+from gfcache.codecs import registry as codecs
+from gfcache.codecs.tokens import Where
+from gfcache.format.convert import is_lossy, obstacle_of
+from gfcache.format.families.registry import where_of
+from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
+from torch import Tensor
+
+from goldfinch.caching.numerics import file_dtype
+from goldfinch.caching.row_parts import Form, RowParts
+from goldfinch.caching.sections import from_numpy, to_numpy
+from goldfinch.errors import ModelRefused
+
+from .files import ForeignCache
+from .states import Held, SequenceState
+
+
+def coded(cache: ForeignCache, form: Form) -> ForeignCache:
+    """A cache as its file will give it back.
+
+    Args:
+        cache: as computed, nothing of it rounded.
+        form: of its file; its base is not rounded.
+
+    Raises:
+        ModelRefused: see `check`.
+    """
+    check(cache.identity, form)
+    parts = form.parts(cache.length, layout.RANGE_TOKENS)
+    return replace(
+        cache,
+        state=rounded_rows(cache, parts),
+        numerics=replace(cache.numerics, rows_codec=form.coding.rows if parts else None),
+        row_parts=parts,
+    )
+
+
+def check(identity: Mapping[str, Any], form: Form) -> None:
+    """Refuse what cannot be rounded, before anything is computed.
+
+    Args:
+        identity: of the document's cache (`Engine.identity_of`).
+
+    Raises:
+        ModelRefused: what this model keeps, or how it keeps this document, is not to be rounded so; a rounded base.
+    """
+    if form.parent is not None and form.parent.row_parts:
+        raise ModelRefused(
+            "a codec has rounded the base, and what follows would rest on rounded keys and values",
+            hint="pre-fill the base again without --codec",
+        )
+    obstacle = obstacle_of(identity["model"], form.coding)
+    if obstacle is not None:
+        raise ModelRefused(obstacle, hint="leave out --codec and --state-codec, or keep the document whole")
+
+
+def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
+    """The state of a cache with each part of its keys and values rounded by its codec."""
+    model, state = cache.identity["model"], cache.state
+    layers = list(state.layers)
+    ends = [start for start, _ in parts[1:]] + [cache.length]
+    for group, members in Dimensions.of(model).members.items():
+        if group.role is not None or model["layers"][group.layer]["kind"] != "full" or not parts:
+            continue
+        found = {}
+        for kind, name in ((layout.KV_KEYS, "keys"), (layout.KV_VALUES, "values")):
+            rows = torch.stack([getattr(layers[n], name) for n in members])
+            rotated = TRANSFORMERS.by_name[kind].rotated
+            for (start, codec), end in zip(parts, ends, strict=True):
+                if is_lossy(codec) and start < end:
+                    where = where_of(model, kind, start, rotated)
+                    rows[:, :, start:end] = _rounded(rows[:, :, start:end], codec, where)
+            found[name] = rows
+        for number, n in enumerate(members):
+            held: Held = layers[n]
+            layers[n] = replace(held, keys=found["keys"][number], values=found["values"][number])
+    return SequenceState(state.position, tuple(layers))
+
+
+def _rounded(values: Tensor, codec: str, where: Where) -> Tensor:
+    dtype = file_dtype(values.dtype)
+    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)
