@@ -100,7 +100,6 @@ def _retrieval_lines(quality: dict[str, Any]) -> list[str]:
 
 
 def _perplexity_lines(quality: dict[str, Any]) -> list[str]:
-    through = quality["through_file"]
     lines = [
         "",
         "## Embedded model: training, perplexity and overlap",
@@ -139,11 +138,18 @@ def _perplexity_lines(quality: dict[str, Any]) -> list[str]:
             for name, row in quality["overlap"].items()
         ),
         "",
-        f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers "
-        f"{through['differences']} differed.",
-        "",
+        *saving_lines(quality),
     ]
     return lines
+
+
+def saving_lines(quality: dict[str, Any]) -> list[str]:
+    """How many answers differed once the cache had been saved, where that was tried (`gf eval --through-file`)."""
+    through = quality.get("through_file")
+    if through is None:
+        return []
+    said = f"Every cache was also saved, opened again and asked: of {through['answers']:,} answers "
+    return [f"{said}{through['differences']} differed.", ""]
 
 
 TEXTS = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.report.models import conditions_line, percent
+from bench.report.models import conditions_line, percent, saving_lines
 
 NAMES = {"literal": "in its own words", "paraphrase": "in other words", "table": "from a table"}
 
 
 def ordinary_lines(record: dict[str, Any]) -> list[str]:
     """The section of docs/benchmarks.md."""
-    found, through = record["ordinary"], record["through_file"]
+    found = record["ordinary"]
     lines = ["## Embedded model: ordinary documents", "", conditions_line(record["conditions"]), ""]
     lines += [
         f"{found['documents']} documents that nothing was trained on (a policy, an interview, recipes, release notes, "
@@ -35,7 +35,7 @@ def ordinary_lines(record: dict[str, Any]) -> list[str]:
         cells = [f"{name}: all", str(row["questions"]), str(row["right"])]
         cells += [f"{percent(row['absent_recall'])} of {row['absent_questions']}", said, error]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", f"Of {through['answers']:,} answers saving changed {through['differences']}.", ""]
+    return [*lines, "", *saving_lines(record)]
 
 
 def ordinary_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
