@@ -26,7 +26,7 @@ QUESTIONS ?= docs/samples/lighthouse-questions.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ask test test-real attack test-gpu bench-gpu lint docs environment clean
+.PHONY: ask test test-real attack test-gpu bench-gpu lint docs man environment clean
 
 ask: $(READY)
 	@mkdir -p build
@@ -66,6 +66,10 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m gfcli.reference > docs/cli.md
+
+man: $(READY)
+	$(BIN)/python -m gfcli.reference build/man/man1
+	@echo 'man -M $(CURDIR)/build/man gf-ask'
 
 environment: $(READY)
 

@@ -57,7 +57,7 @@ class _Page:
             params = [p for p in self.get_params(ctx) if p.param_type_name == kind and not getattr(p, "hidden", False)]
             if params:
                 with formatter.section(title):
-                    formatter.write_dl([_row(param, ctx) for param in params])
+                    formatter.write_dl([row_of(param, ctx) for param in params])
         formatter.buffer[:] = [piece.translate(_BREAKING) for piece in formatter.buffer]
 
 
@@ -66,7 +66,8 @@ _UNBROKEN = {ord(" "): "\N{NO-BREAK SPACE}", ord("-"): "\N{NON-BREAKING HYPHEN}"
 _BREAKING = {ord(unbroken): chr(plain) for plain, unbroken in _UNBROKEN.items()}
 
 
-def _row(param: Any, ctx: Any) -> tuple[str, str]:
+def row_of(param: Any, ctx: Any) -> tuple[str, str]:
+    """A parameter in a help page: what is typed, and what it means."""
     if param.param_type_name == "argument":
         return param.metavar, param.help or ""
     # -n stays short for --dry-run and --limit, but elsewhere it is --max-tokens: one meaning is documented.
@@ -181,9 +182,19 @@ def build(command: registry.Command) -> Any:
     app.command(command.word, cls=Leaf, short_help=command.summary)(command.load())
     built = typer.main.get_command(app)
     for param in built.params:
+        param._custom_shell_complete = _completions
         if isinstance(param.type, click.types.IntParamType):
             param.type = _Count(getattr(param.type, "min", None), getattr(param.type, "max", None))
     return built
+
+
+def _completions(ctx: Any, param: Any, incomplete: str) -> list[Any]:
+    """What the shell may put in the place of a parameter."""
+    from .completing import words_of
+
+    return [
+        click.shell_completion.CompletionItem(word, help=told or None) for word, told in words_of(param, incomplete)
+    ]
 
 
 class _Count(click.types.IntRange):

@@ -11,7 +11,7 @@ import typer
 from gfcache import Entry, Removal, Store
 from gfcache.files.places import user_folder
 
-from gfcli.support.console import console
+from gfcli.support.console import console, printable
 from gfcli.support.exits import SCHEMA_VERSION, SOME_FAILED, CommandError
 from gfcli.support.filters import FILTER_HELP, SORT_KEYS, chosen, filtered, in_order
 from gfcli.support.options import QuietOption
@@ -97,16 +97,22 @@ def table(rows: Sequence[Entry], known: Mapping[str, str] | None = None) -> list
     if not rows:
         return []
     now = time.time()
-    lines = [f"{'ID':<12}  {'TOKENS':>10}  {'SIZE':>9}  {'USED':>7}  {'HITS':>5}  {'MODEL':<10}  DOCUMENT"]
+    cells = [("ID", "TOKENS", "SIZE", "USED", "HITS", "MODEL")]
     for e in rows:
         tokens = "unreadable" if e.error else f"{e.tokens:,}"
+        age = show_age(now - e.last_used)
+        cells.append((e.id, tokens, show_bytes(e.bytes), age, str(e.hits), printable(e.model or "")))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    firsts = [
+        "  ".join(f"{cell:{'<' if n in (0, 5) else '>'}{widths[n]}}" for n, cell in enumerate(row)) + "  "
+        for row in cells
+    ]
+    lines = [firsts[0] + "DOCUMENT"]
+    for e, first in zip(rows, firsts[1:], strict=True):
         marks = (["pinned"] if e.pinned else []) + [f"#{tag}" for tag in e.tags]
         marks += ["imported"] if known is not None and e.digest and e.digest not in known else []
         name = e.source_path or e.source_name or "unknown"
-        lines.append(
-            f"{e.id:<12}  {tokens:>10}  {show_bytes(e.bytes):>9}  {show_age(now - e.last_used):>7}  {e.hits:>5}  "
-            f"{e.model or '':<10}  {' '.join([name, *marks])}"
-        )
+        lines.append(first + " ".join([console.fitted(name, len(first), len(" ".join(["", *marks]))), *marks]))
     return lines
 
 

@@ -90,7 +90,8 @@ def write_changed(
         job = job_of_change(path, model, old, changed, note, checkpoints=checkpoints, tell=tell)
         compute(job, model, journal_s=journal_seconds(), tell=tell)
     say_written(save(job))
-    console.path(path)
+    if not console.says_twice:
+        console.path(path)
 
 
 def truncate(

@@ -12,6 +12,15 @@ from gfcli.support.exits import CommandError
 SHELLS = ("bash", "zsh", "fish")
 
 
+# zsh reads the file at the first Tab, and what is only defined then completes nothing before the second.
+_DEFINED = "compdef _gf_completion gf"
+_DEFINED_OR_CALLED = f"""if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _gf_completion "$@"
+else
+  {_DEFINED}
+fi"""
+
+
 def completion(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
     """Print a shell completion script.
 
@@ -24,4 +33,5 @@ def completion(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash,
         raise CommandError(f"shell is {shell!r}, allowed: {', '.join(SHELLS)}")
     from typer.completion import get_completion_script
 
-    console.text(get_completion_script(prog_name="gf", complete_var="_GF_COMPLETE", shell=shell), end="\n")
+    script = get_completion_script(prog_name="gf", complete_var="_GF_COMPLETE", shell=shell)
+    console.text(script.replace(_DEFINED, _DEFINED_OR_CALLED), end="\n")

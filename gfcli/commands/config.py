@@ -39,7 +39,9 @@ def show(
     for name, found in values.items():
         shown = texts[name]
         place = f"{found.origin} ({found.place})" if found.place else found.origin
-        console.line(f"{name:<{width}}  {shown:<{wide}}  {place if origin else ''}".rstrip())
+        if origin:
+            shown = f"{shown:<{wide}}  {console.fitted(place, width + 2 + wide + 2)}"
+        console.line(f"{name:<{width}}  {shown}".rstrip())
     if origin:
         console.lines(f"refused: {refused}" for refused in resolved.refused)
 

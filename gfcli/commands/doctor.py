@@ -54,7 +54,8 @@ def doctor(
                 console.line(f"  {name:<14} {value}")
         console.line("checks")
         for check in checks:
-            console.line(f"  {'ok' if check.holds else 'FAILS':<6} {check.name}: {check.seen}")
+            state = "ok" if check.holds else "FAILS"
+            console.line(f"  {state:<6} {check.name}: {check.seen}", state=state)
     if not holds:
         raise typer.Exit(CONDITION_NOT_MET)
 

@@ -52,7 +52,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
             kind, shape = card.config.model_type, f"{card.config.n_layer} x {card.config.d_model}"
         other = taken.get(name, path)
         remark = "" if other == path else f"  (not taken: {name} is {other})"
-        console.line(f"{name:<24} {kind:<18} {shape:<10} {path}{remark}")
+        first = f"{name:<24} {kind:<18} {shape:<10} "
+        console.line(f"{first}{console.fitted(str(path), len(first), len(remark))}{remark}", state=kind)
     for _, _, error in models:
         if error is not None:
             console.warn(describe(error)[0])

@@ -193,7 +193,8 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
     for row in rows:
         if "error" not in row:
             parts = f", in {row['blocks']:,} blocks" if row["blocks"] else ""
-            lines.append(_line(row, f"{row['source']}{parts}"))
+            name = console.fitted(str(row["source"]), len(_line(row, "")), len(parts))
+            lines.append(_line(row, f"{name}{parts}"))
     lines.append(_line(found, f"total, {counted(len(rows), 'document')}"))
     if found["bytes"]:
         ratios = found["document_bytes"] / found["bytes"], found["llama_bytes"] / found["bytes"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    first: Annotated[str, typer.Argument(metavar="WORDS", help="What to look for; with -r, the folder.")],
+    first: Annotated[str, typer.Argument(metavar="WORDS|FOLDER", help="What to look for; with -r, the folder.")],
     second: Annotated[str | None, typer.Argument(metavar="WORDS", help="With -r: what to look for.")] = None,
     recursive: RecursiveOption = False,
     exclude: ExcludeOption = None,

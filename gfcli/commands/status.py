@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from gfcli.support.cache_files import find_caches
-from gfcli.support.console import console
+from gfcli.support.console import console, shortened
 from gfcli.support.exits import CONDITION_NOT_MET, SCHEMA_VERSION
 from gfcli.support.options import QuietOption
 from goldfinch.library.freshness import DETACHED, FRESH, STATES, UNREAD, cache_state
@@ -48,15 +49,24 @@ def status(
     if as_json:
         console.json({"schema_version": SCHEMA_VERSION, "caches": rows, "counts": dict(counts)})
     else:
-        width = max(len(row["path"]) for row in rows)
-        for row in rows:
-            console.line(f"{row['state']:<9} {row['path']:<{width}}  {row['source'] or ''}{_rounded(row)}".rstrip())
+        _show(rows)
         for row in rows:
             if row["state"] == UNREAD:
                 console.warn(row["message"])
         console.say("; ".join(f"{counts[state]} {state}" for state in STATES if counts[state]))
     if fail_stale and any(row["state"] not in (FRESH, DETACHED) for row in rows):
         raise typer.Exit(CONDITION_NOT_MET)
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    """State, cache and source of each; on a terminal, both paths are cut to half of it."""
+    half = None if console.columns is None else (console.columns - 9 - 4) // 2
+    paths = [row["path"] if half is None else shortened(row["path"], half) for row in rows]
+    width = max(map(len, paths))
+    for row, path in zip(rows, paths, strict=True):
+        rounded = _rounded(row)
+        source = console.fitted(row["source"] or "", 9 + 1 + width + 2, len(rounded))
+        console.line(f"{row['state']:<9} {path:<{width}}  {source}{rounded}".rstrip(), state=row["state"])
 
 
 def _rounded(row: dict[str, Any]) -> str:

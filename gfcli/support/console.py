@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 import unicodedata
@@ -40,6 +41,44 @@ def _bytes_of_names(text: str) -> str:
     return "".join({c for c in text if "\udc80" <= c <= "\udcff"})
 
 
+# What stands out on a terminal: red for what is wrong, yellow for what needs a look, green for what is well.
+_RED, _YELLOW, _GREEN, _CYAN = "1;31", "33", "32", "36"
+_COLOURS = {
+    **dict.fromkeys(("error", "damaged", "broken", "FAILS", "unreadable"), _RED),
+    **dict.fromkeys(("warning", "stale", "orphaned", "unread"), _YELLOW),
+    **dict.fromkeys(("fresh", "ok"), _GREEN),
+    **dict.fromkeys(("hint", "detached"), _CYAN),
+}
+_LABELS = ("error:", "warning:", "hint:")
+LEAST_COLUMNS = 12
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether a stream shows colours: a terminal that has them, unless NO_COLOR says no or FORCE_COLOR yes."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _coloured(text: str, word: str, stream: TextIO) -> str:
+    """A printable line, a word that it begins with or holds in the colour of what that means."""
+    colour = _COLOURS.get(word.rstrip(":"))
+    return text.replace(word, f"\x1b[{colour}m{word}\x1b[0m", 1) if colour and has_colours(stream) else text
+
+
+def shortened(path: str, columns: int) -> str:
+    """A path in so many columns: the home as ~, and where that is not enough, the middle left out."""
+    home = os.path.expanduser("~")
+    if len(home) > 1 and (path == home or path.startswith(home + os.sep)):
+        path = "~" + path[len(home) :]
+    columns = max(columns, LEAST_COLUMNS)
+    if len(path) <= columns:
+        return path
+    name = path[path.rfind(os.sep) :]
+    behind = max(len(name), (columns - 3) * 2 // 3) if len(name) <= columns - 7 else (columns - 3) // 2
+    return f"{path[: columns - 3 - behind]}...{path[len(path) - behind :]}"
+
+
 class Console:
     """How this run speaks: `line`, `lines`, `row`, `text`, `path` and `json` on stdout, the others on stderr.
 
@@ -58,9 +97,31 @@ class Console:
         self.json_errors = self.debug = self.quiet = self.verbose = False
         self.compiling_s, self.kept = 0.0, False
 
-    def line(self, text: str = "") -> None:
-        """One line of data for people."""
-        self.lines([text])
+    def line(self, text: str = "", *, state: str = "") -> None:
+        """One line of data for people.
+
+        Args:
+            state: a word of it that says how something is: in colour where there are colours.
+        """
+        _write(sys.stdout, _coloured(printable(text), state, sys.stdout) + "\n" if state else f"{printable(text)}\n")
+
+    @property
+    def columns(self) -> int | None:
+        """Of the terminal that stdout is; None for a file or pipe, which lines are not cut for."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def fitted(self, path: str, before: int, behind: int = 0) -> str:
+        """A path as it is, on a terminal cut in its middle to what a line has left for it.
+
+        Args:
+            before, behind: columns of the line that other things take.
+        """
+        return path if self.columns is None else shortened(path, self.columns - before - behind - 1)
+
+    @property
+    def says_twice(self) -> bool:
+        """Whether remarks and data go to one terminal, where a line of each about one thing is one too many."""
+        return not self.quiet and sys.stdout.isatty() and sys.stderr.isatty()
 
     def lines(self, texts: Iterable[str]) -> None:
         """Several lines."""
@@ -126,7 +187,8 @@ class Console:
 
     def words(self, text: str, end: str = "\n") -> None:
         """A line that was asked for."""
-        _write(sys.stderr, printable(text) + end)
+        label = next((label for label in _LABELS if text.startswith(label)), "")
+        _write(sys.stderr, (_coloured(printable(text), label, sys.stderr) if label else printable(text)) + end)
 
     def page(self, text: str) -> None:
         """Lines of our own, a help page for instance."""

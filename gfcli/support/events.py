@@ -98,7 +98,7 @@ def show_outcome(event: Written | PassedOver, jsonl: bool) -> None:
     say_outcome(event)
     if jsonl:
         console.json(outcome_json(event))
-    else:
+    elif isinstance(event, PassedOver) or not console.says_twice:
         console.path(event.report.path)
 
 

@@ -17,7 +17,7 @@ from .filters import FILTER_HELP
 MOST_RESULTS = 50
 
 RecursiveOption = Annotated[
-    bool, typer.Option("-r", "--recursive", help="DOCUMENT is a folder: find the answer in its text files.")
+    bool, typer.Option("-r", "--recursive", help="The first argument is a folder, whose text files are meant.")
 ]
 LibraryOption = Annotated[bool, typer.Option("--library", help="Find the answer in the documents of the library.")]
 FilterOption = Annotated[

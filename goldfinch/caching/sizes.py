@@ -91,7 +91,7 @@ def planned_bytes(
     for row in described:
         raw_bytes = math.prod(row.shape) * layout.DTYPES[row.dtype]
         codec, stored_bytes = coding.codec_of(row.kind, row.codec, at_end=row.position in (None, tokens)), raw_bytes
-        if codec in (codecs.ZSTD.name, codecs.LZMA.name) and exactly:
+        if codec in (codecs.ZSTD.name, codecs.IDS.name) and exactly:
             values = index if row.kind == layout.DOCUMENT_INDEX else token_ids
             array = np.ascontiguousarray(values, dtype=layout.NUMPY_DTYPES[row.dtype])
             codec, stored = codecs.encode(array, row.dtype, codec)

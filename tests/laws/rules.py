@@ -48,6 +48,7 @@ HOMES = {
     "cryptography": ("gfcache/format/crypt.py",),
 }
 
+_LAST = ("reference", "__main__")
 # Low to high. A file imports from its own folder and from lower floors; the face of a package lies above all.
 FLOORS = {
     "goldfinch": (
@@ -64,7 +65,7 @@ FLOORS = {
         ("jobs", "train", "compare", "serve"),
         ("",),
     ),
-    "gfcli": (("",), ("support",), ("commands",), ("registry",), ("parser",), ("app",), ("reference", "__main__")),
+    "gfcli": (("",), ("support",), ("commands",), ("registry", "completing"), ("parser",), ("app",), _LAST),
     "gfcache": (("errors", "layout"), ("codecs", "files"), ("format",), ("store",), ("",)),
 }
 # bench/gpu times single parts of a backend, as measure does.

@@ -9,19 +9,19 @@ import numpy as np
 from gfcache import layout
 
 from . import blocks, tokens
-from .base import Codec, RowCodec
+from .base import Codec, Raw, RowCodec
 from .casts import Cast
 from .groups import FlexGen, Kivi, OfTokens, beyond_groups, latest
+from .ids import Ids
 from .lzma1 import Lzma
 from .planes import Planes
-from .raw import Raw
 from .scaled import ScaledRows
 from .step import Step
 from .tokens import Where
 from .zstd import Zstd, worth_it
 
-RAW, ZSTD, LZMA = Raw(), Zstd(), Lzma()
-_LOSSLESS: dict[str, Codec] = {codec.name: codec for codec in (RAW, ZSTD, LZMA)}
+RAW, ZSTD, LZMA, IDS = Raw(), Zstd(), Lzma(), Ids()
+_LOSSLESS: dict[str, Codec] = {codec.name: codec for codec in (RAW, ZSTD, LZMA, IDS)}
 _LOSSY: dict[str, RowCodec] = {
     codec.name: codec
     for codec in (
@@ -106,6 +106,8 @@ def encode(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE)
     """
     raw = array.data.cast("B") if array.size else memoryview(b"")
     stored: bytes | memoryview | None
+    if wanted == IDS.name:
+        return _encoded_ids(raw, dtype)
     if _known(wanted) in _LOSSLESS:
         stored = _LOSSLESS[wanted].encode(raw)
     else:
@@ -113,6 +115,16 @@ def encode(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE)
         if stored is not None and not worth_it(len(stored), len(raw)):
             stored = None
     return (RAW.name, raw) if stored is None else (wanted, stored)
+
+
+def _encoded_ids(raw: memoryview, dtype: str) -> tuple[str, bytes | memoryview]:
+    """Token ids in the codec that makes them smallest."""
+    found: list[tuple[str, bytes | memoryview]] = [(RAW.name, raw)]
+    for codec in (IDS, LZMA) if dtype == "u16" else (LZMA,):
+        stored = codec.encode(raw)
+        if stored is not None and worth_it(len(stored), len(raw)):
+            found.append((codec.name, stored))
+    return min(found, key=lambda one: len(one[1]))
 
 
 def _encoded(array: np.ndarray, dtype: str, wanted: str, where: Where) -> bytes:

@@ -24,6 +24,8 @@ from .writer import SectionData, digests_of, write_cache
 
 # Kinds that hold something of each token: compressed keys, or keys and values.
 ROWS = tokens.KINDS | {layout.COMPRESSED_K}
+# Codecs of sections that are stored smaller without a loss.
+_OF_BYTES = (codecs.ZSTD.name, codecs.LZMA.name, codecs.IDS.name)
 # Noted in numerics: the rounding that the state at the end has passed; of rows, see parents.
 STATE_CODEC = "state_codec"
 
@@ -73,7 +75,7 @@ class Coding:
             return self.rows
         if kind in STATES and at_end and is_lossy(self.state):
             return self.state
-        return codecs.LZMA.name if kind == layout.TOKEN_IDS and self.is_lossy else default
+        return codecs.IDS.name if kind == layout.TOKEN_IDS and self.is_lossy else default
 
 
 def is_lossy(codec: str) -> bool:
@@ -110,7 +112,11 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
                 where = where_of(file.header.model, section.kind, section.token_start, section.rotated)
                 array = rounded(array, section.dtype, where, coding)
-            default = codecs.ZSTD.name if section.codec in (codecs.ZSTD.name, codecs.LZMA.name) else codecs.RAW.name
+            default = (
+                codecs.ZSTD.name
+                if section.codec in (codecs.ZSTD.name, codecs.LZMA.name, codecs.IDS.name)
+                else codecs.RAW.name
+            )
             codec = coding.codec_of(section.kind, default, at_end=at_end)
             data.append(dataclasses.replace(SectionData.of(section, array), codec=codec))
         numerics = passed.noted(file.header.numerics)
