@@ -19,13 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tests.cpu_time import PATIENCE_S
 
-COUNT, KILL, TEAR, FAIL = range(4)
+COUNT, KILL, TEAR, FAIL, SIGNAL = range(5)
 # Of a child. Its time on the clock says how busy the machine is.
 MOST_CPU_S = 120
 _LIBRARY = "GF_TEST_FAULTS"
@@ -33,7 +34,12 @@ _LIBRARY = "GF_TEST_FAULTS"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a call that changes something below `folder`; `onwards`: at all that follow, too."""
+    """What happens at a call that changes something below `folder`.
+
+    Attributes:
+        number: an errno, or of a signal.
+        onwards: it happens at all that follow, too.
+    """
 
     folder: str
     how: int = COUNT
@@ -75,13 +81,20 @@ class Commands:
 
     def __call__(self, *arguments: str, cwd: Path, fault: Fault | None = None, **environment: str) -> Done:
         """Run one command to its end."""
+        wanted = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
+        done = self._asked(wanted | {"fault": None if fault is None else asdict(fault)})
+        return Done(**done | {"calls": tuple(done["calls"])})
+
+    def _asked(self, wanted: dict[str, Any]) -> dict[str, Any]:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        wanted = {"arguments": arguments, "cwd": str(cwd), "environment": environment}
-        print(json.dumps(wanted | {"fault": None if fault is None else asdict(fault)}), file=process.stdin, flush=True)
-        done = json.loads(process.stdout.readline())
-        return Done(**done | {"calls": tuple(done["calls"])})
+        print(json.dumps(wanted), file=process.stdin, flush=True)
+        return dict(json.loads(process.stdout.readline()))
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Import modules before the commands that need them."""
+        self._asked({"modules": list(modules)})
 
     def close(self) -> None:
         """End the process."""
@@ -112,7 +125,19 @@ def _import_all() -> None:
 def _serve(answers: IO[str]) -> None:
     _import_all()
     for line in sys.stdin:
-        print(json.dumps(asdict(_run(json.loads(line)))), file=answers, flush=True)
+        wanted = json.loads(line)
+        if "modules" in wanted:
+            print(json.dumps(_imported(wanted["modules"])), file=answers, flush=True)
+        else:
+            print(json.dumps(asdict(_run(wanted))), file=answers, flush=True)
+
+
+def _imported(modules: list[str]) -> dict[str, Any]:
+    if any(name.startswith("transformers") for name in modules):
+        importlib.import_module("goldfinch.foreign.library").library()  # offline, which it has to be from the start
+    for name in modules:
+        importlib.import_module(name)
+    return {}
 
 
 def _run(wanted: dict[str, Any]) -> Done:

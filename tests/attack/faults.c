@@ -1,5 +1,5 @@
 /* Preloaded into a Python that runs gf: numbers the calls that change files below one folder and, at a chosen one, ends
- * the process, writes half and ends it, or lets the call fail. Off until `faults_begin`. */
+ * the process, writes half and ends it, sends it a signal, or lets the call fail. Off until `faults_begin`. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COUNT, KILL, TEAR, FAIL };
+enum { COUNT, KILL, TEAR, FAIL, SIGNAL };
 enum { GO_ON, FAILED, TORN };
 static char root[PATH_MAX];
 static int how, fault_errno, from_there_on, record;
@@ -20,7 +20,7 @@ static long chosen, calls;
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-/* to: a descriptor that takes the name and the path of each call, a line each. */
+/* to: a descriptor that takes the name and the path of each call, a line each. number: an errno, or of a signal. */
 void faults_begin(const char *folder, int to, int what, long call, int number, int onwards) {
   record = to, how = what, chosen = call, fault_errno = number, from_there_on = onwards, calls = 0;
   snprintf(root, sizeof root, "%s/", folder);
@@ -66,6 +66,7 @@ static int next_call(const char *name, int is_write, int gives_room) {
   if (how == COUNT || (from_there_on ? number < chosen : number != chosen)) return GO_ON;
   if (how == KILL || (how == TEAR && !is_write)) end_here();
   if (how == TEAR) return TORN;
+  if (how == SIGNAL) return kill(getpid(), fault_errno), GO_ON;
   if (gives_room && (fault_errno == ENOSPC || fault_errno == EDQUOT)) return GO_ON;
   errno = fault_errno;
   return FAILED;

@@ -28,6 +28,8 @@ class Scenario:
         again: what mends it: by default the same.
         already: words of `again` that say that all was done before it was stopped.
         is_whole: what there is in the end is what one whole run gives.
+        same: a pattern of files that are byte by byte those of a whole run, or not there.
+        loaded: modules that the command imports, which take seconds.
         is_long: too long for all of its calls: each kind of call (name and path) fails where it comes first, in the
             middle and last. What is left out are the other ones of a kind: blocks of one file.
     """
@@ -38,6 +40,8 @@ class Scenario:
     again: tuple[str, ...] = ()
     already: str = ""
     is_whole: bool = True
+    same: str = "nothing"
+    loaded: tuple[str, ...] = ()
     is_long: bool = False
 
 
@@ -145,10 +149,28 @@ def _recipe(folder: Path, must: Must) -> None:
     write_records(folder / "corpora" / "corpus.jsonl.zst", [{"title": str(n), "text": words(90, n)} for n in range(9)])
 
 
+def _gguf(folder: Path, must: Must) -> None:
+    from bench.quality.tiny_models import config_json
+    from goldfinch.foreign import library
+    from goldfinch.foreign.configuration import clean_config
+    from tests.goldfinch.foreign.gguf_files import write_gguf
+
+    config = config_json("llama") | {"vocab_size": 263, "tie_word_embeddings": True}
+    write_gguf(folder / "tiny.gguf", config, library.published_tensors(library.random_network(clean_config(config))))
+
+
 def _model(folder: Path, must: Must) -> None:
     must("model", "init", "--preset", "goldfinch-tiny", "-o", "m")
 
 
+def _converted(folder: Path, must: Must) -> None:
+    _document(folder, must)
+    must("prefill", "doc.txt", "--checkpoints", "64", "-q")
+
+
+_FOREIGN = (
+    "transformers.models.llama.modeling_llama", "transformers.modeling_gguf_pytorch_utils", "gguf", "jinja2.sandbox",
+)  # fmt: skip
 _TRAIN = ("train", "recipe.toml", "-o", "run", "--data", "corpora", "--device", "cpu", "--no-compile", "-q")
 _ASK = ("ask", "--cache", "a.gfc", "--questions", "q.jsonl", "--jsonl", "-o", "answers.jsonl", "-n", "2", "-q")
 _EXISTS = "exists"
@@ -174,6 +196,15 @@ SCENARIOS = [
         ("model", "import", "from/model.safetensors", "--config", "config.json", "-o", "models/m"), already=_EXISTS,
     ),
     Scenario("model set", _model, ("model", "set", "m", "template.question_suffix=?")),
+    Scenario(
+        "model import gguf", _gguf, ("model", "import", "tiny.gguf", "-o", "models/m", "--prompt", "plain"), already=_EXISTS,
+        is_long=True, loaded=_FOREIGN,
+    ),
+    Scenario("convert", _converted, ("convert", "doc.gfc", "--codec", "step3", "-o", "small.gfc"), already=_EXISTS),
+    Scenario(
+        "train --write-shards", _recipe, ("train", "recipe.toml", "-o", "shards", "--data", "corpora", "--write-shards", "-q"),
+        same="shards/*",
+    ),
     Scenario("train", _recipe, _TRAIN, is_long=True),
     Scenario("model init", lambda folder, must: None, ("model", "init", "--preset", "goldfinch-tiny", "-o", "m"), already=_EXISTS),
 ]  # fmt: skip

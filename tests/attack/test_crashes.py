@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +19,20 @@ from typing import Any
 import gfcache
 import pytest
 
-from tests.attack.commands import COUNT, FAIL, KILL, TEAR, Commands, Done, Fault, built
+from tests.attack.commands import COUNT, FAIL, KILL, SIGNAL, TEAR, Commands, Done, Fault, built
 from tests.attack.scenarios import SCENARIOS, Scenario, prepared
 
-# How, error number, and whether all later calls fail, too.
+# How, number of the error or signal, and whether all later calls fail, too.
 MODES = {
     "kill": (KILL, 0, False),
     "tear": (TEAR, 0, False),
     "enospc": (FAIL, errno.ENOSPC, True),
     "edquot": (FAIL, errno.EDQUOT, True),
     "eio": (FAIL, errno.EIO, False),
+    "hang up": (SIGNAL, signal.SIGHUP, False),
 }
-# Exit codes that a failing system may have: none of it is a bug of ours.
-EXPECTED_CODES = {0, 3, 8}
+# Exit codes that a failing system may have, or a terminal that is closed: none of it is a bug of ours.
+EXPECTED_CODES = {FAIL: {0, 3, 8}, SIGNAL: {0, 3, 129}}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,8 @@ class World:
         self.scenario, self._gf, self.folder, self._before = scenario, gf, folder / "world", folder / "before"
         self._tried = set[tuple[str, int]]()
         self.folder.mkdir()  # paths are noted in caches and the index: the world is always in one place
+        if scenario.loaded:
+            gf.load(scenario.loaded)
         prepared(scenario, self.folder, gf)
         shutil.copytree(self.folder, self._before, symlinks=True)
         self.old = {name: path.read_bytes() for name, path in caches(self.folder).items()}
@@ -103,10 +107,15 @@ class World:
         assert whole.code in (0, 3), whole
         self.calls = whole.calls
         self.whole = {name: content(path) for name, path in caches(self.folder).items()}
-        self.models = models(self.folder)
+        self.models, self.files = models(self.folder), self.same()
 
     def run(self, command: tuple[str, ...], fault: Fault | None = None) -> Done:
         return self._gf(*command, cwd=self.folder, fault=fault, GF_CACHE_DIR=str(self.folder / "cache"))
+
+    def same(self) -> dict[str, bytes]:
+        """Content of the files that are to be those of a whole run."""
+        found = sorted(path for path in self.folder.glob(self.scenario.same) if not path.name.startswith("."))
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in found if path.is_file()}
 
     def begin(self) -> None:
         shutil.rmtree(self.folder)
@@ -123,9 +132,11 @@ class World:
         found = []
         if "Traceback" in done.err or "unexpected" in done.err:
             found.append(f"exit {done.code}: {done.err[-300:]}")
-        if how == FAIL and done.code not in EXPECTED_CODES:
+        if done.code not in EXPECTED_CODES.get(how, {done.code}):
             found.append(f"exit {done.code}: {done.err[-300:]}")
-        found += self._lost() + self._after_again(how)
+        if how == SIGNAL and (left := [name for name in remnants(self.folder) if not name.endswith(".journal")]):
+            found.append(f"left behind: {left}")
+        found += self._lost() + self._after_again()
         return [
             f"{self.scenario.name}, {mode} at {call} of {len(self.calls)}, {self.calls[call - 1]}: {problem}"
             for problem in found
@@ -142,11 +153,14 @@ class World:
             except gfcache.CacheFormatError as error:
                 found.append(str(error))
         found += [f"{name} has gone" for name in self.old if name in self.whole and not (self.folder / name).exists()]
+        found += [
+            f"{name} is not that of a whole run" for name, data in self.same().items() if self.files.get(name) != data
+        ]
         here = {name for name in caches(self.folder / "cache" / "library")}
         lost = {fact for fact in self.facts - facts(self.folder) if fact[0] in here}
         return found + ([f"pins or tags are lost: {lost}"] if lost else [])
 
-    def _after_again(self, how: int) -> list[str]:
+    def _after_again(self) -> list[str]:
         done = self.run(self.scenario.again or self.scenario.command)
         was_done = self.scenario.already and self.scenario.already in done.err
         found = []
@@ -158,6 +172,8 @@ class World:
             found.append(f"again: left behind: {remnants(self.folder)}")
         if self.scenario.is_whole and {n: content(p) for n, p in caches(self.folder).items()} != self.whole:
             found.append("again: other caches than those of a whole run")
+        if self.same() != self.files:
+            found.append("again: other files than those of a whole run")
         if models(self.folder) != self.models:
             found.append("again: other models than those of a whole run")
         for config in self.folder.glob("*/**/config.json"):
@@ -208,7 +224,7 @@ def world(request: pytest.FixtureRequest, gf: Commands, tmp_path_factory: pytest
 
 def test_a_few_calls(world: World) -> None:
     every = os.environ.get("GF_ATTACK") == "all"
-    assert not problems(world, list(MODES) if every else ["kill", "enospc", "eio"], None if every else 2)
+    assert not problems(world, list(MODES) if every else ["kill", "enospc", "eio", "hang up"], None if every else 2)
 
 
 @pytest.mark.slow
