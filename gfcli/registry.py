@@ -129,6 +129,7 @@ COMMANDS = (
     Command(
         "bench codecs", "bench:codecs", "Measure what codecs save and cost.", settings=_DEVICE, loads_torch=True
     ),
+    Command("bench methods", "bench:methods", "Compare what methods keep and compute."),
     Command("config", "", "Show settings.", "This machine"),
     Command("config show", "config:show", "Show the effective settings for this folder."),
     Command("doctor", "doctor:doctor", "Check this installation.", "This machine", _DEVICE, loads_torch=True),

@@ -15,6 +15,7 @@ from bench.report.architectures import architecture_lines
 from bench.report.choice import choice_lines
 from bench.report.codecs import codec_lines
 from bench.report.confidence import confidence_lines
+from bench.report.dropping import dropping_lines
 from bench.report.first_token import first_token_lines
 from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
@@ -72,6 +73,7 @@ def benchmarks_page() -> str:
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))
+    lines += dropping_lines(embedded("dropping"))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))

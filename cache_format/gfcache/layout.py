@@ -58,6 +58,7 @@ SOURCE_TEXT = "source_text"
 DROPPED_TOKENS = "dropped_tokens"
 DOCUMENT_INDEX = "document_index"
 ROW_DIGESTS = "row_digests"
+KEPT_POSITIONS = "kept_positions"
 ENCRYPTED = "encrypted"  # reserved: version 1 writes none
 # Kinds of models that are not ours (SPEC 1.1)
 KV_KEYS = "kv_keys"

@@ -1,7 +1,8 @@
-"""gf flatten and gf convert: the same cache in another file. No torch."""
+"""gf flatten and gf convert: the same cache in another file. No torch, unless something is measured or dropped."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,9 @@ from gfcli.support.exits import CommandError
 from gfcli.support.options import (
     CodecOption,
     DeviceOption,
+    DropOption,
     ForceOption,
+    KeepOption,
     MaxBytesOption,
     MaxKlOption,
     ModelOption,
@@ -21,6 +24,7 @@ from gfcli.support.options import (
     StateCodecOption,
     bounds_of,
     coding_of,
+    dropping_of,
 )
 from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
 from gfcli.support.sessions import Models, open_cache_file
@@ -54,6 +58,8 @@ def convert(
     output: InPlaceOutputOption = None,
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
+    drop: DropOption = None,
+    keep: KeepOption = None,
     receipt: ReceiptOption = False,
     max_kl: MaxKlOption = None,
     max_bytes: MaxBytesOption = None,
@@ -66,29 +72,37 @@ def convert(
     --codec rounds the compressed keys, --state-codec the state behind the document; checkpoints stay as they were
     computed, so that the document can still grow. The result is what gf prefill with these options makes. What is
     rounded once is rounded for good: another codec needs the document to be pre-filled again, and raw only stores
-    the rounded values longer. Caches that continue this one need it as it was: give -o. No model is loaded, unless
-    --receipt, --max-kl or --max-bytes ask for what the codecs cost in predictions.
+    the rounded values longer. --drop leaves out rows, before the others are rounded. Caches that continue this one
+    need it as it was: give -o. No model is loaded, unless --drop chooses, or --receipt, --max-kl or --max-bytes ask
+    for what is lost in predictions.
 
     Examples:
       gf convert doc.gfc --codec step3 --state-codec int8 -o small.gfc
       gf convert doc.gfc --max-kl 0.01 -o small.gfc
       gf convert doc.gfc --state-codec bf16
+      gf convert doc.gfc --drop snapkv --keep 0.3 -o small.gfc
     """
     coding, path = coding_of(codec, state_codec), Path(output or cache)
-    bounds = bounds_of(receipt, max_kl, max_bytes, coding)
-    if coding is None and bounds is None:
+    dropping = dropping_of(drop, keep, chosen=max_kl is not None or max_bytes is not None)
+    bounds = bounds_of(receipt, max_kl, max_bytes, coding, drop)
+    if coding is None and bounds is None and dropping is None:
         raise CommandError("name at least one of --codec and --state-codec", hint=f"gf convert {cache} --codec step3")
     if output is not None:
         check_may_replace(path, force)
     with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
         before = file.file_bytes
-        if bounds is None:
+        if bounds is None and dropping is None:
             written = gfcache.convert_cache(file, path, coding or gfcache.Coding())
         else:
-            from goldfinch.library.rounding import rounded_and_measured
+            from goldfinch.caching.row_parts import Form
+            from goldfinch.library.rounding import dropped_and_rounded, rounded_and_measured
 
-            loaded, opened = open_cache_file(cache, model, Models(device))
-            written = rounded_and_measured(loaded, opened, path, coding or gfcache.Coding(), bounds)
+            (loaded, opened), form = open_cache_file(cache, model, Models(device)), Form(coding or gfcache.Coding())
+            form = dataclasses.replace(form, dropping=dropping)
+            if bounds is None:
+                written = dropped_and_rounded(loaded, opened, path, form)
+            else:
+                written = rounded_and_measured(loaded, opened, path, form, bounds)
         note_same(written.digest, file.header.digest)
     console.say(f"{show_bytes(before)} before, {show_bytes(path.stat().st_size)} now")
     console.path(path)

@@ -88,6 +88,14 @@ def _checkpoints(s: dict[str, Any]) -> str:
     return f"{len(s['checkpoints'])}, {show_bytes(s['checkpoint_bytes'])} ({share:.0%} of the file)"
 
 
+def _dropped(s: dict[str, Any]) -> str:
+    """What is left of the rows: as papers count it, and as the file has it."""
+    kept, share = s["kept"], s["kept"]["rows"] / s["tokens"]
+    who = f" by {kept['policy']}" if kept["policy"] else ""
+    beside = f"{kept['runs']:,} runs, {kept['stored_rows']:,} rows with those before them"
+    return f"{kept['rows']:,} of {s['tokens']:,} rows kept{who} ({1 / share:.1f} times fewer); {beside}"
+
+
 def _cost(receipt: dict[str, Any], where: str) -> str:
     """What the codecs cost, as the file itself says."""
     d, drawn = receipt[where], f" drawn with seed {receipt['seed']}" if where == "document" else ""
@@ -121,6 +129,8 @@ def _lines(s: dict[str, Any]) -> list[str]:
     rounded = (("compressed_k", numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
     if any(codec for _, codec in rounded):
         rows.append(("rounded", ", ".join(f"{what} by {codec}" for what, codec in rounded if codec)))
+    if s["kept"] is not None:
+        rows.append(("dropped", _dropped(s)))
     if s["error_receipt"] is not None:
         rows += [("cost", _cost(s["error_receipt"], name)) for name in ("document", "questions")]
     if s["blocks"] is not None:

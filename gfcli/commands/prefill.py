@@ -17,11 +17,13 @@ from gfcli.support.exits import SOME_FAILED, CommandError
 from gfcli.support.options import (
     CodecOption,
     DeviceOption,
+    DropOption,
     DtypeOption,
     EncodingOption,
     ExcludeOption,
     ExtensionOption,
     IncludeOption,
+    KeepOption,
     LayoutOption,
     MaxBytesOption,
     MaxKlOption,
@@ -36,6 +38,7 @@ from gfcli.support.options import (
     bounds_of,
     checked_checkpoints,
     coding_of,
+    dropping_of,
     journal_seconds,
     load,
     model_card,
@@ -104,6 +107,8 @@ def prefill(
     layout: LayoutOption = "auto",
     codec: CodecOption = None,
     state_codec: StateCodecOption = None,
+    drop: DropOption = None,
+    keep: KeepOption = None,
     encoding: EncodingOption = "auto",
     verbatim: VerbatimOption = False,
     skip_blobs: SkipBlobsOption = False,
@@ -148,8 +153,10 @@ def prefill(
     reads text files that are neither hidden nor ignored by git. Several runs may share the documents: one that
     another run is writing is busy, and is looked at again at the end; --shard divides them beforehand. The paths of
     the caches go to stdout. A document that fails does not stop the others (exit code 3). --codec and --state-codec
-    make smaller caches of rounded values; without them a fresh cache may have any. --max-kl and --max-bytes choose
-    among them for each document.
+    make smaller caches of rounded values, --drop and --keep caches without some rows; without them a fresh cache may
+    have any. --max-kl and --max-bytes choose codecs, or with --drop the share to keep, for each document. Of the
+    policies, h2o and expected read the document once more with all layers, in time that grows with the square of its
+    length, snapkv its last tokens; streaming and random cost nothing.
 
     Examples:
       gf prefill doc.txt
@@ -157,6 +164,7 @@ def prefill(
       gf prefill -r docs/ -o caches/ --shard 1/4
       gf prefill doc.txt --codec step3 --state-codec int8
       gf prefill doc.txt --max-kl 0.01
+      gf prefill doc.txt --drop h2o --keep 0.2
       gf prefill --base handbook.gfc chapter*.txt
       pdftotext report.pdf - | gf prefill - -o report.gfc
       find . -name '*.md' -print0 | gf prefill --files-from - -0 --library
@@ -177,14 +185,15 @@ def prefill(
     if output is not None and output.endswith("/"):
         Path(output).mkdir(parents=True, exist_ok=True)
     _check_together(output, library, base, many, batch_tokens, layout)
+    dropping = dropping_of(drop, keep, chosen=max_kl is not None or max_bytes is not None)
     tally = Tally(sources)
     with ExitStack() as stack:
         opened = _opened_base(base, model, device, dtype, require_verified) if base is not None else None
         computer = _lazy_model(model, device, dtype, layout) if opened is None else opened[0]
         coding = coding_of(codec, state_codec, computer.card)
-        bounds = bounds_of(receipt, max_kl, max_bytes, coding)
-        if bounds is not None:
-            _check_measurable(computer.card, library, base)
+        bounds = bounds_of(receipt, max_kl, max_bytes, coding, drop)
+        if bounds is not None or drop is not None:
+            _check_measurable(computer.card, library, base, dropping=drop is not None)
         store = stack.enter_context(_library(coding)) if library else None
         overall = stack.enter_context(BatchProgress(sources)) if many else None
         tell = stack.enter_context(Teller(overall, None if store is None else store.store))
@@ -192,7 +201,8 @@ def prefill(
         from goldfinch.jobs.destinations import Plan
 
         wait_s = (LOCK_WAIT_S if many else 0.0) if wait_s is None else wait_s
-        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, layout, coding, bounds)
+        form = layout, coding, bounds, dropping
+        plan = Plan(output, checkpoints, force, batch_tokens, journal_seconds(), wait_s, *form)
         batch = Batch(computer, plan, library=store, base=None if opened is None else opened[1], tell=tell)
         for event in stack.enter_context(closing(batch.events(sources.documents, everything.documents))):
             _show(event, tally, overall, jsonl, alone=not many)
@@ -218,16 +228,20 @@ def _check_together(
         check_folder(Path(output))
 
 
-def _check_measurable(card: ModelCard, library: bool, base: str | None) -> None:
-    """Refuse to measure codecs where they cannot be."""
+def _check_measurable(card: ModelCard, library: bool, base: str | None, *, dropping: bool) -> None:
+    """Refuse to measure codecs, and to drop rows, where that cannot be."""
     if card.is_foreign:
+        if dropping:
+            raise CommandError(f"{card.name} keeps every row: --drop is for models of ours")
         raise CommandError(
             f"{card.name} is a model of others: what codecs cost in its predictions is not measured",
             hint="leave out --receipt, --max-kl and --max-bytes",
         )
+    if dropping and not card.own_config.n_gold:
+        raise CommandError(f"{card.name} has no GOLD layers: --drop is for compressed keys, which it has none of")
     if library or base is not None:
         raise CommandError(
-            f"a receipt or a bound of codecs with {'--library' if library else '--base'}",
+            f"--drop, a receipt or a bound of codecs with {'--library' if library else '--base'}",
             hint="measure a document that has a file of its own and stands alone",
         )
 

@@ -70,6 +70,7 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _rounded(row: dict[str, Any]) -> str:
-    """Which codecs have rounded the values of a cache."""
+    """Which codecs have rounded the values of a cache, and who dropped rows of it."""
     found = [f"{name} {row[key]}" for key, name in (("codec", "keys"), ("state_codec", "state")) if row[key]]
-    return f"  (rounded: {', '.join(found)})" if found else ""
+    rounded = f"  (rounded: {', '.join(found)})" if found else ""
+    return rounded + (f"  (rows kept by {row['dropping']})" if row["dropping"] else "")

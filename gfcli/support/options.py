@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO, BLOCKS
 
 from . import settings, values
@@ -84,10 +85,30 @@ StateCodecOption = Annotated[
         callback=values.checked("--state-codec", values.state_codec),
     ),
 ]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--drop",
+        metavar="POLICY",
+        help="Drop rows of the document that questions would attend to: streaming, h2o, snapkv, expected, or random to "
+        "compare with (see the guide).",
+        callback=values.checked("--drop", values.dropper),
+    ),
+]
+KeepOption = Annotated[
+    float | None,
+    typer.Option(
+        "--keep",
+        metavar="SHARE",
+        help="Share of the rows that --drop keeps, like 0.2.",
+        callback=values.checked("--keep", values.kept_share),
+    ),
+]
 ReceiptOption = Annotated[
     bool,
     typer.Option(
-        "--receipt", help="Measure what the codecs cost in predictions, and keep the result in the cache (gf inspect)."
+        "--receipt",
+        help="Measure what codecs and --drop cost in predictions, and keep the result in the cache (gf inspect).",
     ),
 ]
 MaxKlOption = Annotated[
@@ -96,7 +117,8 @@ MaxKlOption = Annotated[
         "--max-kl",
         min=0.0,
         metavar="X",
-        help="Choose the codecs that make the smallest cache whose predictions diverge by X nats at most, on average.",
+        help="Choose the codecs, or with --drop the share to keep, that make the smallest cache whose predictions "
+        "diverge by X nats at most, on average.",
     ),
 ]
 MaxBytesOption = Annotated[
@@ -104,7 +126,8 @@ MaxBytesOption = Annotated[
     typer.Option(
         "--max-bytes",
         metavar="SIZE",
-        help="Choose the codecs that lose least in a cache of at most this size, like 200k.",
+        help="Choose the codecs, or with --drop the share to keep, that lose least in a cache of at most this size, "
+        "like 200k.",
         callback=values.checked("--max-bytes", values.size),
     ),
 ]
@@ -217,8 +240,33 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     return coding
 
 
-def bounds_of(receipt: bool, max_kl: float | None, max_bytes: str | None, codecs: Coding | None) -> Bounds | None:
-    """What the codecs may cost; None where nothing is to be measured.
+def dropping_of(drop: str | None, keep: float | None, chosen: bool) -> Dropping | None:
+    """Which rows options drop; None where they drop none, or bounds choose how many.
+
+    Args:
+        chosen: whether there are bounds.
+
+    Raises:
+        CommandError: half of it, or both a share and what chooses one.
+    """
+    if drop is None:
+        if keep is not None:
+            raise CommandError("--keep without --drop", hint=f"name who drops the rest: --drop h2o --keep {keep:g}")
+        return None
+    if chosen and keep is not None:
+        raise CommandError("--keep with --max-kl or --max-bytes", hint="they choose the share: leave out --keep")
+    if not chosen and keep is None:
+        raise CommandError("--drop without a share to keep", hint=f"--drop {drop} --keep 0.2, or --max-kl 0.05")
+    return None if keep is None else Dropping(drop, float(f"{keep:g}"))
+
+
+def bounds_of(
+    receipt: bool, max_kl: float | None, max_bytes: str | None, codecs: Coding | None, drop: str | None = None
+) -> Bounds | None:
+    """What a smaller file may cost; None where nothing is to be measured.
+
+    Args:
+        drop: the policy that drops rows: then bounds choose how many, else the codecs.
 
     Raises:
         CommandError: bounds that choose the codecs beside codecs, or a receipt without any.
@@ -227,12 +275,12 @@ def bounds_of(receipt: bool, max_kl: float | None, max_bytes: str | None, codecs
         return None
     from goldfinch.measure.choosing import Bounds
 
-    bounds = Bounds(max_kl, None if max_bytes is None else values.parse_bytes(max_bytes, "--max-bytes"))
-    if bounds.choose and codecs is not None:
+    bounds = Bounds(max_kl, None if max_bytes is None else values.parse_bytes(max_bytes, "--max-bytes"), drop)
+    if drop is None and bounds.choose and codecs is not None:
         raise CommandError(
             "--max-kl or --max-bytes with codecs", hint="they choose the codecs: leave out --codec and --state-codec"
         )
-    if not bounds.choose and codecs is None:
+    if not bounds.choose and codecs is None and drop is None:
         raise CommandError("--receipt without codecs", hint="name them: --codec step3 --state-codec int8")
     return bounds
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from goldfinch.policies.dropping.named import DROPPERS
 from goldfinch.policies.named import LAYOUTS, MOST_BLOCKS, POLICIES
 from goldfinch.text.encodings import checked_encoding
 
@@ -130,6 +131,20 @@ def codec(value: object) -> str:
 def state_codec(value: object) -> str:
     """Of the state behind a document."""
     return _codec(value, "wkv_state")
+
+
+def dropper(value: object) -> str:
+    """Who drops rows."""
+    if value not in DROPPERS:
+        raise ValueError(", ".join(DROPPERS))
+    return str(value)
+
+
+def kept_share(value: object) -> float:
+    """A share of rows that leaves some and drops some."""
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise ValueError("a number between 0 and 1, like 0.2")
+    return value
 
 
 def _codec(value: object, kind: str) -> str:

@@ -76,7 +76,7 @@ def coded(cache: DocumentCache, form: Form) -> DocumentCache:
         cache: as computed; rows that it took over from one that `can_continue` so may be rounded already.
         form: of its file.
     """
-    rows, parts, parent = cache.compressed_k, form.parts(cache.length), form.parent
+    rows, parts, parent = cache.compressed_k, form.parts(cache.row_count), form.parent
     if rows is None:
         parts = ()
     elif parts:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from gfcache import Header, Receipt, SectionData, layout
 from gfcache.files.places import seen_from
+from gfcache.format.kept import tokens_stored
+from gfcache.format.stored_rows import kept_in
 from gfcache.format.writer import build_file
 from torch import Tensor
 
@@ -24,13 +26,14 @@ from goldfinch import version
 from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import ModelState
+from goldfinch.models.state import GoldDocument, ModelState, Ranges, Rows
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.text.documents import storable_name
 from goldfinch.text.tokenizer import Tokenizer
 
 from .checkpoint import Checkpoint
 from .identity import check_belongs
+from .kept_rows import KeptRows, common
 from .numerics import Numerics, check_parent_dtype, file_dtype
 from .row_parts import RowParts, normal, parts_of
 from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack, receipt_section
@@ -55,6 +58,8 @@ class DocumentCache:
         receipt: what its codecs cost, where that was measured.
         row_parts: which codecs have rounded which rows of compressed_k.
         stored_rows: where `compressed_k` is None, the rows as they lie in the file, read when they are needed.
+        kept: the (start, end) of the rows that questions read, where others were dropped; then these hold the N rows
+            that are stored (`kept.KeptRows`).
         path: the file it was read from or saved to, or None.
         digest: of that file; one that was put in its place since has another.
     """
@@ -73,6 +78,7 @@ class DocumentCache:
     receipt: Receipt | None = field(default=None, compare=False)
     row_parts: RowParts = ()
     stored_rows: RowsOnDevice | None = field(default=None, compare=False, repr=False)
+    kept: Ranges | None = field(default=None, repr=False)
     path: Path | None = field(default=None, compare=False)
     digest: str | None = field(default=None, compare=False)
 
@@ -88,7 +94,12 @@ class DocumentCache:
 
     @property
     def positions(self) -> tuple[Checkpoint, ...]:
-        """Where a pre-fill may resume, ascending: checkpoints, and the end unless its state was rounded."""
+        """Where a pre-fill may resume, ascending: checkpoints, and the end unless its state was rounded.
+
+        None where rows were dropped: what goes on needs all of them.
+        """
+        if self.kept is not None:
+            return ()
         coding = self.numerics.coding
         rounded = coding.is_state_lossy or (coding.is_lossy and self.compressed_k is None)
         return self.checkpoints if rounded else (*self.checkpoints, self.end)
@@ -111,7 +122,7 @@ class DocumentCache:
         return found
 
     def rows(self, *, whole: bool = True) -> Tensor | RowsOnDevice | None:
-        """compressed_k, None for models without GOLD layers.
+        """compressed_k, (1, N, R) of the rows that are stored; None for models without GOLD layers.
 
         Args:
             whole: read all of it now; else what lies in the file may stay there until it is asked for.
@@ -119,6 +130,22 @@ class DocumentCache:
         if self.stored_rows is not None and whole:
             self.compressed_k, self.stored_rows = self.stored_rows[:, :], None
         return self.compressed_k if self.stored_rows is None else self.stored_rows
+
+    @property
+    def row_count(self) -> int:
+        """N: rows that are stored, T where none was dropped."""
+        return self.length if self.kept is None else len(tokens_stored(self.kept))
+
+    def on_device(self, device: torch.device, *, whole: bool = True) -> GoldDocument:
+        """What GOLD layers attend to, of a model that has them; arguments as of `rows`."""
+        rows: Rows | None = self.rows(whole=whole)
+        assert rows is not None
+        rows = rows if self.kept is None else KeptRows(rows, self.kept, self.length)
+        return GoldDocument(self.ids_on(device), rows, rows=self.kept)
+
+    def held(self, rows: Ranges | None) -> Ranges | None:
+        """Those of `rows` (None: of all rows) that were not dropped; None for all."""
+        return rows if self.kept is None else self.kept if rows is None else common(rows, self.kept)
 
     def packed(self, first: int = 0) -> list[SectionData]:
         """Its sections, without its index.
@@ -129,7 +156,7 @@ class DocumentCache:
         config, rows = ModelConfig.from_dict(self.identity["model"]["config"]), self.rows()
         assert not isinstance(rows, RowsOnDevice)
         checkpoints = (*self.checkpoints, self.end)
-        sections = pack(config, self.token_ids, rows, checkpoints, first, coding=self.numerics.coding)
+        sections = pack(config, self.token_ids, rows, checkpoints, first, coding=self.numerics.coding, kept=self.kept)
         return sections + ([] if self.receipt is None else [receipt_section(self.receipt)])
 
     def save(
@@ -181,7 +208,8 @@ class DocumentCache:
             base, first = parent
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=reference_to(base, first, Path(path)))
-        elif self.row_parts != parts_of(self.numerics.coding, self.length):  # a base was, or a journal will be, rounded
+        elif self.row_parts != parts_of(self.numerics.coding, self.row_count):
+            # A base was rounded, or a journal will be.
             parts = [list(part) for part in self.row_parts]
             header = replace(header, numerics=header.numerics | ({"rows_parts": parts} if parts else {}))
         try:
@@ -310,6 +338,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
         receipt=None if asking else gfcache.receipt_in(file),
         row_parts=normal(gfcache.row_parts(file)) if config.n_gold else (),
         stored_rows=stored_rows,
+        kept=kept_in(file),
         path=file.path,
         digest=header.digest,
     )

@@ -37,6 +37,7 @@ class Numerics:
         packed: computed together with other documents: products of other shapes round otherwise.
         rows_codec, state_codec: whose rounding compressed_k, and the state at the end, have passed since; None where
             nothing was rounded.
+        dropping: the policy that dropped rows and the share that it kept ("h2o 0.2"), None where all are there.
 
     A field is None where a file does not tell.
     """
@@ -49,6 +50,7 @@ class Numerics:
     packed: bool = False
     rows_codec: str | None = None
     state_codec: str | None = None
+    dropping: str | None = None
 
     @property
     def coding(self) -> Coding:
@@ -73,17 +75,22 @@ class Numerics:
             packed,
             values.get("rows_codec"),
             values.get("state_codec"),
+            values.get("dropping"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As headers and records of measurements hold them."""
-        return {
-            "device": self.device,
-            "compute_dtype": self.compute_dtype,
-            "backend": f"{self.backend}{_PACKED}" if self.packed else self.backend,
-            "threads": self.threads,
-            "library": self.library,
-        } | self._codecs()
+        return (
+            {
+                "device": self.device,
+                "compute_dtype": self.compute_dtype,
+                "backend": f"{self.backend}{_PACKED}" if self.packed else self.backend,
+                "threads": self.threads,
+                "library": self.library,
+            }
+            | self._codecs()
+            | ({} if self.dropping is None else {"dropping": self.dropping})
+        )
 
 
 def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:

@@ -14,6 +14,8 @@ from gfcache import Coding, layout
 from gfcache.codecs.registry import RAW
 from gfcache.format.convert import is_lossy
 
+from goldfinch.policies.dropping.named import Dropping
+
 # (first token, codec) of each part that was rounded for itself, in their order; none where nothing was rounded.
 RowParts = tuple[tuple[int, str], ...]
 LOSSLESS = Coding()
@@ -60,14 +62,16 @@ class Form:
         coding: its codecs.
         parent: the base that it continues, or None.
         parent_tokens: what that holds of the document.
+        dropping: which rows are dropped before the others are rounded; None for none.
     """
 
     coding: Coding = LOSSLESS
     parent: Any = None
     parent_tokens: int = 0
+    dropping: Dropping | None = None
 
     def parts(self, tokens: int, section_tokens: int = layout.CHUNK_TOKENS) -> RowParts:
-        """Of its T rows, of which a full section has `section_tokens`."""
+        """Of its rows, T where none are dropped; a full section has `section_tokens`."""
         parent = getattr(self.parent, "row_parts", ())
         return parts_of(self.coding, tokens, parent, self.parent_tokens, section_tokens)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import GrowingBuffer, LayerState, ModelState
+from goldfinch.models.state import GrowingBuffer, LayerState, ModelState, Ranges
 
 from .checkpoint import Checkpoint
 from .numerics import file_dtype
@@ -32,16 +32,18 @@ def pack(
     first: int = 0,
     *,
     coding: Coding,
+    kept: Ranges | None = None,
 ) -> list[SectionData]:
     """The sections of a cache, as the description of the family has them (gfcache.format.families).
 
     Args:
         config: of the model.
         token_ids: (T,) int64.
-        compressed_k: (1, T, R), None for models without GOLD layers.
+        compressed_k: (1, T, R), or the (1, N, R) that `kept` leaves; None for models without GOLD layers.
         checkpoints: ascending; the last one stands at the end of the document.
         first: tokens that a parent file holds; only the ones after it are packed.
         coding: the codecs to try; values are stored as they are.
+        kept: the rows that questions read, where others were dropped.
     """
     *earlier, end = checkpoints
     described = GOLDFINCH.sections(
@@ -50,9 +52,10 @@ def pack(
         file_dtype(end.tail_hidden.dtype),
         first_token=first,
         checkpoints=[c.position for c in earlier if c.position > first],  # the others are the parent's
+        kept=None if kept is None or compressed_k is None else compressed_k.shape[1],
     )
     by_position = {c.position: c for c in checkpoints}
-    out: list[SectionData] = []
+    out: list[SectionData] = [] if kept is None else [_kept_section(kept)]
     for section in described:
         start = section.token_start or 0
         if section.kind == layout.TOKEN_IDS:
@@ -66,6 +69,11 @@ def pack(
         codec = coding.codec_of(section.kind, section.codec, at_end=at_end)
         out.append(replace(packed, codec=codec))
     return [*out, *digests_of(out)]
+
+
+def _kept_section(kept: Ranges) -> SectionData:
+    kind, runs = layout.KEPT_POSITIONS, np.array(kept, dtype=np.int64)
+    return SectionData(kind, kind, "u32", runs, codec="zstd")
 
 
 def index_section(packed: np.ndarray) -> SectionData:

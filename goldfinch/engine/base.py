@@ -197,10 +197,11 @@ class Engine(Protocol[Cache]):
         """
 
     def coded(self, cache: Cache, form: Form) -> Cache:
-        """A cache as a file of that form will give it back, its values rounded by the codecs.
+        """A cache as a file of that form will give it back, rows dropped and values rounded.
 
         Raises:
-            ModelRefused: the values of this model's caches are not to be rounded.
+            ModelRefused: the values of this model's caches are not to be rounded, or its rows dropped.
+            GoldFinchError: rows of this cache cannot be dropped.
         """
 
     def save(self, cache: Cache, path: Path) -> None:

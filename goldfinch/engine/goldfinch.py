@@ -10,9 +10,9 @@ import gfcache
 import numpy as np
 import torch
 
-from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
 from goldfinch.caching.identity import identity_of
+from goldfinch.caching.kept import formed
 from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
 from goldfinch.caching.row_parts import Form
 from goldfinch.models.language_model import LanguageModel
@@ -126,7 +126,7 @@ class GoldFinchEngine:
         return prefill_from(start, self.model, ids, document_range=document_range, source=source, progress=progress)
 
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
-        return coded(cache, form)
+        return formed(self.model, cache, form)
 
     def save(self, cache: DocumentCache, path: Path) -> None:
         cache.save(path)

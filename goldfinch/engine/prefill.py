@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.checkpoint import Checkpoint
-from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.journal import Journal
+from goldfinch.caching.kept import formed
 from goldfinch.caching.numerics import numerics_difference, numerics_of
 from goldfinch.caching.row_parts import RowParts
 from goldfinch.errors import DeviceError, EmptyInput
@@ -106,7 +106,7 @@ def prefill_from(
             run.finish(progress)
     except torch.OutOfMemoryError as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
-    return coded(run.cache(), start.form)
+    return formed(model, run.cache(), start.form)
 
 
 class _Run:

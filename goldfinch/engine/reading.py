@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.kept_rows import rows_in
 from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import GoldDocument
 from goldfinch.policies.attention import AttentionFinder, GoldScores, LayerScores
 from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
@@ -126,10 +126,15 @@ class DocumentReader:
             if blocks is None and candidates is None:
                 candidates = measured.candidates
             policy, blocks = (ALL, blocks) if obstacle else (measured.policy, blocks or measured.blocks)
+            if policy == ATTENTION and cache.kept is not None:
+                policy = LEXICAL
             if policy == HYBRID and not vectors_at_hand():
                 policy, self.remark = LEXICAL, f"{NO_VECTORS}, so blocks are chosen by their words alone"
         elif policy != ALL and obstacle:
             raise GoldFinchError(f"the reading policy {policy!r} cannot be followed: {obstacle}", hint="read all")
+        if policy == ATTENTION and cache.kept is not None:
+            dropped = f"it looks at every key, and rows were dropped ({cache.numerics.dropping})"
+            raise GoldFinchError(f"the reading policy {policy!r} cannot be followed: {dropped}", hint="read all")
         if policy == HYBRID and not vectors_at_hand():
             raise GoldFinchError(NO_VECTORS, hint=f"{INSTALL_VECTORS}, or the policy 'lexical'")
         self.policy, self.blocks, self.candidates = policy, blocks or DEFAULT_BLOCKS.get(policy, 1), candidates or 1
@@ -196,7 +201,8 @@ class DocumentReader:
         return self._read(question, self.blocks)
 
     def _read(self, question: str | None, count: int) -> Reading:
-        whole = Reading(ALL, (), None, self._cache.length)
+        kept = self._cache.kept
+        whole = Reading(ALL, (), None, self._cache.length if kept is None else rows_in(kept))
         if self.policy == ALL or question is None:
             return whole
         found: Sequence[Found] = self._chosen
@@ -227,16 +233,16 @@ class DocumentReader:
     @cached_property
     def _attention(self) -> AttentionFinder:
         cache, model = self._cache, self._model
-        compressed_k = cache.rows()  # all of it: every key is looked at
-        if compressed_k is None:
+        if not model.config.n_gold:
             return AttentionFinder(model, LayerScores(model, cache.state), cache.own_token_ids, cache.document_range)
-        document = GoldDocument(cache.ids_on(model.device), compressed_k)
+        document = cache.on_device(model.device)  # all of it: every key is looked at
         scores = GoldScores(model, document, cache.state, cache.tail_hidden)
         return AttentionFinder(model, scores, cache.own_token_ids, cache.document_range)
 
     def _of(self, found: Sequence[Found]) -> Reading:
-        rows = rows_to_read(found, self._cache.document_range[0], self._cache.length, self._tail)
-        return Reading(self.policy, tuple(found), tuple(rows), sum(end - start for start, end in rows))
+        rows = tuple(rows_to_read(found, self._cache.document_range[0], self._cache.length, self._tail))
+        held = self._cache.held(rows) or ()
+        return Reading(self.policy, tuple(found), held, rows_in(held))
 
 
 def _record(model: LanguageModel) -> ModelRecord:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from random import Random
 
+import numpy as np
 import torch
+from gfcache.format.kept import tokens_stored
 from torch import Tensor
 
 from goldfinch.caching.checkpoint import Checkpoint
@@ -20,6 +22,8 @@ from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.numerics import numerics_difference
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import STATE_FIELDS
+from goldfinch.policies.dropping.choosing import Chooser
+from goldfinch.policies.dropping.named import Dropping
 
 from .base import ReplayReport
 
@@ -50,7 +54,19 @@ def replay_cache(
         replayed += 1
         if difference is not None:
             return ReplayReport(tokens, replayed, exact, difference)
-    return ReplayReport(tokens, replayed, exact, None)
+    return ReplayReport(tokens, replayed, exact, _other_rows(model, cache) if exact and share == 1.0 else None)
+
+
+def _other_rows(model: LanguageModel, cache: DocumentCache) -> str | None:
+    """Whether the rows that are left are those that the policy keeps, where the file names one; None if they are."""
+    dropping = Dropping.of(cache.numerics.dropping)
+    if cache.kept is None or dropping is None:
+        return None
+    expected = Chooser(model, cache.ids_on(model.device), dropping.policy).kept(dropping.keep)
+    where = next((min(a + b) for a, b in zip(cache.kept, expected, strict=False) if a != b), None)
+    if where is None and len(cache.kept) == len(expected):
+        return None
+    return f"kept_positions are not those that {dropping} keeps{'' if where is None else f', near token {where}'}"
 
 
 def _drawn(
@@ -85,10 +101,14 @@ def _replay_window(
             rows.append(model.compress_keys(x))
     if cache.compressed_k is not None:
         computed_rows, stored_rows = torch.cat(rows, dim=1), cache.compressed_k[:, first : end.position]
+        tokens = np.arange(first, end.position)
+        if cache.kept is not None:  # one window: such a cache has no checkpoints
+            tokens = tokens_stored(cache.kept)
+            computed_rows = computed_rows[:, torch.from_numpy(tokens).to(computed_rows.device)]
         rounded = _rounded_as(cache, computed_rows, first)
         where = _first_difference(computed_rows, rounded, stored_rows, exact)
         if where is not None:
-            return f"compressed_k differs first at token {first + where}"
+            return f"compressed_k differs first at token {tokens[where]}"
     assert tail is not None
     computed = Checkpoint(end.position, state, tail)
     rounded_state, coding = computed, cache.numerics.coding

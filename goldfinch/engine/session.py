@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.kept_rows import rows_in
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.devices import synchronize
 from goldfinch.errors import DeviceError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
-from goldfinch.models.state import GoldDocument, ModelState
+from goldfinch.models.state import ModelState
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.measured import Evidence
 from goldfinch.policies.named import ALL, AUTO
@@ -80,7 +81,8 @@ class Session:
         self.template = template_of(model)
         self.runs_on = model.executor.name
         self.reader = DocumentReader(model, cache, read, read_blocks, candidates)
-        needed = expanded_bytes(model.config, cache.length, model.emb.weight.element_size())
+        held = cache.length if cache.kept is None else rows_in(cache.kept)
+        needed = expanded_bytes(model.config, held, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
         kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
         rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"
@@ -95,14 +97,12 @@ class Session:
         """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
         if not self.model.config.n_gold:
             return self.cache.state if rows is None else self.cache.state.holding(rows)
-        compressed_k = self.cache.rows(whole=rows is None)
-        assert compressed_k is not None
-        document = GoldDocument(self.cache.ids_on(self.model.device), compressed_k)
+        document = self.cache.on_device(self.model.device, whole=rows is None)
         started = time.perf_counter()
         if self.expands or rows is not None:
             try:
                 with torch.no_grad():
-                    document = self.model.executor.expand(document, rows)
+                    document = self.model.executor.expand(document, self.cache.held(rows))
             except torch.OutOfMemoryError as error:
                 raise DeviceError(
                     "not enough memory to expand the keys and values", hint="give a smaller --memory"

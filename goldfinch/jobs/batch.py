@@ -137,7 +137,8 @@ class Batch:
     def _jobs(self, sources: Sequence[Source]) -> Generator[Job, None, None]:
         """The documents in order, some of them read ahead."""
         plan = self._plan
-        jobs = (Job(source, plan.checkpoints, coding=plan.coding, bounds=plan.bounds) for source in sources)
+        form: dict[str, Any] = {"coding": plan.coding, "dropping": plan.dropping, "bounds": plan.bounds}
+        jobs = (Job(source, plan.checkpoints, **form) for source in sources)
         if not self.overlaps and self._plan.batch_tokens is None:
             yield from jobs
             return

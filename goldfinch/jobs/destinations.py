@@ -20,6 +20,7 @@ from goldfinch.library.library import HIT, Found, Library, Prepared, card_identi
 from goldfinch.library.making import length_remark
 from goldfinch.library.opening import LazyModel
 from goldfinch.measure.choosing import Bounds
+from goldfinch.policies.dropping.named import Dropping
 
 from .events import DETAIL, NOTE, WARNING, Failed, PassedOver, Progress, Remark, Removed, Report, Tell, Written
 from .fresh import Wanted, fresh_report, has_checkpoints, has_form
@@ -44,6 +45,7 @@ class Plan:
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
         coding: the codecs of a file; None where any will do. A library has its own.
         bounds: what they may cost, which is measured; None where it is not, as in a library.
+        dropping: which rows are dropped; None where any may be. A library keeps all.
     """
 
     output: str | None = None
@@ -55,6 +57,7 @@ class Plan:
     layout: str = "auto"
     coding: Coding | None = None
     bounds: Bounds | None = None
+    dropping: Dropping | None = None
 
 
 class Destination(Protocol):
@@ -84,7 +87,8 @@ class IntoFiles:
         dtype = model.dtype if base is None else str(base.numerics.compute_dtype)
         identity = card_identity(model.card, dtype)
         at = None if base is None else base.path
-        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, plan.layout, plan.coding, plan.bounds)
+        form = plan.layout, plan.coding, plan.bounds, plan.dropping
+        self._wanted = Wanted(identity, model.card, plan.checkpoints, at, *form)
         self._names = OutputNames(plan.output, ())
         # By real path, for a call may name one output twice, through a link: whose it is, and its file on its way.
         self._names_of: dict[Path, str] = {}

@@ -15,6 +15,7 @@ from goldfinch.library.freshness import place_seen_from
 from goldfinch.library.known import holds_text, is_read_otherwise
 from goldfinch.library.opening import planned_by
 from goldfinch.measure.choosing import Bounds
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.text.documents import Document
 from goldfinch.weights.directory import ModelCard
 
@@ -33,6 +34,7 @@ class Wanted:
         layout: how documents are kept: "whole", "blocks", or "auto", for which either will do.
         coding: the codecs of a file; None where any will do.
         bounds: what they may cost by the file's receipt; None where none is needed.
+        dropping: which rows are dropped; None where any may be.
     """
 
     identity: str
@@ -42,6 +44,7 @@ class Wanted:
     layout: str = "auto"
     coding: Coding | None = None
     bounds: Bounds | None = None
+    dropping: Dropping | None = None
 
 
 def fresh_report(path: Path, document: Document, wanted: Wanted, tell: Tell = tell_nobody) -> Report | None:
@@ -120,11 +123,21 @@ def _is_within(bounds: Bounds | None, receipt: gfcache.Receipt | None, size: int
 def has_form(header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache keeps its document as the run would."""
     in_blocks = wanted.layout == "auto" or (wanted.layout == "blocks") == bool(header.model.get("blocks"))
-    return in_blocks and wanted.coding in (None, Coding.of(header.numerics))
+    return in_blocks and wanted.coding in (None, Coding.of(header.numerics)) and _has_rows(header, wanted)
+
+
+def _has_rows(header: gfcache.Header, wanted: Wanted) -> bool:
+    """Whether a cache keeps the rows that the run would keep, as far as that is known before it."""
+    noted = Dropping.of(header.numerics.get("dropping"))
+    if wanted.bounds is not None and wanted.bounds.policy is not None:
+        return noted is None or noted.policy == wanted.bounds.policy
+    return wanted.dropping in (None, noted)
 
 
 def has_checkpoints(path: Path, header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache has the positions that the run would give it."""
+    if header.kept_rows is not None:
+        return True  # such a cache has none
     planned = planned_by(header, wanted.card, wanted.checkpoints)
     found: list[int] = gfcache.inspect_cache(path)["checkpoints"]
     expected = [p for p in planned if p > header.first_token]

@@ -23,6 +23,7 @@ from goldfinch.library.making import Made, length_remark, make_cache, where_to_s
 from goldfinch.library.opening import Model, engine_of
 from goldfinch.measure.choosing import Bounds, measured
 from goldfinch.measure.profile import Stopwatch, note_run
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.text.documents import Document
 
 from .events import NOTE, WARNING, Progress, Remark, Report, Tell, tell_nobody
@@ -45,7 +46,8 @@ class Job:
         parent: the base cache that the file will refer to in place of storing its part, or None.
         parent_tokens: how much of it.
         coding: the codecs of the file; None where any will do, and nothing is rounded.
-        bounds: what its codecs may cost, which is measured; None where it is not.
+        dropping: which rows of it are dropped; None for none.
+        bounds: what that and its codecs may cost, which is measured; None where it is not.
         made: the computed cache, until it is written.
         seconds: that computing took; until then, to find out that there is nothing to compute.
     """
@@ -60,6 +62,7 @@ class Job:
     parent: Any | None = None
     parent_tokens: int = 0
     coding: Coding | None = None
+    dropping: Dropping | None = None
     bounds: Bounds | None = None
     made: Made | None = field(default=None, repr=False)
     seconds: float = 0.0
@@ -125,7 +128,8 @@ def compute(
     started, watch = time.perf_counter(), Stopwatch(str(model.device).partition(":")[0])
     if job.parent is not None:
         job.parent_tokens = _referred_tokens(job, job.parent, model)
-    form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens)
+    form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens, job.dropping)
+    later = job.bounds is not None or job.dropping is not None  # what it loses, it loses when all is computed
     if job.made is not None:  # together with others
         job.made.cache = _rounded(job, model, job.made.cache, form)
         return
@@ -138,9 +142,9 @@ def compute(
         model,
         job.token_ids,
         job.path,
-        checkpoints=job.checkpoints,
+        checkpoints="none" if job.dropping is not None else job.checkpoints,
         bases=job.bases,
-        form=form if job.bounds is None else PLAIN,
+        form=PLAIN if later else form,
         journal=journal,
         fresh=fresh,
     )
@@ -148,7 +152,7 @@ def compute(
         start, model, job.token_ids, document_range=job.document_range, source=job.read.source, progress=progress
     )
     synchronize(engine_of(model).device)
-    if job.bounds is not None:
+    if later:
         job.made.cache = _rounded(job, model, job.made.cache, form)
     if journal.obstacle is not None:
         tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
@@ -162,7 +166,7 @@ def _rounded(job: Job, model: Model, cache: Any, form: Form) -> Any:
     if bounds is None:
         return engine_of(model).coded(cache, form)
     assert path is not None
-    return measured(model, cache, form.coding, bounds, lambda rounded: rounded.file_bytes(path))
+    return measured(model, cache, form, bounds, lambda rounded: rounded.file_bytes(path))
 
 
 def save(job: Job) -> Report:
@@ -236,7 +240,10 @@ def job_of_change(
         different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         tell(Remark(WARNING, different))
     codec = old.numerics.coding.state
-    if old.numerics.coding.is_state_lossy and not old.checkpoints:
+    if getattr(old, "kept", None) is not None:
+        again = f"rows of it were dropped ({old.numerics.dropping}): all of it is computed again, from its token ids"
+        tell(Remark(NOTE, again))
+    elif old.numerics.coding.is_state_lossy and not old.checkpoints:
         again = f"{codec} has rounded its state: without a checkpoint to resume from, all of it is computed again"
         tell(Remark(NOTE, again))
     elif old.numerics.rows_codec and not engine_of(model).reusable_tokens(old, changed[0]):
@@ -256,4 +263,5 @@ def job_of_change(
         (old,) if base is None else (old, base),
         base if base is not None and referable_tokens(base, token_ids, model) else None,
         coding=old.numerics.coding,
+        dropping=Dropping.of(old.numerics.dropping),
     )

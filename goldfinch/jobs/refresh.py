@@ -30,6 +30,7 @@ from goldfinch.library.freshness import (
 from goldfinch.library.known import is_verified
 from goldfinch.library.opening import Load, Model, engine_of, find_model_of, load_as_computed, planned_by
 from goldfinch.library.reach import Reach, base_place
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.text.documents import Document, read_document
 from goldfinch.weights.directory import ModelCard
 
@@ -107,6 +108,7 @@ class Refresh:
                 job.parent = _base_of(path, header, model, self.reach)
                 job.bases = (job.parent,)
             job.coding = Coding.of(header.numerics)
+            job.dropping = Dropping.of(header.numerics.get("dropping"))
             job.checkpoints = self.checkpoints or _spacing(path, header, engine_of(model).card)
             compute(job, model, journal_s=self.journal_s, tell=self.tell)
             report = save(job)

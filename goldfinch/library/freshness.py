@@ -126,14 +126,14 @@ def _compare(path: Path, source: Mapping[str, Any]) -> str:
 
 
 def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
-    """One row of gf status: path, state, source, tokens, bytes, model, codec, state_codec; no tokens when nothing can
-    be read.
+    """One row of gf status: path, state, source, tokens, bytes, model, codec, state_codec, dropping; no tokens when
+    nothing can be read.
 
     Args:
         reach: as in `source_state`.
     """
     row: dict[str, Any] = {"path": str(path), "source": None, "tokens": None, "bytes": None, "model": None}
-    row |= {"codec": None, "state_codec": None}
+    row |= {"codec": None, "state_codec": None, "dropping": None}
     reach = Reach() if reach is None else reach
     try:
         with gfcache.read_cache(path) as file:
@@ -147,6 +147,7 @@ def cache_state(path: Path, reach: Reach | None = None) -> dict[str, Any]:
             "model": header.model.get("name"),
             "codec": header.numerics.get("rows_codec"),
             "state_codec": header.numerics.get("state_codec"),
+            "dropping": header.numerics.get("dropping"),
         }
         if closed is not None:
             return row | {"state": UNREAD, "message": unread_words(str(closed))}

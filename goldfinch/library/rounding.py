@@ -6,38 +6,61 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
-from gfcache import Coding, Header
+from gfcache import Header
 
+from goldfinch.caching.row_parts import Form
 from goldfinch.measure.choosing import Bounds, measured
 
 from .opening import Model, engine_of
 
 
-def rounded_and_measured(model: Model, cache: Any, path: Path, coding: Coding, bounds: Bounds) -> Header:
-    """Write a cache with codecs and the receipt of what they cost.
+def rounded_and_measured(model: Model, cache: Any, path: Path, form: Form, bounds: Bounds) -> Header:
+    """Write a cache with codecs, or without some rows, and the receipt of what that costs.
 
     Args:
         model: of the cache.
         cache: opened from its file, nothing of it rounded.
         path: of the new file.
-        coding: where the bounds do not choose.
+        form: where the bounds do not choose.
 
     Raises:
         gfcache.CannotRound: a codec has rounded it already, it continues a base, or it is of a model of others.
         NoCodecFits: nothing is within the bounds.
     """
+    header = _whole(model, cache)
+    if cache.row_parts or cache.numerics.coding.is_lossy or cache.kept is not None:
+        reason = "a codec has rounded it, or rows were dropped, so what that cost cannot be measured any more"
+        raise gfcache.CannotRound(cache.path, reason)
+    found = measured(model, cache, form, bounds, lambda rounded: rounded.file_bytes(path))
+    written: Header = found.save(path, created_at=header.created_at)
+    return written
+
+
+def dropped_and_rounded(model: Model, cache: Any, path: Path, form: Form) -> Header:
+    """Write a cache without the rows that a policy drops, the others rounded.
+
+    Args:
+        model, cache, path: as above.
+        form: with its dropping.
+
+    Raises:
+        gfcache.CannotRound: it continues a base, or it is of a model of others.
+        GoldFinchError: see `caching.kept.check_droppable`.
+    """
+    header = _whole(model, cache)
+    written: Header = engine_of(model).coded(cache, form).save(path, created_at=header.created_at)
+    return written
+
+
+def _whole(model: Model, cache: Any) -> Header:
+    """The header of a cache of a model of ours that stands alone."""
     assert cache.path is not None
     card = engine_of(model).card
     with gfcache.read_cache(cache.path) as file:
         header = file.header
     if card is not None and card.is_foreign:
-        raise gfcache.CannotRound(
-            cache.path, f"{card.name} is a model of others: what codecs cost in its predictions is not measured"
-        )
+        reason = f"{card.name} is a model of others: what codecs cost in it is not measured, and rows are not dropped"
+        raise gfcache.CannotRound(cache.path, reason)
     if header.parent is not None:
-        raise gfcache.CannotRound(cache.path, "it continues a base, whose values cannot be measured with it")
-    if cache.row_parts or cache.numerics.coding.is_lossy:
-        raise gfcache.CannotRound(cache.path, "a codec has rounded it, so what it cost cannot be measured any more")
-    found = measured(model, cache, coding, bounds, lambda rounded: rounded.file_bytes(path))
-    written: Header = found.save(path, created_at=header.created_at)
-    return written
+        raise gfcache.CannotRound(cache.path, "it continues a base, whose rows are not in it")
+    return header

@@ -1,19 +1,25 @@
-"""The codecs of a cache by what they may cost: the smallest file within a divergence, or the least divergence within
-so many bytes. What was chosen is measured again, at other positions, for its receipt; one whose receipt breaks the
-bound is passed over, too."""
+"""The codecs of a cache, or the rows that it keeps, by what they may cost.
+
+It is the smallest file within a divergence, or the least divergence within so many bytes. What was chosen is measured
+again, at other positions, for its receipt; one whose receipt breaks the bound is passed over, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gfcache import Coding
 
 from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.kept import check_droppable, dropped, formed
 from goldfinch.caching.row_parts import Form
 from goldfinch.errors import NoCodecFits
 from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.dropping.choosing import Chooser
+from goldfinch.policies.dropping.named import Dropping
 
 from .divergence import Yardstick
 
@@ -31,51 +37,74 @@ LADDER = (
     Coding("step2", "int4"),
     Coding("step1.5", "int4"),
 )
+# Shares of the rows that a policy may keep, from the largest file to the smallest.
+KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05)
 # At most what a receipt adds to a file, its row in the header included.
 RECEIPT_BYTES = 8192
+# A cache as a smaller file would give it back.
+Step = Callable[[], DocumentCache]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the codecs of a file may cost.
+    """What a file may cost that is smaller than its cache as computed.
 
     Attributes:
         max_kl: mean divergence, in nats; None for any.
         max_bytes: of the file; None for any.
+        policy: that drops rows, of which the bounds choose how many; None where they choose codecs.
     """
 
     max_kl: float | None = None
     max_bytes: int | None = None
+    policy: str | None = None
 
     @property
     def choose(self) -> bool:
-        """Whether they choose the codecs; else these are given, and only measured."""
+        """Whether they choose; else the form of the file is given, and only measured."""
         return self.max_kl is not None or self.max_bytes is not None
 
 
 def measured(
     model: LanguageModel,
     computed: DocumentCache,
-    coding: Coding,
+    form: Form,
     bounds: Bounds,
     file_bytes: Callable[[DocumentCache], int],
 ) -> DocumentCache:
-    """A cache as its file will give it back, with the receipt of its codecs.
+    """A cache as its file will give it back, with the receipt of what that costs.
 
     Args:
-        computed: nothing of it rounded.
-        coding: where the bounds do not choose.
+        computed: nothing of it rounded or dropped.
+        form: where the bounds do not choose.
         file_bytes: of a cache that was rounded.
 
     Raises:
         NoCodecFits: nothing is within the bounds.
+        GoldFinchError: see `kept.check_droppable`.
     """
     yardstick = Yardstick(model, computed)
+    if not bounds.choose:
+        return _with_receipt(yardstick, formed(model, computed, form))
+    steps = _steps(model, computed, form, bounds.policy)
     if bounds.max_kl is not None:
-        return _within(yardstick, computed, bounds.max_kl, bounds.max_bytes, file_bytes)
-    if bounds.max_bytes is not None:
-        return _fitting(yardstick, computed, bounds.max_bytes, file_bytes)
-    return _with_receipt(yardstick, coded(computed, Form(coding)))
+        return _within(yardstick, steps, bounds.max_kl, bounds.max_bytes, file_bytes)
+    assert bounds.max_bytes is not None
+    return _fitting(yardstick, steps, bounds.max_bytes, file_bytes)
+
+
+def _steps(model: LanguageModel, computed: DocumentCache, form: Form, policy: str | None) -> list[Step]:
+    """From the largest file to the smallest."""
+    if policy is None:
+        return [partial(coded, computed, Form(coding)) for coding in LADDER]
+    check_droppable(model, computed, Dropping(policy, KEEPS[-1]))
+    chooser = Chooser(model, computed.ids_on(model.device), policy)
+
+    def keeping(keep: float) -> DocumentCache:
+        small = computed if keep == 1.0 else dropped(model, computed, Dropping(policy, keep), chooser)
+        return coded(small, Form(form.coding))
+
+    return [partial(keeping, keep) for keep in KEEPS]
 
 
 def _with_receipt(yardstick: Yardstick, rounded: DocumentCache) -> DocumentCache:
@@ -84,14 +113,14 @@ def _with_receipt(yardstick: Yardstick, rounded: DocumentCache) -> DocumentCache
 
 def _within(
     yardstick: Yardstick,
-    computed: DocumentCache,
+    steps: Sequence[Step],
     max_kl: float,
     max_bytes: int | None,
     file_bytes: Callable[[DocumentCache], int],
 ) -> DocumentCache:
     """The smallest whose divergence stays within the bound where it is chosen, and where it is reported."""
-    for coding in reversed(LADDER):
-        rounded = coded(computed, Form(coding))
+    for step in reversed(steps):
+        rounded = step()
         if max(d.mean_kl for d in yardstick.divergences(rounded)) > max_kl:
             continue
         found = _with_receipt(yardstick, rounded)
@@ -102,17 +131,17 @@ def _within(
         if max_bytes is not None and size > max_bytes:
             raise NoCodecFits(f"the smallest file within KL {max_kl:g} has {size:,} bytes, allowed: {max_bytes:,}")
         return found
-    raise AssertionError("what is not rounded does not diverge")
+    raise NoCodecFits(f"with these codecs no file stays within KL {max_kl:g}, even where all rows are kept")
 
 
 def _fitting(
-    yardstick: Yardstick, computed: DocumentCache, max_bytes: int, file_bytes: Callable[[DocumentCache], int]
+    yardstick: Yardstick, steps: Sequence[Step], max_bytes: int, file_bytes: Callable[[DocumentCache], int]
 ) -> DocumentCache:
-    """The one that is rounded least of those that fit."""
+    """The one that loses least of those that fit."""
     size = 0
-    for coding in LADDER:
-        rounded = coded(computed, Form(coding))
+    for step in steps:
+        rounded = step()
         size = file_bytes(rounded) + RECEIPT_BYTES
         if size <= max_bytes:
             return _with_receipt(yardstick, rounded)
-    raise NoCodecFits(f"the smallest file that codecs make has {size:,} bytes, allowed: {max_bytes:,}")
+    raise NoCodecFits(f"the smallest file that there is has {size:,} bytes, allowed: {max_bytes:,}")

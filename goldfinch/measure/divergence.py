@@ -1,5 +1,5 @@
-"""What a codec costs: how far the next-token distributions behind a rounded cache are from those behind the same
-cache as it was computed.
+"""What codecs and dropping rows cost: how far the next-token distributions behind a smaller cache are from those behind
+the same cache as it was computed.
 
 Measured where the document goes on from itself: passages of it, drawn at random, are read once more behind the whole
 document, and every token of them is predicted from the cache; and behind questions that suit any document, of which
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from gfcache import Divergence, Receipt
+from gfcache.format.kept import tokens_stored
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
@@ -118,7 +119,10 @@ class Yardstick:
 
     def receipt(self, rounded: DocumentCache) -> Receipt:
         """Everything, measured where no setting was chosen."""
-        errors = channel_errors(self._computed.compressed_k, rounded.compressed_k)
+        rows = self._computed.compressed_k
+        if rows is not None and rounded.kept is not None:
+            rows = rows[:, torch.from_numpy(tokens_stored(rounded.kept)).to(rows.device)]
+        errors = channel_errors(rows, rounded.compressed_k)
         measured = self.divergences(rounded, REPORTING)
         return Receipt(self.seed, tuple(self._starts[REPORTING]), self.passage_tokens, *measured, errors)
 

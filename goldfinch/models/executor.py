@@ -93,7 +93,7 @@ class Executor(Protocol):
         """
 
     def rebuilt(self, document: GoldDocument, index: int) -> Iterator[tuple[int, KeysValues]]:
-        """(start, (K, V)) of one GOLD layer, block by block over a whole document."""
+        """(start, (K, V)) of one GOLD layer, block by block over all rows of a document that are there."""
 
     def expand(self, document: GoldDocument, rows: Ranges | None = None) -> GoldDocument:
         """The document with keys and values of every GOLD layer held in memory.

@@ -125,8 +125,8 @@ class LanguageModel(Stack):
         if document is None or not asked.length:
             return state
         positions, ids = document.positions(), document.token_ids
-        ranges = ((0, ids.shape[1]),) if document.rows is None else document.rows  # a file gives no others
-        compressed_k = torch.cat([document.compressed_k[:, start:end] for start, end in ranges], dim=1)
+        rows = [document.compressed_k[:, start:end] for start, end in document.ranges]  # a file gives no others
+        compressed_k = torch.cat(rows, dim=1)
         held = Rows(ids[:, positions], self.embed(ids[:, positions]), compressed_k)
         question = Rows(asked.rows, self.embed(asked.rows), memory.compressed_k.rows)
         recent = tokens_before(torch.cat([ids[:, -MATCHED:], asked.rows, ids[:, :1]], dim=1))[:, -1]

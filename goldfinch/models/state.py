@@ -196,19 +196,25 @@ class GoldDocument:
         compressed_k: (1, T, R) in the compute dtype; `Rows`, for ranges of it are enough.
         expanded: per GOLD layer (K, V), each (1, n, C), or None: then both are rebuilt block by block at
             every use and nothing is kept.
-        rows: the (start, end) of the rows that `expanded` holds, ascending and apart; None for all of them.
-            Queries see no others: this is how a reading policy reads less of a document.
+        rows: the (start, end) of the rows that are there, ascending and apart, in `expanded` where that is; None for
+            all of them. Queries see no others: this is how a reading policy reads less of a document, and what is left
+            of one whose rows were dropped. Of the rows before each of them, `compressed_k` is there, too.
     """
 
     token_ids: Tensor
     compressed_k: Tensor | Rows
     expanded: tuple[tuple[Tensor, Tensor], ...] | None = None
-    rows: tuple[tuple[int, int], ...] | None = None
+    rows: Ranges | None = None
 
     @property
     def length(self) -> int:
         """T, whatever is held."""
         return self.token_ids.shape[1]
+
+    @property
+    def ranges(self) -> Ranges:
+        """The rows that are there."""
+        return ((0, self.length),) if self.rows is None else self.rows
 
     def row_before(self, position: int) -> tuple[Tensor, Tensor] | None:
         """(token id (1, 1), compressed_k (1, 1, R)) of the row before a position, None at the beginning."""
@@ -240,5 +246,4 @@ class GoldDocument:
 
     def positions(self) -> Tensor:
         """(n,) the positions of the rows that are held, or would be."""
-        ranges = ((0, self.length),) if self.rows is None else self.rows
-        return torch.cat([torch.arange(start, end, device=self.token_ids.device) for start, end in ranges])
+        return torch.cat([torch.arange(start, end, device=self.token_ids.device) for start, end in self.ranges])

@@ -93,7 +93,7 @@ class TorchExecutor:
         return [layer.keys_values(e_bar, e_shift, kappa, kappa_shift, start) for layer in layers]
 
     def rebuilt(self, document: GoldDocument, index: int) -> Iterator[tuple[int, KeysValues]]:
-        for start, end, _ in blocks_of(((0, document.length),), REBUILD_BLOCK):
+        for start, end, _ in blocks_of(document.ranges, REBUILD_BLOCK):
             yield start, self._block(document, start, end, index)[0]
 
     def _block(self, document: GoldDocument, start: int, end: int, only: int | None = None) -> list[KeysValues]:

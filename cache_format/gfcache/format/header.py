@@ -121,6 +121,13 @@ class Header:
         return list(self._by_kind.get(kind, ()))
 
     @functools.cached_property
+    def kept_rows(self) -> int | None:
+        """Rows of compressed_k in a file that dropped others; None where none was dropped."""
+        if not self.of_kind(layout.KEPT_POSITIONS):
+            return None
+        return sum(s.shape[0] if s.shape else 0 for s in self.of_kind(layout.COMPRESSED_K))
+
+    @functools.cached_property
     def _by_kind(self) -> dict[str, list[Section]]:
         """There may be thousands of checkpoints: the table is gone through once."""
         found: dict[str, list[Section]] = {}
@@ -214,7 +221,7 @@ def _check_numerics(numerics: dict[str, Any]) -> None:
     holds = dtype is None or dtype in layout.COMPUTE_DTYPES
     demand(holds, "R7", f"numerics.compute_dtype={dtype!r:.40}", f"{allowed} or null")
     demand(threads is None or _is_count(threads), "R7", f"numerics.threads={threads!r:.40}", "a count or null")
-    for name in ("device", "backend", "library", "rows_codec", "state_codec"):
+    for name in ("device", "backend", "library", "rows_codec", "state_codec", "dropping"):
         found = numerics.get(name)
         demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
     parts = numerics.get("rows_parts")

@@ -95,6 +95,7 @@ def _check_fits(file: CacheFile, parent: CacheFile) -> None:
         and own.model.get("layers") == other.model.get("layers")
         and own.compute_dtype == other.compute_dtype
         and own.first_token <= other.tokens
+        and other.kept_rows is None
     )
     if not same:
         parent.close()
@@ -252,7 +253,9 @@ def _joined_source(header: Header) -> dict[str, Any] | None:
 def _joined(file: CacheFile, kind: str, layer: int | None) -> list[SectionData]:
     array, _ = whole_array(file, kind, layer)
     header, axis = file.header, _row_axis(file.header, kind)
-    described = family_of(header.model).sections(header.model, header.tokens, str(header.compute_dtype))
+    described = family_of(header.model).sections(
+        header.model, header.tokens, str(header.compute_dtype), kept=header.kept_rows
+    )
     data = []
     own = continuing(header, kind, layer)[0].codec  # the others may be stored raw, where that wins
     for section in (section for section in described if section.kind == kind and section.layer == layer):

@@ -21,6 +21,7 @@ from gfcache.files.regular import NotRegular, open_regular
 from .families.base import Stands
 from .families.registry import KINDS, family_of, where_of
 from .header import Header, HeaderError, Section, parse_header
+from .kept import wrong_runs
 from .rules import all_finite, check_table
 
 
@@ -137,7 +138,7 @@ class CacheFile:
         return data
 
     def array(self, section: Section) -> np.ndarray:
-        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17)."""
+        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17, R19)."""
         stored = self.stored(section)
         try:
             where = where_of(self.header.model, section.kind, section.token_start, section.rotated)
@@ -149,6 +150,11 @@ class CacheFile:
         array = np.frombuffer(raw, layout.NUMPY_DTYPES[section.dtype]).reshape(section.shape)
         if not all_finite(array, section.dtype):
             raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
+        if section.kind == layout.KEPT_POSITIONS:
+            tail = max((s.shape[0] for s in self.header.of_kind(layout.TAIL_HIDDEN)), default=1)
+            problem = wrong_runs(array, self.header.tokens, tail, self.header.kept_rows or 0)
+            if problem is not None:
+                raise self._damaged("R19", *problem)
         vocab_size = self.header.tokenizer["vocab_size"]
         if section.kind in (layout.TOKEN_IDS, layout.BLOCK_TOKEN_IDS) and array.size and int(array.max()) >= vocab_size:
             raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")

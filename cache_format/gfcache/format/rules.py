@@ -34,6 +34,7 @@ def check_table(header: Header) -> None:
             _check_values(header, family, dimensions, dtype, section)
     _check_tokens(header, family, dimensions)
     _check_states(header, family, dimensions)
+    _check_kept(header)
 
 
 def _check_storage(section: Section) -> None:
@@ -76,14 +77,15 @@ def _check_values(
     demand(allowed, "R12", f"{name} in codec {section.codec}", "one that may serve its kind")
     demand(section.rotated == kind.rotated, "R12", f"{name} with rotated {section.rotated}", kind.rotated)
     if section.kind == layout.ROW_DIGESTS:
-        expected = (-(-(header.tokens - header.first_token) // layout.DIGEST_ROWS), layout.DIGEST_BYTES)
+        own = header.tokens - header.first_token if header.kept_rows is None else header.kept_rows
+        expected = (-(-own // layout.DIGEST_ROWS), layout.DIGEST_BYTES)
         demand(section.shape == expected, "R12", f"{name} of shape {section.shape}", expected)
         demand(len(header.of_kind(section.kind)) == 1, "R12", f"several sections of kind {section.kind}", 1)
 
 
 def _place(header: Header, section: Section) -> Place:
     at = section.position, section.token_start, section.layer, section.role
-    return Place(header.tokens, header.first_token, *at)
+    return Place(header.tokens, header.first_token, *at, kept=header.kept_rows)
 
 
 def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
@@ -97,7 +99,7 @@ def expected_shape(header: Header, section: Section) -> tuple[int, ...] | None:
 
 def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> None:
     """R13: token ids are there once; chunks, if the model has them, cover the file's own part without gaps."""
-    first = header.first_token
+    first, end = header.first_token, header.tokens if header.kept_rows is None else header.kept_rows
     for kind in family.standing(Stands.OWN_TOKENS, dimensions):
         found = header.of_kind(kind.kind)
         demand(len(found) == 1, "R13", f"{len(found)} {kind.kind} sections", 1)
@@ -113,10 +115,24 @@ def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> Non
             for chunk in by_group[group]:
                 demand((chunk.token_start or 0) == covered, "R13", f"{name} from token {chunk.token_start}", covered)
                 covered += chunk.shape[kind.row_axis]
-            expected = header.tokens if group in wanted else first
+            expected = end if group in wanted else first
             demand(covered == expected, "R13", f"{name} up to token {covered}", expected)
     for kind in (kind for kind in family.kinds if kind.stands is Stands.BLOCKS):
         _check_blocks(header, kind, dimensions)
+
+
+def _check_kept(header: Header) -> None:
+    """R12, R13: what was dropped is said once, in a file that stands alone, with nothing to resume from in it."""
+    found = header.of_kind(layout.KEPT_POSITIONS)
+    if not found:
+        return
+    demand(len(found) == 1, "R13", f"{len(found)} {layout.KEPT_POSITIONS} sections", 1)
+    shape, rows = found[0].shape, header.kept_rows or 0
+    holds = len(shape) == 2 and shape[1] == 2 and 0 < shape[0] <= rows <= header.tokens
+    demand(holds, "R12", f"{layout.KEPT_POSITIONS} of shape {shape!r:.60} beside {rows} rows", "(n, 2), n up to that")
+    demand(header.parent is None, "R13", f"a parent beside {layout.KEPT_POSITIONS}", "none")
+    at = {s.position for s in header.sections if s.is_known and s.position is not None}
+    demand(at <= {header.tokens}, "R13", f"checkpoints beside {layout.KEPT_POSITIONS}", "none")
 
 
 def _check_blocks(header: Header, kind: SectionKind, dimensions: Dimensions) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from gfcache import layout
 
 from .header import Section
+from .kept import Runs
 from .parents import ancestors, open_parent
 from .reader import CacheFile
 
@@ -61,6 +62,16 @@ class StoredRows:
         if not found:
             return np.zeros((0, self.shape[1]), layout.NUMPY_DTYPES[self.dtype])
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def kept_in(file: CacheFile) -> Runs | None:
+    """The runs of rows that an open file keeps; None where none was dropped.
+
+    Raises:
+        DamagedCache: R14, R15, R19.
+    """
+    found = file.header.of_kind(layout.KEPT_POSITIONS)
+    return tuple((int(a), int(b)) for a, b in file.array(found[0])) if found else None
 
 
 def _parts(file: CacheFile, tokens: int) -> list[_Part]:

@@ -12,19 +12,34 @@ from .families.registry import PER_TOKEN_KINDS
 from .header import Header, Section
 from .reader import CacheFile
 from .receipt import receipt_in
+from .stored_rows import kept_in
 
 SCHEMA_VERSION = 1
 
 
 def inspect_cache(path: Path | str) -> dict[str, Any]:
-    """Sizes, identity and sections of a file, from its header and the receipt of its codecs; nothing else is read."""
+    """Sizes, identity and sections of a file, from its header, its receipt and the list of rows that it keeps."""
     with CacheFile(path) as cache:
         try:
             receipt = receipt_in(cache)
         except DamagedCache:  # gf verify says so
             receipt = None
-        found = _summary(cache.header, cache.file_bytes)
+        try:
+            kept = _kept(cache)
+        except DamagedCache:
+            kept = None
+        found = _summary(cache.header, cache.file_bytes) | {"kept": kept}
         return found | {"path": str(path), "error_receipt": None if receipt is None else receipt.to_dict()}
+
+
+def _kept(cache: CacheFile) -> dict[str, Any] | None:
+    """Which rows a file keeps, where others were dropped."""
+    runs = kept_in(cache)
+    if runs is None:
+        return None
+    rows = sum(end - start for start, end in runs)
+    who = cache.header.numerics.get("dropping")
+    return {"policy": who, "rows": rows, "runs": len(runs), "stored_rows": cache.header.kept_rows}
 
 
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:

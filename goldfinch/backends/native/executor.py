@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 
 import torch
@@ -99,9 +99,11 @@ class NativeExecutor(TorchExecutor):
             if distinct.pay_off:
                 gold.expand_by_pairs(self.model, distinct, document.compressed_k[:, :], pairs, REBUILD_BLOCK)
                 return
-        together = len(ranges) > 1 and sum(end - start for start, end in ranges) <= REBUILD_BLOCK
-        if together and self.model.config.rope is None:
-            gold.keys_values_of_ranges(self.model, document, ranges, pairs)
+        if len(ranges) > 1 and self.model.config.rope is None:
+            for together, at, end in _together(ranges):
+                gold.keys_values_of_ranges(
+                    self.model, document, together, [(k[:, at:end], v[:, at:end]) for k, v in pairs]
+                )
             return
         for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
             first = max(start - 1, 0)  # the token shift needs the row before
@@ -113,3 +115,16 @@ class NativeExecutor(TorchExecutor):
 def _fits(rows: Tensor) -> bool:
     """Whether the kernels take these rows (B, T, ...): those of one sequence, and no gradients."""
     return rows.shape[0] == 1 and not torch.is_grad_enabled()
+
+
+def _together(ranges: Ranges) -> Iterator[tuple[Ranges, int, int]]:
+    """(ranges, rows before them, rows with them) of as many rows as one pass takes."""
+    group: list[tuple[int, int]] = []
+    at = rows = 0
+    for start, end, _ in blocks_of(ranges, REBUILD_BLOCK):
+        if rows + end - start > REBUILD_BLOCK:
+            yield tuple(group), at, at + rows
+            group, at, rows = [], at + rows, 0
+        group.append((start, end))
+        rows += end - start
+    yield tuple(group), at, at + rows

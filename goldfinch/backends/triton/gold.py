@@ -58,7 +58,7 @@ def attend_rebuilt(
         out (B, H, Tq, D) and lse (B, H, Tq), as `gfkernels.attend_block` gives them.
     """
     layer = model.gold_layers[index]
-    for start, end, _ in blocks_of(((0, document.length),), REBUILD_BLOCK):
+    for start, end, _ in blocks_of(document.ranges, REBUILD_BLOCK):
         k, v = _keys_values(layer, tables, index, _block(model, document, tables, start, end), start, (None, None))
         yield attend(q, layer.heads(k[None]), layer.heads(v[None]), q_start, start)
 

@@ -55,8 +55,11 @@ def check(identity: Mapping[str, Any], form: Form) -> None:
         identity: of the document's cache (`Engine.identity_of`).
 
     Raises:
-        ModelRefused: what this model keeps, or how it keeps this document, is not to be rounded so; a rounded base.
+        ModelRefused: what this model keeps, or how it keeps this document, is not to be rounded so; a rounded base;
+            rows to be dropped.
     """
+    if form.dropping is not None:
+        raise ModelRefused(f"{identity['model']['name']} keeps every row: rows are dropped of models of ours")
     if form.parent is not None and form.parent.row_parts:
         raise ModelRefused(
             "a codec has rounded the base, and what follows would rest on rounded keys and values",

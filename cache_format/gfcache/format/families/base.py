@@ -43,6 +43,7 @@ class Place(NamedTuple):
     Attributes:
         tokens, first_token: T and P of the file.
         position, token_start, layer, role: as in `header.Section`.
+        kept: rows that are stored where not all are; `token_start` of rows then counts those.
     """
 
     tokens: int
@@ -51,10 +52,12 @@ class Place(NamedTuple):
     token_start: int | None = None
     layer: int | None = None
     role: str | None = None
+    kept: int | None = None
 
     def rows(self, chunk_tokens: int) -> int:
-        """Tokens of the chunk that begins here, where full ones have `chunk_tokens`."""
-        return max(min(chunk_tokens, self.tokens - (self.token_start or 0)), 0)
+        """Rows of the chunk that begins here, where full ones have `chunk_tokens`."""
+        end = self.tokens if self.kept is None else self.kept
+        return max(min(chunk_tokens, end - (self.token_start or 0)), 0)
 
 
 class Group(NamedTuple):
@@ -215,6 +218,7 @@ class Family:
         *,
         first_token: int = 0,
         checkpoints: Sequence[int] = (),
+        kept: int | None = None,
     ) -> list[Described]:
         """The sections of a file that a model can resume from, in the order in which they are written.
 
@@ -224,6 +228,7 @@ class Family:
             compute_dtype: "f64", "f32" or "bf16".
             first_token: P, tokens that a parent holds.
             checkpoints: positions of states before T.
+            kept: rows that are stored where not all are.
         """
         dimensions = self.dimensions(model)
         found: list[Described] = []
@@ -234,14 +239,14 @@ class Family:
             row = (name, kind.kind, dtype, shape, kind.depends_on(dimensions), kind.required, kind.codec)
             found.append(Described(*row, place.position, place.token_start, place.layer, place.role, kind.rotated))
 
-        here = Place(tokens, first_token)
+        here, end = Place(tokens, first_token, kept=kept), tokens if kept is None else kept
         for kind in (kind for kind in self.kinds if kind.present(dimensions)):
             for group in kind.groups(dimensions):
                 name, place = named(kind.kind, group), here._replace(layer=group.layer, role=group.role)
                 if kind.stands is Stands.OWN_TOKENS:
                     add(kind, name, place._replace(token_start=first_token))
                 elif kind.stands is Stands.CHUNKS:
-                    for start in range(first_token, tokens, kind.chunk_tokens):
+                    for start in range(first_token, end, kind.chunk_tokens):
                         add(kind, f"{name}/{start}", place._replace(token_start=start))
                 elif kind.stands is Stands.BLOCKS:
                     for start in kind.starts(dimensions):

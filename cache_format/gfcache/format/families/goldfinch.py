@@ -8,7 +8,7 @@ from typing import Any
 
 from gfcache import layout
 
-from .base import Family, Place, SectionKind, Stands, in_state_dtype, in_token_dtype, on_model, optional
+from .base import Family, Place, SectionKind, Stands, fixed, in_state_dtype, in_token_dtype, on_model, optional
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,16 @@ def _has_attention_shifts(model: Dimensions) -> bool:
 
 
 _KINDS = (
+    # Before all others: a reader that does not know it refuses the file by this name.
+    SectionKind(
+        layout.KEPT_POSITIONS,
+        Stands.FREE,
+        None,
+        fixed("u32"),
+        present=lambda model: model.n_gold > 0,
+        per_token=True,
+        codec="zstd",
+    ),
     SectionKind(
         layout.TOKEN_IDS,
         Stands.OWN_TOKENS,

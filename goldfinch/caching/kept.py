@@ -1,0 +1,86 @@
+"""Caches that keep some of their rows: dropped at the end of a pre-fill, noted in the file (SPEC 1.1, kept_positions).
+
+Notation: T document tokens, N rows that are stored, R width of compressed_k.
+
+Token ids stay, all of them: they are a hundredth of what rows take, and of them citations, the index of words, a later
+`append` and a replay are made. What is dropped are rows of compressed_k. A key is made of a row and the one before it,
+so the row before each run that is kept is stored as well, its halo; no question attends to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from gfcache.format.kept import tokens_stored
+from torch import Tensor
+
+from goldfinch.errors import GoldFinchError
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.state import Ranges
+from goldfinch.policies.dropping.choosing import Chooser
+from goldfinch.policies.dropping.named import Dropping
+
+from .coding import coded
+from .document_cache import DocumentCache
+from .row_parts import Form
+
+
+def check_droppable(model: LanguageModel, cache: DocumentCache, dropping: Dropping) -> None:
+    """Refuse to drop rows where a smaller cache would not be what the policy says.
+
+    Raises:
+        GoldFinchError: the model has no GOLD layers, rotates keys that the policy takes as they are, or rows of the
+            cache were rounded or dropped before.
+    """
+    config, hint = model.config, None
+    if not config.n_gold:
+        reason = "the model has no GOLD layers: rows are dropped of compressed keys"
+    elif config.rope is not None and dropping.policy == "expected":
+        reason, hint = "the model rotates its keys, which expected attention takes as they are", "another --drop"
+    elif cache.kept is not None:
+        reason = f"rows of it were dropped before ({cache.numerics.dropping})"
+    elif cache.row_parts:
+        reason, hint = "a codec has rounded its rows", "pre-fill the document again with --drop and --codec together"
+    else:
+        return
+    raise GoldFinchError(f"rows cannot be dropped: {reason}", hint=hint)
+
+
+def dropped(
+    model: LanguageModel, cache: DocumentCache, dropping: Dropping, chooser: Chooser | None = None
+) -> DocumentCache:
+    """A cache without the rows that a policy drops; the cache itself where it keeps all.
+
+    Args:
+        cache: as computed, all rows.
+        chooser: of this document and policy, where there is one already.
+
+    Raises:
+        GoldFinchError: see `check_droppable`.
+    """
+    check_droppable(model, cache, dropping)
+    chooser = chooser or Chooser(model, cache.ids_on(model.device), dropping.policy)
+    return without(cache, chooser.kept(dropping.keep), dropping)
+
+
+def without(cache: DocumentCache, kept: Ranges, dropping: Dropping) -> DocumentCache:
+    """A cache that keeps these runs of its rows. Nothing can be resumed from it: it has no checkpoints."""
+    rows = cache.rows()
+    assert isinstance(rows, Tensor)
+    if kept == ((0, cache.length),):
+        return cache
+    stored = torch.from_numpy(tokens_stored(kept)).to(rows.device)
+    numerics = replace(cache.numerics, dropping=str(dropping))
+    return replace(cache, compressed_k=rows[:, stored], kept=kept, checkpoints=(), numerics=numerics)
+
+
+def formed(model: LanguageModel, cache: DocumentCache, form: Form) -> DocumentCache:
+    """A cache as a file of that form will give it back: rows are dropped first, what is left is rounded.
+
+    Raises:
+        GoldFinchError: see `check_droppable`.
+    """
+    if form.dropping is not None:
+        cache = dropped(model, cache, form.dropping)
+    return coded(cache, form)

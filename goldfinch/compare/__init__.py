@@ -1,0 +1,1 @@
+"""Comparing architectures and methods on equal terms."""
