@@ -72,7 +72,8 @@ def answer_question(session: Session, question: str, how: How) -> None:
         if answer.quote is not None:
             console.line(f"  [{shown_quote(answer.quote)}]")
         for row in cited:
-            console.line(f"  [{shown_lines(row)}{shown_column(row)}] {row['text'].strip()}")
+            text = row["text"].strip().replace("\t", " ")  # cells of a table: a tab would be shown as a question mark
+            console.line(f"  [{shown_lines(row)}{shown_column(row)}] {text}")
             console.lines(f"    {line}" for line in row.get("passage", "").split("\n") if how.passage)
     else:
         said = ""

@@ -16,6 +16,9 @@ from goldfinch.caching.row_parts import PLAIN, Form, can_continue
 from goldfinch.engine.base import Engine, Progress, Start
 from goldfinch.engine.checkpoints import first_difference
 from goldfinch.errors import GoldFinchError
+from goldfinch.policies.measured import record_of
+from goldfinch.policies.named import ALL
+from goldfinch.weights.noted import place_of
 
 from .known import MADE, is_verified, note
 from .opening import Model, engine_of
@@ -122,10 +125,14 @@ def reusable(engine: Engine[Any], path: Path) -> Any:
 
 
 def length_remark(label: str, tokens: int, model: Model) -> str | None:
-    """What to say of a document that is longer than those that the model was trained on; None for a shorter one."""
+    """What to say of a document that is longer than those that the model was trained on; None for a shorter one, and
+    where blocks of it are read, which was measured to answer as well as a short document does."""
     engine = engine_of(model)
     trained = engine.trained_tokens
     if trained is None or tokens <= trained:
+        return None
+    fingerprint = None if engine.card is None else engine.card.model_fingerprint
+    if fingerprint and record_of(fingerprint, place_of(fingerprint)).reading(tokens).policy != ALL:
         return None
     name = "this model" if engine.card is None else engine.card.name
     return (

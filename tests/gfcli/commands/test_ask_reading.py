@@ -8,10 +8,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+import goldfinch
 from gfcli.app import run
 from goldfinch.engine.reading import DocumentReader
 from goldfinch.policies.base import BY_WORDS
 from goldfinch.policies.named import ALL, ATTENTION, AUTO, POLICIES
+from tests.gfcli.conftest import TEXT
 from tests.schemas import schema
 
 PLACES = ("Aberdeen", "Bristol", "Cardiff", "Dundee", "Exeter", "Falmouth")
@@ -196,3 +198,24 @@ def test_quotes_are_words_of_the_document_with_their_place(place: Path, capsys) 
     assert asked(capsys, "--read", "lexical")["quote"] is None
     assert run(["ask", "--cache", "towns.gfc", "It", "--raw", "--quote"]) == 2
     assert "--quote and --raw do not go together" in capsys.readouterr().err
+
+
+def test_a_long_document_of_which_blocks_are_read_gets_none(tmp_path, tiny_model, capsys, monkeypatch) -> None:
+    fingerprint = goldfinch.load_model(tiny_model).card.model_fingerprint
+    row = {"least_tokens": 0, "policy": "lexical", "blocks": 1}
+    (tmp_path / f"{fingerprint}.json").write_text(json.dumps({"rows": [row]}))
+    monkeypatch.setattr("goldfinch.policies.measured.RECORDS", tmp_path)
+    (tmp_path / "long.txt").write_text(TEXT)
+    for command in (["prefill"], ["prefill", "--library"], ["ask", "-n", "1"]):
+        question = ["Who?"] if command[0] == "ask" else []
+        assert run([*command, "-m", str(tiny_model), str(tmp_path / "long.txt"), *question]) == 0
+        assert "trained on" not in capsys.readouterr().err
+
+
+def test_cells_of_a_cited_row_stand_apart(tmp_path, tiny_model, capsys) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("".join(f"place {n}\tblue\t{n} euro\n" for n in range(40)))
+    assert run(["ask", "-m", str(tiny_model), str(path), "What is the price?", "--cite", "-n", "4", "-q"]) == 0
+    cited = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  [line")]
+    assert cited
+    assert all(" blue " in line and "?" not in line for line in cited)
