@@ -52,6 +52,21 @@ def test_python_examples_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.Mo
         exec(example, names)
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs" / "examples").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell, in their folder, as Jupyter does; they write nothing there, and no outputs are kept in them."""
+    monkeypatch.chdir(notebook.parent)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = sorted(notebook.parent.iterdir())
+    names: dict[str, object] = {}
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    for number, cell in enumerate(cells):
+        assert cell["outputs"] == []
+        exec(compile("".join(cell["source"]), f"{notebook.name}:{number}", "exec"), names)
+    assert sorted(notebook.parent.iterdir()) == before
+
+
 def test_links_point_at_files() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
