@@ -53,9 +53,10 @@ class Planes:
         turn, like_turn = _turn(here, len(block), D), _turn(where, len(like), D)
         for plane in range(block.shape[1] if kept < len(block) else 0):
             rows = _back(block[kept:, plane], turn, kept)
-            number = self._number(rows if at == 0 else _back(like[skipped:, plane], like_turn, skipped))
-            if at == 0 and number is not None:  # rounding moves the spread a little: a step that is there is kept
-                there = self._codes(block[kept:, plane], dtype, turn, kept)
+            first = like[skipped:, plane]
+            number = self._number(rows if at == 0 else _back(first, like_turn, skipped))
+            if number is not None:  # rounding moves the spread a little: a step that is there is kept
+                there = self._codes(first, dtype, like_turn, skipped)
                 number = number if there is None or abs(there[0] - number) > 1 else there[0]
             if number is not None:
                 found = _values(np.rint(rows / _size(number)), number, turn, kept)
@@ -146,8 +147,8 @@ class Planes:
         rest = len(plain) * n * D * size
         if len(data) < at + rest:
             raise ValueError(f"{len(data)} bytes, expected {at + rest} or more")
-        as_they_are = np.frombuffer(data, layout.NUMPY_DTYPES[dtype], len(plain) * n * D, at).reshape(-1, n, D)
-        out[kept:, plain] = as_f32(as_they_are, dtype).transpose(1, 0, 2)
+        as_they_are = np.frombuffer(data, layout.NUMPY_DTYPES[dtype], len(plain) * n * D, at)
+        out[kept:, plain] = as_f32(as_they_are.reshape(len(plain), n, D), dtype).transpose(1, 0, 2)
         at += rest
         if not len(coded):
             if at != len(data):

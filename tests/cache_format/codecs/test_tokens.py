@@ -44,10 +44,11 @@ def stored(array: np.ndarray, dtype: str, name: str, where: Where) -> tuple[str,
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "f64", "f16"])
-@pytest.mark.parametrize("where", [KEYS, VALUES, BOTH], ids=lambda w: w.kind)
+@pytest.mark.parametrize(
+    ("dtype", "where"), [("f32", KEYS), ("bf16", KEYS), ("bf16", VALUES), ("f64", BOTH), ("f16", BOTH)]
+)
 def test_what_was_rounded_is_stored_exactly(name: str, dtype: str, where: Where) -> None:
-    for tokens, first in ((1, 0), (3, 2), (5, 0), (127, 4096), (300, 0), (1024, 0), (1025, 300)):
+    for tokens, first in ((1, 0), (3, 2), (5, 0), (127, 4096), (300, 0), (1025, 300)):
         there = where._replace(first=first)
         once = registry.rounded(given := sized(there, tokens, dtype), dtype, name, there)
         assert (once.dtype, once.shape) == (given.dtype, given.shape)
