@@ -253,6 +253,38 @@ def step(network: Any, token_ids: Tensor, cache: Any, positions: Tensor, mask: T
     return logits
 
 
+def attention(network: Any, token_ids: Tensor, cache: Any, start: int) -> list[Tensor]:
+    """What tokens that follow those in a cache attend to; the cache grows by them.
+
+    Args:
+        token_ids: (N,) int64.
+        cache, start: as of `forward`.
+
+    Returns:
+        weights (H, N, S) of each layer with attention over its S rows, those of these tokens last.
+    """
+    given: dict[str, Any] = {"input_ids": token_ids[None].to(network.device), "cache": cache, "use_cache": True}
+    if "position_ids" in _arguments(network):
+        given["position_ids"] = torch.arange(start, start + len(token_ids), device=network.device)[None]
+    usual = network.config._attn_implementation
+    network.set_attn_implementation("eager")  # the others compute no weights
+    try:
+        with torch.inference_mode():
+            found = network(**given, output_attentions=True).attentions
+    finally:
+        network.set_attn_implementation(usual)
+    return [weights[0] for weights in found or () if weights is not None]
+
+
+def frequencies(network: Any) -> Tensor | None:
+    """Angles (D/2,) by which a step turns the pairs of a key's channels; None where layers differ in them."""
+    found = [
+        (name, buffer) for name, buffer in network.named_buffers()
+        if name.endswith("inv_freq") and not name.endswith("original_inv_freq")
+    ]  # fmt: skip
+    return found[0][1].float() if len(found) == 1 else None
+
+
 def _arguments(network: Any) -> Iterable[str]:
     return inspect.signature(network.forward).parameters
 

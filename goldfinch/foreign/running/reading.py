@@ -9,8 +9,11 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
 from goldfinch.engine.reading import CLOSE, MOST_RANKED, NO_VECTORS, Candidate, Reading
-from goldfinch.errors import CacheMismatch, GoldFinchError
+from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.policies.base import BY_WORDS, Chosen, best_blocks
 from goldfinch.policies.index import DocumentIndex
@@ -37,14 +40,24 @@ class WholeReader:
 
     policy, blocks, candidates, remark = ALL, 1, 1, None
 
-    def __init__(self, cache: ForeignCache, policy: str | Chosen) -> None:
+    def __init__(self, model: ForeignModel, cache: ForeignCache, policy: str | Chosen) -> None:
         if not isinstance(policy, Chosen) and policy not in (ALL, AUTO):
             _check_policy(policy)
             raise GoldFinchError(
                 f"the reading policy {policy!r} cannot be followed: the document is kept whole, and is read whole",
                 hint="read all, or pre-fill it with --layout blocks",
             )
-        self._cache = cache
+        self._model, self._cache = model, cache
+
+    @cached_property
+    def index(self) -> DocumentIndex:
+        """The document's blocks, which quotes and citations name."""
+        return _index_of(self._model, self._cache)
+
+    def own_tokens(self, reading: Reading) -> Tensor:
+        """The number of the document's own token that each row behind the prompt is of, (n,)."""
+        start, end = self._cache.document_range
+        return torch.arange(end - start)
 
     def readings(self, question: str | None) -> list[Reading]:
         """What a question reads, one reading for each answer that one is chosen of; None: text to continue."""
@@ -121,9 +134,17 @@ class BlockReader:
     @cached_property
     def index(self) -> DocumentIndex:
         """The document's blocks; from its file, else found in its token ids at the first question."""
-        own = self._cache.token_ids[slice(*self._cache.document_range)]
-        assert self._model.tokenizer is not None
-        return DocumentIndex(self._model.tokenizer, own, self._cache.index)
+        return _index_of(self._model, self._cache)
+
+    def own_tokens(self, reading: Reading) -> Tensor:
+        """The number of the document's own token that each row behind the prompt is of, (R,); -1 of a line break that
+        was added."""
+        parts = list[Tensor]()
+        for found in reading.found:
+            parts += [torch.arange(first, last) for first, last in found.rows]
+            added = len(tokens_of(self._model, self.index, found)) - sum(last - first for first, last in found.rows)
+            parts.append(torch.full((added,), -1))
+        return torch.cat(parts)
 
     def readings(self, question: str | None) -> list[Reading]:
         """What a question reads, one reading for each answer that one is chosen of, the best block first."""
@@ -188,7 +209,13 @@ Reader = WholeReader | BlockReader
 
 def reader_of(model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None) -> Reader:
     """What questions to a cached document read; arguments and errors as of the readers."""
-    return WholeReader(cache, policy) if cache.blocks is None else BlockReader(model, cache, policy, blocks)
+    return WholeReader(model, cache, policy) if cache.blocks is None else BlockReader(model, cache, policy, blocks)
+
+
+def _index_of(model: ForeignModel, cache: ForeignCache) -> DocumentIndex:
+    if model.tokenizer is None:
+        raise TokenizerError("this model has no tokenizer, so its documents have no blocks and lines")
+    return DocumentIndex(model.tokenizer, cache.token_ids[slice(*cache.document_range)], cache.index)
 
 
 def _check_policy(policy: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from goldfinch.devices import synchronize
 from goldfinch.engine.answer import Answer, Answering, StreamedText, Usage
+from goldfinch.engine.quoting import Quotable, Quoting
 from goldfinch.engine.reading import Reading
 from goldfinch.engine.sampling import Sampling
 from goldfinch.errors import ContextTooLong, EmptyInput, TokenizerError
@@ -50,6 +51,7 @@ class ForeignSession:
             self.chosen_path = f"keys and values of {len(cache.blocks.token_ids):,} blocks are read when they are asked"
         self.runs_on = f"{cache.numerics.library}"
         self.last_usage = Usage(cache.length)
+        self._quotable: dict[Reading, Quotable] = {}
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""
@@ -75,8 +77,7 @@ class ForeignSession:
         T = state.position
         if T + len(token_ids) >= model.context_length:
             raise ContextTooLong(T + len(token_ids) + 1, model.context_length, model.name, "document and question")
-        capacity = min(T + len(token_ids) + most_tokens, model.context_length)
-        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity)
+        layers = self.resumed(state, min(T + len(token_ids) + most_tokens, model.context_length))
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         logits = None
@@ -85,11 +86,15 @@ class ForeignSession:
         assert logits is not None
         return logits[-1], layers
 
+    def resumed(self, state: SequenceState, capacity: int) -> Any:
+        """A cache of the library that goes on from a state, with memory for so many rows."""
+        return put_in(lambda: library.new_cache(self.model.network), self.model.layers, state, capacity)
+
     def continued(self, token_ids: Sequence[int]) -> Tensor:
         """Logits (n, V) behind each of n tokens that follow the text, read block by block."""
         model, state = self.model, self.reader.state(self.reader.read(None))
         T = state.position
-        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, T + len(token_ids))
+        layers = self.resumed(state, T + len(token_ids))
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         found = [library.forward(model.network, ids[at : at + step], layers, T + at) for at in range(0, len(ids), step)]
@@ -133,7 +138,15 @@ class ForeignSession:
             sampling = replace(sampling, least_likelihood=0.0)
         stops = sampling.stop if raw else (*model.template.stop, *sampling.stop)
         text = StreamedText(model.tokenizer, stops, strip=not raw)
-        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids, reading), text)
+        quoting = self._quoting(reading) if sampling.quote and not raw else None
+        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids, reading), text, quoting=quoting)
+
+    def _quoting(self, reading: Reading) -> Quoting:
+        """What a quote may be of what was read."""
+        if reading not in self._quotable:
+            self._quotable.clear()  # of the last reading alone: questions read different blocks
+            self._quotable[reading] = Quotable(self.reader.index, reading.found)
+        return Quoting(self._quotable[reading], self.model.stop_token_ids, self.model.config.vocab_size)
 
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be withheld."""
