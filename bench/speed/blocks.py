@@ -25,6 +25,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.places import RESULTS, SAMPLES, add_record, write_record
@@ -124,7 +125,7 @@ def save_made_up(engine: ForeignEngine, text: str, path: Path) -> int:
     """Save a document in blocks whose rows are random; its tokens."""
     prompt, model = engine.document(text), engine.model
     before, planned = planned_blocks(model, prompt.token_ids)
-    blocks = [tokens for tokens, _ in planned]
+    blocks, places = [block.tokens for block in planned], np.array([block.place for block in planned])
     longest = max(map(len, [before, *blocks]))
     dtype = library.DTYPES[model.dtype]
     pools = [
@@ -145,7 +146,7 @@ def save_made_up(engine: ForeignEngine, text: str, path: Path) -> int:
         in_blocks(engine.identity, before, blocks),
         engine.numerics,
         tokenizer=model.tokenizer,
-        blocks=Blocks(blocks, lambda n: rows(len(blocks[n]))),
+        blocks=Blocks(blocks, lambda n: rows(len(blocks[n])), places),
     )
     cache.save(path)
     return cache.length

@@ -10,6 +10,7 @@ Notation: P tokens of the prompt before the document, T tokens with it, R rows o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -35,11 +36,19 @@ class Blocks:
     Args:
         token_ids: of each block, as they were computed behind the prompt.
         rows_of: keys and values (H, R, D) of all layers for the block of a number; may read a file.
+        places: (N, 4) integers, where each stands among the document's own tokens: its heading rows from the first to
+            past the last (equal: none), then its text.
     """
 
-    def __init__(self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]]) -> None:
-        self.token_ids, self.rows_of = tuple(token_ids), rows_of
+    def __init__(
+        self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]], places: np.ndarray
+    ) -> None:
+        self.token_ids, self.rows_of, self.places = tuple(token_ids), rows_of, places.astype(np.int64)
         self.numbers = {tokens: n for n, tokens in enumerate(self.token_ids)}
+
+    def at(self, token: int) -> int:
+        """The number of the block that a token of the document's own stands in."""
+        return max(int(np.searchsorted(self.places[:, 2], token, side="right")) - 1, 0)
 
     def behind(self, prompt: SequenceState, number: int) -> SequenceState:
         """What the layers hold behind the prompt and one block.
@@ -97,17 +106,39 @@ def tokens_of(model: ForeignModel, index: DocumentIndex, found: Found) -> Tokens
     return tuple(ids)
 
 
-def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, list[tuple[Tokens, int]]]:
-    """The prompt's beginning, and the tokens of each block with the document's first token behind it.
+@dataclass(frozen=True)
+class Planned:
+    """A block to compute.
+
+    Attributes:
+        tokens: its own, behind those of its heading.
+        place: as of `Blocks.places`.
+        end: the first token behind it, that of the prompt being 0.
+    """
+
+    tokens: Tokens
+    place: tuple[int, int, int, int]
+    end: int
+
+
+def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, list[Planned]]:
+    """The prompt's beginning, and the blocks behind it.
 
     Args:
         token_ids: (T,), the prompt's beginning and the document.
     """
     index, start = document_index(model, token_ids)
     places = [index.found(n, 0.0) for n in range(len(index))]
-    rows = [(tokens_of(model, index, found), start + found.rows[-1][1]) for found in places]
+    rows = [Planned(tokens_of(model, index, found), place_of(found), start + found.rows[-1][1]) for found in places]
     own = tuple(token_ids[start:].tolist())
-    return tuple(token_ids[:start].tolist()), rows or [(own, len(token_ids))]
+    whole = Planned(own, (0, 0, 0, len(own)), len(token_ids))
+    return tuple(token_ids[:start].tolist()), rows or [whole]
+
+
+def place_of(found: Found) -> tuple[int, int, int, int]:
+    """Where a block stands, as `Blocks.places` has it."""
+    heading = found.rows[0] if len(found.rows) > 1 else (0, 0)
+    return (*heading, *found.rows[-1])
 
 
 def rows_of_blocks(prompt: Tokens, blocks: Sequence[Tokens]) -> list[int]:

@@ -106,7 +106,7 @@ class ForeignEngine:
         if not keeps_blocks(self.model, len(token_ids)):
             return self.identity
         prompt, blocks = planned_blocks(self.model, token_ids)
-        return in_blocks(self.identity, prompt, [tokens for tokens, _ in blocks])
+        return in_blocks(self.identity, prompt, [block.tokens for block in blocks])
 
     @property
     def numerics(self) -> Numerics:

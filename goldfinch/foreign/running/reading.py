@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.engine.reading import CLOSE, MOST_RANKED, NO_VECTORS, Candidate, Reading
-from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
+from goldfinch.errors import GoldFinchError, TokenizerError
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.policies.base import BY_WORDS, Chosen, best_blocks
 from goldfinch.policies.index import DocumentIndex
@@ -22,7 +22,6 @@ from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 
-from .blocks import tokens_of
 from .files import ForeignCache
 from .states import SequenceState
 
@@ -139,10 +138,12 @@ class BlockReader:
     def own_tokens(self, reading: Reading) -> Tensor:
         """The number of the document's own token that each row behind the prompt is of, (R,); -1 of a line break that
         was added."""
-        parts = list[Tensor]()
+        parts, blocks = list[Tensor](), self._cache.blocks
+        assert blocks is not None
         for found in reading.found:
-            parts += [torch.arange(first, last) for first, last in found.rows]
-            added = len(tokens_of(self._model, self.index, found)) - sum(last - first for first, last in found.rows)
+            start, heading_end, first, last = blocks.places[found.block].tolist()
+            parts += [torch.arange(start, heading_end), torch.arange(first, last)]
+            added = len(blocks.token_ids[found.block]) - sum(map(len, parts[-2:]))
             parts.append(torch.full((added,), -1))
         return torch.cat(parts)
 
@@ -150,7 +151,7 @@ class BlockReader:
         """What a question reads, one reading for each answer that one is chosen of, the best block first."""
         if question is None:
             return [self._of(self.index.found(len(self.index) - 1, 0.0))]
-        found = self._chosen or self._best(question, self.candidates)
+        found = self._found(question, self.candidates)
         return [self._of(one) for one in found[: self.candidates]]
 
     def read(self, question: str | None) -> Reading:
@@ -160,19 +161,10 @@ class BlockReader:
         return self.readings(question)[0]
 
     def state(self, reading: Reading) -> SequenceState:
-        """What the layers hold behind what is read.
-
-        Raises:
-            CacheMismatch: blocks were made by other rules.
-        """
+        """What the layers hold behind what is read."""
         blocks = self._cache.blocks
         assert blocks is not None
-        number = blocks.numbers.get(tokens_of(self._model, self.index, reading.found[0]))
-        if number is None:
-            raise CacheMismatch(
-                "blocks", "made by other rules", "those of this version of gf", hint="pre-fill the document again"
-            )
-        return blocks.behind(self._cache.state, number)
+        return blocks.behind(self._cache.state, reading.found[0].block)
 
     def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
         """Which of the answers from several blocks to give: the likeliest, the first of several."""
@@ -186,9 +178,17 @@ class BlockReader:
     def explained(self, question: str) -> list[Candidate]:
         """The best blocks for a question and the next ones, best first."""
         read = {found.block for found in self.read(question).found}
-        found = self._chosen or self._best(question, self.candidates + CLOSE)
+        found = self._found(question, self.candidates + CLOSE)
         words = self.index.words
         return [Candidate(one, words.matched(question, one.block), one.block in read) for one in found]
+
+    def _found(self, question: str, count: int) -> Sequence[Found]:
+        """The blocks that fit best. Those that are chosen already may be of other rules: the file's stand there."""
+        blocks = self._cache.blocks
+        assert blocks is not None
+        if not self._chosen:
+            return self._best(question, count)
+        return [self.index.found(blocks.at(found.rows[-1][0]), found.score) for found in self._chosen]
 
     def _best(self, question: str, count: int) -> list[Found]:
         if question not in self._ranked:
@@ -215,7 +215,8 @@ def reader_of(model: ForeignModel, cache: ForeignCache, policy: str | Chosen, bl
 def _index_of(model: ForeignModel, cache: ForeignCache) -> DocumentIndex:
     if model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its documents have no blocks and lines")
-    return DocumentIndex(model.tokenizer, cache.token_ids[slice(*cache.document_range)], cache.index)
+    blocks = None if cache.blocks is None else cache.blocks.places
+    return DocumentIndex(model.tokenizer, cache.token_ids[slice(*cache.document_range)], cache.index, blocks=blocks)
 
 
 def _check_policy(policy: str) -> None:
