@@ -21,7 +21,9 @@ from goldfinch.errors import ContextTooLong, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.policies.index import DocumentIndex
+from goldfinch.policies.measured import ModelRecord, record_of
 from goldfinch.policies.places import Found
+from goldfinch.weights.noted import place_of
 
 from .states import Held, SequenceState, put_in, taken_out
 
@@ -66,6 +68,12 @@ def _joined(before: Held, after: Held) -> Held:
     if before.keys is None or before.values is None or after.keys is None or after.values is None:
         return after
     return Held(torch.cat([before.keys, after.keys], dim=1), torch.cat([before.values, after.values], dim=1))
+
+
+def record_for(model: ForeignModel) -> ModelRecord:
+    """What was measured of a model (`gf model measure`): from how many tokens on it answers better from blocks."""
+    fingerprint = model.fingerprints["model_fingerprint"]
+    return record_of(fingerprint, place_of(fingerprint) if fingerprint else None)
 
 
 def obstacle_to_blocks(model: ForeignModel) -> str | None:
@@ -129,13 +137,13 @@ def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, 
     """
     index, start = document_index(model, token_ids)
     places = [index.found(n, 0.0) for n in range(len(index))]
-    rows = [Planned(tokens_of(model, index, found), place_of(found), start + found.rows[-1][1]) for found in places]
+    rows = [Planned(tokens_of(model, index, found), place_among(found), start + found.rows[-1][1]) for found in places]
     own = tuple(token_ids[start:].tolist())
     whole = Planned(own, (0, 0, 0, len(own)), len(token_ids))
     return tuple(token_ids[:start].tolist()), rows or [whole]
 
 
-def place_of(found: Found) -> tuple[int, int, int, int]:
+def place_among(found: Found) -> tuple[int, int, int, int]:
     """Where a block stands, as `Blocks.places` has it."""
     heading = found.rows[0] if len(found.rows) > 1 else (0, 0)
     return (*heading, *found.rows[-1])

@@ -22,6 +22,7 @@ from goldfinch.policies.named import ALL, AUTO, HYBRID, INSTALL_VECTORS, LEXICAL
 from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import vectors_at_hand
 
+from .blocks import record_for
 from .files import ForeignCache
 from .states import SequenceState
 
@@ -90,9 +91,10 @@ class BlockReader:
     Args:
         model: that is asked.
         cache: of the document.
-        policy: "auto", "lexical", "hybrid", or blocks that are chosen already. "auto" is hybrid, lexical where the word
-            vectors are not installed.
-        blocks: how many are asked, each by itself; the likeliest of the answers is given. 1 by default.
+        policy: "auto", "lexical", "hybrid", or blocks that are chosen already. "auto" is what was measured for the
+            model, else hybrid; lexical where the word vectors are not installed.
+        blocks: how many are asked, each by itself; the likeliest of the answers is given. By default as measured, else
+            1.
 
     Attributes:
         policy: that is followed, never "auto".
@@ -116,8 +118,13 @@ class BlockReader:
             self._chosen, blocks = policy.found, min(len(policy.found), MOST_CANDIDATES)
         _check_policy(name)
         if name == AUTO:
-            name = HYBRID if vectors_at_hand() else LEXICAL
-            if name == LEXICAL:
+            measured = record_for(model).reading(cache.length)
+            if measured.policy in BY_WORDS:
+                name, blocks = measured.policy, blocks or measured.candidates
+            else:
+                name = HYBRID
+            if name == HYBRID and not vectors_at_hand():
+                name = LEXICAL
                 self.remark = f"{NO_VECTORS}, so blocks are chosen by their words alone"
         if name not in BY_WORDS:
             raise GoldFinchError(
