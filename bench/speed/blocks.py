@@ -54,12 +54,13 @@ def document(engine: ForeignEngine, tokens: int, seed: int) -> str:
     """A text of as many tokens or a few more."""
     files = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".txt", ".md", ".rst"))
     known = [part.strip() for path in files for part in path.read_text().split("\n\n") if part.strip()]
+    tokenizer: Any = engine.tokenizer
     random, parts, length = Random(seed), list[str](), 0
     while length < tokens:
         random.shuffle(known)
         for part in known:
             parts.append(part)
-            length += len(engine.question(part + "\n\n", raw=True))
+            length += len(tokenizer.encode(part + "\n\n"))
             if length >= tokens:
                 break
     return "\n\n".join(parts) + "\n"
