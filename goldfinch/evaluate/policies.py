@@ -5,7 +5,7 @@ it, and facts planted in it. Cut at several lengths, it is pre-filled once for e
 questions. A policy is chosen for a length where its F1 is higher than that of reading the whole document by
 LEAST_GAIN standard errors of the paired differences; where none is, the whole document is read, as for a model that
 nothing was measured for. A model of others reads the whole of a document that is kept whole, and the blocks of one that
-is kept in blocks: one, or the likeliest of the answers from several.
+is kept in blocks: one, the likeliest of the answers from several, or two of them joined.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ LENGTHS = (1000, 2000, 4000)
 LEAST_LENGTH, MOST_LENGTHS = 500, 16
 PLANTED = 12
 LEAST_GAIN = 2.0
-# Blocks of a model of others that are asked each by itself; and positions that question and answer may take.
-CANDIDATES = (1, 2, 3)
+# Blocks of a model of others that are asked each by itself, and that are joined; positions of question and answer.
+CANDIDATES, JOINED = (1, 2, 3), 2
 ROOM = 256
 ANSWER_TOKENS = 24
 # Of nobody: invented, so that no model has heard of what is planted.
@@ -123,11 +123,13 @@ def ways_of(model: LanguageModel | ForeignModel) -> list[Way]:
     if isinstance(model, LanguageModel):
         return [Way(policy, DEFAULT_BLOCKS.get(policy, 1)) for policy in (ALL, *by_words, ATTENTION)]
     from goldfinch.foreign.running.blocks import obstacle_to_blocks
+    from goldfinch.foreign.running.joining import obstacle_to_joining
 
     obstacle = obstacle_to_blocks(model)
     if obstacle is not None:
         raise ModelRefused(f"{model.name} keeps documents whole, and reads all of them: {obstacle}")
-    return [Way(ALL), *(Way(by_words[-1], candidates=count) for count in CANDIDATES)]
+    several = [] if obstacle_to_joining(model) else [Way(by_words[-1], JOINED)]
+    return [Way(ALL), *(Way(by_words[-1], candidates=count) for count in CANDIDATES), *several]
 
 
 def _answers(
@@ -138,12 +140,16 @@ def _answers(
         reader = Reader(model, read=way.policy, read_blocks=way.blocks, prefilled=prefilled)
         return reader.answers_to(text, questions, max_tokens=ANSWER_TOKENS)
     from goldfinch.foreign.running.engine import ForeignEngine
+    from goldfinch.foreign.running.session import ForeignSession
 
     layout = WHOLE if way.policy == ALL else BLOCKS
     engine = ForeignEngine(replace(model, layout=layout))
     if layout not in prefilled:
         prefilled[layout] = engine.prefill(engine.document(text))
-    session = engine.session(prefilled[layout], read=way.policy, read_blocks=way.candidates)
+    session = ForeignSession(
+        engine.model, prefilled[layout], read=way.policy, read_blocks=max(way.blocks, way.candidates),
+        joined=way.blocks > 1,
+    )  # fmt: skip
     return [answer.text for answer in engine.ask_many(session, questions, max_tokens=ANSWER_TOKENS)]
 
 

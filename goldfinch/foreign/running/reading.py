@@ -24,7 +24,12 @@ from goldfinch.policies.vectors import vectors_at_hand
 
 from .blocks import record_for
 from .files import ForeignCache
+from .joining import joined as joined_state
+from .joining import obstacle_to_joining
 from .states import SequenceState
+
+# Of the context, that blocks which are read together may take.
+MOST_SHARE = 0.75
 
 
 class WholeReader:
@@ -93,22 +98,24 @@ class BlockReader:
         cache: of the document.
         policy: "auto", "lexical", "hybrid", or blocks that are chosen already. "auto" is what was measured for the
             model, else hybrid; lexical where the word vectors are not installed.
-        blocks: how many are asked, each by itself; the likeliest of the answers is given. By default as measured, else
-            1.
+        blocks: how many are read. By default as measured, else 1.
+        joined: read them together, in one answer, or ask each by itself and give the likeliest answer; by default as
+            measured, else each by itself.
 
     Attributes:
         policy: that is followed, never "auto".
-        blocks: that one answer is given from.
+        blocks: that one answer is given from: joined (`joining`), in the order of the document.
         candidates: answers that one is chosen of.
         remark: what a user should know of the choice, or None.
 
     Raises:
-        GoldFinchError: another policy, or another number of blocks than 1 to MOST_CANDIDATES.
+        GoldFinchError: another policy, another number of blocks than 1 to MOST_CANDIDATES, or blocks to join of a model
+            that cannot.
     """
 
-    blocks = 1
-
-    def __init__(self, model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None) -> None:
+    def __init__(
+        self, model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None, joined: bool | None
+    ) -> None:
         self._model, self._cache, self.remark = model, cache, None
         self._chosen: tuple[Found, ...] = ()
         name = policy.policy if isinstance(policy, Chosen) else policy
@@ -117,10 +124,10 @@ class BlockReader:
         if isinstance(policy, Chosen):
             self._chosen, blocks = policy.found, min(len(policy.found), MOST_CANDIDATES)
         _check_policy(name)
+        measured = record_for(model).reading(cache.length)
         if name == AUTO:
-            measured = record_for(model).reading(cache.length)
             if measured.policy in BY_WORDS:
-                name, blocks = measured.policy, blocks or measured.candidates
+                name, blocks = measured.policy, blocks or max(measured.blocks, measured.candidates)
             else:
                 name = HYBRID
             if name == HYBRID and not vectors_at_hand():
@@ -135,7 +142,13 @@ class BlockReader:
             raise GoldFinchError(NO_VECTORS, hint=f"{INSTALL_VECTORS}, or the policy 'lexical'")
         if blocks is not None and not 1 <= blocks <= MOST_CANDIDATES:
             raise GoldFinchError(f"the number of blocks to read is {blocks}, allowed: 1 to {MOST_CANDIDATES}")
-        self.policy, self.candidates = name, blocks or 1
+        self.policy, together = name, measured.blocks > 1 if joined is None else joined
+        if together and (blocks or 1) > 1:
+            obstacle = obstacle_to_joining(model)
+            if obstacle is not None and joined:
+                raise GoldFinchError(f"{model.name} cannot read blocks together: {obstacle}")
+            together = obstacle is None
+        self.blocks, self.candidates = (blocks or 1, 1) if together else (1, blocks or 1)
 
     @cached_property
     def index(self) -> DocumentIndex:
@@ -157,9 +170,22 @@ class BlockReader:
     def readings(self, question: str | None) -> list[Reading]:
         """What a question reads, one reading for each answer that one is chosen of, the best block first."""
         if question is None:
-            return [self._of(self.index.found(len(self.index) - 1, 0.0))]
-        found = self._found(question, self.candidates)
-        return [self._of(one) for one in found[: self.candidates]]
+            return [self._of([self.index.found(len(self.index) - 1, 0.0)])]
+        found = self._found(question, max(self.blocks, self.candidates))
+        if self.blocks > 1:
+            return [self._of(sorted(self._fitting(found[: self.blocks]), key=lambda one: one.block))]
+        return [self._of([one]) for one in found[: self.candidates]]
+
+    def _fitting(self, found: Sequence[Found]) -> Sequence[Found]:
+        """The best of the blocks that leave the context room for question and answer; one at least."""
+        blocks, tokens, count = self._cache.blocks, self._cache.state.position, 0
+        assert blocks is not None
+        for one in found:
+            tokens += len(blocks.token_ids[one.block])
+            if tokens > MOST_SHARE * self._model.context_length:
+                break
+            count += 1
+        return found[: max(count, 1)]
 
     def read(self, question: str | None) -> Reading:
         """What a question reads; of several readings that whose answer was given, or the best."""
@@ -171,7 +197,10 @@ class BlockReader:
         """What the layers hold behind what is read."""
         blocks = self._cache.blocks
         assert blocks is not None
-        return blocks.behind(self._cache.state, reading.found[0].block)
+        numbers = [found.block for found in reading.found]
+        if len(numbers) == 1:
+            return blocks.behind(self._cache.state, numbers[0])
+        return joined_state(self._model, self._cache.state, blocks, numbers)
 
     def best(self, answers: Sequence[tuple[Reading, float | None]]) -> int:
         """Which of the answers from several blocks to give: the likeliest, the first of several."""
@@ -185,7 +214,7 @@ class BlockReader:
     def explained(self, question: str) -> list[Candidate]:
         """The best blocks for a question and the next ones, best first."""
         read = {found.block for found in self.read(question).found}
-        found = self._found(question, self.candidates + CLOSE)
+        found = self._found(question, max(self.blocks, self.candidates) + CLOSE)
         words = self.index.words
         return [Candidate(one, words.matched(question, one.block), one.block in read) for one in found]
 
@@ -201,22 +230,28 @@ class BlockReader:
         if question not in self._ranked:
             if len(self._ranked) >= MOST_RANKED:
                 self._ranked.clear()
-            self._ranked[question] = best_blocks(self.policy, self.index, question, self.candidates + CLOSE)
+            self._ranked[question] = best_blocks(
+                self.policy, self.index, question, max(self.blocks, self.candidates) + CLOSE
+            )
         return self._ranked[question][:count]
 
-    def _of(self, found: Found) -> Reading:
+    def _of(self, found: Sequence[Found]) -> Reading:
         start = self._cache.document_range[0]
-        rows = tuple((start + first, start + last) for first, last in found.rows)
+        rows = tuple((start + first, start + last) for one in found for first, last in one.rows)
         tokens = self._cache.state.position + sum(last - first for first, last in rows)
-        return Reading(self.policy, (found,), rows, tokens)
+        return Reading(self.policy, tuple(found), rows, tokens)
 
 
 Reader = WholeReader | BlockReader
 
 
-def reader_of(model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None) -> Reader:
+def reader_of(
+    model: ForeignModel, cache: ForeignCache, policy: str | Chosen, blocks: int | None, joined: bool | None = None
+) -> Reader:
     """What questions to a cached document read; arguments and errors as of the readers."""
-    return WholeReader(model, cache, policy) if cache.blocks is None else BlockReader(model, cache, policy, blocks)
+    return (
+        WholeReader(model, cache, policy) if cache.blocks is None else BlockReader(model, cache, policy, blocks, joined)
+    )
 
 
 def _index_of(model: ForeignModel, cache: ForeignCache) -> DocumentIndex:

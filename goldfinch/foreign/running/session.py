@@ -38,14 +38,21 @@ class ForeignSession:
         model: that the cache belongs to.
         cache: of the document.
         read: the reading policy; see the readers (`reading`).
-        read_blocks: how many blocks are asked, of a document that is kept in blocks.
+        read_blocks: how many blocks are read, of a document that is kept in blocks.
+        joined: all in one answer, or each by itself; as of the readers.
     """
 
     def __init__(
-        self, model: ForeignModel, cache: ForeignCache, *, read: str | Chosen = AUTO, read_blocks: int | None = None
+        self,
+        model: ForeignModel,
+        cache: ForeignCache,
+        *,
+        read: str | Chosen = AUTO,
+        read_blocks: int | None = None,
+        joined: bool | None = None,
     ) -> None:
         self.model, self.cache = model, cache
-        self.reader = reader_of(model, cache, read, read_blocks)
+        self.reader = reader_of(model, cache, read, read_blocks, joined)
         self.chosen_path = f"keys, values and states of {cache.length:,} tokens are held"
         if cache.blocks is not None:
             self.chosen_path = f"keys and values of {len(cache.blocks.token_ids):,} blocks are read when they are asked"
@@ -131,7 +138,9 @@ class ForeignSession:
     def begin(self, question: str, raw: bool, sampling: Sampling, reading: Reading) -> tuple[list[int], Answering]:
         """The tokens of a question, and its answer, which has as many tokens as there are positions left at most."""
         model, ids = self.model, self.question_token_ids(question, raw=raw)
-        read = self.cache.length if self.cache.blocks is None else reading.tokens + 1  # a line break may be added
+        read = (
+            self.cache.length if self.cache.blocks is None else reading.tokens + len(reading.found)
+        )  # line breaks may be added
         room = model.context_length - read - len(ids)
         sampling = replace(sampling, max_tokens=max(min(sampling.max_tokens, room), 1))
         if raw:  # text that goes on is never withheld

@@ -11,7 +11,7 @@ import pytest
 import goldfinch
 from goldfinch.errors import GoldFinchError, ModelRefused
 from goldfinch.evaluate import policies
-from goldfinch.evaluate.policies import CANDIDATES, TEXT, Way, best_way, document, keep, measure_policies
+from goldfinch.evaluate.policies import CANDIDATES, JOINED, TEXT, Way, best_way, document, keep, measure_policies
 from goldfinch.foreign.running.engine import ForeignEngine
 from goldfinch.policies.measured import OWN_RECORD, parsed
 from goldfinch.policies.vectors import vectors_at_hand
@@ -105,12 +105,13 @@ def test_a_model_of_others_is_asked_from_the_whole_and_from_blocks(monkeypatch: 
     assert [Way(row["policy"], row["blocks"], row["candidates"]) for row in seen] == [
         Way("all"),
         *(Way(words, candidates=count) for count in CANDIDATES),
+        Way(words, JOINED),
     ]
     assert record["rows"] == []
     assert record["conditions"]["numerics"]["compute_dtype"] == "f32"
     parsed(record)
     shorter = measure_policies(engine_of("llama").model, lengths=(1200,))  # the whole has no room in 1,024 positions
-    assert [row["policy"] for row in shorter["measured"]] == [words] * len(CANDIDATES)
+    assert [row["policy"] for row in shorter["measured"]] == [words] * (len(CANDIDATES) + 1)
     assert shorter["rows"] == [{"least_tokens": 1200, "policy": words, "blocks": 1, "candidates": 1}]
     with pytest.raises(ModelRefused, match="states"):
         measure_policies(engine_of("lfm2").model, lengths=(1200,))
