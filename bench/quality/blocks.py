@@ -95,6 +95,7 @@ def measure(engine: ForeignEngine, name: str, text: str, asked: Asked, folder: P
     engine.save(engine.prefill(engine.document(text)), folder / "document.gfc")
     cache = engine.open(folder / "document.gfc", asking=True)
     session = engine.session(cache, read=LEXICAL)
+    assert cache.blocks is not None
     rows = [compared(session, engine, question, right) for question, right in asked]
     answered = [row["right"] for row in rows if row["right"] is not None]
     return {
