@@ -77,6 +77,11 @@ class ForeignCache:
         return len(self.token_ids)
 
     @property
+    def own_token_ids(self) -> np.ndarray:
+        """The document's own tokens."""
+        return self.token_ids[slice(*self.document_range)]
+
+    @property
     def end(self) -> SequenceState:
         """The end of the document as a position to resume from."""
         return self.state
@@ -110,9 +115,8 @@ class ForeignCache:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index and self.index is None and self.tokenizer is not None:
-            own = self.token_ids[slice(*self.document_range)]
             blocks = None if self.blocks is None else self.blocks.places
-            self.index = DocumentIndex(self.tokenizer, own, blocks=blocks).packed()
+            self.index = DocumentIndex(self.tokenizer, self.own_token_ids, blocks=blocks).packed()
         if index and self.index is not None:
             sections.append(index_section(self.index))
         header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)

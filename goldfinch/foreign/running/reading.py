@@ -258,7 +258,7 @@ def _index_of(model: ForeignModel, cache: ForeignCache) -> DocumentIndex:
     if model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its documents have no blocks and lines")
     blocks = None if cache.blocks is None else cache.blocks.places
-    return DocumentIndex(model.tokenizer, cache.token_ids[slice(*cache.document_range)], cache.index, blocks=blocks)
+    return DocumentIndex(model.tokenizer, cache.own_token_ids, cache.index, blocks=blocks)
 
 
 def _check_policy(policy: str) -> None:
