@@ -81,7 +81,8 @@ def _causal_names() -> Mapping[str, str]:
 def rotary_of(network: Any) -> list[float] | None:
     """The angle of each pair of channels (c, c + pairs) from one position to the next, by which keys are rotated.
 
-    None where the library rotates other pairs, layers unlike each other, or nothing: only codecs ask, and do without.
+    None where the library rotates other pairs, layers unlike each other, or nothing: codecs, and blocks to join, do
+    without.
     """
     angles = [value for name, value in network.named_buffers() if name.endswith("inv_freq") and "original" not in name]
     rotate = getattr(sys.modules[type(network).__module__], "rotate_half", None)
@@ -274,15 +275,6 @@ def attention(network: Any, token_ids: Tensor, cache: Any, start: int) -> list[T
     finally:
         network.set_attn_implementation(usual)
     return [weights[0] for weights in found or () if weights is not None]
-
-
-def frequencies(network: Any) -> Tensor | None:
-    """Angles (D/2,) by which a step turns the pairs of a key's channels; None where layers differ in them."""
-    found = [
-        (name, buffer) for name, buffer in network.named_buffers()
-        if name.endswith("inv_freq") and not name.endswith("original_inv_freq")
-    ]  # fmt: skip
-    return found[0][1].float() if len(found) == 1 else None
 
 
 def _arguments(network: Any) -> Iterable[str]:

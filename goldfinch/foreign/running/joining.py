@@ -37,9 +37,9 @@ def obstacle_to_joining(model: ForeignModel) -> str | None:
     """
     if any(layer.kind != "full" for layer in model.layers):
         return "layers with a window count positions of their own"
-    angles = library.frequencies(model.network)
+    angles = angles_of(model)
     if angles is None:
-        return "its layers turn their keys in several ways"
+        return "its layers turn their keys in several ways, or in one that gf does not know"
     first = computed_alone(model, 0)
     for steps in _STEPS:
         for one, other in zip(first, computed_alone(model, steps), strict=True):
@@ -49,6 +49,12 @@ def obstacle_to_joining(model: ForeignModel) -> str | None:
             if differs > _CLOSE[model.dtype] * float(other.keys.abs().max()):
                 return "its keys are not those of other positions, turned on"
     return None
+
+
+def angles_of(model: ForeignModel) -> Tensor | None:
+    """The angles (F,) of one step; None where gf does not know them."""
+    angles = library.rotary_of(model.network)
+    return None if angles is None else torch.tensor(angles, dtype=torch.float32)
 
 
 def computed_alone(model: ForeignModel, position: int) -> tuple[Held, ...]:
@@ -82,7 +88,7 @@ def joined(
         recomputed: first tokens of each but the first that are computed anew.
     """
     state = blocks.behind(prompt, numbers[0])
-    angles = library.frequencies(model.network)
+    angles = angles_of(model)
     assert angles is not None
     for number in numbers[1:]:
         tokens, steps = blocks.token_ids[number], state.position - prompt.position

@@ -75,7 +75,7 @@ def test_layers_that_turn_keys_in_several_ways_are_not_joined() -> None:
         engine = engine_of("llama")
         assert obstacle_to_joining(engine.model) is None  # the network's own angles, whatever they are
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("goldfinch.foreign.library.frequencies", lambda network: inverse * 1.01)
+            patch.setattr("goldfinch.foreign.library.rotary_of", lambda network: (inverse * 1.01).tolist())
             assert "turned on" in str(obstacle_to_joining(engine_of("llama").model))
     finally:
         inverse.div_(1.5)
