@@ -82,7 +82,8 @@ def measure_policies(
         TokenizerError: the model has no tokenizer.
         GoldFinchError: the model cannot read blocks, or lengths that there cannot be.
     """
-    check_reads_text(model)
+    if isinstance(model, LanguageModel):
+        check_reads_text(model)
     if not 1 <= len(lengths) <= min(MOST_LENGTHS, MOST_ROWS) or list(lengths) != sorted(set(lengths)):
         raise GoldFinchError(f"{len(lengths)} lengths, allowed: 1 to {MOST_LENGTHS}, ascending")
     if lengths[0] < LEAST_LENGTH:
