@@ -67,6 +67,9 @@ WINDOW_KEYS = "window_keys"
 WINDOW_VALUES = "window_values"
 LAYER_STATE = "layer_state"
 BLOCK_TOKEN_IDS = "block_token_ids"
+BLOCK_PLACES = "block_places"
+# Tokens that may be added to a block behind its own: a line break.
+MOST_ADDED = 8
 BLOCK_KEYS = "block_keys"
 BLOCK_VALUES = "block_values"
 # Tokens of one section of keys or values.

@@ -11,7 +11,7 @@ import typer
 
 from gfcli.support.console import console
 from gfcli.support.exits import DAMAGED, SCHEMA_VERSION, CommandError, describe
-from gfcli.support.options import DeviceOption, DtypeOption, load_ours, model_card
+from gfcli.support.options import DeviceOption, DtypeOption, load, model_card
 from gfcli.support.values import MOST_SEED, counted, parse_lengths, show_bytes
 
 Name = Annotated[
@@ -231,7 +231,9 @@ def measure(
 
     Asks it about a text that comes with gf, with each reading policy, at several lengths. The policy that answers best
     is kept in your own cache under the model's fingerprint, and gf ask --read auto follows it from then on. A model
-    that nothing was measured for reads whole documents. This takes seconds for a small model, minutes for a large one.
+    that nothing was measured for reads whole documents. Of a model of others, documents kept whole are compared with
+    documents kept in blocks, and gf prefill --layout auto follows what was found. This takes seconds for a small model,
+    minutes for a large one.
 
     Examples:
       gf model measure ./my-model
@@ -241,19 +243,28 @@ def measure(
 
     def report(row: dict[str, Any]) -> None:
         gain = f", {100 * row['gain']:+.1f} +- {100 * row['standard_error']:.1f}" if row["policy"] != "all" else ""
-        console.say(f"{row['length']:,} tokens, {row['policy']}: F1 {100 * row['f1']:.1f} of 100{gain}")
+        console.say(f"{row['length']:,} tokens, {_way(row)}: F1 {100 * row['f1']:.1f} of 100{gain}")
 
-    model = load_ours(name, device, dtype)
+    model = load(name, device, dtype)
     record = measure_policies(model, lengths=parse_lengths(lengths, "--lengths"), report=report)
     place = keep(model, record)
     if as_json:
         console.json({"schema_version": SCHEMA_VERSION, "path": None if place is None else str(place)} | record)
     for row in record["rows"] if not as_json else ():
-        console.line(f"from {row['least_tokens']:,} tokens on: {row['policy']}, {counted(row['blocks'], 'block')}")
+        console.line(f"from {row['least_tokens']:,} tokens on: {_way(row)}")
     if not record["rows"] and not as_json:
         console.line("the whole document: no other policy answers better")
     if place is None:
         console.warn("the measurement was not kept: your cache folder cannot be written, or is not private")
+
+
+def _way(row: dict[str, Any]) -> str:
+    """A reading policy and how it is followed, for people."""
+    if row["policy"] == "all":
+        return "all"
+    if row["candidates"] > 1:
+        return f"{row['policy']}, the likeliest answer of {row['candidates']} blocks"
+    return f"{row['policy']}, {counted(row['blocks'], 'block')}"
 
 
 def set_(

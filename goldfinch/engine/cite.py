@@ -19,6 +19,7 @@ from torch import Tensor
 
 from goldfinch.errors import TokenizerError
 from goldfinch.policies.blocks import map_tokens
+from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.places import Found
 
 from .attention_scores import attention_to_document
@@ -71,10 +72,21 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
     weights, ids = _attended(session, question, answer_ids, raw=raw)
     if not ids:
         return []
-    share, lines, places = _shares(session, weights, ids)
-    found = session.reader.read(None if raw else question).found
-    cited = _of_blocks(share, lines, found) if found else _citations(share, lines)
-    return _with_places(session, cited, weights, ids, places)
+    return cited(weights, session.reader.index, session.reader.read(None if raw else question).found)
+
+
+def cited(weights: Tensor, index: DocumentIndex, found: Sequence[Found]) -> list[Citation]:
+    """The places that were read most, most read first.
+
+    Args:
+        weights: (n,) float64, the attention that each of the document's own tokens had.
+        index: of the document.
+        found: the blocks that were read; none for all of it.
+    """
+    ids = index.token_ids.tolist()
+    share, lines, places = _shares(index.tokenizer, weights, ids)
+    chosen = _of_blocks(share, lines, found) if found else _citations(share, lines)
+    return _with_places(index, chosen, weights, ids, places)
 
 
 def line_shares(
@@ -85,7 +97,7 @@ def line_shares(
     Arguments as in `cite`; no lines for an empty answer or a model without attention.
     """
     weights, ids = _attended(session, question, answer_ids, raw=raw)
-    return _shares(session, weights, ids)[:2] if ids else (weights, [])
+    return _shares(session.model.tokenizer, weights, ids)[:2] if ids else (weights, [])
 
 
 def _attended(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool) -> tuple[Tensor, list[int]]:
@@ -100,19 +112,19 @@ def _attended(session: Session, question: str, answer_ids: Sequence[int], *, raw
     return weights[slice(*session.cache.document_range)].double().cpu(), session.cache.own_token_ids.tolist()
 
 
-def _shares(session: Session, weights: Tensor, ids: Sequence[int]) -> tuple[Tensor, list[str], list[int]]:
+def _shares(tokenizer: Any, weights: Tensor, ids: Sequence[int]) -> tuple[Tensor, list[str], list[int]]:
     """The share of each line, the lines, and the 0-based line of each token."""
-    lines, places = _lines(session.model.tokenizer, ids)
+    lines, places = _lines(tokenizer, ids)
     per_line = torch.zeros(len(lines), dtype=torch.float64)
     per_line.index_add_(0, torch.tensor(places), weights)
     return per_line / per_line.sum().clamp_min(1e-30), lines, places
 
 
 def _with_places(
-    session: Session, cited: Sequence[Citation], weights: Tensor, ids: Sequence[int], places: Sequence[int]
+    index: DocumentIndex, cited: Sequence[Citation], weights: Tensor, ids: Sequence[int], places: Sequence[int]
 ) -> list[Citation]:
     """The same with the character of each line that was read most, and the block around it."""
-    tokens, index, found = map_tokens(session.model.tokenizer, ids), session.reader.index, list[Citation]()
+    tokens, found = map_tokens(index.tokenizer, ids), list[Citation]()
     starts = np.asarray(index.places.blocks.first_row)
     for one in cited:
         first, last = bisect_left(places, one.line - 1), bisect_right(places, one.line - 1)

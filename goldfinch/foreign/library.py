@@ -81,7 +81,8 @@ def _causal_names() -> Mapping[str, str]:
 def rotary_of(network: Any) -> list[float] | None:
     """The angle of each pair of channels (c, c + pairs) from one position to the next, by which keys are rotated.
 
-    None where the library rotates other pairs, layers unlike each other, or nothing: only codecs ask, and do without.
+    None where the library rotates other pairs, layers unlike each other, or nothing: codecs, and blocks to join, do
+    without.
     """
     angles = [value for name, value in network.named_buffers() if name.endswith("inv_freq") and "original" not in name]
     rotate = getattr(sys.modules[type(network).__module__], "rotate_half", None)
@@ -251,6 +252,29 @@ def step(network: Any, token_ids: Tensor, cache: Any, positions: Tensor, mask: T
     with torch.inference_mode():
         logits: Tensor = network(**given).logits[:, -1]
     return logits
+
+
+def attention(network: Any, token_ids: Tensor, cache: Any, start: int) -> list[Tensor]:
+    """What tokens that follow those in a cache attend to; the cache grows by them.
+
+    Args:
+        token_ids: (N,) int64.
+        cache, start: as of `forward`.
+
+    Returns:
+        weights (H, N, S) of each layer with attention over its S rows, those of these tokens last.
+    """
+    given: dict[str, Any] = {"input_ids": token_ids[None].to(network.device), "cache": cache, "use_cache": True}
+    if "position_ids" in _arguments(network):
+        given["position_ids"] = torch.arange(start, start + len(token_ids), device=network.device)[None]
+    usual = network.config._attn_implementation
+    network.set_attn_implementation("eager")  # the others compute no weights
+    try:
+        with torch.inference_mode():
+            found = network(**given, output_attentions=True).attentions
+    finally:
+        network.set_attn_implementation(usual)
+    return [weights[0] for weights in found or () if weights is not None]
 
 
 def _arguments(network: Any) -> Iterable[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from goldfinch.text.tokenizer import Tokenizer
 
-from .blocks import Pieces, map_tokens, sentences_of, split_blocks
+from .blocks import Block, Pieces, map_tokens, sentences_of, split_blocks
 from .collection import rules
 from .columns import pack_columns, unpack_columns
 from .lexical import WordIndex
@@ -36,6 +36,8 @@ class DocumentIndex:
         tokenizer: of the document.
         token_ids: its own, (T,) integers.
         packed: what `packed` gave for the same document, or anything else, which is then not used.
+        blocks: (N, 4) integers, tokens of the blocks that the document is to have, where they may be others than the
+            rules find: heading rows from the first to past the last (equal: none), then the text.
 
     Attributes:
         tokenizer, token_ids: as given; the ids as int64.
@@ -43,7 +45,12 @@ class DocumentIndex:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, token_ids: Sequence[int] | np.ndarray, packed: np.ndarray | None = None
+        self,
+        tokenizer: Tokenizer,
+        token_ids: Sequence[int] | np.ndarray,
+        packed: np.ndarray | None = None,
+        *,
+        blocks: np.ndarray | None = None,
     ) -> None:
         self.tokenizer, self.token_ids = tokenizer, np.asarray(token_ids, np.int64)
         self._texts: dict[int, str] = {}
@@ -51,9 +58,23 @@ class DocumentIndex:
         self.from_packed = packed is not None and self._take(packed)
         if not self.from_packed:
             tokens = map_tokens(tokenizer, self.token_ids.tolist())
-            blocks = split_blocks(tokens.text)
-            self.places = Places.of(tokens, blocks)
-            self._texts = {n: block.text(tokens.text) for n, block in enumerate(blocks)}
+            split = split_blocks(tokens.text)
+            self.places = Places.of(tokens, split)
+            self._texts = {n: block.text(tokens.text) for n, block in enumerate(split)}
+        self._by_rules = blocks is None or not len(self) or np.array_equal(self.places.rows(), blocks)
+        if not self._by_rules and blocks is not None:
+            self._cut(blocks)
+
+    def _cut(self, blocks: np.ndarray) -> None:
+        """Take other blocks than the rules find."""
+        tokens = map_tokens(self.tokenizer, self.token_ids.tolist())
+        starts = [*tokens.starts, len(tokens.text)]
+        given = [
+            Block(starts[first], starts[last], (starts[start], starts[end]) if start < end else None)
+            for start, end, first, last in blocks.tolist()
+        ]
+        self.places, self.from_packed, self._words = Places.of(tokens, given), False, None
+        self._texts = {n: block.text(tokens.text) for n, block in enumerate(given)}
 
     def __len__(self) -> int:
         """The number of blocks."""
@@ -80,7 +101,10 @@ class DocumentIndex:
         return hashlib.sha256(what.encode() + self.token_ids.astype("<i8").tobytes()).digest()
 
     def packed(self) -> np.ndarray | None:
-        """As a file holds it, (bytes,) uint8; None where it would be larger than finding anew is worth."""
+        """As a file holds it, (bytes,) uint8; None where it would be larger than finding anew is worth, or the blocks
+        are not those of the rules."""
+        if not self._by_rules:
+            return None
         data = self._belonging() + pack_columns([*self.places.columns(), *self.words.columns()])
         within = len(data) <= most_packed_bytes(len(self.token_ids))
         return np.frombuffer(data, np.uint8) if within else None

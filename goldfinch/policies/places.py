@@ -135,6 +135,12 @@ class Places:
         first = np.cumsum(step)
         return cls(blocks, headings, heading_of, first, first + more)
 
+    def rows(self) -> np.ndarray:
+        """Tokens of each block, (N, 4): heading rows from the first to past the last (zeros: none), then the text."""
+        known, heads = self.heading_of > 0, np.maximum(self.heading_of - 1, 0)
+        ends = [np.append(column, 0)[heads] * known for column in (self.headings.first_row, self.headings.last_row)]
+        return np.stack([*ends, self.blocks.first_row, self.blocks.last_row], axis=1)
+
     def found(self, block: int, score: float) -> Found:
         """A block as what is read of it."""
         rows = tuple((int(s.first_row[n]), int(s.last_row[n])) for s, n in self.parts(block))

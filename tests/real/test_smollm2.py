@@ -10,16 +10,21 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.quality.blocks import MOST_DIFFERENCE, compared
 from goldfinch.foreign.models import ForeignModel, load
 from goldfinch.foreign.prompts import document_ids, question_ids
+from goldfinch.foreign.running.engine import ForeignEngine
+from goldfinch.policies.named import BLOCKS, LEXICAL
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "goldfinch" / "assets" / "prompt-check" / "text.txt"
+HANDBOOK, QUESTIONS = (ROOT / "docs" / "samples" / f"lighthouse-{name}.txt" for name in ("handbook", "questions"))
 QUESTION, RIGHT = "What did the town live on until 1931?", "copper"
 MOST_TOKENS = 12
 
@@ -84,3 +89,21 @@ def test_an_answer_from_the_file(directory: Path, model: ForeignModel, tmp_path:
     generated = model.network.generate(joint, do_sample=False, max_new_tokens=MOST_TOKENS, pad_token_id=0)
     text = model.tokenizer.decode(generated[0, joint.shape[1] :].tolist())
     assert asked["answer"].strip() == text.lstrip().partition("\n")[0].strip()
+
+
+def test_an_answer_from_a_block_is_the_models_own(model: ForeignModel, tmp_path: Path) -> None:
+    """To prompt, block and question in one pass: equal text, logits within rounding; the lines are those of the block.
+
+    `python -m bench.quality.blocks` asks a hundred such questions.
+    """
+    engine = ForeignEngine(replace(model, layout=BLOCKS))
+    engine.save(engine.prefill(engine.document(HANDBOOK.read_text())), tmp_path / "a.gfc")
+    session = engine.session(engine.open(tmp_path / "a.gfc", asking=True), read=LEXICAL)
+    for question in QUESTIONS.read_text().splitlines()[:3]:
+        row = compared(session, engine, question, [])
+        assert row["equal"], row
+        assert row["largest_difference"] <= MOST_DIFFERENCE, row
+        found = session.reader.read(question).found[0]
+        answer = session.ask(question, max_tokens=MOST_TOKENS)
+        (cited,) = engine.cite(session, question, answer.token_ids)
+        assert found.first_line <= cited.line <= found.last_line

@@ -158,7 +158,26 @@ class CacheFile:
         vocab_size = self.header.tokenizer["vocab_size"]
         if section.kind in (layout.TOKEN_IDS, layout.BLOCK_TOKEN_IDS) and array.size and int(array.max()) >= vocab_size:
             raise self._damaged("R17", f"token id {int(array.max())}", f"below {vocab_size}")
+        if section.kind == layout.BLOCK_PLACES:
+            self._check_places(array)
         return array
+
+    def _check_places(self, places: np.ndarray) -> None:
+        """Ranges of the document's own tokens that have the rows of their blocks, or a few less (R17)."""
+        template, counts = self.header.template, np.array(self.header.model["blocks"], np.int64)
+        own = template["document_end"] - template["document_start"]
+        lengths = places[:, 1::2].astype(np.int64) - places[:, ::2]
+        added = counts - lengths.sum(1)
+        if template["document_start"]:
+            added[0] = 0  # those of the prompt, which has no place
+        odd = (lengths < 0).any(1) | (places[:, 1::2] > own).any(1) | (added < 0) | (added > layout.MOST_ADDED)
+        if odd.any():
+            n = int(odd.argmax())
+            raise self._damaged(
+                "R17",
+                f"block {n} of {counts[n]} rows at {places[n].tolist()}",
+                f"ranges of {own} tokens, up to as many",
+            )
 
     def rows(self, section: Section, first: int, last: int) -> np.ndarray:
         """Rows of a raw section of compressed_k, read-only, by the digests of row_digests (R16, R18).

@@ -12,7 +12,17 @@ from goldfinch.caching.numerics import difference_between
 from goldfinch.engine.base import Progress, Start
 from goldfinch.foreign.models import ForeignModel
 
-from .blocks import Blocks, Tokens, check_lengths, computed, own_rows, planned_blocks, prompt_state, rows_of_blocks
+from .blocks import (
+    Blocks,
+    Planned,
+    Tokens,
+    check_lengths,
+    computed,
+    own_rows,
+    planned_blocks,
+    prompt_state,
+    rows_of_blocks,
+)
 from .files import ForeignCache
 from .states import Held, SequenceState
 
@@ -23,9 +33,9 @@ def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray
         return 0
     prompt, blocks = planned_blocks(model, token_ids)
     reused = at = len(prompt)
-    for tokens, end in blocks:
-        reused += end - at if tokens in base.blocks.numbers else 0
-        at = end
+    for block in blocks:
+        reused += block.end - at if block.tokens in base.blocks.numbers else 0
+        at = block.end
     return reused if reused > len(prompt) else 0
 
 
@@ -44,7 +54,7 @@ def prefill_blocks(
         ContextTooLong, ModelRefused: see `check_lengths`.
     """
     prompt, planned = planned_blocks(model, token_ids)
-    check_lengths(model, prompt, [tokens for tokens, _ in planned])
+    check_lengths(model, prompt, [block.tokens for block in planned])
     known: dict[Tokens, Sequence[Held]] = {}
     base, held = start.base, None
     if base is not None and base.blocks is not None:
@@ -52,15 +62,16 @@ def prefill_blocks(
         if difference_between(base.numerics, about["numerics"], library=True) is not None:
             about = about | {"numerics": base.numerics}  # they must not promise the bits of a run from the start
     run = _Run(token_ids, about, prompt, prompt_state(model, prompt))
-    for tokens, end in planned:
+    for block in planned:
+        tokens = block.tokens
         if tokens not in known and held is not None and tokens in held.numbers:
             known[tokens] = held.rows_of(held.numbers[tokens])
         elif tokens not in known:
             known[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
-        run.add(tokens, known[tokens], end)
+        run.add(block, known[tokens])
         if progress is not None:
-            progress(end, len(token_ids))
-        if start.journal is not None and end < len(token_ids):
+            progress(block.end, len(token_ids))
+        if start.journal is not None and block.end < len(token_ids):
             start.journal.note(lambda: run.cache(model))
     return run.cache(model)
 
@@ -73,7 +84,7 @@ class _Run:
         token_ids: (T,) of the whole document.
         about: as of `prefill_blocks`.
         prompt: tokens before the document; state: behind them.
-        blocks, rows: tokens of each block, and what the layers hold of it.
+        blocks, rows: those that are done, and what the layers hold of each.
         done: tokens of the document.
     """
 
@@ -81,29 +92,30 @@ class _Run:
     about: dict[str, Any]
     prompt: Tokens
     state: SequenceState
-    blocks: list[Tokens] = field(default_factory=list)
+    blocks: list[Planned] = field(default_factory=list)
     rows: list[Sequence[Held]] = field(default_factory=list)
     done: int = 0
 
-    def add(self, tokens: Tokens, rows: Sequence[Held], end: int) -> None:
-        """One more block; `end` is the document's first token behind it."""
-        self.blocks.append(tokens)
+    def add(self, block: Planned, rows: Sequence[Held]) -> None:
+        """One more block."""
+        self.blocks.append(block)
         self.rows.append(rows)
-        self.done = end
+        self.done = block.end
 
     def cache(self, model: ForeignModel) -> ForeignCache:
         """The cache of the blocks that are done."""
-        about, rows = self.about, tuple(self.rows)
+        about, rows, tokens = self.about, tuple(self.rows), [block.tokens for block in self.blocks]
+        places = np.array([block.place for block in self.blocks], np.int64).reshape(-1, 4)
         start, end = about["document_range"]
         return ForeignCache(
             token_ids=self.token_ids[: self.done],
             state=self.state,
             document_range=(min(start, self.done), min(end, self.done)),
-            identity=in_blocks(about["identity"], self.prompt, self.blocks),
+            identity=in_blocks(about["identity"], self.prompt, tokens),
             numerics=about["numerics"],
             source=about["source"],
             tokenizer=model.tokenizer,
-            blocks=Blocks(self.blocks, rows.__getitem__),
+            blocks=Blocks(tokens, rows.__getitem__, places),
         )
 
 

@@ -10,6 +10,7 @@ Notation: P tokens of the prompt before the document, T tokens with it, R rows o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,9 @@ from goldfinch.errors import ContextTooLong, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.policies.index import DocumentIndex
+from goldfinch.policies.measured import ModelRecord, record_of
 from goldfinch.policies.places import Found
+from goldfinch.weights.noted import place_of
 
 from .states import Held, SequenceState, put_in, taken_out
 
@@ -35,11 +38,19 @@ class Blocks:
     Args:
         token_ids: of each block, as they were computed behind the prompt.
         rows_of: keys and values (H, R, D) of all layers for the block of a number; may read a file.
+        places: (N, 4) integers, where each stands among the document's own tokens: its heading rows from the first to
+            past the last (equal: none), then its text.
     """
 
-    def __init__(self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]]) -> None:
-        self.token_ids, self.rows_of = tuple(token_ids), rows_of
+    def __init__(
+        self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]], places: np.ndarray
+    ) -> None:
+        self.token_ids, self.rows_of, self.places = tuple(token_ids), rows_of, places.astype(np.int64)
         self.numbers = {tokens: n for n, tokens in enumerate(self.token_ids)}
+
+    def at(self, token: int) -> int:
+        """The number of the block that a token of the document's own stands in."""
+        return max(int(np.searchsorted(self.places[:, 2], token, side="right")) - 1, 0)
 
     def behind(self, prompt: SequenceState, number: int) -> SequenceState:
         """What the layers hold behind the prompt and one block.
@@ -57,6 +68,12 @@ def _joined(before: Held, after: Held) -> Held:
     if before.keys is None or before.values is None or after.keys is None or after.values is None:
         return after
     return Held(torch.cat([before.keys, after.keys], dim=1), torch.cat([before.values, after.values], dim=1))
+
+
+def record_for(model: ForeignModel) -> ModelRecord:
+    """What was measured of a model (`gf model measure`): from how many tokens on it answers better from blocks."""
+    fingerprint = model.fingerprints["model_fingerprint"]
+    return record_of(fingerprint, place_of(fingerprint) if fingerprint else None)
 
 
 def obstacle_to_blocks(model: ForeignModel) -> str | None:
@@ -97,17 +114,39 @@ def tokens_of(model: ForeignModel, index: DocumentIndex, found: Found) -> Tokens
     return tuple(ids)
 
 
-def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, list[tuple[Tokens, int]]]:
-    """The prompt's beginning, and the tokens of each block with the document's first token behind it.
+@dataclass(frozen=True)
+class Planned:
+    """A block to compute.
+
+    Attributes:
+        tokens: its own, behind those of its heading.
+        place: as of `Blocks.places`.
+        end: the first token behind it, that of the prompt being 0.
+    """
+
+    tokens: Tokens
+    place: tuple[int, int, int, int]
+    end: int
+
+
+def planned_blocks(model: ForeignModel, token_ids: np.ndarray) -> tuple[Tokens, list[Planned]]:
+    """The prompt's beginning, and the blocks behind it.
 
     Args:
         token_ids: (T,), the prompt's beginning and the document.
     """
     index, start = document_index(model, token_ids)
     places = [index.found(n, 0.0) for n in range(len(index))]
-    rows = [(tokens_of(model, index, found), start + found.rows[-1][1]) for found in places]
+    rows = [Planned(tokens_of(model, index, found), place_among(found), start + found.rows[-1][1]) for found in places]
     own = tuple(token_ids[start:].tolist())
-    return tuple(token_ids[:start].tolist()), rows or [(own, len(token_ids))]
+    whole = Planned(own, (0, 0, 0, len(own)), len(token_ids))
+    return tuple(token_ids[:start].tolist()), rows or [whole]
+
+
+def place_among(found: Found) -> tuple[int, int, int, int]:
+    """Where a block stands, as `Blocks.places` has it."""
+    heading = found.rows[0] if len(found.rows) > 1 else (0, 0)
+    return (*heading, *found.rows[-1])
 
 
 def rows_of_blocks(prompt: Tokens, blocks: Sequence[Tokens]) -> list[int]:

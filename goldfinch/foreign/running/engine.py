@@ -18,7 +18,7 @@ from goldfinch.caching.row_parts import Form
 from goldfinch.engine.answer import Answer
 from goldfinch.engine.base import Progress, Prompt, ReplayReport, Start
 from goldfinch.engine.cite import Citation
-from goldfinch.errors import CacheMismatch, GoldFinchError, TokenizerError
+from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
@@ -30,6 +30,7 @@ from .batch import ask_many
 from .block_prefill import in_blocks
 from .blocks import planned_blocks
 from .checkpoints import planned_positions
+from .citing import cite
 from .coding import check, coded, rounded_rows
 from .files import ForeignCache, layers_json, unpack
 from .prefill import keeps_blocks, prefill_from, reusable_tokens
@@ -105,7 +106,7 @@ class ForeignEngine:
         if not keeps_blocks(self.model, len(token_ids)):
             return self.identity
         prompt, blocks = planned_blocks(self.model, token_ids)
-        return in_blocks(self.identity, prompt, [tokens for tokens, _ in blocks])
+        return in_blocks(self.identity, prompt, [block.tokens for block in blocks])
 
     @property
     def numerics(self) -> Numerics:
@@ -198,10 +199,7 @@ class ForeignEngine:
     def cite(
         self, session: ForeignSession, question: str, answer_ids: Sequence[int], *, raw: bool = False
     ) -> list[Citation]:
-        raise GoldFinchError(
-            f"{self.model.name} cannot say which lines it read most: only models with GOLD layers can",
-            hint="leave out --cite",
-        )
+        return cite(session, question, answer_ids, raw=raw)
 
     def replay(self, cache: ForeignCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
         alike = ForeignEngine(replace(self.model, layout=WHOLE if cache.blocks is None else BLOCKS))

@@ -77,6 +77,11 @@ class ForeignCache:
         return len(self.token_ids)
 
     @property
+    def own_token_ids(self) -> np.ndarray:
+        """The document's own tokens."""
+        return self.token_ids[slice(*self.document_range)]
+
+    @property
     def end(self) -> SequenceState:
         """The end of the document as a position to resume from."""
         return self.state
@@ -110,8 +115,8 @@ class ForeignCache:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index and self.index is None and self.tokenizer is not None:
-            own = self.token_ids[slice(*self.document_range)]
-            self.index = DocumentIndex(self.tokenizer, own).packed()
+            blocks = None if self.blocks is None else self.blocks.places
+            self.index = DocumentIndex(self.tokenizer, self.own_token_ids, blocks=blocks).packed()
         if index and self.index is not None:
             sections.append(index_section(self.index))
         header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
@@ -167,11 +172,14 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
 
 
 def _of_blocks(section: Described, cache: ForeignCache, groups: Mapping[Group, Sequence[int]]) -> np.ndarray:
-    """What a section of a document in blocks holds: token ids of all, or the rows of one, layers stacked."""
+    """What a section of a document in blocks holds: token ids or places of all, or the rows of one, layers stacked."""
     assert cache.blocks is not None
     prompt = cache.token_ids[: cache.state.position].tolist()
     if section.kind == layout.BLOCK_TOKEN_IDS:
         return np.array([*prompt, *(token for tokens in cache.blocks.token_ids for token in tokens)])
+    if section.kind == layout.BLOCK_PLACES:
+        begun = [[0] * 4] if prompt else []
+        return np.array([*begun, *cache.blocks.places.tolist()], np.uint32).reshape(-1, 4)
     number = _block_starts(cache)[section.token_start or 0]
     rows = cache.state.layers if number is None else cache.blocks.rows_of(number)
     held = [rows[n] for n in groups[Group(section.layer)]]
@@ -252,7 +260,9 @@ def _stored_blocks(file: gfcache.CacheFile, device: torch.device) -> Blocks:
     ends = [*accumulate(header.model["blocks"])]
     begun = 1 if header.template["document_start"] else 0
     ranges = [*zip([0, *ends], ends, strict=False)][begun:]
-    return Blocks([tuple(ids[start:end]) for start, end in ranges], lambda n: _block_rows(kept, ranges[n][0], device))
+    places = file.array(header.of_kind(layout.BLOCK_PLACES)[0])[begun:]
+    tokens = [tuple(ids[start:end]) for start, end in ranges]
+    return Blocks(tokens, lambda n: _block_rows(kept, ranges[n][0], device), places)
 
 
 def _block_rows(file: gfcache.CacheFile, start: int, device: torch.device) -> tuple[Held, ...]:

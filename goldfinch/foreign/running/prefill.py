@@ -19,10 +19,11 @@ from goldfinch.engine.checkpoints import first_difference
 from goldfinch.errors import ContextTooLong, DeviceError, EmptyInput, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
+from goldfinch.policies.base import BY_WORDS
 from goldfinch.policies.named import AUTO, BLOCKS
 
 from .block_prefill import prefill_blocks, reused_blocks
-from .blocks import obstacle_to_blocks
+from .blocks import obstacle_to_blocks, record_for
 from .files import ForeignCache
 from .states import SequenceState, can_cut, put_in, taken_out
 
@@ -47,6 +48,8 @@ def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = N
     if base is not None:
         return base.blocks is not None or tokens > model.context_length
     slides = any(layer.window for layer in model.layers)  # a block may be longer than a window: the whole comes first
+    if not slides and record_for(model).reading(tokens).policy in BY_WORDS:
+        return True
     room = 0 if slides else min(ROOM, int(ROOM_SHARE * model.context_length))
     return tokens + room > model.context_length
 

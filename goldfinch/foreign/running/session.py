@@ -15,6 +15,7 @@ from torch import Tensor
 
 from goldfinch.devices import synchronize
 from goldfinch.engine.answer import Answer, Answering, StreamedText, Usage
+from goldfinch.engine.quoting import Quotable, Quoting
 from goldfinch.engine.reading import Reading
 from goldfinch.engine.sampling import Sampling
 from goldfinch.errors import ContextTooLong, EmptyInput, TokenizerError
@@ -37,19 +38,27 @@ class ForeignSession:
         model: that the cache belongs to.
         cache: of the document.
         read: the reading policy; see the readers (`reading`).
-        read_blocks: how many blocks are asked, of a document that is kept in blocks.
+        read_blocks: how many blocks are read, of a document that is kept in blocks.
+        joined: all in one answer, or each by itself; as of the readers.
     """
 
     def __init__(
-        self, model: ForeignModel, cache: ForeignCache, *, read: str | Chosen = AUTO, read_blocks: int | None = None
+        self,
+        model: ForeignModel,
+        cache: ForeignCache,
+        *,
+        read: str | Chosen = AUTO,
+        read_blocks: int | None = None,
+        joined: bool | None = None,
     ) -> None:
         self.model, self.cache = model, cache
-        self.reader = reader_of(model, cache, read, read_blocks)
+        self.reader = reader_of(model, cache, read, read_blocks, joined)
         self.chosen_path = f"keys, values and states of {cache.length:,} tokens are held"
         if cache.blocks is not None:
             self.chosen_path = f"keys and values of {len(cache.blocks.token_ids):,} blocks are read when they are asked"
         self.runs_on = f"{cache.numerics.library}"
         self.last_usage = Usage(cache.length)
+        self._quotable: dict[Reading, Quotable] = {}
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""
@@ -75,8 +84,7 @@ class ForeignSession:
         T = state.position
         if T + len(token_ids) >= model.context_length:
             raise ContextTooLong(T + len(token_ids) + 1, model.context_length, model.name, "document and question")
-        capacity = min(T + len(token_ids) + most_tokens, model.context_length)
-        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, capacity)
+        layers = self.resumed(state, min(T + len(token_ids) + most_tokens, model.context_length))
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         logits = None
@@ -85,11 +93,15 @@ class ForeignSession:
         assert logits is not None
         return logits[-1], layers
 
+    def resumed(self, state: SequenceState, capacity: int) -> Any:
+        """A cache of the library that goes on from a state, with memory for so many rows."""
+        return put_in(lambda: library.new_cache(self.model.network), self.model.layers, state, capacity)
+
     def continued(self, token_ids: Sequence[int]) -> Tensor:
         """Logits (n, V) behind each of n tokens that follow the text, read block by block."""
         model, state = self.model, self.reader.state(self.reader.read(None))
         T = state.position
-        layers = put_in(lambda: library.new_cache(model.network), model.layers, state, T + len(token_ids))
+        layers = self.resumed(state, T + len(token_ids))
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         found = [library.forward(model.network, ids[at : at + step], layers, T + at) for at in range(0, len(ids), step)]
@@ -126,14 +138,24 @@ class ForeignSession:
     def begin(self, question: str, raw: bool, sampling: Sampling, reading: Reading) -> tuple[list[int], Answering]:
         """The tokens of a question, and its answer, which has as many tokens as there are positions left at most."""
         model, ids = self.model, self.question_token_ids(question, raw=raw)
-        read = self.cache.length if self.cache.blocks is None else reading.tokens + 1  # a line break may be added
+        read = (
+            self.cache.length if self.cache.blocks is None else reading.tokens + len(reading.found)
+        )  # line breaks may be added
         room = model.context_length - read - len(ids)
         sampling = replace(sampling, max_tokens=max(min(sampling.max_tokens, room), 1))
         if raw:  # text that goes on is never withheld
             sampling = replace(sampling, least_likelihood=0.0)
         stops = sampling.stop if raw else (*model.template.stop, *sampling.stop)
         text = StreamedText(model.tokenizer, stops, strip=not raw)
-        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids, reading), text)
+        quoting = self._quoting(reading) if sampling.quote and not raw else None
+        return ids, Answering(sampling, model.stop_token_ids, self._usage(ids, reading), text, quoting=quoting)
+
+    def _quoting(self, reading: Reading) -> Quoting:
+        """What a quote may be of what was read."""
+        if reading not in self._quotable:
+            self._quotable.clear()  # of the last reading alone: questions read different blocks
+            self._quotable[reading] = Quotable(self.reader.index, reading.found)
+        return Quoting(self._quotable[reading], self.model.stop_token_ids, self.model.config.vocab_size)
 
     def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be withheld."""

@@ -148,7 +148,7 @@ def test_columns_are_those_of_the_text(tiny_model: Path) -> None:
         weights = torch.zeros(len(ids), dtype=torch.float64)
         weights[n] = 1.0
         place = Citation(places[n] + 1, places[n] + 1, 1.0, places[n] + 1, lines[places[n]])
-        (cited,) = _with_places(one, [place], weights, ids, places)
+        (cited,) = _with_places(one.reader.index, [place], weights, ids, places)
         if place.text:
             assert 1 <= cited.column <= len(place.text)
         found.add((cited.line, cited.column))

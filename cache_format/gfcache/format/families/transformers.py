@@ -15,7 +15,7 @@ from typing import Any
 
 from gfcache import layout
 
-from .base import Family, Group, Place, SectionKind, Stands, in_token_dtype, on_model, optional
+from .base import Family, Group, Place, SectionKind, Stands, fixed, in_token_dtype, on_model, optional
 
 # What the attention of a layer keeps of the tokens before; a layer of any of these may have states, too.
 FULL, SLIDING, LINEAR, NONE = "full", "sliding", "linear", "none"
@@ -206,6 +206,14 @@ _KINDS = (
         Stands.OWN_TOKENS,
         lambda model, place: (sum(model.blocks),),
         in_token_dtype,
+        present=lambda model: bool(model.blocks),
+        per_token=True,
+    ),
+    SectionKind(
+        layout.BLOCK_PLACES,
+        Stands.OWN_TOKENS,
+        lambda model, place: (len(model.blocks), 4),
+        fixed("u32"),
         present=lambda model: bool(model.blocks),
         per_token=True,
     ),

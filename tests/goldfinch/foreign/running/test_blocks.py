@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import gfcache
+import numpy as np
 import pytest
 import torch
 from gfcache import layout
 
 from goldfinch.caching.journal import Journal
 from goldfinch.engine.base import Start
-from goldfinch.errors import CacheMismatch, ContextTooLong, GoldFinchError, ModelRefused
+from goldfinch.errors import ContextTooLong, GoldFinchError, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
+from goldfinch.policies.base import Chosen, best_blocks
+from goldfinch.policies.index import DocumentIndex
 from tests.cache_format.craft import sections_of
 from tests.goldfinch.foreign.running.tiny import model_on, network_of, random_ids
 from tests.tolerances import FOREIGN_FP32
@@ -26,6 +29,7 @@ PARTS = [
 ]
 TEXT = "\n\n".join(PARTS) + "\n"
 QUESTION = "Who is the heron?"
+TABLE = "name;hue;weight\n" + "".join(f"item {n};colour {n % 7};{n * 31} g\n" for n in range(60)) + "\n"
 
 
 def engine_of(name: str, layout: str = "blocks", **how: Any) -> ForeignEngine:
@@ -91,9 +95,8 @@ def test_only_the_blocks_that_are_read_leave_the_file(
 
 
 def test_a_heading_stands_before_each_part_of_a_table_and_a_line_break_behind_each_block() -> None:
-    rows = "".join(f"item {n};colour {n % 7};{n * 31} g\n" for n in range(60))
     engine = engine_of("llama", context_length=2048)
-    cache = made(engine, f"name;hue;weight\n{rows}\n{'Prose without a line break at its end. ' * 40}")
+    cache = made(engine, f"{TABLE}{'Prose without a line break at its end. ' * 40}")
     texts = [engine.tokenizer.decode(list(tokens)) for tokens in cache.blocks.token_ids]
     tables = [text for text in texts if ";colour" in text]
     assert len(tables) > 3
@@ -227,15 +230,35 @@ def test_policies_that_cannot_be_followed_are_refused(engine: ForeignEngine) -> 
         engine.session(cache, read_blocks=9)
 
 
-def test_blocks_by_other_rules_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_by_other_rules_are_asked_as_they_stand_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version may find other blocks; those of the file go on being found, read, cited and saved."""
     engine = engine_of("llama")
-    path = saved(made(engine), tmp_path / "a.gfc")
+    path = saved(made(engine, TABLE + TEXT), tmp_path / "a.gfc")
+    session = engine.session(engine.open(path), read="lexical")
+    answers = {f"Who is the {bird}?": session.ask(f"Who is the {bird}?", max_tokens=4) for bird in BIRDS}
     monkeypatch.setattr("goldfinch.policies.blocks.LEAST", 2000)
     monkeypatch.setattr("goldfinch.policies.blocks.MOST", 3000)
+    monkeypatch.setattr("goldfinch.policies.blocks.ROWS", 600)
+    monkeypatch.setattr("goldfinch.policies.index._VERSION", 99)
+    elsewhere = DocumentIndex(engine.tokenizer, engine.document(TABLE + TEXT).token_ids[session.cache.state.position :])
     cache = engine.open(path)
+    other = engine.session(cache, read="lexical")
+    assert len(elsewhere) < len(other.reader.index) == len(cache.blocks.token_ids)
+    assert np.array_equal(other.reader.index.places.rows(), cache.blocks.places)
+    assert other.reader.index.texts == session.reader.index.texts
+    for question, answer in answers.items():
+        again = other.ask(question, max_tokens=4)
+        assert again.token_ids == answer.token_ids
+        assert again.usage.reading == answer.usage.reading
+        found = elsewhere.found(best_blocks("lexical", elsewhere, question, 1)[0].block, 1.0)
+        chosen = engine.session(cache, read=Chosen("lexical", (found,))).reader.read(question).found[0]
+        first = elsewhere.found(found.block, 0.0).rows[-1][0]
+        assert chosen.rows[-1][0] <= first < chosen.rows[-1][1]
     cache.index = None
-    with pytest.raises(CacheMismatch, match="blocks"):
-        engine.session(cache).ask(QUESTION, max_tokens=1)
+    again = saved(cache, tmp_path / "b.gfc")
+    assert _digests(again) == [(name, digest) for name, digest in _digests(path) if name != "document_index"]
 
 
 def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
@@ -273,6 +296,25 @@ def test_a_file_whose_blocks_do_not_fit_is_damaged(change: Any, rule: str, tmp_p
 
     with pytest.raises((gfcache.UnwritableCache, gfcache.DamagedCache), match=rule):
         write_and_read()
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        lambda places: places[:, [1, 0, 2, 3]] + np.array([0, 1, 0, 0], np.uint32),
+        lambda places: places + np.array([0, 0, 0, 1 << 20], np.uint32),
+        lambda places: places * np.array([1, 1, 0, 1], np.uint32),
+        lambda places: np.zeros_like(places),
+    ],
+)
+def test_places_that_are_not_those_of_the_blocks_are_damaged(places: Any, tmp_path: Path) -> None:
+    path = saved(made(engine_of("llama")), tmp_path / "a.gfc")
+    header, rows = sections_of(path)
+    n = next(n for n, row in enumerate(rows) if row.kind == layout.BLOCK_PLACES)
+    rows[n] = gfcache.SectionData(**{**vars(rows[n]), "array": places(rows[n].array).astype(np.uint32)})
+    gfcache.write_cache(tmp_path / "b.gfc", header, rows)
+    with pytest.raises(gfcache.DamagedCache, match="R17"):
+        gfcache.verify_cache(tmp_path / "b.gfc")
 
 
 @pytest.mark.gpu

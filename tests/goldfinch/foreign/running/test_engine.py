@@ -283,8 +283,6 @@ def test_answers_end_at_stops_and_limits() -> None:
     assert session.generate(QUESTION, max_tokens=3) == first[:1]
     many = engine.ask_many(session, ["what", "who"], max_tokens=5)
     assert [one.text for one in many] == [session.ask(q, max_tokens=5).text for q in ("what", "who")]
-    with pytest.raises(GoldFinchError, match="GOLD"):
-        engine.cite(session, "what", [1])
     with pytest.raises(GoldFinchError, match="lexical"):
         engine.session(cache, read="lexical")
 
