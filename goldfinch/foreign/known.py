@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gfcache import CacheFormatError
+from gfcache.files.locks import sweep
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 
@@ -36,6 +37,7 @@ def known_check(card: ModelCard, library_config: Mapping[str, Any], tensors: Map
     place = place_of(card.model_fingerprint)
     file = None if place is None else place / f"self-check-transformers-{version}.json"
     if file is not None:
+        sweep(file)
         with contextlib.suppress(OSError, ValueError):
             found = parse_json(read_regular(file, _MOST_BYTES))
             if isinstance(found, dict) and found.get("schedule") in SCHEDULES:

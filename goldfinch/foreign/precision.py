@@ -8,6 +8,7 @@ import time
 
 import torch
 from gfcache import CacheFormatError
+from gfcache.files.locks import sweep
 from gfcache.files.places import make_private, user_folder
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
@@ -32,6 +33,7 @@ def quickest_dtype(device: str) -> str:
     file = None
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         file = user_folder("cache", "goldfinch") / "quickest-dtype.json"
+        sweep(file)
         found = parse_json(read_regular(file, _MOST_BYTES))
         known = {k: v for k, v in found.items() if v in ("f32", "bf16")} if isinstance(found, dict) else {}
     if key not in known:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gfcache import CacheFormatError
+from gfcache.files.locks import sweep
 from gfcache.files.places import make_private, user_folder
 from gfcache.files.regular import open_regular, read_at_most
 from gfcache.files.replace import replacing_output
@@ -46,6 +47,7 @@ class AnswerLog:
         make_private(self.path.parent)
         with os.fdopen(self._locked(), "rb+", buffering=0) as stream:
             os.fchmod(stream.fileno(), 0o600)
+            sweep(self.path)
             size = stream.seek(0, os.SEEK_END)
             if size + len(line) > self._most_bytes:
                 stream.seek(0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import gfcache
 import numpy as np
+from gfcache.files.locks import sweep
 from gfcache.files.places import make_private
 from gfcache.files.replace import replacing_output
 
@@ -149,6 +150,7 @@ def profile_path() -> Path:
 
 def read_profile(key: str) -> MachineProfile | None:
     """The stored profile; None when there is none, or the file is damaged."""
+    sweep(profile_path())
     try:
         values = read_json(profile_path(), MOST_PROFILE_BYTES)[key]
         times = float(values["tok_s"]), float(values["document_s"])

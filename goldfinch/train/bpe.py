@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gfcache.files.locks import sweep
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 
@@ -58,14 +59,18 @@ def tokenizer_path(recipe: Recipe, run_directory: Path) -> Path:
     return brought if brought.exists() and not named.exists() else named
 
 
+def _is_within(path: Path, run_directory: Path) -> bool:
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in (".", run_directory))
+
+
 def _check_within(path: Path, run_directory: Path) -> None:
     """Refuse to make a file that a recipe, which may be anybody's, names elsewhere.
 
     Raises:
         ConfigError: as said.
     """
-    real = Path(os.path.realpath(path))
-    if not any(real.is_relative_to(os.path.realpath(folder)) for folder in (".", run_directory)):
+    if not _is_within(path, run_directory):
         raise ConfigError(
             f"the recipe's tokenizer {path} is not there, and is made in the current folder or {run_directory} only",
             hint="put a tokenizer there, or name another place in the recipe",
@@ -77,6 +82,8 @@ def tokenizer_of(
 ) -> Tokenizer:
     """The recipe's tokenizer; where its file is missing, the one beside the shards, or a new one."""
     path = tokenizer_path(recipe, run_directory)
+    if _is_within(path, run_directory):
+        sweep(path)
     if not path.exists():
         if shards is not None and (shards / path.name).is_file():
             path = run_directory / path.name  # what the recipe names may lie anywhere

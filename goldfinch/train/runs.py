@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gfcache.files.locks import is_made, sweep
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
 
@@ -17,7 +18,7 @@ from goldfinch.text.tokenizer import MOST_TOKENIZER_BYTES
 from ..errors import ConfigError, ModelNotFound
 from .bpe import tokenizer_path
 from .recipe import Run
-from .trainer import is_finished, make_shards, train
+from .trainer import CHECKPOINT_FILE, is_finished, make_shards, train
 
 
 def chosen_runs(runs: Sequence[Run], name: str | None) -> Sequence[Run]:
@@ -66,6 +67,8 @@ def train_runs(
     for run in chosen_runs(runs, only):
         folder = run.folder(root)
         if run.name and run.recipe.stages and is_finished(run.recipe, folder):
+            sweep(folder / CHECKPOINT_FILE)
+            sweep(folder / run.recipe.name)
             yield run, folder / run.recipe.name
             continue
         start_from = [_model_of(name, runs, root) for name in run.after]
@@ -108,7 +111,7 @@ def _model_of(name: str, runs: Sequence[Run], root: Path) -> Path:
 def _share_tokenizer(run: Run, runs: Sequence[Run], root: Path) -> None:
     """A tokenizer that the recipe does not name is trained by the first run; the others take that one."""
     own, first = (tokenizer_path(one.recipe, one.folder(root)) for one in (run, runs[0]))
-    if not run.recipe.tokenizer and not own.exists() and first.exists():
+    if not run.recipe.tokenizer and not is_made(own) and first.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
         with replacing_output(own, mode=None, follow=False) as stream:
             stream.write(read_regular(first, MOST_TOKENIZER_BYTES))

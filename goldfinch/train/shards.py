@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gfcache.files.locks import is_made
 from gfcache.files.regular import NotRegular, TooLarge, read_regular
 from gfcache.files.replace import replacing_output
 from safetensors import SafetensorError
@@ -71,7 +72,7 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
     reader = ShardReader(folder, recipe, tokenizer)
     for first, last in shard_ranges(recipe, tokenizer.vocab_size):
         path = folder / shard_name(first, last)
-        if path.exists():
+        if is_made(path):
             # Neither the corpora nor the code of the tasks are in the recipe's digest; the first batch tells.
             pairs = zip(reader.batch(first), data.batch(first), strict=True)
             if not all(torch.equal(there, made) for there, made in pairs):
@@ -86,7 +87,7 @@ def write_shards(data: TrainingData, tokenizer_file: Path, folder: Path, *, work
 
 def _keep_tokenizer(file: Path, place: Path) -> None:
     content = read_regular(file, MOST_TOKENIZER_BYTES)
-    if not place.exists():
+    if not is_made(place):
         with replacing_output(place, mode=None, follow=False) as stream:
             stream.write(content)
     elif read_regular(place, MOST_TOKENIZER_BYTES) != content:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from gfcache import CacheFormatError
+from gfcache.files.locks import sweep
 from gfcache.files.places import is_private, make_private, user_folder
 from gfcache.files.regular import read_regular
 from gfcache.files.replace import replacing_output
@@ -81,6 +82,7 @@ def noted(card: ModelCard) -> dict[str, Any] | None:
     file = _note_of(card)
     if file is None:
         return None
+    sweep(file)
     try:
         found = parse_json(read_regular(file, _MOST_NOTE_BYTES))
     except (OSError, ValueError):

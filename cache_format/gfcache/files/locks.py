@@ -152,6 +152,12 @@ def sweep(path: Path | str) -> None:
             remove_remnants(real)
 
 
+def is_made(path: Path | str) -> bool:
+    """Whether an output that is made once is there; what its writer left that was killed right behind it goes."""
+    sweep(path)
+    return os.path.exists(path)
+
+
 @contextlib.contextmanager
 def lent_lock(path: Path | str) -> Iterator[None]:
     """Write `path` in this thread under the lock that another thread of this process holds until this one is done."""
