@@ -26,7 +26,7 @@ QUESTIONS ?= docs/samples/lighthouse-questions.txt
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: ask test test-real attack test-gpu bench-gpu lint docs man environment clean
+.PHONY: ask test test-real attack test-gpu bench-gpu lint docs man site environment clean
 
 ask: $(READY)
 	@mkdir -p build
@@ -70,6 +70,20 @@ docs: $(READY)
 man: $(READY)
 	$(BIN)/python -m gfcli.reference build/man/man1
 	@echo 'man -M $(CURDIR)/build/man gf-ask'
+
+# Pages, and what they show, lie as in the tree, so that their links hold; samples are documents, no pages.
+PAGES := $(shell git ls-files '*.md' '*/recipes/*.toml' docs/plots docs/schemas docs/examples LICENSE LICENSES 2>/dev/null | \
+  grep -v -e docs/samples/ -e ^tests/)
+
+site: build/site-venv/.ready
+	rm -rf build/pages build/site && mkdir -p build/pages
+	tar -c $(PAGES) | tar -x -C build/pages
+	NO_MKDOCS_2_WARNING=1 build/site-venv/bin/mkdocs build -q
+
+build/site-venv/.ready: Makefile
+	$(PYTHON) -m venv build/site-venv
+	build/site-venv/bin/python -m pip install --disable-pip-version-check -q mkdocs-material==9.8.2
+	touch $@
 
 environment: $(READY)
 
