@@ -126,7 +126,7 @@ def _of_html(data: bytes, encoding: str | None) -> str:
     soup = BeautifulSoup(data, "html.parser", from_encoding=encoding)
     for tag in soup(_HIDDEN_TAGS):
         tag.decompose()
-    made: str = MarkdownConverter(heading_style="ATX", strip=_PLAIN_TAGS, escape_misc=False).convert_soup(soup)
+    made: str = MarkdownConverter(heading_style="ATX", strip=list(_PLAIN_TAGS), escape_misc=False).convert_soup(soup)
     lines = [line.rstrip() for line in made.split("\n")]
     return "\n".join(line for n, line in enumerate(lines) if line or (n and lines[n - 1])).strip() + "\n"
 
