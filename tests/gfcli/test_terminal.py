@@ -155,6 +155,7 @@ LINES: dict[str, list[list[str]]] = {
     "bench ask": [["--lengths", EVIL], ["-m", EVIL]],
     "bench load": [["-m", EVIL]],
     "bench kernels": [["-m", EVIL]],
+    "bench methods": [["--arithmetic", "--lengths", EVIL], ["--arithmetic", "-o", EVIL]],
     "bench codecs": [[EVIL], [DOC, "-m", EVIL], [DOC, "--plot", EVIL]],
     "config show": [[], ["--origin"]],
     "doctor": [["-m", EVIL], ["-m", MODEL]],

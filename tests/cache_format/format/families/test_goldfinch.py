@@ -26,12 +26,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def spec_table() -> dict[str, list[str]]:
-    """Kind -> shape, dtype, depends_on and remark, of the tables in section 3 and the draft."""
+    """Kind -> shape, dtype, depends_on and remark, of the tables in section 3 and of the draft."""
     text = SPEC.read_text()
     frozen = text.split("## 3. Section kinds")[1].split("## 4.")[0]
     draft = text.split("### Finding")[1].split("row_digests holds")[0]
+    dropped = text.split("### Dropped rows")[1].split("A run is")[0]
     found: dict[str, list[str]] = {}
-    for table in (frozen, draft):
+    for table in (dropped, frozen, draft):  # the order of a file: what others must not overlook comes first
         rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
         cells = [[cell.strip() for cell in row] for row in rows[1:]]
         found |= {kind: row[1:] for row in cells for kind in row[0].split(", ")}
@@ -67,7 +68,7 @@ def test_shapes_are_those_of_the_table(config: dict[str, Any]) -> None:
     for kind in GOLDFINCH.kinds:
         text = TABLE[kind.kind][0]
         if kind.shape is None:
-            assert text in ("any", "bytes", "n x 32")
+            assert text in ("any", "bytes", "n x 2", "n x 32")
             continue
         for place in (
             Place(200_000, 0, 200_000, 0),
@@ -100,6 +101,7 @@ def test_dependence_and_need_are_those_of_the_table(config: dict[str, Any]) -> N
     model = Dimensions.of(config)
     conditions = {
         "with GOLD layers": model.n_gold > 0,
+        "required, at most one, with GOLD layers: the runs of rows that questions read": model.n_gold > 0,
         "with recurrent layers": model.n_finch > 0,
         "always": True,
         "exactly one, from token P": True,
@@ -111,7 +113,9 @@ def test_dependence_and_need_are_those_of_the_table(config: dict[str, Any]) -> N
         expected = "model" if "where A > 0" in depends_on and model.n_attention else depends_on.split(";")[0]
         assert kind.depends_on(model) == expected, kind.kind
         assert kind.required == ("optional" not in remark), kind.kind
-        assert (kind.stands is Stands.FREE) == (not kind.required), kind.kind
+        # Only where rows were dropped, but then no reader may overlook it.
+        free = not kind.required or kind.kind == layout.KEPT_POSITIONS
+        assert (kind.stands is Stands.FREE) == free, kind.kind
         assert kind.present(model) == conditions.get(remark, True), kind.kind
 
 
