@@ -83,23 +83,23 @@ def test_bounds_choose(model, computed, tmp_path: Path) -> None:
     costs = [Yardstick(model, computed).receipt(coded(computed, Form(coding))).mean_kl for coding in LADDER]
     sizes = [size(coded(computed, Form(coding))) for coding in LADDER]
     assert sizes == sorted(sizes, reverse=True)
-    everything = measured(model, computed, Coding(), Bounds(max_kl=10.0), size)
+    everything = measured(model, computed, Form(Coding()), Bounds(max_kl=10.0), size)
     assert everything.numerics.coding == LADDER[-1]
     for bound in (0.0, costs[3], costs[5] * 1.5):
-        found = measured(model, computed, Coding(), Bounds(max_kl=bound), size)
+        found = measured(model, computed, Form(Coding()), Bounds(max_kl=bound), size)
         assert found.receipt is not None
         assert found.receipt.mean_kl <= bound
-    small = measured(model, computed, Coding(), Bounds(max_bytes=sizes[4] + 8192), size)
+    small = measured(model, computed, Form(Coding()), Bounds(max_bytes=sizes[4] + 8192), size)
     assert small.numerics.coding == LADDER[4]
     assert size(small) <= sizes[4] + 8192
     with pytest.raises(NoCodecFits, match="allowed: 1,000"):
-        measured(model, computed, Coding(), Bounds(max_bytes=1000), size)
+        measured(model, computed, Form(Coding()), Bounds(max_bytes=1000), size)
     with pytest.raises(NoCodecFits, match="within KL 0 has"):
-        measured(model, computed, Coding(), Bounds(0.0, 1000), size)
+        measured(model, computed, Form(Coding()), Bounds(0.0, 1000), size)
 
 
 def test_a_receipt_stays_in_the_file(model, computed, tmp_path: Path) -> None:
-    found = measured(model, computed, Coding("step3", "int8"), Bounds(), lambda _: 0)
+    found = measured(model, computed, Form(Coding("step3", "int8")), Bounds(), lambda _: 0)
     found.save(tmp_path / "doc.gfc")
     assert goldfinch.open_cache(tmp_path / "doc.gfc", model).receipt == found.receipt
     gfcache.convert_cache(tmp_path / "doc.gfc", tmp_path / "same.gfc", Coding("step3", "int8"))
@@ -107,7 +107,7 @@ def test_a_receipt_stays_in_the_file(model, computed, tmp_path: Path) -> None:
     for name in ("same", "plain"):  # of the same values
         with gfcache.read_cache(tmp_path / f"{name}.gfc") as file:
             assert gfcache.receipt_in(file) == found.receipt
-    found = measured(model, computed, Coding("step3"), Bounds(), lambda _: 0)
+    found = measured(model, computed, Form(Coding("step3")), Bounds(), lambda _: 0)
     found.save(tmp_path / "rows.gfc")
     gfcache.convert_cache(tmp_path / "rows.gfc", tmp_path / "both.gfc", Coding("step3", "int8"))
     with gfcache.read_cache(tmp_path / "both.gfc") as file:
@@ -126,6 +126,6 @@ def test_what_is_no_receipt_is_passed_over() -> None:
 def test_a_document_of_a_few_tokens(model) -> None:
     ids, own = goldfinch.document_token_ids(model, "One.")
     cache = goldfinch.prefill(model, ids, document_range=own)
-    found = measured(model, cache, Coding("int8", "int8"), Bounds(), lambda _: 0)
+    found = measured(model, cache, Form(Coding("int8", "int8")), Bounds(), lambda _: 0)
     assert found.receipt is not None
     assert found.receipt.document.positions >= 16
