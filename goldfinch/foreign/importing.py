@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gfcache.files.atomic import TEMPORARY_SUFFIX, temporary_prefix
+from gfcache.files.atomic import folder_beside
 from gfcache.files.locks import output_lock, sweep
 from gfcache.files.replace import replacing_folder
 
@@ -117,20 +116,12 @@ def _times(files: Iterable[Path]) -> list[tuple[int, int, int]]:
     return [(found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in (file.stat() for file in files)]
 
 
-def _existing_parent(out: Path) -> Path:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return out.parent
-
-
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A temporary folder under the lock of the output: what a killed import leaves of it, `sweep(out)` removes."""
-    folder = _existing_parent(out)
-    with (
-        output_lock(out),
-        tempfile.TemporaryDirectory(prefix=temporary_prefix(out), suffix=TEMPORARY_SUFFIX, dir=folder) as place,
-    ):
-        yield Path(place)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with output_lock(out), folder_beside(out) as place:
+        yield place
 
 
 def _tried(found: Found, library_config: dict[str, Any], told: Told) -> tuple[Any, Check]:
@@ -245,7 +236,7 @@ def _write(
         None if own.tokenizer is None else own.tokenizer.fingerprint, out,
     )  # fmt: skip
     needed = sum(size for size, _ in config.files.values()) if config.folder is None else None
-    _existing_parent(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing_folder(out, needed_bytes=needed) as folder:
         for file in found.files if config.folder is None else ():
             shutil.copyfile(file, folder / file.name)

@@ -78,8 +78,27 @@ def temporary_beside(path: Path) -> Iterator[tuple[int, str]]:
         yield handle, temporary
     finally:
         if temporary is not None:
-            with contextlib.suppress(OSError):
+            with uninterrupted(), contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A new empty folder (mode 0700) in the folder of `path`, to be renamed to it or emptied; removed when it was not.
+
+    Raises:
+        OSError: as the system says.
+    """
+    temporary = None
+    try:
+        with uninterrupted():
+            prefix = temporary_prefix(path)
+            temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent))
+        yield temporary
+    finally:
+        if temporary is not None:
+            with uninterrupted():  # else a signal leaves what it was to remove
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remnants_of(path: Path) -> list[os.DirEntry[str]]:
@@ -104,7 +123,8 @@ def remove_remnants(path: Path) -> None:
             elif entry.name.endswith(ASIDE_SUFFIX) and not os.path.lexists(path):
                 os.replace(entry.path, path)
             else:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                with uninterrupted():
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,22 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from gfcache.errors import CacheWriteError
 
-from .atomic import (
-    ASIDE_SUFFIX,
-    TEMPORARY_SUFFIX,
-    real_path,
-    sync_folder,
-    temporary_beside,
-    temporary_prefix,
-    uninterrupted,
-)
+from .atomic import ASIDE_SUFFIX, folder_beside, real_path, sync_folder, temporary_beside, uninterrupted
 from .locks import output_lock
 
 PRIVATE = 0o600
@@ -89,19 +80,13 @@ def replacing_folder(path: Path, *, needed_bytes: int | None = None) -> Iterator
         CacheWriteError: the system does not let it be written.
     """
     with output_lock(path):
-        temporary = None
         try:
-            with uninterrupted():
-                prefix = temporary_prefix(path)
-                temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent))
-            temporary.chmod(0o755)
-            yield temporary
-            _swap(temporary, path)
+            with folder_beside(path) as temporary:
+                temporary.chmod(0o755)
+                yield temporary
+                _swap(temporary, path)
         except OSError as error:
             raise CacheWriteError(path, error, needed_bytes) from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -112,16 +97,17 @@ def _swap(new: Path, path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-    try:
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        raise
-    sync_folder(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    with uninterrupted():
+        try:
+            if path.exists():
+                os.replace(path, old)
+            os.replace(new, path)
+        except OSError:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _usual_mode(path: Path) -> int:

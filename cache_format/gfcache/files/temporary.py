@@ -52,8 +52,8 @@ def _held(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         yield
     finally:
         if handle is not None:
-            shutil.rmtree(path, ignore_errors=True)
             with uninterrupted():
+                shutil.rmtree(path, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     os.unlink(lock)
                 os.close(handle)

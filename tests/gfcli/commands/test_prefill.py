@@ -221,8 +221,8 @@ def test_progress_of_a_batch_on_a_terminal(tree: Path, both: bool) -> None:
     out = process.communicate()[0]
     assert process.returncode == 0
     if both:  # paths on lines of their own, from which the bar was erased
-        assert seen.count(b"\r\x1b[2Kout/many") == 20
-        assert seen.count(b"out/many") == 20
+        assert seen.count(b"\r\x1b[2Kout/many") == 10
+        assert seen.count(b"out/many") == 10
         return
     assert len(out.split()) == 35
     assert b"/35 documents" in seen
