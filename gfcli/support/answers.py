@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from goldfinch.text.converters import PAGE_END
+from goldfinch.text.converters import PAGE_END, page_word
 
 from .console import console
 from .exits import SCHEMA_VERSION
@@ -239,7 +239,8 @@ def citations(session: Session, question: str, answer_ids: list[int], how: How) 
     """The lines that the model's attention read most for an answer, as `gf ask --json` gives them.
 
     Returns:
-        rows of first_line and last_line (from 1), share of the attention; of the line read most its number, the
+        rows of first_line and last_line (from 1), share of the attention; page (from 1) and page_kind (page, slide,
+        sheet), where there are any; of the line read most its number, the
         character where what was read most begins, and the text around that; with --passage the whole block.
     """
     from goldfinch.library.opening import engine_of
@@ -247,9 +248,10 @@ def citations(session: Session, question: str, answer_ids: list[int], how: How) 
     rows: list[dict[str, Any]] = []
     cited = engine_of(session.model).cite(session, question, answer_ids, raw=how.raw)
     pages = page_starts(session) if cited else []
+    kind = page_word((session.cache.source or {}).get("prepared"))
     for found in cited:
         row = {"first_line": found.first_line, "last_line": found.last_line, "share": round(found.share, 4)}
-        row |= {"page": bisect_right(pages, found.line) + 1} if pages else {}
+        row |= {"page": bisect_right(pages, found.line) + 1, "page_kind": kind} if pages else {}
         row |= {"line": found.line, "column": found.column, "text": around(found.text, found.column)}
         rows.append(row | ({"passage": found.passage} if how.passage else {}))
     return rows
@@ -296,7 +298,7 @@ def shown_quote(quote: Quote) -> str:
 def shown_lines(row: dict[str, Any]) -> str:
     """The place of a citation for people."""
     first, last = row["first_line"], row["last_line"]
-    page = f"page {row['page']}, " if "page" in row else ""
+    page = f"{row['page_kind']} {row['page']}, " if "page" in row else ""
     return page + (f"line {first}" if first == last else f"lines {first}-{last}")
 
 

@@ -1,8 +1,9 @@
-"""PDF, Word, HTML and EPUB as text, with the extra goldfinch-gf[docs]. No torch.
+"""Files that are not plain text, as text; PDF, Word, Excel, HTML and EPUB with the extra goldfinch-gf[docs]. No torch.
 
-Pages of a PDF end in a form feed, as those of pdftotext do, so that places in the text have page numbers. Tables of
-the others become those of Markdown. These files are anybody's: nothing that they name is opened or fetched, archives
-may not hold more than a document may, and whatever their readers stumble over is a file that is no text.
+Pages of a PDF end in a form feed, as those of pdftotext do, so that places in the text have page numbers; so do slides
+and sheets. Tables of the others become those of Markdown. These files are anybody's: nothing that they name is opened
+or fetched, archives may not hold more than a document may, and whatever their readers stumble over is a file that is
+no text.
 """
 
 from __future__ import annotations
@@ -14,18 +15,28 @@ import posixpath
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from goldfinch.errors import NotText
 
+from . import kinds
 from .encodings import STDIN_LABEL
-from .inputs import MOST_DOCUMENT_BYTES
+from .formats import excel, opendocument, powerpoint, rtf
+from .formats.archives import elements, open_archive
+from .formats.blocks import PAGE_END
 from .kinds import EPUB, HEAD_BYTES, HTML, PDF, WORD, Kind, kind_of, kind_of_text
 
-PAGE_END = "\f"
-# What reads each kind. All of them are in the extra.
-_NEEDS = {PDF: ("pypdf",), WORD: ("mammoth", "markdownify"), HTML: ("markdownify",), EPUB: ("markdownify",)}
-_MOST_MEMBERS = 1 << 16
+# What reads each kind, in the extra; nothing for those that are read here.
+_NEEDS: dict[Kind, tuple[str, ...]] = {
+    PDF: ("pypdf",),
+    WORD: ("mammoth", "markdownify"),
+    HTML: ("markdownify",),
+    EPUB: ("markdownify",),
+    kinds.EXCEL: ("openpyxl",),
+    **dict.fromkeys((kinds.POWERPOINT, kinds.RTF, kinds.ODT, kinds.ODS, kinds.ODP), ()),
+}
+# What the pages of a kind are called, where it is not pages.
+_PAGES = {kinds.POWERPOINT: "slide", kinds.ODP: "slide", kinds.EXCEL: "sheet", kinds.ODS: "sheet"}
+_NOTE = "text of "
 # What only changes how words look, and what cannot be followed.
 _PLAIN_TAGS = ("a", "b", "del", "em", "i", "img", "strong")
 _HIDDEN_TAGS = ("script", "style", "noscript", "template", "svg", "nav")
@@ -52,7 +63,7 @@ def is_installed(kind: Kind) -> bool:
 def may_be_converted(start: bytes) -> bool:
     """Whether a file that begins so may be one that `converted` makes text of."""
     if start.startswith(b"PK\x03\x04"):  # what it is may stand further on
-        return is_installed(WORD) or is_installed(EPUB)
+        return any(is_installed(kind) for kind in kinds.PACKED)
     kind = _kind(start)
     return kind is not None and is_installed(kind)
 
@@ -70,24 +81,31 @@ def converted(data: bytes, label: str, encoding: str | None = None) -> Converted
     kind = _kind(data)
     if kind is None or not is_installed(kind):
         return None
-    convert: Callable[[bytes], str] = {PDF: _of_pdf, WORD: _of_word, EPUB: _of_book}.get(
-        kind, lambda page: _of_html(page, encoding)
-    )
+    convert = _CONVERTERS.get(kind, lambda page: _of_html(page, encoding))
     try:
         text = convert(data)
     except MemoryError:
         raise
     except NotText as error:
-        raise NotText(f"{label}: {error}", hint=error.hint) from error
+        raise NotText(f"{label}: {error}", hint=error.hint or _other_way(kind, label)) from error
     except (Exception, RecursionError) as error:  # these libraries raise in many ways on what is no such file
         raise NotText(
             f"{label} is {kind.name} that cannot be read: it is damaged",
-            hint=replace(kind, extra=False).hint(label, STDIN_LABEL),
+            hint=_other_way(kind, label),
         ) from error
     if not text.strip():
         hint = "ocrmypdf reads scanned pages: ocrmypdf IN.pdf OUT.pdf" if kind is PDF else None
         raise NotText(f"{label} is {kind.name} without text", hint=hint)
-    return Converted(text, f"text of {kind.name}")
+    return Converted(text, _NOTE + kind.name)
+
+
+def _other_way(kind: Kind, label: str) -> str:
+    return replace(kind, extra=False).hint(label, STDIN_LABEL)
+
+
+def page_word(prepared: str | None) -> str:
+    """What the pages of a document are called, from how a cache says that it was prepared: page, slide or sheet."""
+    return next((word for kind, word in _PAGES.items() if (prepared or "").startswith(_NOTE + kind.name)), "page")
 
 
 def _kind(data: bytes) -> Kind | None:
@@ -112,7 +130,7 @@ def _of_pdf(data: bytes) -> str:
 def _of_word(data: bytes) -> str:
     import mammoth
 
-    with _archive(data):
+    with open_archive(data):
         pass
     # Images are left out unread: a document may name any file as one.
     found = mammoth.convert_to_html(io.BytesIO(data), convert_image=mammoth.images.img_element(lambda image: {}))
@@ -132,28 +150,24 @@ def _of_html(data: bytes, encoding: str | None) -> str:
 
 
 def _of_book(data: bytes) -> str:
-    with _archive(data) as book:
+    with open_archive(data) as book:
         return "\n".join(_of_html(book.read(name), None) for name in _chapters(book))
 
 
 def _chapters(book: zipfile.ZipFile) -> Iterator[str]:
     """The pages of an EPUB in the order in which they are read."""
-    from xml.etree import ElementTree
-
-    def found(parent: Any, name: str) -> Iterator[Any]:
-        return (one for one in parent.iter() if str(one.tag).rpartition("}")[2] == name)
-
-    root = next(found(ElementTree.fromstring(book.read("META-INF/container.xml")), "rootfile")).get("full-path")
-    package = ElementTree.fromstring(book.read(root))
-    places = {item.get("id"): item.get("href") for item in found(package, "item")}
-    for entry in found(package, "itemref"):
+    root = next(one["full-path"] for one in elements(book, "META-INF/container.xml", "rootfile"))
+    places = {item.get("id"): item["href"] for item in elements(book, root, "item")}
+    for entry in elements(book, root, "itemref"):
         yield posixpath.normpath(posixpath.join(posixpath.dirname(root), places[entry.get("idref")]))
 
 
-def _archive(data: bytes) -> zipfile.ZipFile:
-    """A ZIP archive that unpacks to no more than a document may have."""
-    archive = zipfile.ZipFile(io.BytesIO(data))
-    members = archive.infolist()
-    if len(members) > _MOST_MEMBERS or sum(member.file_size for member in members) > MOST_DOCUMENT_BYTES:
-        raise NotText(f"it unpacks to more than {MOST_DOCUMENT_BYTES:,} bytes")
-    return archive
+_CONVERTERS: dict[Kind, Callable[[bytes], str]] = {
+    PDF: _of_pdf,
+    WORD: _of_word,
+    EPUB: _of_book,
+    kinds.EXCEL: excel.text_of,
+    kinds.POWERPOINT: powerpoint.text_of,
+    kinds.RTF: rtf.text_of,
+    **dict.fromkeys((kinds.ODT, kinds.ODS, kinds.ODP), opendocument.text_of),
+}

@@ -12,8 +12,8 @@ from gfcache import layout
 # Where a file says what it is: no test looks further, but for names of what is packed into an archive.
 HEAD_BYTES = 4096
 
-_OFFICE = "libreoffice --headless --convert-to txt:Text {file}"
-_PANDOC = "pandoc -t plain {file} -o {text}"
+_OFFICE = "libreoffice --headless --convert-to {format} {{file}}"
+_PANDOC = "pandoc -f {format} -t plain {{file}} -o {{text}}"
 _OCR = "tesseract {file} {stem}"
 
 
@@ -33,6 +33,10 @@ class Kind:
     advice: str | None = None
     extra: bool = False
 
+    def reads_stdin(self) -> bool:
+        """Whether the command takes - for a file."""
+        return not (self.command or "").startswith(("libreoffice", "ebook-convert", "djvutxt", "sqlite3"))
+
     def hint(self, label: str, stdin: str) -> str:
         """What to do about a file of this kind.
 
@@ -45,6 +49,8 @@ class Kind:
         text = path.with_suffix(".txt") if path.suffix != ".txt" else path.with_name(path.name + ".txt")
         names = {"file": label, "text": str(text), "stem": str(text.with_suffix(""))}
         command = self.command
+        if label == stdin and not self.reads_stdin():
+            return f"save it as a file first, and convert that: {command.format(file='FILE', text='TEXT', stem='STEM')}"
         if label == stdin:
             names = dict.fromkeys(names, "-")
             command = command.replace(" < {file}", "").replace(" > {text}", "")
@@ -57,15 +63,30 @@ _AUDIO = "write down what is said first: gf reads plain text"
 _AS_TEXT = "export it as text first: gf reads plain text"
 
 PDF = Kind("a PDF", "pdftotext {file} {text}", extra=True)
-HTML = Kind("HTML", _PANDOC, extra=True)
-WORD = Kind("a Word document", _PANDOC, extra=True)
-EPUB = Kind("an EPUB book", _PANDOC, extra=True)
-RTF = Kind("RTF", "pandoc -f rtf -t plain {file} -o {text}")
+HTML = Kind("HTML", _PANDOC.format(format="html"), extra=True)
+WORD = Kind("a Word document", _PANDOC.format(format="docx"), extra=True)
+EPUB = Kind("an EPUB book", _PANDOC.format(format="epub"), extra=True)
+EXCEL = Kind("an Excel workbook", _OFFICE.format(format="csv"), extra=True)
+POWERPOINT = Kind("a PowerPoint presentation", _OFFICE.format(format="pdf"))
+ODT = Kind("an OpenDocument text", _PANDOC.format(format="odt"))
+ODS = Kind("an OpenDocument table", _OFFICE.format(format="csv"))
+ODP = Kind("an OpenDocument presentation", _OFFICE.format(format="pdf"))
+RTF = Kind("RTF", _PANDOC.format(format="rtf"))
 POSTSCRIPT = Kind("PostScript", "ps2ascii {file} {text}")
 BINARY = Kind("binary data", advice="convert it to text first")
 ZIP = Kind("a ZIP archive", advice="unpack it first, then gf prefill -r FOLDER")
 LFS = Kind("a pointer of Git LFS, not the file itself", advice="git lfs pull fetches the file")
 CACHE = Kind("a cache file", advice="ask it as one: its name must end in .gfc, or gf ask --cache names it")
+
+# Old Office files, and new ones with a password: what they hold stands in their directory, in UTF-16.
+_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_STREAMS: tuple[tuple[str, Kind], ...] = (
+    ("EncryptedPackage", Kind("an Office document with a password", advice="save it without one first")),
+    ("WordDocument", Kind("an old Word document", _OFFICE.format(format="docx"))),
+    ("Workbook", Kind("an old Excel workbook", _OFFICE.format(format="xlsx"))),
+    ("PowerPoint Document", Kind("an old PowerPoint presentation", _OFFICE.format(format="pptx"))),
+    ("__properties_version1.0", Kind("an Outlook message", advice="save it as text first: gf reads plain text")),
+)
 
 # By (place, bytes there).
 _MAGICS: tuple[tuple[int, bytes, Kind], ...] = (
@@ -76,7 +97,7 @@ _MAGICS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\xc5\xd0\xd3\xc6", POSTSCRIPT),
     (0, b"AT&TFORM", Kind("a DjVu document", "djvutxt {file} {text}")),
     (60, b"BOOKMOBI", Kind("a Kindle book", "ebook-convert {file} {text}")),
-    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind("an old Office document", _OFFICE)),
+    (0, _COMPOUND, Kind("an old Office document", _OFFICE.format(format="pdf"))),
     (0, b"version https://git-lfs.github.com/spec/", LFS),
     (0, b"\x89PNG\r\n\x1a\n", Kind("a PNG image", _OCR)),
     (0, b"\xff\xd8\xff", Kind("a JPEG image", _OCR)),
@@ -114,20 +135,29 @@ _MAGICS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\0asm", Kind("a program", advice="gf reads plain text")),
 )
 
-# By what is packed into a ZIP archive.
-_PACKED: tuple[tuple[bytes, Kind], ...] = (
+# By what is packed into a ZIP archive: a file of that name, or the media type that the first of its files names.
+_MEMBERS: tuple[tuple[bytes, Kind], ...] = (
     (b"word/document.xml", WORD),
-    (b"ppt/presentation.xml", Kind("a PowerPoint presentation", _OFFICE)),
-    (b"xl/workbook.xml", Kind("an Excel workbook", "libreoffice --headless --convert-to csv {file}")),
-    (b"mimetypeapplication/epub+zip", EPUB),
-    (b"application/vnd.oasis.opendocument.spreadsheet", Kind("an OpenDocument table", _OFFICE)),
-    (b"application/vnd.oasis.opendocument.text", Kind("an OpenDocument text", _PANDOC)),
-    (b"application/vnd.oasis.opendocument", Kind("an OpenDocument file", _OFFICE)),
+    (b"ppt/presentation.xml", POWERPOINT),
+    (b"xl/workbook.xml", EXCEL),
+    (b"xl/workbook.bin", Kind("a binary Excel workbook", _OFFICE.format(format="xlsx"))),
+    (b"Index/Document.iwa", Kind("an iWork document", advice="export it as PDF or text first")),
     (b"archive/data.pkl", Kind("weights of PyTorch", advice="gf model import makes a model of it")),
     (b"/data.pkl", Kind("weights of PyTorch", advice="gf model import makes a model of it")),
 )
+_MEDIA_TYPES: tuple[tuple[bytes, Kind], ...] = (
+    (b"mimetypeapplication/epub+zip", EPUB),
+    (b"application/vnd.oasis.opendocument.spreadsheet", ODS),
+    (b"application/vnd.oasis.opendocument.presentation", ODP),
+    (b"application/vnd.oasis.opendocument.text", ODT),
+    (b"application/vnd.oasis.opendocument", Kind("an OpenDocument file", _OFFICE.format(format="pdf"))),
+)
+# Kinds of archives that `converters` reads.
+PACKED = (WORD, EPUB, EXCEL, POWERPOINT, ODT, ODS, ODP)
 
 _PDF = re.compile(rb"%PDF-\d\.\d")
+_MEDIA_TYPE_BYTES = 256
+_DIRECTORY_END = b"PK\x05\x06"
 # What may stand before the first tag of a page.
 _BEFORE_TAGS = re.compile(r"(?:\s+|<!--.*?-->|<\?xml.*?\?>)*", re.DOTALL)
 
@@ -138,10 +168,25 @@ def kind_of(data: bytes) -> Kind | None:
     if _is_pdf(head, data):
         return PDF
     if head.startswith(b"PK\x03\x04"):
-        return next((kind for name, kind in _PACKED if name in data), ZIP)
+        return _packed(data)
+    if head.startswith(_COMPOUND):
+        found = next((kind for name, kind in _STREAMS if name.encode("utf-16-le") in data), None)
+        if found is not None:
+            return found
     if head.startswith((b"PK\x05\x06", b"PK\x07\x08")):
         return ZIP
     return next((kind for at, magic, kind in _MAGICS if head.startswith(magic, at) and _may_be(magic, head)), None)
+
+
+def _packed(data: bytes) -> Kind:
+    """What an archive is: its names stand in its directory at the end, after what is packed, also other archives."""
+    for media_type, kind in _MEDIA_TYPES:
+        if media_type in data[:_MEDIA_TYPE_BYTES]:
+            return kind
+    directory = data.rfind(_DIRECTORY_END)
+    start = int.from_bytes(data[directory + 16 : directory + 20], "little") if directory >= 0 else 0
+    names = data[start:directory] if 0 < start < directory else data
+    return next((kind for name, kind in _MEMBERS if name in names), ZIP)
 
 
 def _is_pdf(head: bytes, data: bytes) -> bool:

@@ -42,12 +42,12 @@ HOMES = {
     "jinja2": ("goldfinch/foreign/",),
     "gguf": ("goldfinch/foreign/", "bench/peers/"),
     **dict.fromkeys(("pypdf", "mammoth", "markdownify", "bs4"), ("goldfinch/text/converters.py",)),
+    "openpyxl": ("goldfinch/text/formats/excel.py",),
     "ray": ("goldfinch/jobs/ray.py",),
     "starlette": ("goldfinch/serve/",),
     "fsspec": ("gfcache/store/remote.py",),
     "cryptography": ("gfcache/format/crypt.py",),
 }
-
 _LAST = ("reference", "__main__")
 # Low to high. A file imports from its own folder and from lower floors; the face of a package lies above all.
 FLOORS = {

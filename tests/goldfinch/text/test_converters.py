@@ -1,12 +1,10 @@
-"""PDF, Word, HTML and EPUB with the extra; without it, the hint; with it, nothing that a hostile one could do."""
+"""Files of all kinds that are read; without the extra, the hint; with it, nothing that a hostile one could do."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from gfcli.app import run
 from goldfinch.errors import NotText
 from goldfinch.text import converters
 from goldfinch.text.documents import document_of_bytes
+from goldfinch.text.formats import archives
+from tests.goldfinch.text.formats.samples import RTF, odp, ods, odt, packed, pptx, xlsx
 from tests.schemas import schema
 
 FACT = "The code of the blue cabinet is 48213."
@@ -52,14 +52,6 @@ def pdf(*pages: str) -> bytes:
     return out + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
 
 
-def packed(files: dict[str, str]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text, zipfile.ZIP_STORED if name == "mimetype" else None)
-    return out.getvalue()
-
-
 def word(text: str = FACT) -> bytes:
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
     relations = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -91,17 +83,26 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a.html": PAGE.encode,
     "wide.html": lambda: PAGE.encode("utf-16"),
     "a.epub": book,
+    "a.xlsx": xlsx,
+}
+# What is read without it, too.
+OWN: dict[str, Callable[[], bytes]] = {
+    "a.pptx": pptx,
+    "a.odt": odt,
+    "a.ods": ods,
+    "a.odp": odp,
+    "a.rtf": lambda: RTF.replace(rb"\ldblquote blue\rdblquote ", b"blue").replace(b"48213,", b"48213."),
 }
 needs_extra = pytest.mark.skipif(
-    importlib.util.find_spec("pypdf") is None or importlib.util.find_spec("mammoth") is None,
+    any(importlib.util.find_spec(name) is None for name in ("pypdf", "mammoth", "openpyxl")),
     reason="needs the extra goldfinch-gf[docs]",
 )
 
 
 @needs_extra
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES | OWN)
 def test_text_of_a_document(name: str) -> None:
-    document = document_of_bytes(FILES[name](), name)
+    document = document_of_bytes((FILES | OWN)[name](), name)
     assert FACT in document.text
     assert document.remark is None
     assert document.source["prepared"].startswith("text of ")
@@ -116,11 +117,18 @@ def test_text_of_a_document(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_without_the_extra_the_hint_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converters, "is_installed", lambda kind: False)
+    monkeypatch.setattr(converters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(NotText, match="expected plain text") as found:
         document_of_bytes(FILES[name](), name)
     assert "pip install 'goldfinch-gf[docs]'" in str(found.value.hint)
-    assert not converters.may_be_converted(FILES[name]()[:4096])
+    assert converters.may_be_converted(FILES[name]()[:4096]) == FILES[name]().startswith(b"PK")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_read_here_needs_no_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converters.importlib.util, "find_spec", lambda name: None)
+    assert converters.may_be_converted(OWN[name]()[:4096])
+    assert FACT in document_of_bytes(OWN[name](), name).text
 
 
 @needs_extra
@@ -141,7 +149,7 @@ def test_what_cannot_be_read_is_said(data: bytes, words: str) -> None:
 
 @needs_extra
 def test_an_archive_that_unpacks_to_more_than_a_document_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converters, "MOST_DOCUMENT_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MOST_DOCUMENT_BYTES", 10_000)
     with pytest.raises(NotText, match="it unpacks to more than 10,000 bytes"):
         document_of_bytes(word("x" * 20_000), "x.docx")
 
@@ -157,21 +165,37 @@ def test_a_page_is_named_where_a_fact_stands(tmp_path: Path, tiny_model: Path, c
     assert answer["citations"]
     for row in answer["citations"]:
         assert row["page"] == (2 if FACT in row["text"] else 1), row
+        assert row["page_kind"] == "page"
     assert run(asked) == 0
     assert "[page " in capsys.readouterr().out
+
+
+@needs_extra
+@pytest.mark.parametrize(
+    ("name", "word"), [("a.pptx", "slide"), ("a.odp", "slide"), ("a.ods", "sheet"), ("a.xlsx", "sheet")]
+)
+def test_slides_and_sheets_are_named(name: str, word: str, tmp_path: Path, tiny_model: Path, capsys) -> None:
+    path = tmp_path / name
+    path.write_bytes((FILES | OWN)[name]())
+    asked = ["ask", str(path), "What is the code?", "-m", str(tiny_model), "-n", "2", "--cite"]
+    assert run([*asked, "--json"]) == 0
+    for row in json.loads(capsys.readouterr().out)["citations"]:
+        assert row["page_kind"] == word
+    assert run(asked) == 0
+    assert f"[{word} " in capsys.readouterr().out
 
 
 @needs_extra
 def test_a_folder_of_documents(tmp_path: Path, tiny_model: Path, capsys) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
-    for name, data in FILES.items():
+    for name, data in (FILES | OWN).items():
         (folder / name).write_bytes(data())
     (folder / "scan.pdf").write_bytes(pdf(""))
-    (folder / "table.xlsx").write_bytes(packed({"xl/workbook.xml": "<x/>"}))
+    (folder / "all.zip").write_bytes(packed({"a.txt": "x"}))
     assert run(["prefill", "-r", str(folder), "-o", f"{tmp_path}/out/", "-m", str(tiny_model)]) == 0
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == len(FILES)
+    assert len(out.splitlines()) == len(FILES | OWN)
     assert "2 skipped" in err
     shutil.rmtree(folder)
 
