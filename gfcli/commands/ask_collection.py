@@ -13,7 +13,7 @@ from typing import Any
 from gfcache import Store
 
 from gfcli.support.answers import How, answer_question, answer_values, shown_blocks
-from gfcli.support.collection import Searched, policy_of, searched
+from gfcli.support.collection import Searched, not_cached, policy_of, searched
 from gfcli.support.console import console
 from gfcli.support.documents import question_of
 from gfcli.support.events import Teller, say_outcome
@@ -82,7 +82,7 @@ class _Computing:
         dtype = dtypes[0]
         if options.require_cached:
             raise CommandError(
-                f"{len(missing)} of {len(texts)} documents are not cached as they are now: {missing[0]}",
+                f"{not_cached(len(missing), len(texts))}: {missing[0]}",
                 code=CONDITION_NOT_MET,
                 hint="without --require-cached they are pre-filled",
             )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def ask_many(
     names = expand(caches) if caches else [] if first is None else [first]
     if not names:
         raise CommandError(
-            "no document", hint="add --cache 'kb/*.gfc', or name a document: gf ask doc.txt --questions FILE"
+            "no document",
+            hint=f"add --cache 'kb/*.gfc', or name a document: gf ask doc.txt --questions {shlex.quote(questions)}",
         )
     if names[0] == questions == STDIN:
         raise CommandError("the document and the questions are both stdin", hint="put one of them into a file")

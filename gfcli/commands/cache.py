@@ -198,7 +198,8 @@ def confirmed(plan: Removal, dry_run: bool, yes: bool) -> bool:
     for entry, why in plan.skipped:
         console.words(f"skipped ({why}): {entry.id} {entry.source_path or entry.source_name or ''}")
     count = len(plan.removed) + len(plan.remnants)
-    console.say(f"{count} to remove, {show_bytes(plan.freed_bytes)}{_skipped(plan)}")
+    to_remove = f"{count} to remove, {show_bytes(plan.freed_bytes)}" if count else "nothing to remove"
+    console.say(to_remove + _skipped(plan))
     if dry_run or not count:
         return False
     return console.agrees(f"Remove {count}, {show_bytes(plan.freed_bytes)}?", yes)

@@ -26,8 +26,8 @@ def log(
     documents and models are then kept in one file that only you can read; beyond 16 MB the older half goes.
 
     Examples:
-      gf log -n 3
-      gf log --jsonl -n 1000
+      gf log --limit 3
+      gf log --jsonl --limit 1000
       GF_LOG=1 gf ask doc.txt "Who signed the treaty?"
     """
     console.quiet = quiet

@@ -56,7 +56,8 @@ def prune(
     for path, why in found.skipped:
         console.words(f"skipped ({why}): {path}")
     count = counted(len(found.removable), "cache")
-    console.say(f"{count} to remove, {show_bytes(found.bytes)}{_skipped(found)}")
+    to_remove = f"{count} to remove, {show_bytes(found.bytes)}" if found.removable else "nothing to remove"
+    console.say(to_remove + _skipped(found))
     if dry_run or not found.removable or not console.agrees(f"Remove {count}, {show_bytes(found.bytes)}?", yes):
         return
     done = remove(found.removable)

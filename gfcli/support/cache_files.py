@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from gfcache import layout
 
 from goldfinch.jobs.patterns import files_below, fitting
 
-from .exits import NOT_FOUND, CommandError
+from .exits import CommandError
 from .targets import cache_files_of, is_cache_file
 
 
@@ -22,7 +23,7 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
         library: take the names of documents, and IDs, for what the library has of them.
 
     Raises:
-        FileNotFoundError: a name that does not exist.
+        FileNotFoundError: a name that does not exist, a pattern that no file matches.
         CommandError: nothing found; a file that is not a cache.
     """
     found: list[Path] = []
@@ -37,7 +38,7 @@ def find_caches(names: Sequence[str], *, library: bool = False) -> list[Path]:
             continue
         paths = [Path(other) for other in cache_files_of([name])] if library else [path]
         if not paths[0].exists():
-            raise FileNotFoundError(2, "no such file or folder", name)
+            raise _missing(name)
         if not is_cache_file(str(paths[0])):
             raise CommandError(f"{name} is not a cache file", hint=f"gf prefill {shlex.quote(name)} makes one of it")
         found += paths
@@ -50,7 +51,7 @@ def expand(names: Sequence[str]) -> list[str]:
     """Cache files of names, patterns and folders, or of what has such a name in the library, each once, in their order.
 
     Raises:
-        CommandError: a pattern that no file matches (exit 4).
+        FileNotFoundError: a name that does not exist, a pattern that no file matches.
     """
     found: list[str] = []
     for pattern in names:
@@ -60,7 +61,7 @@ def expand(names: Sequence[str]) -> list[str]:
             matches = [pattern] if os.path.exists(pattern) else sorted(set(fitting(pattern)))
         matches = matches or [name for name in cache_files_of([pattern]) if name != pattern]
         if not matches:
-            raise CommandError(f"no such file, and no file matches the pattern {pattern!r}", code=NOT_FOUND)
+            raise _missing(pattern)
         found += matches
     return list(dict.fromkeys(found))
 
@@ -79,6 +80,10 @@ def files_named(names: Sequence[str]) -> list[str]:
 def are_several(names: Sequence[str]) -> bool:
     """Whether names of cache files mean several, however many a pattern fits today."""
     return len(names) > 1 or any(_is_pattern(name) or os.path.isdir(name) for name in names)
+
+
+def _missing(name: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 def _is_pattern(name: str) -> bool:

@@ -167,9 +167,15 @@ def _of_folder(store: Store, scope: Scope, failures: Failures, prefill: Prefill 
     members, missing = members_of_texts(store, store.entries(), texts)
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        console.warn(f"{len(missing)} of {len(texts)} documents are not cached as they are now: {some}")
+        console.warn(f"{not_cached(len(missing), len(texts))}: {some}")
         console.say(f"gf prefill --library -r {folder} makes them searchable")
     return members
+
+
+def not_cached(missing: int, documents: int) -> str:
+    """How many of some documents are not cached as they are."""
+    verb = "is not cached as it is now" if missing == 1 else "are not cached as they are now"
+    return f"{missing} of {counted(documents, 'document')} {verb}"
 
 
 def snippet(place: Place, question: str) -> str:

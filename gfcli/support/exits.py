@@ -85,6 +85,7 @@ _CODES_WHERE_LOADED = (
     ("gfkernels.errors", "KernelError", USAGE),
     ("torch", "OutOfMemoryError", MEMORY_DEVICE_DISK),
 )
+_PATTERN_CHARACTERS = frozenset("*?[")
 # How torch says that a CPU lacks memory: a plain RuntimeError.
 _CPU_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
@@ -120,6 +121,8 @@ def describe(error: BaseException) -> tuple[str, str | None]:
     hint = hint_of(error)
     if isinstance(error, OSError) and error.filename:
         reason = error.strerror or type(error).__name__
+        if isinstance(error, FileNotFoundError) and not _PATTERN_CHARACTERS.isdisjoint(str(error.filename)):
+            reason = "no such file, and no file matches it as a pattern"
         return f"{error.filename}: {reason[:1].lower()}{reason[1:]}", hint
     if _CPU_ALLOCATOR in str(error):
         wanted = re.search(r"allocate (\d+) bytes", str(error))

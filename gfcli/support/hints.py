@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from gfcache import errors as cache
+from gfcache import layout
 
 from goldfinch import errors
 
@@ -56,6 +57,9 @@ def hint_of(error: BaseException) -> str | None:
     if isinstance(error, cache.UnwritableCache):
         return _UNWRITABLE.get(error.rule)
     if isinstance(error, cache.NotACacheFile) and error.is_text:
-        return f'to ask it: gf ask {shlex.quote(error.path)} "QUESTION"'
+        name = shlex.quote(error.path)
+        if error.path.endswith(layout.SUFFIX):  # which names a cache, whatever the file holds
+            return f'to ask it, pipe it: cat {name} | gf ask - "QUESTION"'
+        return f'to ask it: gf ask {name} "QUESTION"'
     found = next((HINTS[kind] for kind in type(error).__mro__ if kind in HINTS), None)
     return None if found is None else found.format(**vars(error))

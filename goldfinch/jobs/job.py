@@ -206,7 +206,7 @@ def _referred_tokens(job: Job, base: Any, model: Model) -> int:
     path, block = base.path, engine_of(model).block_tokens
     shared = referable_tokens(base, job.token_ids, model)
     if shared == 0 and base.length < block:
-        raise BaseTooShort(path, f"{path} has {base.length} tokens, a base needs {block} or more", block)
+        raise BaseTooShort(path, f"{path} has {base.length:,} tokens, a base needs {block:,} or more", block)
     if shared == 0:
         raise BaseWithoutPosition(path, f"{path} holds no position to resume from", block)
     most = gfcache.layout.MAX_PARENTS

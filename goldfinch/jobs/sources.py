@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -167,7 +168,9 @@ def _listed(name: str, null: bool) -> Iterator[Source]:
     data = read_stdin(MOST_LIST_BYTES) if name == STDIN else read_named(Path(name), MOST_LIST_BYTES)
     data = data.removeprefix(codecs.BOM_UTF8)
     if not null and b"\0" in data:
-        raise SourceError(f"{name} lists names that end in NUL", hint="-0 reads such a list: --files-from FILE -0")
+        raise SourceError(
+            f"{name} lists names that end in NUL", hint=f"-0 reads such a list: --files-from {shlex.quote(name)} -0"
+        )
     count = 0
     for found in re.finditer(rb"[^\0]+" if null else rb"[^\n]+", data):
         text = os.fsdecode(found[0] if null else found[0].rstrip(b"\r"))

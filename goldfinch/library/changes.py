@@ -74,7 +74,7 @@ def truncated_to_token(model: Model, cache: Any, count: int) -> Changed:
     """
     start, end = cache.document_range
     if not 1 <= count <= end - start:
-        raise GoldFinchError(f"cannot keep {count} tokens, allowed: 1 to {end - start}")
+        raise GoldFinchError(f"cannot keep {count:,} tokens, allowed: 1 to {end - start:,}")
     tokenizer, ids = engine_of(model).tokenizer, cache.token_ids[start:end].tolist()
     whole, kept = tokenizer.decode(ids), count
     # Of a tokenizer that changes what comes before when more follows, no shorter beginning would do either.

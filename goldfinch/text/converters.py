@@ -23,7 +23,7 @@ from .encodings import STDIN_LABEL
 from .formats import excel, opendocument, powerpoint, rtf
 from .formats.archives import elements, open_archive
 from .formats.blocks import PAGE_END
-from .kinds import EPUB, HEAD_BYTES, HTML, PDF, WORD, Kind, kind_of, kind_of_text
+from .kinds import EPUB, HEAD_BYTES, HTML, PDF, WORD, Kind, kind_of, kind_of_text, with_names
 
 # What reads each kind, in the extra; nothing for those that are read here.
 _NEEDS: dict[Kind, tuple[str, ...]] = {
@@ -87,15 +87,16 @@ def converted(data: bytes, label: str, encoding: str | None = None) -> Converted
     except MemoryError:
         raise
     except NotText as error:
-        raise NotText(f"{label}: {error}", hint=error.hint or _other_way(kind, label)) from error
+        hint = with_names(error.hint, label, STDIN_LABEL) if error.hint else _other_way(kind, label)
+        raise NotText(f"{label}: {error}", hint=hint) from error
     except (Exception, RecursionError) as error:  # these libraries raise in many ways on what is no such file
         raise NotText(
             f"{label} is {kind.name} that cannot be read: it is damaged",
             hint=_other_way(kind, label),
         ) from error
     if not text.strip():
-        hint = "ocrmypdf reads scanned pages: ocrmypdf IN.pdf OUT.pdf" if kind is PDF else None
-        raise NotText(f"{label} is {kind.name} without text", hint=hint)
+        hint = with_names("ocrmypdf reads scanned pages: ocrmypdf {file} {stem}-read.pdf", label, STDIN_LABEL)
+        raise NotText(f"{label} is {kind.name} without text", hint=hint if kind is PDF else None)
     return Converted(text, _NOTE + kind.name)
 
 
@@ -122,7 +123,7 @@ def _of_pdf(data: bytes) -> str:
 
     reader = PdfReader(io.BytesIO(data))
     if reader.is_encrypted and not reader.decrypt(""):
-        raise NotText("this PDF is encrypted", hint="qpdf --decrypt --password=WORD IN.pdf OUT.pdf")
+        raise NotText("this PDF is encrypted", hint="qpdf --decrypt --password=WORD {file} {stem}-open.pdf")
     pages = [page.extract_text().rstrip() for page in reader.pages]
     return "".join(f"{page}\n{PAGE_END}" for page in pages) if any(pages) else ""
 

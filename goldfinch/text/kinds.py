@@ -33,10 +33,6 @@ class Kind:
     advice: str | None = None
     extra: bool = False
 
-    def reads_stdin(self) -> bool:
-        """Whether the command takes - for a file."""
-        return not (self.command or "").startswith(("libreoffice", "ebook-convert", "djvutxt", "sqlite3"))
-
     def hint(self, label: str, stdin: str) -> str:
         """What to do about a file of this kind.
 
@@ -45,17 +41,25 @@ class Kind:
         """
         if self.command is None:
             return self.advice or "gf reads plain text"
-        path = Path(label)
-        text = path.with_suffix(".txt") if path.suffix != ".txt" else path.with_name(path.name + ".txt")
-        names = {"file": label, "text": str(text), "stem": str(text.with_suffix(""))}
-        command = self.command
-        if label == stdin and not self.reads_stdin():
-            return f"save it as a file first, and convert that: {command.format(file='FILE', text='TEXT', stem='STEM')}"
-        if label == stdin:
-            names = dict.fromkeys(names, "-")
-            command = command.replace(" < {file}", "").replace(" > {text}", "")
-        made = command.format(**{key: shlex.quote(name) for key, name in names.items()})
-        return f"convert it first: {made}" + (f"; or {INSTALL}, and gf reads it" if self.extra else "")
+        made = f"convert it first: {with_names(self.command, label, stdin)}"
+        if label == stdin and self.command.startswith(_READ_NO_STDIN):
+            made = f"save it as a file first: {with_names(self.command, 'FILE', stdin)}"
+        return made + (f"; or {INSTALL}, and gf reads it" if self.extra else "")
+
+
+# Programs that take no - for a file.
+_READ_NO_STDIN = ("libreoffice", "ebook-convert", "djvutxt", "sqlite3")
+
+
+def with_names(command: str, label: str, stdin: str) -> str:
+    """A command for {file}, {text} (the name of a text file that it may write) and {stem}, as it can be pasted."""
+    path = Path(label)
+    text = path.with_suffix(".txt") if path.suffix != ".txt" else path.with_name(path.name + ".txt")
+    names = {"file": label, "text": str(text), "stem": str(text.with_suffix(""))}
+    if label == stdin:
+        names = dict.fromkeys(names, "-")
+        command = command.replace(" < {file}", "").replace(" > {text}", "")
+    return command.format(**{key: shlex.quote(name) for key, name in names.items()})
 
 
 INSTALL = "pip install 'goldfinch-gf[docs]'"

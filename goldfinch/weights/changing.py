@@ -110,7 +110,7 @@ def _fingerprinted(card: ModelCard) -> ModelCard:
         tokenizer_fingerprint = tokenizer.fingerprint
         if tokenizer.vocab_size > card.config.vocab_size:
             raise WeightsMismatch(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {card.config.vocab_size}"
+                f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model's embedding {card.config.vocab_size:,}"
             )
     return replace(
         card, prefill_fingerprint=prefill_fingerprint, model_fingerprint=model_fingerprint,

@@ -74,7 +74,7 @@ def write_model_directory(
         tokenizer = read_tokenizer(tokenizer_file)
         if tokenizer.vocab_size > config.vocab_size:
             raise WeightsMismatch(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {config.vocab_size}"
+                f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model's embedding {config.vocab_size:,}"
             )
         tokenizer_fingerprint = tokenizer.fingerprint
     prefill_fingerprint, model_fingerprint = fingerprints(config, weights)

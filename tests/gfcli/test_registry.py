@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_summaries_are_never_cut(columns: str, capsys, monkeypatch) -> None:
     assert [line for line in page(capsys, "").splitlines() if line.endswith(":")] == [
         f"{g}:" for g in (*GROUPS, "Options")
     ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_use_the_options_that_the_page_lists(name: str, capsys) -> None:
+    """A letter that stays for those who know it, as -n for --limit, is not taught."""
+    description, _, options = page(capsys, name).partition("Options:\n")
+    listed = set(re.findall(r"(?:^| )(-[a-zA-Z0-9]\b|--[a-z][a-z-]*)", options, re.MULTILINE))
+    for line in description.split("Examples:\n")[1].splitlines():
+        found = re.match(rf"  gf {name} (.*)", line)
+        taught = (
+            re.findall(r"(?:^| )(-[a-zA-Z0-9]\b|--[a-z][a-z-]*)", re.split(r" [|&>]+ ", found[1])[0]) if found else []
+        )
+        assert not set(taught) - listed, line
 
 
 @pytest.mark.parametrize("name", NAMES)

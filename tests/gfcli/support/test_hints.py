@@ -10,6 +10,7 @@ from gfcli.support.exits import describe
 CASES = [
     (errors.NotACacheFile("a", b"%PDF"), "gf prefill makes a cache from a text document"),
     (errors.NotACacheFile("my notes.txt", b"Dear"), "to ask it: gf ask 'my notes.txt' \"QUESTION\""),
+    (errors.NotACacheFile("my notes.gfc", b"Dear"), "to ask it, pipe it: cat 'my notes.gfc' | gf ask - \"QUESTION\""),
     (errors.DamagedCache("a", "R5", 1, 2), "the file was cut or altered; pre-fill the document again"),
     (errors.UnsupportedVersion("a", 2, 1), "update gf, or pre-fill the document again with this version"),
     (

@@ -96,3 +96,23 @@ def test_what_means_nothing_in_the_library(place: Path, capsys) -> None:
     assert "notes.txt is not a cache file" in capsys.readouterr().err
     for command in (["inspect"], ["verify"], ["status"], ["cache", "pin"]):
         assert run([*command, "nowhere.txt"]) == 4
+
+
+def test_a_name_that_is_not_there_and_a_pattern_that_nothing_fits(tmp_path: Path, capsys, monkeypatch) -> None:
+    """Named so by every command that takes both."""
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["ask", "--cache", "{}", "Who?"],
+        ["inspect", "{}"],
+        ["verify", "{}"],
+        ["status", "{}"],
+        ["prefill", "{}"],
+    ):
+        for name, words in (
+            ("no.gfc", "error: no.gfc: no such file or directory"),
+            ("no*.gfc", "error: no*.gfc: no such file, and no file matches it as a pattern"),
+        ):
+            assert run([name if word == "{}" else word for word in arguments]) in (4, 3 if "*" in name else 4), (
+                arguments
+            )
+            assert capsys.readouterr().err.splitlines()[0] == words, arguments

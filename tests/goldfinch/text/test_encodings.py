@@ -91,6 +91,7 @@ def packed(*names: str) -> bytes:
 
 OPEN_DOCUMENT = "mimetype=application/vnd.oasis.opendocument."
 PAGE = "<!DOCTYPE html><html><body>The code is 48213.</body></html>"
+COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 KINDS = {
     "a PDF": (b"%PDF-1.4\n1 0 obj", b"\0\0junk\n%PDF-1.7\n1 0 obj\nendobj\nxref\n", b"\r\n %PDF-1.4"),
     "HTML": (
@@ -106,7 +107,12 @@ KINDS = {
     "an OpenDocument text": (packed(f"{OPEN_DOCUMENT}text", "content.xml"),),
     "an OpenDocument table": (packed(f"{OPEN_DOCUMENT}spreadsheet", "content.xml"),),
     "a ZIP archive": (packed("a.txt"), packed()),
-    "an old Office document": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512),),
+    "an old Office document": (COMPOUND + bytes(512),),
+    "an old Word document": (COMPOUND + bytes(512) + "WordDocument".encode("utf-16-le"),),
+    "an old Excel workbook": (COMPOUND + bytes(512) + "Workbook".encode("utf-16-le"),),
+    "an Office document with a password": (COMPOUND + bytes(512) + "EncryptedPackage".encode("utf-16-le"),),
+    "a binary Excel workbook": (packed("xl/workbook.bin"),),
+    "an iWork document": (packed("Index/Document.iwa"),),
     "a PNG image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",),
     "a JPEG image": (b"\xff\xd8\xff\xe0\0\x10JFIF",),
     "a sound": (b"RIFF\x24\0\0\0WAVEfmt ", b"ID3\x03\0\0"),
@@ -143,6 +149,9 @@ def test_a_hint_replaces_no_file_and_reads_stdin_as_it_is_read() -> None:
     with pytest.raises(NotText) as refused:
         decode(b"\x1f\x8b\x08\0", "stdin")
     assert str(refused.value.hint).endswith("gunzip -c -")
+    with pytest.raises(NotText) as refused:
+        decode(packed("xl/workbook.xml"), "stdin")  # LibreOffice reads files alone
+    assert str(refused.value.hint).startswith("save it as a file first: libreoffice --headless --convert-to csv FILE;")
 
 
 @pytest.mark.parametrize(
