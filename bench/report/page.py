@@ -21,6 +21,7 @@ from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
 from bench.report.ordinary import ordinary_lines, ordinary_rows
 from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
+from bench.report.summary import BF16, goal_lines, summary_lines
 
 WIDTH = 116
 MARKS = re.compile(r"(<!-- (figures|training|size|reading|architectures) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -36,6 +37,11 @@ def embedded(what: str) -> dict[str, Any]:
     return record(of_embedded(what).stem)
 
 
+def peer_rows() -> list[dict[str, Any]]:
+    """What was measured beside other programs at the shape of the goals."""
+    return [row for name in ("peers", "peers-long") for row in record(name)["rows"]]
+
+
 def as_read() -> dict[str, Any]:
     """What `gf eval` found of the embedded model, read as gf reads by default."""
     found = embedded("reading")
@@ -46,6 +52,7 @@ def benchmarks_page() -> str:
     """docs/benchmarks.md."""
     quality = as_read()
     lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python -m bench.report.page`; do not edit.", ""]
+    lines += [*summary_lines(figures_rows(), embedded("cite"), peer_rows()), ""]
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
     lines += [
@@ -81,7 +88,7 @@ def benchmarks_page() -> str:
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
-    lines += ["", *targets_section()]
+    lines += ["", *goal_lines(peer_rows()), "", *PLOT_LINES]
     lines += library_sections()
     lines += peers_section()
     return "\n".join(filled(lines))
@@ -144,48 +151,6 @@ def ask_section() -> list[str]:
 
 def _milliseconds(values: dict[str, float]) -> str:
     return f"{values['median']:,.1f} ({values['min']:,.1f} to {values['max']:,.1f})"
-
-
-# The goals on two cores at 12x768: (figure, gf's row, tokens, the peers of which the best counts, goal).
-BF16 = ("transformers Llama bfloat16", "llama.cpp Llama bf16", "llama.cpp Llama bf16, no flash attention")
-TARGETS: tuple[tuple[str, str, int, tuple[str, ...], float], ...] = (
-    *(("prefill_tok_s", "gf bfloat16", n, BF16, r) for n, r in ((512, 1.2), (2048, 2.2), (8192, 4.5), (32768, 12.0))),
-    *(("prefill_tok_s", "gf bfloat16", n, ("llama.cpp RWKV-6 bf16",), 3.0) for n in (512, 2048, 8192)),
-    *(
-        ("prefill_tok_s", "gf float32", n, ("transformers Llama float32",), r)
-        for n, r in ((512, 1.3), (2048, 1.4), (8192, 2.4))
-    ),
-    ("first_token_ms", "gf bfloat16", 8192, BF16[:1], 1 / 0.8),
-    ("first_token_ms", "gf bfloat16", 8192, BF16[1:], 3.0),
-    *(("decode_tok_s", "gf bfloat16", n, BF16[:1], r) for n, r in ((512, 1.2), (8192, 2.5))),
-    ("file_bytes", "gf bfloat16", 8192, BF16[1:], 120.0),
-)
-BEST = {2: "the better llama.cpp Llama", 3: "the best Llama"}
-WORDS = {"prefill_tok_s": "prefill", "first_token_ms": "first token", "decode_tok_s": "decode", "file_bytes": "file"}
-LESS_IS_BETTER = ("first_token_ms", "file_bytes")
-
-
-def targets_section() -> list[str]:
-    """The goals that were set as ratios to other programs, reached or missed."""
-    rows = [row for name in ("peers", "peers-long") for row in record(name)["rows"]]
-    lines = ["## Goals, reached and missed", ""]
-    lines += [
-        "12 layers x 768, vocabulary 65,536, two cores. Ratios of medians of one run (32,768 tokens: "
-        "a run of its own); above 1 gf is better.",
-        "",
-    ]
-    lines += ["| figure | tokens | precision | against | goal | measured | |", "|---|---|---|---|---|---|---|"]
-    for figure, ours, tokens, peers, goal in TARGETS:
-        values = {r["peer"]: r[figure]["median"] for r in rows if r["tokens"] == tokens and figure in r}
-        others = [values[peer] for peer in peers if peer in values]
-        if ours not in values or not others:
-            continue
-        less = figure in LESS_IS_BETTER
-        ratio = min(others) / values[ours] if less else values[ours] / max(others)
-        against = next(peer for peer in peers if peer in values) if len(others) == 1 else BEST[len(peers)]
-        cells = [WORDS[figure], f"{tokens:,}", ours.split()[1], against, f"{goal:.2f}", f"{ratio:.2f}"]
-        lines.append("| " + " | ".join([*cells, "reached" if ratio >= goal else "missed"]) + " |")
-    return [*lines, "", *PLOT_LINES]
 
 
 PLOT_LINES = [
@@ -326,6 +291,12 @@ def architectures_table() -> str:
 
 
 def figures_table() -> str:
+    """What the embedded model answers exactly, as a table."""
+    head = ["| asked for, in text it never saw | right |", "|---|---|"]
+    return "\n".join([*head, *(f"| {what} | {share} |" for what, share in figures_rows())])
+
+
+def figures_rows() -> list[tuple[str, str]]:
     """What the embedded model answers exactly as it reads by default, in a few rows."""
     quality = as_read()
     facts = next(row for row in quality["facts"] if row["length"] == 4000)
@@ -341,7 +312,7 @@ def figures_table() -> str:
         return ", ".join(percent(value) for value in values)
 
     tables = " / ".join(str(row["rows"]) for row in quality["tables"])
-    rows = [
+    return [
         *ordinary_rows(quality),
         (
             "a 5-digit fact planted in 4,000 tokens; its value first",
@@ -351,8 +322,6 @@ def figures_table() -> str:
         ("an encyclopedia passage; 2,000 / 8,000 tokens", f"{percent(q['exact'])}; {shares(articles)}"),
         (f"a whole document of {shortest:,} to {longest:,} tokens", f"{right_of(quality)} of {asked}"),
     ]
-    head = ["| asked for, in text it never saw | right |", "|---|---|"]
-    return "\n".join([*head, *(f"| {what} | {share} |" for what, share in rows)])
 
 
 def reading_table() -> str:
