@@ -249,12 +249,14 @@ def map_tokens(
     pieces = pieces or Pieces(tokenizer, token_ids)
     starts, texts, at, n = [], [], 0, 0
     while n < len(token_ids):
-        alone = begins and n == 0
-        piece, last = pieces.text(token_ids[n : n + 1], alone), n + 1
-        while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
-            last += 1
+        alone, last = begins and n == 0, n + 1
+        piece = None if alone else pieces.whole.get(token_ids[n])
+        if piece is None:
             piece = pieces.text(token_ids[n:last], alone)
-        starts += [at] * (last - n)
+            while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
+                last += 1
+                piece = pieces.text(token_ids[n:last], alone)
+        starts += [at] if last == n + 1 else [at] * (last - n)
         texts.append(piece)
         at += len(piece)
         n = last
@@ -267,11 +269,15 @@ class Pieces:
 
     They are decoded behind another one, for a decoder may treat the first of a text differently (that of Llama 2 drops
     its blank).
+
+    Attributes:
+        whole: texts by id, behind another token, of those seen so far that are whole characters.
     """
 
     def __init__(self, tokenizer: Tokenizer, token_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._kept: dict[int, str] = {}
+        self.whole: dict[int, str] = {}
+        self._kept: dict[int, str] = {}  # parts of characters, too
         self._before: list[int] = []
         self._text_before = ""
         for token in token_ids:
@@ -287,7 +293,9 @@ class Pieces:
         if len(token_ids) > 1:
             return self._behind(token_ids)
         if token_ids[0] not in self._kept:
-            self._kept[token_ids[0]] = self._behind(token_ids)
+            text = self._kept[token_ids[0]] = self._behind(token_ids)
+            if "\ufffd" not in text:
+                self.whole[token_ids[0]] = text
         return self._kept[token_ids[0]]
 
     def _behind(self, token_ids: Sequence[int]) -> str:

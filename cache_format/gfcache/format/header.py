@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -147,6 +147,11 @@ class Header:
         return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+_SECTION_FIELDS = frozenset(field.name for field in fields(Section))
+_DIGEST = re.compile("[0-9a-f]{64}")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
 def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
     """Read and check the header's JSON (SPEC rules R6 to R13).
 
@@ -165,7 +170,7 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
             raise
         raise HeaderError("R6", "a header that is not JSON", "one UTF-8 JSON object") from error
     demand(isinstance(values, dict), "R6", type(values).__name__, "one JSON object")
-    _check_values(values)
+    _check_values(values, has_escapes=b"\\u" in data)
     kinds: dict[str, Any] = {
         "tokens": int, "model": dict, "tokenizer": dict, "template": dict, "numerics": dict,
         "created_at": str, "writer": str, "sections": list,
@@ -252,32 +257,37 @@ def _check_parent(parent: dict[str, Any] | None, tokens: int) -> None:
 
 
 def _parse_section(row: Any) -> Section:
+    # A file may have thousands: what is to be said of a fault is put into words where there is one.
     demand(isinstance(row, dict), "R9", type(row).__name__, "an object per section")
     for name in ("name", "kind", "dtype", "codec", "depends_on", "sha256"):
-        value = row.get(name)
-        demand(isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS, "R9", name, "a short text")
-    demand(_is_digest(row["sha256"]), "R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
-    demand(
-        row["depends_on"] in layout.DEPENDS_ON,
-        "R9",
-        f"depends_on={row['depends_on']!r}",
-        " or ".join(layout.DEPENDS_ON),
-    )
-    demand(isinstance(row.get("required"), bool), "R9", "required", "true or false")
+        if not _is_short_text(row.get(name)):
+            raise HeaderError("R9", name, "a short text")
+    if not _is_digest(row["sha256"]):
+        raise HeaderError("R9", f"sha256={row['sha256']!r:.80}", "64 hex digits")
+    if row["depends_on"] not in layout.DEPENDS_ON:
+        raise HeaderError("R9", f"depends_on={row['depends_on']!r}", " or ".join(layout.DEPENDS_ON))
+    if not isinstance(row.get("required"), bool):
+        raise HeaderError("R9", "required", "true or false")
     for name in ("offset", "raw_bytes", "stored_bytes"):
-        demand(_is_count(row.get(name)), "R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
-    demand(row["offset"] % layout.ALIGNMENT == 0, "R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
+        if not _is_count(row.get(name)):
+            raise HeaderError("R10", f"{name}={row.get(name)!r:.40}", "a count below 2^63")
+    if row["offset"] % layout.ALIGNMENT:
+        raise HeaderError("R10", row["offset"], f"a multiple of {layout.ALIGNMENT}")
     for name in ("position", "token_start", "layer"):
-        demand(row.get(name) is None or _is_count(row[name]), "R10", f"{name}={row.get(name)!r:.40}", "a count")
-    role = row.get("role")
-    holds = role is None or (isinstance(role, str) and 0 < len(role) <= layout.MAX_NAME_CHARACTERS)
-    demand(holds, "R9", f"role={role!r:.40}", "a short text")
-    demand(row.get("rotated") in (None, True, False), "R9", f"rotated={row.get('rotated')!r:.40}", "true or false")
+        if not (row.get(name) is None or _is_count(row[name])):
+            raise HeaderError("R10", f"{name}={row.get(name)!r:.40}", "a count")
+    if not (row.get("role") is None or _is_short_text(row["role"])):
+        raise HeaderError("R9", f"role={row['role']!r:.40}", "a short text")
+    if row.get("rotated") not in (None, True, False):
+        raise HeaderError("R9", f"rotated={row.get('rotated')!r:.40}", "true or false")
     shape = row.get("shape")
-    holds = isinstance(shape, list) and all(_is_count(n) for n in shape)
-    demand(holds, "R9", f"shape {shape!r:.60}", "a list of counts")
-    known = {f.name for f in fields(Section)}
-    return Section(**({k: v for k, v in row.items() if k in known} | {"shape": tuple(shape)}))
+    if not (isinstance(shape, list) and all(map(_is_count, shape))):
+        raise HeaderError("R9", f"shape {shape!r:.60}", "a list of counts")
+    return Section(**({k: v for k, v in row.items() if k in _SECTION_FIELDS} | {"shape": tuple(shape)}))
+
+
+def _is_short_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= layout.MAX_NAME_CHARACTERS
 
 
 def _is_count(value: Any) -> bool:
@@ -285,7 +295,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def demand(holds: bool, rule: str, found: object, expected: object) -> None:
@@ -307,13 +317,23 @@ def _finite(text: str) -> float:
     return value
 
 
-def _check_values(value: Any, depth: int = 1) -> None:
-    """Refuse what other programs stumble over: deep nesting (R6); text that is not Unicode or holds NUL (R7)."""
-    if isinstance(value, str):
-        # JSON can write half of a surrogate pair, which no file name, database or terminal takes.
-        holds = "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value if c > "\x7f")
-        demand(holds, "R7", f"text {value!r:.60}", "Unicode characters without NUL")
-    elif isinstance(value, dict | list):
-        demand(depth <= layout.MAX_NESTING, "R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels")
-        for child in value if isinstance(value, list) else itertools.chain(value, value.values()):
-            _check_values(child, depth + 1)
+def _check_values(values: dict[str, Any], *, has_escapes: bool) -> None:
+    """Refuse what other programs stumble over: deep nesting (R6); text that is not Unicode or holds NUL (R7).
+
+    Args:
+        has_escapes: the JSON writes characters by their numbers: only so can it hold half of a surrogate pair, which no
+            file name, database or terminal takes, or NUL. Thousands of sections are not searched for nothing.
+    """
+    level: list[Any] = [values]
+    for _ in range(layout.MAX_NESTING):
+        below: list[Any] = []
+        for value in level:
+            children = value if isinstance(value, list) else (*value, *value.values())
+            if has_escapes:
+                for text in (child for child in children if isinstance(child, str)):
+                    demand(_NO_TEXT.search(text) is None, "R7", f"text {text!r:.60}", "Unicode characters without NUL")
+            below += [child for child in children if isinstance(child, (dict, list))]
+        if not below:
+            return
+        level = below
+    raise HeaderError("R6", "deeper nesting", f"at most {layout.MAX_NESTING} levels")

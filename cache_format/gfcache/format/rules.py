@@ -17,7 +17,7 @@ from gfcache.codecs import registry as codecs
 
 from .families.base import Dimensions, Family, Group, Place, SectionKind, Stands, named, one_group
 from .families.registry import family_of
-from .header import Header, Section, demand
+from .header import Header, HeaderError, Section, demand
 
 
 def check_table(header: Header) -> None:
@@ -39,48 +39,65 @@ def check_table(header: Header) -> None:
 
 def _check_storage(section: Section) -> None:
     """R11: few dimensions, as many bytes as the shape says, stored plausibly."""
-    stored, raw, name, shape = section.stored_bytes, section.raw_bytes, f"section {section.name!r}", section.shape
-    found = f"{name} of shape {shape!r:.60}"
-    demand(len(shape) <= layout.MAX_DIMENSIONS, "R11", found, f"at most {layout.MAX_DIMENSIONS} dimensions")
+    # As in reading the header, words are made for faults alone.
+    stored, raw, shape = section.stored_bytes, section.raw_bytes, section.shape
+    if len(shape) > layout.MAX_DIMENSIONS:
+        raise _fault("R11", section, f" of shape {shape!r:.60}", f"at most {layout.MAX_DIMENSIONS} dimensions")
     # numpy multiplies the axes that are not empty, and refuses what overflows.
-    demand(math.prod(n or 1 for n in shape) < 1 << 60, "R11", found, "below 2^60 values")
+    if math.prod(n or 1 for n in shape) >= 1 << 60:
+        raise _fault("R11", section, f" of shape {shape!r:.60}", "below 2^60 values")
     expected = math.prod(shape) * layout.DTYPES[section.dtype]
-    demand(raw == expected, "R11", f"{name} of {raw} bytes", f"{expected} from the shape")
+    if raw != expected:
+        raise _fault("R11", section, f" of {raw} bytes", f"{expected} from the shape")
     if section.codec == codecs.RAW.name:
-        demand(stored == raw, "R11", f"{name} of {stored} bytes stored raw", raw)
-    else:
-        demand(stored > 0, "R11", f"{name} compressed to nothing", "1 byte or more")
+        if stored != raw:
+            raise _fault("R11", section, f" of {stored} bytes stored raw", raw)
+    elif stored <= 0:
+        raise _fault("R11", section, " compressed to nothing", "1 byte or more")
     limit = layout.MAX_EXPANSION * stored + layout.EXPANSION_SLACK_BYTES
-    demand(raw <= limit, "R11", f"{name} of {raw} bytes", f"at most {limit}")
+    if raw > limit:
+        raise _fault("R11", section, f" of {raw} bytes", f"at most {limit}")
 
 
 def _check_values(
     header: Header, family: Family, dimensions: Dimensions, compute_dtype: str | None, section: Section
 ) -> None:
     """R12: dtype, shape, position and dependence of a section are those of its kind."""
-    name = f"section {section.name!r}"
-    demand(section.kind in family.by_name, "R12", f"{name} of kind {section.kind}", f"one of {family.name} models")
-    kind = family.by_name[section.kind]
+    kind = family.by_name.get(section.kind)
+    if kind is None:
+        raise _fault("R12", section, f" of kind {section.kind}", f"one of {family.name} models")
     place = _place(header, section)
     dtypes = kind.dtypes(dimensions, compute_dtype, place)
-    demand(section.dtype in dtypes, "R12", f"{name} in {section.dtype}", " or ".join(dtypes))
+    if section.dtype not in dtypes:
+        raise _fault("R12", section, f" in {section.dtype}", " or ".join(dtypes))
     if kind.stands in (Stands.STATE, Stands.END):
         at = section.position
-        demand(at is not None and 0 < at <= header.tokens, "R12", f"{name} at token {at}", f"1 to {header.tokens}")
+        if at is None or not 0 < at <= header.tokens:
+            raise _fault("R12", section, f" at token {at}", f"1 to {header.tokens}")
     expected = None if kind.shape is None else kind.shape(dimensions, place)
-    demand(expected in (None, section.shape), "R12", f"{name} of shape {section.shape}", expected)
+    if expected not in (None, section.shape):
+        raise _fault("R12", section, f" of shape {section.shape}", expected)
     depends_on = kind.depends_on(dimensions)
-    demand(section.depends_on == depends_on, "R12", f"{name} that depends on {section.depends_on}", depends_on)
-    demand(section.required or not kind.required, "R12", f"{name} that is not required", "required")
-    lossy = section.codec in codecs.LOSSY
-    allowed = not lossy or (section.codec in codecs.serving(section.kind) and section.dtype in layout.FLOAT_DTYPES)
-    demand(allowed, "R12", f"{name} in codec {section.codec}", "one that may serve its kind")
-    demand(section.rotated == kind.rotated, "R12", f"{name} with rotated {section.rotated}", kind.rotated)
+    if section.depends_on != depends_on:
+        raise _fault("R12", section, f" that depends on {section.depends_on}", depends_on)
+    if kind.required and not section.required:
+        raise _fault("R12", section, " that is not required", "required")
+    if section.codec in codecs.LOSSY and (
+        section.codec not in codecs.serving(section.kind) or section.dtype not in layout.FLOAT_DTYPES
+    ):
+        raise _fault("R12", section, f" in codec {section.codec}", "one that may serve its kind")
+    if section.rotated != kind.rotated:
+        raise _fault("R12", section, f" with rotated {section.rotated}", kind.rotated)
     if section.kind == layout.ROW_DIGESTS:
         own = header.tokens - header.first_token if header.kept_rows is None else header.kept_rows
         expected = (-(-own // layout.DIGEST_ROWS), layout.DIGEST_BYTES)
-        demand(section.shape == expected, "R12", f"{name} of shape {section.shape}", expected)
+        if section.shape != expected:
+            raise _fault("R12", section, f" of shape {section.shape}", expected)
         demand(len(header.of_kind(section.kind)) == 1, "R12", f"several sections of kind {section.kind}", 1)
+
+
+def _fault(rule: str, section: Section, found: str, expected: object) -> HeaderError:
+    return HeaderError(rule, f"section {section.name!r}{found}", expected)
 
 
 def _place(header: Header, section: Section) -> Place:
