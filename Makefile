@@ -71,14 +71,16 @@ man: $(READY)
 	$(BIN)/python -m gfcli.reference build/man/man1
 	@echo 'man -M $(CURDIR)/build/man gf-ask'
 
-# Pages, and what they show, lie as in the tree, so that their links hold; samples are documents, no pages.
+# Pages, and what they show or link to, lie as in the tree, so that their links hold; samples are documents, no pages.
 PAGES := $(shell git ls-files '*.md' '*/recipes/*.toml' docs/plots docs/schemas docs/examples LICENSE LICENSES 2>/dev/null | \
   grep -v -e docs/samples/ -e ^tests/)
+SOURCES := $(shell grep -hoE '\.\./[a-z_/0-9]+\.py' docs/*.md | sed 's,^\.\./,,' | sort -u)
 
+# Without -q, under which mkdocs counts no warning, and is strict about none.
 site: build/site-venv/.ready
-	rm -rf build/pages build/site && mkdir -p build/pages
-	tar -c $(PAGES) | tar -x -C build/pages
-	NO_MKDOCS_2_WARNING=1 build/site-venv/bin/mkdocs build -q
+	@rm -rf build/pages build/site && mkdir -p build/pages
+	@tar -c $(PAGES) $(SOURCES) | tar -x -C build/pages
+	NO_MKDOCS_2_WARNING=1 build/site-venv/bin/mkdocs build --strict
 
 build/site-venv/.ready: Makefile
 	$(PYTHON) -m venv build/site-venv
