@@ -1,4 +1,4 @@
-"""Documents that are generated are up to date; examples in the guide run."""
+"""Documents that are generated are up to date; examples in the guide and the tutorial run; the site has all pages."""
 
 from __future__ import annotations
 
@@ -74,6 +74,19 @@ def test_links_point_at_files() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_links_point_at_headings() -> None:
+    def place(heading: str) -> str:
+        return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+
+    found = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target, anchor in re.findall(r"\]\(([^):]*\.md)?#([^)]+)\)", page.read_text()):
+            other = page.parent / target if target else page
+            assert anchor in map(place, re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)), (page.name, anchor)
+            found += 1
+    assert found >= 8
+
+
 def table_under(heading: str) -> list[list[str]]:
     """The rows of the first table under a heading of CONTRIBUTING, without its head."""
     text = (ROOT / "CONTRIBUTING.md").read_text().split(heading, 1)[1]
@@ -101,10 +114,9 @@ def test_lines_of_prose_are_short() -> None:
             assert len(line) < 120 or line.startswith(("|", "    {", "![")), f"{path}:{number}"
 
 
-def guide_commands() -> list[str]:
-    """The command lines of the guide, without their comments."""
-    guide = (ROOT / "docs" / "guide.md").read_text()
-    outside = re.sub(r"```.*?```", "", guide, flags=re.DOTALL)
+def commands_of(page: str) -> list[str]:
+    """The command lines of a page, without their comments."""
+    outside = re.sub(r"```.*?```", "", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
     lines = re.findall(r"^    (\S.*)$", outside, re.MULTILINE)
     return [re.sub(r"\s+# .*$", "", line) for line in lines if not line.startswith("{")]
 
@@ -112,35 +124,19 @@ def guide_commands() -> list[str]:
 # What needs a terminal, weights from elsewhere, a converter or hours; each of these has tests of its own.
 NOT_RUN = (
     "gf ask report.txt", "gf model import", "gf prefill report.txt -m my-model", "GF_DATA_DIR", "pdftotext", "gf bench",
-    "gf model list", "gf model set", "gf train recipe.toml",
+    "gf model list", "gf model set", "gf train recipe.toml", "make ", "pip", "export PATH", "gf doctor",
 )  # fmt: skip
 
 
-def test_command_lines_of_the_guide_run(
-    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All of them, in order, in one folder, as a shell would run them."""
-    import glob
+@pytest.fixture
+def shell(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to be in, in which gf is a command with a small model."""
     import io
     import os
-    import shlex
-    import subprocess
     import sys
 
-    from gfcli.app import run
-
-    text = (ROOT / "docs" / "samples" / "four-freedoms-1941.txt").read_text()
     work, programs = tmp_path / "work", tmp_path / "programs"
-    for name, length in (
-        ("report.txt", 3000), ("doc.txt", 2500), ("more.txt", 200), ("handbook.txt", 6000), ("chapter1.txt", 900),
-        ("chapter2.txt", 800), ("docs/a.txt", 700), ("docs/b.txt", 900), ("docs/sub/c.md", 800),
-    ):  # fmt: skip
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_text(f"{name}\n{text[:length]}")
-    (work / "questions.txt").write_text("Who?\nWhen?\n")
-    (work / "questions.jsonl").write_text(
-        '{"id": "w", "question": "Who?"}\n{"question": "When?", "document": "a.txt"}\n'
-    )
+    work.mkdir()
     programs.mkdir()
     (programs / "gf").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from gfcli.app import main; main()" "$@"\n')
     (programs / "gf").chmod(0o755)
@@ -153,32 +149,82 @@ def test_command_lines_of_the_guide_run(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(work)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    commands = [c for c in guide_commands() if c not in NOT_RUN and not c.startswith(NOT_RUN[1:])]
+    return work
+
+
+def run_as_a_shell_would(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import glob
+    import shlex
+    import subprocess
+
+    from gfcli.app import run
+
+    words = shlex.split(command.split(" > ")[0], posix=False)
+    if "|" in command or words[0] != "gf":
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+        return
+    arguments = []
+    for word in words[1:]:
+        arguments += [word.strip("'\"")] if word[0] in "'\"" else sorted(glob.glob(word)) or [word]
+    assert run(arguments) == 0, (command, capsys.readouterr().err)
+
+
+def test_command_lines_of_the_guide_run(shell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them, in order, in one folder, as a shell would run them."""
+    from gfcli.app import run
+
+    text = (ROOT / "docs" / "samples" / "four-freedoms-1941.txt").read_text()
+    for name, length in (
+        ("report.txt", 3000), ("doc.txt", 2500), ("more.txt", 200), ("handbook.txt", 6000), ("chapter1.txt", 900),
+        ("chapter2.txt", 800), ("docs/a.txt", 700), ("docs/b.txt", 900), ("docs/sub/c.md", 800),
+    ):  # fmt: skip
+        (shell / name).parent.mkdir(parents=True, exist_ok=True)
+        (shell / name).write_text(f"{name}\n{text[:length]}")
+    (shell / "questions.txt").write_text("Who?\nWhen?\n")
+    (shell / "questions.jsonl").write_text(
+        '{"id": "w", "question": "Who?"}\n{"question": "When?", "document": "a.txt"}\n'
+    )
+    commands = [c for c in commands_of("guide.md") if c not in NOT_RUN and not c.startswith(NOT_RUN[1:])]
     assert len(commands) >= 30
     assert run(["prefill", "-q", "doc.txt"]) == 0
     for command in commands:
-        if "|" in command:
-            done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, (command, done.stderr)
-            continue
-        words = shlex.split(command.split(" > ")[0], posix=False)
-        assert words[0] == "gf"
-        arguments = []
-        for word in words[1:]:
-            arguments += [word.strip("'\"")] if word[0] in "'\"" else sorted(glob.glob(word)) or [word]
-        found = run(arguments)
-        assert found == 0, (command, capsys.readouterr().err)
+        run_as_a_shell_would(command, capsys)
 
 
-def test_the_settings_of_the_guide_are_settings() -> None:
+def test_the_tutorial_runs(shell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its commands in order, then its Python; what the embedded model answers is not held to."""
+    (shell / "docs").mkdir()
+    (shell / "docs" / "samples").symlink_to(ROOT / "docs" / "samples")
+    commands = [c for c in commands_of("tutorial.md") if not c.startswith(NOT_RUN[1:])]
+    assert len(commands) >= 10
+    for command in commands:
+        run_as_a_shell_would(command, capsys)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    exec(example.replace("load_model()", 'load_model("tiny")'), {})
+
+
+def test_the_site_has_all_pages() -> None:
+    import yaml
+
+    def pages(entry: object) -> list[str]:
+        inner = entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+        return [entry] if isinstance(entry, str) else [page for one in inner for page in pages(one)]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert all((ROOT / page).is_file() for page in listed)
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(listed)
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text())
+    assert build == "mkdocs build --strict"  # with -q it counts no warning, and passes whatever there is
+
+
+def test_the_settings_of_the_page_are_settings() -> None:
     import tomllib
 
     from gfcli.support import settings
 
-    guide = (ROOT / "docs" / "guide.md").read_text()
-    (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    page = (ROOT / "docs" / "settings.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     values = tomllib.loads(re.sub(r"^# (\w+ =)", r"\1", example, flags=re.MULTILINE))
     flat = {k: v for k, v in values.items() if not isinstance(v, dict)} | {
         f"cache.{k}": v for k, v in values["cache"].items()
