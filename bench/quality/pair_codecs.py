@@ -39,7 +39,7 @@ from goldfinch.measure.conditions import git_commit, processor
 from goldfinch.measure.divergence import between
 from goldfinch.policies.named import ALL
 
-CODECS = ("int8", "step3.5", "step3", "step2.5", "step2", "kivi4", "kivi2", "flexgen4")
+CODECS = ("int8", "step4", "step3.5", "step3", "step2.5", "step2", "kivi4", "kivi2", "flexgen4")
 # Documents whose codecs are timed.
 TIMED = 2
 # Tokens behind the document that are predicted.

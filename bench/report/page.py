@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import EMBEDDED, RESULTS, ROOT, of_embedded
-from bench.report.architectures import architecture_lines
-from bench.report.choice import choice_lines
-from bench.report.codecs import codec_lines
-from bench.report.confidence import confidence_lines
-from bench.report.dropping import dropping_lines
-from bench.report.first_token import first_token_lines
-from bench.report.many import many_lines
 from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
-from bench.report.ordinary import ordinary_lines, ordinary_rows
-from bench.report.reading import policy_lines, reading_lines, right_of, table, text_rows
+from bench.report.sections.architectures import architecture_lines
+from bench.report.sections.choice import choice_lines
+from bench.report.sections.codecs import codec_lines
+from bench.report.sections.confidence import confidence_lines
+from bench.report.sections.dropping import dropping_lines
+from bench.report.sections.first_token import first_token_lines
+from bench.report.sections.many import many_lines
+from bench.report.sections.ordinary import ordinary_lines, ordinary_rows
+from bench.report.sections.others import others_lines
+from bench.report.sections.reading import policy_lines, reading_lines, right_of, table, text_rows
 from bench.report.summary import BF16, goal_lines, summary_lines
 
 WIDTH = 116
@@ -30,6 +31,11 @@ MARKS = re.compile(r"(<!-- (figures|training|size|reading|architectures) -->\n).
 def record(name: str) -> dict[str, Any]:
     """A record of bench/results by name."""
     return json.loads((RESULTS / f"{name}.json").read_text())  # type: ignore[no-any-return]
+
+
+def known(name: str) -> dict[str, Any] | None:
+    """A record by name, where there is one."""
+    return record(name) if (RESULTS / f"{name}.json").exists() else None
 
 
 def embedded(what: str) -> dict[str, Any]:
@@ -81,6 +87,7 @@ def benchmarks_page() -> str:
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))
     lines += dropping_lines(embedded("dropping"))
+    lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):
         lines += flatness_lines(record(name))

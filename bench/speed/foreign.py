@@ -1,4 +1,4 @@
-"""What a cache of a model of others saves: python -m bench.speed.foreign MODEL [--tokens 2048] [--record FILE]
+"""What a cache of a model of others saves: python -m bench.speed.foreign MODEL [--tokens 2048] [--record]
 
 Rounds, in one process with the model loaded: a document pre-filled and a question begun; the cache saved; read again
 and the same question begun. Medians of ratios within a round are quoted, never a time. Two processes more tell the most
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bench.places import RESULTS, add_record, write_record
 from goldfinch.engine.base import Start
 from goldfinch.foreign.running.engine import ForeignEngine
 from goldfinch.foreign.running.session import ForeignSession
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("model", help="name or directory of a model of others")
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--record", type=Path, help="file for the record")
+    add_record(parser, RESULTS / "foreign.json")
     arguments = parser.parse_args()
     tokens = arguments.tokens - QUESTION_TOKENS - 1
     engine: Any = engine_of(load(find_model(arguments.model)))
@@ -112,8 +113,7 @@ def main() -> None:
         "rounds": rounds,
     }
     print(json.dumps({name: record[name] for name in ("ratios", "peaks", "file_bytes_per_token")}, indent=2))
-    if arguments.record is not None:
-        arguments.record.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(arguments.record, record)
 
 
 if __name__ == "__main__":

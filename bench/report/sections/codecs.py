@@ -37,7 +37,8 @@ def codec_lines(record: dict[str, Any]) -> list[str]:
             f"{row['document_max_kl']:.2f} | {row['document_flips']:.1%} | {row['questions_kl']:.4f} | "
             f"{row['encode_mb_s']:,.0f} | {row['decode_mb_s']:,.0f} |"
         )
-    lines += ["", *_against_published(keys), ""]
+    curve = [(row["codec"], row["document_kl"], row["bits_per_value"]) for row in keys]
+    lines += ["", *against_published(curve), ""]
     lines += [
         "State, and both together:",
         "",
@@ -54,19 +55,25 @@ def codec_lines(record: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _against_published(keys: Sequence[dict[str, Any]]) -> list[str]:
-    """The bits of a constant step at the divergence of each published codec, between the measured steps around it."""
-    steps = sorted((row["document_kl"], row["bits_per_value"]) for row in keys if row["codec"].startswith("step"))
-    found = {row["codec"]: (row, bits_at(steps, row["document_kl"])) for row in keys if row["codec"] in PUBLISHED}
-    words = [
-        f"of `{name}`, {bits / row['bits_per_value']:.2f} of its bits" for name, (row, bits) in found.items() if bits
-    ]
-    beyond = [f"`{name}`" for name, (_, bits) in found.items() if bits is None]
+def against_published(rows: Sequence[tuple[str, float, float]]) -> list[str]:
+    """The bits of a constant step at the divergence of each published codec, between the measured steps around it.
+
+    Args:
+        rows: codec, KL, bits per value.
+    """
+    steps = sorted((kl, bits) for codec, kl, bits in rows if codec.startswith("step"))
+    found = [(codec, bits, bits_at(steps, kl)) for codec, kl, bits in rows if codec in PUBLISHED]
+    words = [f"of `{codec}`, {own / bits:.2f} of its bits" for codec, bits, own in found if own]
+    least = min((kl for kl, _ in steps), default=0.0)
+    beyond = [f"`{codec}`" for codec, kl, _ in rows if codec in PUBLISHED and kl < least]
+    worse = [f"`{codec}`" for codec, kl, _ in rows if codec in PUBLISHED and steps and kl > steps[-1][0]]
     lines = (
         [f"A constant step needs, at the divergence {', and at that '.join(words)} (interpolated)."] if words else []
     )
     if beyond:
-        lines.append(f"{' and '.join(beyond)} lose less than any step measured here, in more bits.")
+        lines.append(f"Less is lost by {' and '.join(beyond)} than by any step measured here, in more bits.")
+    if worse:
+        lines.append(f"More is lost by {' and '.join(worse)} than by any step measured here, in more bits.")
     return lines
 
 
