@@ -15,6 +15,7 @@ from goldfinch.text.inputs import MOST_DOCUMENT_BYTES, MOST_LIST_BYTES, read_nam
 
 from .asking import Reader
 from .held_out import held_out_articles
+from .prose import HasTokenizer
 from .questions import Tally, copied_sentence
 
 SAMPLE_QUESTIONS = "questions.jsonl"
@@ -45,7 +46,7 @@ def evaluate_articles(
     for length in lengths:
         found, copying, documents = Tally(), Tally(), 0
         for n, article in enumerate(articles):
-            text, questions = _first_pages(reader, article, length)
+            text, questions = first_pages(reader.model, article, length)
             if not questions:
                 continue
             rng = Random(f"articles-{seed}-{length}-{n}")
@@ -62,13 +63,13 @@ def evaluate_articles(
     return rows
 
 
-def _first_pages(reader: Reader, article: list[Passage], length: int) -> tuple[str, list[tuple[str, str]]]:
+def first_pages(model: HasTokenizer, article: Sequence[Passage], length: int) -> tuple[str, list[tuple[str, str]]]:
     """Paragraphs up to `length` tokens and their questions; nothing when the article has fewer tokens."""
     text = ""
     questions: list[tuple[str, str]] = []
     for passage in article:
         longer = f"{text}\n\n{passage.text}" if text else passage.text
-        if len(reader.model.tokenizer.encode(longer)) > length:
+        if len(model.tokenizer.encode(longer)) > length:
             return text, questions
         text, questions = longer, [*questions, *passage.questions]
     return "", []

@@ -9,10 +9,9 @@ from typing import Any
 from goldfinch.datasets.articles import wrap
 from goldfinch.datasets.definitions import definitions
 from goldfinch.datasets.facts import Fact, FactMaker, digits, harvest_names, plant
-from goldfinch.models.language_model import LanguageModel
 
 from .asking import Reader
-from .prose import prose_of
+from .prose import HasTokenizer, prose_of
 from .scoring import exact_match
 
 FACTS_PER_DOCUMENT = 5
@@ -99,7 +98,7 @@ def evaluate_definitions(
 
 
 def document_with_facts(
-    model: LanguageModel, rng: Random, texts: Sequence[str], maker: FactMaker, length: int, *, five_digits: bool
+    model: HasTokenizer, rng: Random, texts: Sequence[str], maker: FactMaker, length: int, *, five_digits: bool
 ) -> tuple[str, list[Fact]]:
     """Prose of `length` tokens with FACTS_PER_DOCUMENT facts planted in it, and these."""
     facts = [

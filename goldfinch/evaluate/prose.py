@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from random import Random
-
-from goldfinch.models.language_model import LanguageModel
+from typing import Any, Protocol
 
 _SENTENCE_END = re.compile(r"[.!?]\s+")
 
 
-def prose_of(model: LanguageModel, rng: Random, texts: Sequence[str], tokens: int) -> str:
+class HasTokenizer(Protocol):
+    """A model, or an engine: its tokenizer says how long a document is."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+def prose_of(model: HasTokenizer, rng: Random, texts: Sequence[str], tokens: int) -> str:
     """Prose of at most `tokens` tokens, less than 2 % short."""
     pieces: list[int] = []
     while len(pieces) < tokens:

@@ -11,12 +11,13 @@ from goldfinch.datasets.phrasings import COLOURS
 from goldfinch.datasets.tables import table
 
 from .asking import Reader
-from .prose import insert_at, prose_of
+from .prose import HasTokenizer, insert_at, prose_of
 from .scoring import exact_match
 
 # The wording of the passkey task as the field has it (Mohtashami and Jaggi, arXiv 2305.16300).
 PASSKEY = "The pass key is {value}. Remember it. {value} is the pass key."
 PASSKEY_QUESTION = "What is the pass key?"
+PAIR_QUESTION = "What is the value of {key}?"
 DEPTHS = tuple(i / 9 for i in range(10))
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16000)
 Report = Callable[[dict[str, Any]], None]
@@ -60,11 +61,19 @@ def evaluate_passkey(
 
 
 def _passkey(reader: Reader, texts: Sequence[str], rng: Random, length: int, depth: float, count: int) -> bool:
+    text, value = document_with_passkey(reader.model, rng, texts, length, depth, count)
+    answer = reader.answers_to(text, [PASSKEY_QUESTION], max_tokens=count + 8)
+    return exact_match(answer[0], [value])
+
+
+def document_with_passkey(
+    model: HasTokenizer, rng: Random, texts: Sequence[str], length: int, depth: float, count: int
+) -> tuple[str, str]:
+    """Prose of `length` tokens with a passkey of `count` digits at a depth (0 to 1), and the passkey."""
     value = digits(rng, count)
     statement = PASSKEY.format(value=value)
-    prose = prose_of(reader.model, rng, texts, length - len(reader.model.tokenizer.encode(statement)))
-    answer = reader.answers_to(insert_at(prose, [(depth, statement)]), [PASSKEY_QUESTION], max_tokens=count + 8)
-    return exact_match(answer[0], [value])
+    prose = prose_of(model, rng, texts, length - len(model.tokenizer.encode(statement)))
+    return insert_at(prose, [(depth, statement)]), value
 
 
 def evaluate_pairs(
@@ -92,16 +101,20 @@ def evaluate_pairs(
         right = total = 0
         for n in range(documents):
             rng = Random(f"pairs-{seed}-{count}-{n}")
-            keys = rng.sample(list(names), count)
-            values = {key: digits(rng, 5) for key in keys}
-            text = "\n".join(f"{key}: {value}" for key, value in values.items()) + "\n"
-            chosen = keys[:: max(1, count // asked)][:asked]
-            answers = reader.answers_to(text, [f"What is the value of {key}?" for key in chosen], max_tokens=12)
+            text, values = list_of_pairs(rng, names, count)
+            chosen = list(values)[:: max(1, count // asked)][:asked]
+            answers = reader.answers_to(text, [PAIR_QUESTION.format(key=key) for key in chosen], max_tokens=12)
             right += sum(exact_match(answer, [values[key]]) for key, answer in zip(chosen, answers, strict=True))
             total += len(chosen)
         rows.append({"pairs": count, "exact": right / total, "questions": total})
         report(rows[-1])
     return rows
+
+
+def list_of_pairs(rng: Random, names: Sequence[str], count: int) -> tuple[str, dict[str, str]]:
+    """A list of `name: five digits`, and its pairs."""
+    values = {key: digits(rng, 5) for key in rng.sample(list(names), count)}
+    return "\n".join(f"{key}: {value}" for key, value in values.items()) + "\n", values
 
 
 def evaluate_tables(
@@ -161,14 +174,37 @@ def evaluate_needles(
             right = whole = 0
             for n in range(documents):
                 rng = Random(f"needles-{seed}-{count}-{length}-{n}")
-                values = {colour: digits(rng, 5) for colour in rng.sample(COLOURS, count)}
-                needles = [(rng.random(), f"The {colour} pass key is {value}.") for colour, value in values.items()]
-                prose = prose_of(reader.model, rng, texts, length - 14 * count)
-                questions = [f"What is the {colour} pass key?" for colour in values]
-                answers = reader.answers_to(insert_at(prose, needles), questions, max_tokens=12)
-                found = [exact_match(a, [v]) for a, v in zip(answers, values.values(), strict=True)]
+                text, pairs = document_with_needles(reader.model, rng, texts, length, count)
+                answers = reader.answers_to(text, [question for question, _ in pairs], max_tokens=12)
+                found = [exact_match(a, [value]) for a, (_, value) in zip(answers, pairs, strict=True)]
                 right, whole = right + sum(found), whole + all(found)
             row = {"needles": count, "length": length, "exact": right / (count * documents)}
             rows.append(row | {"all_exact": whole / documents, "documents": documents})
             report(rows[-1])
     return rows
+
+
+def document_with_needles(
+    model: HasTokenizer,
+    rng: Random,
+    texts: Sequence[str],
+    length: int,
+    count: int,
+    *,
+    digit_count: int = 5,
+    depths: Sequence[float] | None = None,
+) -> tuple[str, list[tuple[str, str]]]:
+    """Prose of about `length` tokens with pass keys of different colours, and a (question, value) for each.
+
+    Args:
+        count: of pass keys, len(COLOURS) at most.
+        depths: of each, 0 to 1; by default at random.
+    """
+    values = {colour: digits(rng, digit_count) for colour in rng.sample(COLOURS, count)}
+    places = [rng.random() for _ in values] if depths is None else depths
+    needles = [
+        (place, f"The {colour} pass key is {value}.")
+        for place, (colour, value) in zip(places, values.items(), strict=True)
+    ]
+    prose = prose_of(model, rng, texts, length - (digit_count + 9) * count)
+    return insert_at(prose, needles), [(f"What is the {colour} pass key?", value) for colour, value in values.items()]
