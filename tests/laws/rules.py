@@ -36,11 +36,11 @@ OTHERS = {
     "gfkernels": {"torch", "triton"},
     "gfcache": {"filelock", "numpy", "platformdirs", "safetensors", "zstandard"},
 }
-# Who else may import a package that serves one purpose; typer and rich are held by OTHERS already.
+# Who else may import a package that serves one purpose.
 HOMES = {
-    "transformers": ("goldfinch/foreign/", "bench/peers/"),
-    "jinja2": ("goldfinch/foreign/",),
-    "gguf": ("goldfinch/foreign/", "bench/peers/"),
+    **dict.fromkeys(("transformers", "gguf"), ("goldfinch/foreign/", "bench/peers/")),
+    "jinja2": ("goldfinch/foreign/", "goldfinch/compare/report/"),
+    **dict.fromkeys(("rouge_score", "rapidfuzz"), ("goldfinch/compare/tasks/",)),
     **dict.fromkeys(("pypdf", "mammoth", "markdownify", "bs4"), ("goldfinch/text/converters.py",)),
     "openpyxl": ("goldfinch/text/formats/excel.py",),
     "ray": ("goldfinch/jobs/ray.py",),
