@@ -19,11 +19,20 @@ from goldfinch.errors import GoldFinchError
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import Ranges
 from goldfinch.policies.dropping.choosing import Chooser
-from goldfinch.policies.dropping.named import Dropping
+from goldfinch.policies.dropping.named import EXPECTED, Dropping
 
 from .coding import coded
 from .document_cache import DocumentCache
 from .row_parts import Form
+
+
+def obstacle_to_dropping(model: LanguageModel, policy: str) -> str | None:
+    """Why a policy drops no rows of this model's caches; None where it can."""
+    if not model.config.n_gold:
+        return "the model has no GOLD layers: rows are dropped of compressed keys"
+    if model.config.rope is not None and policy == EXPECTED:
+        return "the model rotates its keys, which expected attention takes as they are"
+    return None
 
 
 def check_droppable(model: LanguageModel, cache: DocumentCache, dropping: Dropping) -> None:
@@ -33,11 +42,9 @@ def check_droppable(model: LanguageModel, cache: DocumentCache, dropping: Droppi
         GoldFinchError: the model has no GOLD layers, rotates keys that the policy takes as they are, or rows of the
             cache were rounded or dropped before.
     """
-    config, hint = model.config, None
-    if not config.n_gold:
-        reason = "the model has no GOLD layers: rows are dropped of compressed keys"
-    elif config.rope is not None and dropping.policy == "expected":
-        reason, hint = "the model rotates its keys, which expected attention takes as they are", "another --drop"
+    reason, hint = obstacle_to_dropping(model, dropping.policy), None
+    if reason is not None:
+        hint = "another --drop" if model.config.n_gold else None
     elif cache.kept is not None:
         reason = f"rows of it were dropped before ({cache.numerics.dropping})"
     elif cache.row_parts:

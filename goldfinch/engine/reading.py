@@ -105,7 +105,7 @@ class DocumentReader:
         blocks: int | None = None,
         candidates: int | None = None,
     ) -> None:
-        obstacle = _obstacle(model)
+        obstacle = obstacle_to_blocks(model)
         self._chosen: tuple[Found, ...] = ()
         if isinstance(policy, Chosen):
             self._chosen, blocks = policy.found, len(policy.found)
@@ -250,7 +250,7 @@ def _record(model: LanguageModel) -> ModelRecord:
     return record_of(fingerprint, place_of(fingerprint) if fingerprint else None)
 
 
-def _obstacle(model: LanguageModel) -> str | None:
+def obstacle_to_blocks(model: LanguageModel) -> str | None:
     """Why no blocks can be chosen for a model, None where they can."""
     if not model.config.n_gold and not model.config.n_attention:
         return "the model has no attention layers, it answers from its state"
