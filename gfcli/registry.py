@@ -118,18 +118,21 @@ COMMANDS = (
     Command("eval", "eval:evaluate", "Measure a model on held-out data.", "Models", _DEVICE, loads_torch=True),
     Command("bench", "", "Measure the speed of this machine.", "This machine"),
     Command(
-        "bench prefill", "bench:prefill", "Measure prefill speed by document length.", settings=_DEVICE,
+        "bench prefill", "bench.speed:prefill", "Measure prefill speed by document length.", settings=_DEVICE,
         loads_torch=True,
     ),
     Command(
-        "bench ask", "bench:ask", "Measure the first token and decoding.", settings=_DEVICE, loads_torch=True
+        "bench ask", "bench.speed:ask", "Measure the first token and decoding.", settings=_DEVICE, loads_torch=True
     ),
-    Command("bench load", "bench:load_", "Measure start-up.", loads_torch=True),
-    Command("bench kernels", "bench:kernels", "Measure each kernel backend.", settings=_DEVICE, loads_torch=True),
+    Command("bench load", "bench.speed:load_", "Measure start-up.", loads_torch=True),
+    Command("bench kernels", "bench.speed:kernels", "Measure each kernel backend.", settings=_DEVICE, loads_torch=True),
     Command(
-        "bench codecs", "bench:codecs", "Measure what codecs save and cost.", settings=_DEVICE, loads_torch=True
+        "bench codecs", "bench.speed:codecs", "Measure what codecs save and cost.", settings=_DEVICE, loads_torch=True
     ),
-    Command("bench methods", "bench:methods", "Compare what methods keep and compute."),
+    Command(
+        "bench methods", "bench.methods:methods", "Compare methods by quality, bytes and time.", settings=_DEVICE,
+        loads_torch=True, resumes=True,
+    ),
     Command("config", "", "Show settings.", "This machine"),
     Command("config show", "config:show", "Show the effective settings for this folder."),
     Command("doctor", "doctor:doctor", "Check this installation.", "This machine", _DEVICE, loads_torch=True),

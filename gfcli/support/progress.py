@@ -9,8 +9,8 @@ from typing import Any
 
 from goldfinch.jobs.sources import STDIN, Source, Sources
 
-from .console import console
-from .values import show_bytes
+from .console import console, printable
+from .values import show_age, show_bytes
 
 
 class BatchProgress:
@@ -150,3 +150,43 @@ class TrainingProgress:
             return
         figures = f"loss {entry['loss']:.2f}, answers {entry['answer_loss']:.2f}, {entry['tok_s']:,} tok/s"
         self._bar.update(self._task, completed=entry["step"], total=entry["of"], figures=figures)
+
+
+class ComparisonProgress:
+    """What is measured, and the time left, on one line of the terminal; elsewhere a line for each document."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> ComparisonProgress:
+        if not console.quiet and sys.stderr.isatty():
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None, left="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, words: str, spent_s: float, total_s: float | None) -> None:
+        """What begins now, and how far everything is.
+
+        Args:
+            words: what it is.
+            spent_s, total_s: seconds that it took until now, and those that it will take, None where nobody knows.
+        """
+        left = "" if total_s is None else f"{show_age(max(total_s - spent_s, 0.0))} left"
+        if self._bar is None:
+            console.say(f"{words} ({show_age(spent_s)} so far{left and ', about '}{left})")
+            return
+        self._bar.update(self._task, description=printable(words), completed=spent_s, total=total_s, left=left)

@@ -155,7 +155,11 @@ LINES: dict[str, list[list[str]]] = {
     "bench ask": [["--lengths", EVIL], ["-m", EVIL]],
     "bench load": [["-m", EVIL]],
     "bench kernels": [["-m", EVIL]],
-    "bench methods": [["--arithmetic", "--lengths", EVIL], ["--arithmetic", "-o", EVIL]],
+    "bench methods": [
+        ["--arithmetic", "--lengths", EVIL], ["--arithmetic", "-o", EVIL], ["--methods", EVIL, "-o", "report"],
+        ["--tasks", EVIL, "-o", "report"], ["--models", EVIL, "-o", "report"], ["--budget", EVIL, "-o", "report"],
+        ["--data", EVIL, "-o", "report"],
+    ],
     "bench codecs": [[EVIL], [DOC, "-m", EVIL], [DOC, "--plot", EVIL]],
     "config show": [[], ["--origin"]],
     "doctor": [["-m", EVIL], ["-m", MODEL]],

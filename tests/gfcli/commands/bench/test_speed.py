@@ -122,23 +122,3 @@ def test_codecs_of_ones_own_documents(tiny_model: Path, tmp_path: Path, monkeypa
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 1 + len(few)
         assert lines[0].startswith("KEYS")
-
-
-def test_methods_are_compared_by_formula(tmp_path: Path, capsys) -> None:
-    assert run(["bench", "methods", "--arithmetic", "--lengths", "8192,32768"]) == 0
-    out = capsys.readouterr().out
-    assert "8,192 tokens" in out
-    assert "32,768 tokens" in out
-    line = next(line for line in out.splitlines() if line.startswith("GoldFinch") and "24 x 2048" in line)
-    assert "258.0" in line.split()
-    place = tmp_path / "methods.json"
-    assert run(["bench", "methods", "--arithmetic", "--lengths", "8192", "--json", "-o", str(place)]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    jsonschema.validate(shown, schema("methods"))
-    assert json.loads(place.read_text()) == shown
-    assert max(len(line) for line in out.splitlines()) < 190
-
-
-def test_methods_are_compared_by_nothing_else_yet(capsys) -> None:
-    assert run(["bench", "methods"]) == 2
-    assert "by formula only" in capsys.readouterr().err

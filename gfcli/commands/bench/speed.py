@@ -1,7 +1,4 @@
-"""gf bench: how fast this machine is at what gf does. Medians of repeats, after a check that it computes rightly.
-
-What methods keep and compute is a matter of arithmetic, and needs neither.
-"""
+"""gf bench: how fast this machine is at what gf does. Medians of repeats, after a check that it computes rightly."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from gfcli.support.console import console
-from gfcli.support.exits import CommandError
 from gfcli.support.options import DeviceOption, DtypeOption, ModelOption, load_ours
 from gfcli.support.outputs import checked_output, write_record
 from gfcli.support.values import parse_lengths, show_bytes
@@ -168,66 +164,6 @@ def codecs(
     record = _measured(measure, _codec_row, as_json, output)
     if plot is not None:
         draw(record, plot)
-
-
-def methods(
-    arithmetic: Annotated[
-        bool, typer.Option("--arithmetic", help="Bytes and operations by formula, also of shapes that nobody can run.")
-    ] = False,
-    lengths: LengthsOption = "8192,131072",
-    as_json: JsonOption = False,
-    output: OutputOption = None,
-) -> None:
-    """Compare what methods keep and compute.
-
-    For each architecture, GoldFinch and its relatives at the sizes of the paper, Llama, Mistral, Mamba-2,
-    RecurrentGemma and others at published ones, and for each codec and policy: the formula of a row, bytes per token,
-    of the state and of the document, how many times smaller than keys and values of all layers in 16 bits that is, the
-    ratio as the benchmark 2407.01527 counts it, and operations for each token of the document and of an answer. The
-    figures are arithmetic: nothing is measured and no model is loaded; --arithmetic says that this is meant.
-
-    Examples:
-      gf bench methods --arithmetic
-      gf bench methods --arithmetic --lengths 32768 --json -o methods.json
-    """
-    if not arithmetic:
-        raise CommandError("gf bench methods compares by formula only", hint="gf bench methods --arithmetic")
-    from goldfinch.compare.arithmetic import record
-
-    wanted = parse_lengths(lengths, "--lengths")
-    found = record(wanted)
-    if as_json:
-        console.json(found)
-    else:
-        for tokens in wanted:
-            console.lines([f"{tokens:,} tokens", _METHODS_HEAD])
-            console.lines([_method_row(row) for row in found["rows"] if row["tokens"] == tokens] + [""])
-        console.lines(_METHODS_FOOT)
-    if output is not None:
-        write_record(output, json.dumps(found, indent=2))
-
-
-_METHODS_HEAD = (
-    f"{'ARCHITECTURE':<18} {'SHAPE':<9} {'METHOD':<26} {'BITS OF A ROW':<43} {'B/TOKEN':>9} {'STATE':>10} "
-    f"{'TOTAL':>10} {'SMALLER':>8} {'PAPERS':>6} {'PREFILL':>8} {'DECODE':>8}"
-)
-_METHODS_FOOT = [
-    "n is the number of values of a row. SMALLER: than keys and values of all layers and their width in 16 bits, all",
-    "included. PAPERS: the ratio as arXiv 2407.01527 counts it. PREFILL, DECODE: 10^9 operations for a token.",
-    "STATE in 32 bits. Codes of the step codecs at their nominal rate; rows that GoldFinch stores beside those that a",
-    "policy keeps, none to one for each, are left out. A question to a GoldFinch cache makes keys and values of its",
-    "rows once: rebuild_operations of --json.",
-]
-
-
-def _method_row(row: dict[str, Any]) -> str:
-    operations = [
-        "-" if row[name] is None else f"{row[name] / 1e9:,.2f}" for name in ("prefill_operations", "decode_operations")
-    ]
-    sizes = f"{row['bytes_per_token']:>9,.1f} {show_bytes(row['state_bytes']):>10} {show_bytes(row['total_bytes']):>10}"
-    names = f"{row['architecture']:<18} {row['shape']:<9} {row['method']:<26} {row['row_formula']:<43}"
-    ratios = f"{row['ratio']:>8,.1f} {row['seed_ratio']:>6,.2f}"
-    return f"{names} {sizes} {ratios} {operations[0]:>8} {operations[1]:>8}"
 
 
 def _measured(

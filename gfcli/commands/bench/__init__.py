@@ -1,0 +1,1 @@
+"""gf bench: of this machine, and of methods."""
