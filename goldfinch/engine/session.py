@@ -222,6 +222,8 @@ class Session:
         elif sampling.least_likelihood is None and not sampling.quote and sampling.temperature == 0:
             least = self.reader.record.least_likelihood.get(reading.policy, 0.0)
             sampling = replace(sampling, least_likelihood=least)
+        if not raw and (sampling.quote or sampling.temperature > 0):
+            confidence = _not_calibrated
         quoting = self._quoting(reading) if sampling.quote and not raw else None
         return Answering(sampling, self.template.end_token_id, usage, text, confidence, quoting)
 
@@ -313,6 +315,11 @@ class Session:
 
 def _no_answer(_: Usage) -> tuple[float | None, str | None]:
     return None, "text that goes on is no answer"
+
+
+def _not_calibrated(_: Usage) -> tuple[float | None, str | None]:
+    """The likelihood of tokens that were allowed, or drawn, is another than that of the likeliest ones."""
+    return None, "nothing was calibrated for quotes and for a temperature"
 
 
 @torch.no_grad()

@@ -140,6 +140,14 @@ def test_confidence_is_a_number_only_where_one_was_calibrated(model, cache, tmp_
     assert answer.confidence == pytest.approx(1 / (1 + math.exp(-x)))
     assert answer.confidence_reason is None
     raw = session.ask(QUESTION, max_tokens=4, raw=True)
+    for other in (
+        session.ask(QUESTION, max_tokens=4, quote=True),
+        session.ask(QUESTION, max_tokens=4, temperature=1.0),
+    ):
+        assert (other.confidence, other.confidence_reason) == (
+            None,
+            "nothing was calibrated for quotes and for a temperature",
+        )
     assert (raw.confidence, raw.confidence_reason) == (None, "text that goes on is no answer")
     whole = goldfinch.Session(model, cache, read="all").ask(QUESTION, max_tokens=4)
     assert (whole.confidence, whole.confidence_reason) == (None, "tells nothing")
