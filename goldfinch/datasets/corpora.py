@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gfcache.files.places import expanded
 from gfcache.files.regular import NotRegular, open_regular
@@ -75,8 +75,7 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any
         raise CorpusDamaged(f"{path}: {error.strerror}", hint=HINT) from error
     found = 0
     with raw:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-        lines = io.BufferedReader(decompressor.stream_reader(raw, read_across_frames=True))
+        lines = io.BufferedReader(_Frames(raw))
         for number in itertools.count(1):
             if found == limit:
                 return
@@ -91,6 +90,50 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[dict[str, Any
             if line.strip():
                 found += 1
                 yield record_of(line, f"{path}: line {number:,}")
+
+
+# What is decompressed at a time: four bytes of Zstandard may stand for 128 KB.
+_PIECE_BYTES = 1 << 6
+
+
+class _Frames(io.RawIOBase):
+    """What the Zstandard frames in a stream hold, one after the other. Unlike the reader of the library, it does not
+    take a last frame that is cut short for a whole one.
+
+    Raises:
+        zstandard.ZstdError: while it is read: no Zstandard, or cut short.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw, self._left = raw, b""
+        self._frame: Any = None
+        self._made = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._made and self._decompress():
+            pass
+        count = min(len(buffer), len(self._made))
+        buffer[:count], self._made = self._made[:count], self._made[count:]
+        return count
+
+    def _decompress(self) -> bool:
+        """The next piece; whether there was one."""
+        import zstandard
+
+        piece, self._left = self._left or self._raw.read(_PIECE_BYTES), b""
+        if not piece:
+            if self._frame is not None:
+                raise zstandard.ZstdError("the file was cut short")
+            return False
+        if self._frame is None:
+            self._frame = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
+        self._made = memoryview(self._frame.decompress(piece))
+        if self._frame.eof:
+            self._left, self._frame = self._frame.unused_data, None
+        return True
 
 
 def record_of(line: bytes, place: str) -> dict[str, Any]:

@@ -66,6 +66,14 @@ def test_a_file_that_is_cut_or_no_zstandard(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(CorpusDamaged, match="cut short"):
         list(read_records(path))
+    whole = zstandard.compress(GOOD * 3)
+    for end in range(1, len(whole)):  # also where no line has come out of it, or all of them
+        path.write_bytes(whole[:-end])
+        with pytest.raises(CorpusDamaged, match=r"behind line|cut short"):
+            list(read_records(path))
+    path.write_bytes(whole + whole[:9])
+    with pytest.raises(CorpusDamaged, match="cut short, behind line 3"):
+        list(read_records(path))
     path.write_bytes(b"title,text\n" * 9)
     with pytest.raises(CorpusDamaged, match="behind line 0"):
         list(read_records(path))
