@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, TypeVar
 
 from goldfinch.errors import ConfigError
+
+T = TypeVar("T")
 
 TIME_MIXES = ("finch", "finch_c2", "gptalpha", "llama")
 UPPER_TIME_MIXES = ("gold", "gptalpha")
@@ -179,14 +182,30 @@ class ModelConfig:
         """
         if not isinstance(values, dict):
             raise ConfigError(f"the configuration is {values!r:.40}, allowed: a JSON object")
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(f"unknown configuration field {unknown[0]!r:.40}, known: {', '.join(sorted(known))}")
         values = dict(values)
-        try:
-            if isinstance(values.get("rope"), dict):
-                values["rope"] = RopeConfig(**values["rope"])
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"incomplete configuration: {error}") from error
+        if isinstance(values.get("rope"), dict):
+            values["rope"] = from_fields(RopeConfig, values["rope"], "rope in the configuration")
+        return from_fields(cls, values, "the configuration")
+
+
+def from_fields(kind: type[T], values: Mapping[str, Any], what: str) -> T:
+    """A dataclass from what a file says of its fields.
+
+    Args:
+        what: the file, or the part of it.
+
+    Raises:
+        ConfigError: an unknown field, a missing one, or a value that is no such thing.
+    """
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r:.40} in {what}, known: {', '.join(sorted(known))}")
+    needed = [name for name, f in known.items() if f.init and f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ConfigError(f"{what} has no {', '.join(missing)}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"a value of {what} is of the wrong kind ({error})") from error

@@ -19,10 +19,25 @@ from .recipe import Recipe
 END_OF_TEXT, END_OF_ANSWER = "<|endoftext|>", "<|end|>"
 BOS_TOKEN_ID, END_TOKEN_ID = 0, 1
 SAMPLE = (("corpus-wikipedia-00", 1500), ("train_qa", 12000), ("corpus-books", 40), ("train_docqa", 500))
+# Tasks that read questions, from where, and how many records a sample has of any other corpus.
+ASKED_BY = {"train_qa": "qa", "train_docqa": "docqa"}
+OTHERS = 1500
 
 
-def train_bpe(directory: Path, vocab_size: int, path: Path) -> None:
-    """Train on a sample of the corpora and write `tokenizer.json` to `path`.
+def sample_of(recipe: Recipe) -> list[tuple[str, int]]:
+    """The files that the recipe reads anyway and a tokenizer is trained on, with the records that are taken of each."""
+    tasks = {task for stage in recipe.stages for task in stage.mixture}
+    read = {*recipe.corpora, *(name for name, task in ASKED_BY.items() if task in tasks)}
+    found = [(name, most) for name, most in SAMPLE if name in read]
+    return (
+        found
+        if any(name in recipe.corpora for name, _ in found)
+        else [*((name, OTHERS) for name in recipe.corpora), *found]
+    )
+
+
+def train_bpe(directory: Path, recipe: Recipe, path: Path) -> None:
+    """Train on a sample of the corpora of a recipe and write `tokenizer.json` to `path`.
 
     Digits stand alone (numbers are copied digit by digit), every byte has a token (any text round-trips).
     """
@@ -34,21 +49,23 @@ def train_bpe(directory: Path, vocab_size: int, path: Path) -> None:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=recipe.model.vocab_size,
         special_tokens=[END_OF_TEXT, END_OF_ANSWER],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_sample_texts(directory), trainer)
+    tokenizer.train_from_iterator(_sample_texts(directory, recipe), trainer)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_output(path, mode=None, follow=False) as stream:
         stream.write(tokenizer.to_str(pretty=True).encode())
 
 
-def _sample_texts(directory: Path) -> Iterator[str]:
-    for name, limit in SAMPLE:
+def _sample_texts(directory: Path, recipe: Recipe) -> Iterator[str]:
+    for name, limit in sample_of(recipe):
         for record in read_records(directory / f"{name}.jsonl.zst", limit):
-            text = record.get("text") or record.get("doc") or f"{record['question']} {record['context']}"
+            text = record.get("text") or record.get("doc")
+            if not text:
+                text = f"{record['question']} {record['context']}" if "question" in record else record["text"]
             yield text[:20000]
 
 
@@ -91,7 +108,7 @@ def tokenizer_of(
                 stream.write(read_regular(shards / path.name, MOST_TOKENIZER_BYTES))
         elif data_directory is not None:
             _check_within(path, run_directory)
-            train_bpe(data_directory, recipe.model.vocab_size, path)
+            train_bpe(data_directory, recipe, path)
         else:
             raise CorpusMissing(f"{path}: no such tokenizer, and no corpora to train one on")
     return read_tokenizer(path)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from goldfinch.models.config import ModelConfig
+from goldfinch.models.config import ModelConfig, from_fields
 from goldfinch.models.presets import presets
 from goldfinch.text.json_files import is_path
 from goldfinch.text.toml_files import read_toml
@@ -302,13 +302,10 @@ def _recipe(path: Path, values: dict[str, Any]) -> Recipe:
     for name in ("betas", "corpora", "evaluation", "start"):
         if name in values:
             values[name] = _tuple(name, values[name])
-    unknown = sorted(set(values) - {f.name for f in fields(Recipe)})
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r} in the recipe {path}")
-    try:
-        recipe = Recipe(**values)
-    except TypeError as error:
-        raise ConfigError(f"incomplete recipe {path}: {error}") from error
+    if "tokenizer" not in values:
+        hint = 'name a tokenizer.json, or train one on the corpora: tokenizer = ""'
+        raise ConfigError(f"the recipe {path} has no tokenizer", hint=hint)
+    recipe = from_fields(Recipe, values, f"the recipe {path}")
     _check_values(recipe)
     strange = sorted(set(recipe.evaluation) - set(TASKS))
     if strange:
@@ -371,10 +368,7 @@ def _stage(values: dict[str, Any]) -> Stage:
     values = dict(values)
     if "facts" in values:
         values["facts"] = _tuple("facts", values["facts"])
-    try:
-        stage = Stage(**values)
-    except TypeError as error:
-        raise ConfigError(f"bad [[stage]] in the recipe: {error}") from error
+    stage = from_fields(Stage, values, "a [[stage]] in the recipe")
     for name in ("tokens", "sequence", "batch"):
         if not _is_count(getattr(stage, name)):
             raise ConfigError(f"{name} of a [[stage]] is {getattr(stage, name)!r}, allowed: a whole number from 1 on")

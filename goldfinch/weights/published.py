@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from goldfinch.errors import ConfigDamaged, ConfigError
-from goldfinch.models.config import ModelConfig, RopeConfig
+from goldfinch.models.config import ModelConfig, RopeConfig, from_fields
 from goldfinch.text.json_files import read_json
 
 _MOST_BYTES = 1 << 20
@@ -69,12 +69,12 @@ def config_from_published(values: Mapping[str, Any]) -> ModelConfig:
             compression_ratio=values.get("kv_cache_compression_ratio", 16),
             one_minus_w=_flag(values, "use_one_minus_w"),
             second_value=_flag(values, "use_v2"),
-            rope=RopeConfig(**rope) if rope else None,
+            rope=from_fields(RopeConfig, rope, "rope in the configuration") if rope else None,
             context_length=values.get("ctx_len", 1024),
             group_norm_divisor=values.get("head_size_divisor", 8),
         )
     except KeyError as error:
-        raise ConfigError(f"the published configuration lacks or does not know {error}") from error
+        raise ConfigError(f"the published configuration has no {error.args[0]}, or another than gf knows") from error
     except TypeError as error:
         raise ConfigError(f"the published configuration does not fit: {error}") from error
 

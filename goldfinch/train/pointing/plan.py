@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from goldfinch.errors import ConfigError
+from goldfinch.models.config import from_fields
 
 TRAINED = ("pointer", "upper")
 
@@ -83,13 +84,7 @@ def read_plan(values: dict[str, Any], possible: bool) -> PointerPlan:
     """
     if not possible:
         raise ConfigError("a run with a [pointer] table needs pointer_width in its model, and no stages")
-    unknown = sorted(set(values) - {f.name for f in fields(PointerPlan)})
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r} in the table pointer")
-    try:
-        plan = PointerPlan(**values)
-    except TypeError as error:
-        raise ConfigError(f"incomplete table pointer: {error}") from error
+    plan = from_fields(PointerPlan, values, "the table pointer")
     for f in fields(PointerPlan):
         value = getattr(plan, f.name)
         shares = list(value.values()) if isinstance(value, dict) else [value]

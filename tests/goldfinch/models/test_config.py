@@ -18,6 +18,17 @@ def test_presets_have_the_paper_s_proportions() -> None:
     assert shapes["llama-12x768"].d_ffn == 2048
 
 
+def test_what_is_missing_or_unknown_is_said_in_our_words() -> None:
+    for values, words in (
+        ({"n_layer": 12}, "the configuration has no d_model, d_ffn, vocab_size"),
+        (presets()["goldfinch-tiny"].to_dict() | {"colour": 1}, "unknown key 'colour' in the configuration, known: "),
+        (presets()["goldfinch-tiny"].to_dict() | {"rope": {"bass": 1}}, "unknown key 'bass' in rope in the config"),
+    ):
+        with pytest.raises(ConfigError, match=words) as refused:
+            ModelConfig.from_dict(values)
+        assert "__init__" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "change",
     [
