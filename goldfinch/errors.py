@@ -247,12 +247,15 @@ class NothingFound(SourceError):
     """No document at all.
 
     Attributes:
-        left_out: files and folders that are hidden, ignored by git, or caches.
+        left_out: files and folders that are hidden, ignored by git, or caches, or were not chosen where that was asked.
     """
 
-    def __init__(self, left_out: int) -> None:
+    def __init__(self, left_out: int, is_choice: bool = False) -> None:
         self.left_out = left_out
-        left = f": all that is there, {left_out}, is hidden, ignored by git, or a cache" if left_out else ""
+        reasons = (
+            "hidden, ignored by git, a cache, or not chosen" if is_choice else "hidden, ignored by git, or a cache"
+        )
+        left = f": all that is there, {left_out:,}, is {reasons}" if left_out else ""
         super().__init__(f"no documents{left}")
 
 

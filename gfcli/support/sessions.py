@@ -22,7 +22,7 @@ from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
 from .options import coding_of, journal_seconds, load, model_card, numerics_allowed
 from .store import open_store, say_index, say_removed
-from .values import FILE_DTYPES
+from .values import FILE_DTYPES, counted
 
 if TYPE_CHECKING:
     from goldfinch.library.opening import Model
@@ -193,7 +193,9 @@ def say_path(session: Any) -> None:
     if reader.remark is not None and reader.remark not in _REMARKED:
         _REMARKED.add(reader.remark)
         console.say(f"{reader.remark}; {INSTALL_VECTORS} adds them")
-    policy = "all of it" if reader.policy == "all" else f"{reader.blocks} blocks per question, {reader.policy}"
+    policy = (
+        "all of it" if reader.policy == "all" else f"{counted(reader.blocks, 'block')} per question, {reader.policy}"
+    )
     console.detail(f"{session.chosen_path}; layers run on {session.runs_on}; read: {policy}")
 
 

@@ -92,14 +92,20 @@ def _why_again(path: Path, header: gfcache.Header, document: Document) -> Remark
     read as something else now, it is made anew.
     """
     if is_read_otherwise(header, document):
-        was, now = how_read(header.source or {}), how_read(document.source)
+        noted = header.source or {}
+        was, now = how_read(noted, document.source), how_read(document.source, noted)
         return Remark(NOTE, f"{path}: {document.label} was read {was} and is read {now} now; pre-filling it again")
     return Remark(WARNING, f"{path}: its token ids are not those of {document.label}; it is pre-filled again")
 
 
-def how_read(source: Mapping[str, Any]) -> str:
-    """How a document was read, in words."""
-    return f"as {source.get('encoding') or 'its bytes say'}, {source.get('prepared') or 'verbatim'}"
+def how_read(source: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """How a document was read, in words, as far as it was read otherwise than another time."""
+    words = []
+    if source.get("encoding") != other.get("encoding"):
+        words.append(f"as {source.get('encoding') or 'its bytes say'}")
+    if source.get("prepared") != other.get("prepared"):
+        words.append(str(source.get("prepared") or "unchanged"))
+    return ", ".join(words)
 
 
 def _is_the_same_file(place: str | None, header: gfcache.Header, cache: Path) -> bool:

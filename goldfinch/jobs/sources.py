@@ -143,7 +143,7 @@ def find_sources(
         raise SourceError("- (stdin) is named more than once")
     found.documents = [replace(source, reading=reading) for source in first.values()]
     if not found.documents and not (recursive and found.skipped):
-        raise NothingFound(found.left_out)
+        raise NothingFound(found.left_out, only is not None)
     return found
 
 

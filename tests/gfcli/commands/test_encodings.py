@@ -46,8 +46,8 @@ def test_a_cache_of_bytes_that_were_read_otherwise_is_made_anew(tmp_path: Path, 
     model = goldfinch.load_model(tiny_model)
     hidden = "The code of the bl\u00adue cabinet is 48213.\n"
     for text, encoding, now in (
-        (RUSSIAN, "cp1251", "as cp1251, verbatim now"), (GERMAN, "cp1252", None), (GERMAN, "utf-8", None),
-        (hidden, "utf-8", "as its bytes say, normalised now"),
+        (RUSSIAN, "cp1251", "was read as its bytes say and is read as cp1251 now"), (GERMAN, "cp1252", None), (GERMAN, "utf-8", None),
+        (hidden, "utf-8", "was read unchanged and is read normalised now"),
     ):  # fmt: skip
         path = tmp_path / f"{encoding}{len(text)}.txt"
         path.write_bytes(text.encode(encoding))

@@ -20,6 +20,7 @@ from goldfinch.errors import (
 )
 from goldfinch.jobs import sources
 from goldfinch.jobs.outputs import OutputNames, check_place
+from goldfinch.jobs.selection import selection
 from goldfinch.jobs.sources import Source, find_sources
 from goldfinch.text import documents, inputs
 from goldfinch.text.documents import document_of_bytes
@@ -33,6 +34,9 @@ def test_names_that_lead_to_no_documents(tmp_path: Path) -> None:
     with pytest.raises(NothingFound) as nothing:
         find_sources([str(tmp_path)], recursive=True)
     assert nothing.value.left_out == 1
+    assert "chosen" not in str(nothing.value)
+    with pytest.raises(NothingFound, match="or not chosen"):
+        find_sources([str(tmp_path)], recursive=True, only=selection((), (), ["md"]))
     for names in ([""], ["-", "-"]):
         with pytest.raises(SourceError):
             find_sources(names)
