@@ -39,7 +39,7 @@ from .row_parts import RowParts, normal, parts_of
 from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack, receipt_section
 
 
-@dataclass
+@dataclass(repr=False)
 class DocumentCache:
     """What prefill leaves of a document.
 
@@ -81,6 +81,11 @@ class DocumentCache:
     kept: Ranges | None = field(default=None, repr=False)
     path: Path | None = field(default=None, compare=False)
     digest: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        name = (self.source or {}).get("name") or "a document"
+        place = "" if self.path is None else f", in {str(self.path)!r}"
+        return f"<DocumentCache: {self.length:,} tokens of {name!r}, {self.numerics.compute_dtype}{place}>"
 
     @property
     def length(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 import gfcache
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from goldfinch.policies.base import Chosen
 
     from .answer import Answer, Usage
+    from .sampling import SamplingOptions
 
 # Called with (tokens done, T).
 Progress = Callable[[int, int], None]
@@ -71,7 +72,7 @@ class Asking(Protocol):
 
     last_usage: Usage
 
-    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+    def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer.
 
         Args:
@@ -79,7 +80,7 @@ class Asking(Protocol):
             **sampling: fields of `Sampling`.
         """
 
-    def stream(self, question: str, *, raw: bool = False, **sampling: Any) -> Iterator[str]:
+    def stream(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Iterator[str]:
         """The answer in pieces of text, as they become certain."""
 
 
@@ -233,7 +234,9 @@ class Engine(Protocol[Cache]):
             read_blocks: how many blocks the policy reads.
         """
 
-    def ask_many(self, session: Any, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+    def ask_many(
+        self, session: Any, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
+    ) -> list[Answer]:
         """Answers to several questions about one document, in their order.
 
         Args:

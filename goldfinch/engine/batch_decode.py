@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol, Unpack
 
 import torch
 from gfkernels import merge_partials
@@ -31,7 +31,7 @@ from goldfinch.models.state import GoldDocument, LayerState, ModelState
 
 from .answer import Answer, Answering
 from .reading import DocumentReader, Reading
-from .sampling import Sampling
+from .sampling import Sampling, SamplingOptions
 
 # Rows of one batch: states and keys of so many answers are held at once.
 MOST_ROWS = 32
@@ -49,7 +49,7 @@ class Asked(Protocol):
     model: LanguageModel
     reader: DocumentReader
 
-    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+    def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer."""
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
@@ -73,7 +73,9 @@ class Asked(Protocol):
 
 
 @torch.no_grad()
-def ask_many(session: Asked, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+def ask_many(
+    session: Asked, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
+) -> list[Answer]:
     """Answers to several questions about one document.
 
     Args:

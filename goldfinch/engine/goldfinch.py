@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import gfcache
 import numpy as np
@@ -27,6 +27,7 @@ from .checkpoints import library_checkpoints, plan_checkpoints, reusable_tokens
 from .cite import Citation, cite
 from .prefill import prefill_from
 from .replay import replay_cache
+from .sampling import SamplingOptions
 from .session import DEFAULT_MEMORY_BYTES, Session
 
 
@@ -149,7 +150,7 @@ class GoldFinchEngine:
         return Session(self.model, cache, memory_bytes=most, read=read, read_blocks=read_blocks)
 
     def ask_many(
-        self, session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Any
+        self, session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
     ) -> list[Answer]:
         return ask_many(session, questions, raw=raw, **sampling)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -56,6 +57,19 @@ class Sampling:
         else:
             generator.manual_seed(self.seed)
         return generator
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as keyword arguments: what may be given to whatever answers."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop: tuple[str, ...]
+    quote: bool
+    least_likelihood: float | None
 
 
 # Below it a float32 divisor would be 0; the likeliest token has been the only one for long.

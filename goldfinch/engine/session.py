@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from .answer import Answer, Answering, Confidence, StreamedText, Usage
 from .batch_decode import can_batch
 from .quoting import Quotable, Quoting
 from .reading import DocumentReader, Reading, Rows
-from .sampling import Sampling
+from .sampling import Sampling, SamplingOptions
 
 # Logits (V,) behind a question, and the state there.
 Started = tuple[Tensor, ModelState]
@@ -92,6 +92,10 @@ class Session:
         self.last_usage = Usage(cache.length)
         if self.reader.policy == ALL:
             _ = self.document_state  # what a session can fail at, it fails at before the first question
+
+    def __repr__(self) -> str:
+        name = (self.cache.source or {}).get("name") or "a document"
+        return f"<Session: {self.cache.length:,} tokens of {name!r}, read={self.reader.policy!r}>"
 
     def _expanded(self, rows: Rows | None) -> ModelState:
         """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
@@ -191,7 +195,7 @@ class Session:
         """The first token of "Not stated."."""
         return int(self.model.tokenizer.encode(self.template.answer_prefix + NOT_STATED)[0])
 
-    def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
+    def generate(self, token_ids: list[int], **sampling: Unpack[SamplingOptions]) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
 
         Args:
@@ -274,7 +278,7 @@ class Session:
         """Tokens of a question in the model's template; as it is when `raw`."""
         return question_token_ids(self.model, question, raw=raw)
 
-    def stream(self, question: str, *, raw: bool = False, **sampling: Any) -> Iterator[str]:
+    def stream(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Iterator[str]:
         """The answer in pieces of text, as they are decoded.
 
         Args:
@@ -285,7 +289,7 @@ class Session:
             if answering.piece:
                 yield answering.piece
 
-    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+    def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer; arguments as in `stream`."""
         *_, answering = self._answer(question, raw, Sampling(**sampling))
         return answering.answer()

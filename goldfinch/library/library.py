@@ -101,6 +101,9 @@ class Library:
         self.store, self._coding = Store() if store is None else store, coding or Coding()
         self._journal_s = journal_s
 
+    def __repr__(self) -> str:
+        return f"<Library in {str(self.store.folder)!r}>"
+
     def close(self) -> None:
         """Close the index of the store."""
         self.store.close()

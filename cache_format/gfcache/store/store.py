@@ -51,6 +51,9 @@ class Store:
         self.rebuilt = False
         self.set_aside: Path | None = None
 
+    def __repr__(self) -> str:
+        return f"<Store in {str(self.folder)!r}>"
+
     @property
     def is_ours(self) -> bool:
         """Whether its folder was made by gf, or is not there yet; in another one nothing is written or removed."""

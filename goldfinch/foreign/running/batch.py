@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from goldfinch.engine.answer import Answer, Answering
 from goldfinch.engine.batch_decode import MOST_ROWS
-from goldfinch.engine.sampling import Sampling
+from goldfinch.engine.sampling import Sampling, SamplingOptions
 from goldfinch.foreign import library
 
 from .session import ForeignSession
@@ -30,7 +30,9 @@ from .states import Held, SequenceState, can_cut, put_in, taken_out
 MOST_BYTES = 2 << 30
 
 
-def ask_many(session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any) -> list[Answer]:
+def ask_many(
+    session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
+) -> list[Answer]:
     """Answers to several questions about one document; arguments as of `engine.batch_decode.ask_many`."""
     together = min(MOST_ROWS, MOST_BYTES // max(_row_bytes(session), 1))
     one_by_one = not can_cut(session.model.layers) or session.reader.candidates > 1

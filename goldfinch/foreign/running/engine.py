@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import gfcache
 import numpy as np
@@ -18,6 +18,7 @@ from goldfinch.caching.row_parts import Form
 from goldfinch.engine.answer import Answer
 from goldfinch.engine.base import Progress, Prompt, ReplayReport, Start
 from goldfinch.engine.cite import Citation
+from goldfinch.engine.sampling import SamplingOptions
 from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
@@ -192,7 +193,12 @@ class ForeignEngine:
         return ForeignSession(self.model, cache, read=read, read_blocks=read_blocks)
 
     def ask_many(
-        self, session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Any
+        self,
+        session: ForeignSession,
+        questions: Sequence[str],
+        *,
+        raw: bool = False,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
         return ask_many(session, questions, raw=raw, **sampling)
 

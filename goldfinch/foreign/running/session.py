@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from goldfinch.devices import synchronize
 from goldfinch.engine.answer import Answer, Answering, StreamedText, Usage
 from goldfinch.engine.quoting import Quotable, Quoting
 from goldfinch.engine.reading import Reading
-from goldfinch.engine.sampling import Sampling
+from goldfinch.engine.sampling import Sampling, SamplingOptions
 from goldfinch.errors import ContextTooLong, EmptyInput, TokenizerError
 from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
@@ -107,7 +107,7 @@ class ForeignSession:
         found = [library.forward(model.network, ids[at : at + step], layers, T + at) for at in range(0, len(ids), step)]
         return torch.cat(found)
 
-    def generate(self, token_ids: list[int], **sampling: Any) -> list[int]:
+    def generate(self, token_ids: list[int], **sampling: Unpack[SamplingOptions]) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.
 
         Args:
@@ -120,13 +120,13 @@ class ForeignSession:
             pass
         return answering.token_ids
 
-    def stream(self, question: str, *, raw: bool = False, **sampling: Any) -> Iterator[str]:
+    def stream(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Iterator[str]:
         """The answer in pieces of text, as they are decoded; arguments as of `Session.stream`."""
         for answering in self._answer(question, raw, Sampling(**sampling)):
             if answering.piece:
                 yield answering.piece
 
-    def ask(self, question: str, *, raw: bool = False, **sampling: Any) -> Answer:
+    def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer; arguments as in `stream`."""
         *_, answering = self._answer(question, raw, Sampling(**sampling))
         return answering.answer()
