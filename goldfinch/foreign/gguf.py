@@ -24,6 +24,8 @@ from . import library
 from .recognise import GGUF_MAGIC, Found
 
 _MOST_ENTRIES, _MOST_STRING, _MOST_ARRAY, _MOST_HEADER = 1 << 16, 1 << 20, 1 << 22, 1 << 28
+# Texts of a file: a vocabulary of 262,144 and as many merges twice over. The library takes microseconds for each.
+_MOST_TEXTS = 1 << 20
 _MOST_NAME, _MOST_AXES, _MOST_KIND, _MOST_COUNT = 200, 4, 64, 1024
 # Value types of the metadata: struct's letter by number; 8 is a string, 9 an array.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -49,7 +51,7 @@ class _Reader:
     """The header of a GGUF file, read in order."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream, self._left = stream, min(size, _MOST_HEADER)
+        self._stream, self._left, self._texts = stream, min(size, _MOST_HEADER), 0
 
     def take(self, count: int) -> bytes:
         if not 0 <= count <= self._left:
@@ -64,6 +66,9 @@ class _Reader:
         return struct.unpack(f"<{letter}", self.take(struct.calcsize(letter)))[0]
 
     def text(self) -> str:
+        self._texts += 1
+        if self._texts > _MOST_TEXTS:
+            raise ValueError(f"more than {_MOST_TEXTS:,} texts")
         length = self.number("Q")
         if length > _MOST_STRING:
             raise ValueError(f"a text of {length:,} bytes, allowed: {_MOST_STRING:,}")
@@ -156,6 +161,24 @@ def _demand_fit(elements: int, size: int, what: str) -> None:
         raise ValueError(f"{what} of {elements:,} values does not fit {size:,} bytes")
 
 
+def _refuse_parts(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse a part of a model, and what is added to one.
+
+    Raises:
+        ModelRefused: as said.
+    """
+    parts, kind = metadata.get("split.count", 0), metadata.get("general.type", "model")
+    if parts not in (0, 1):
+        raise ModelRefused(
+            f"{path} is one of {parts!r:.20} parts of a model",
+            hint="join them: llama-gguf-split --merge FIRST-PART model.gguf",
+        )
+    if kind != "model":
+        raise ModelRefused(
+            f"{path} holds no model: its type is {kind!r:.40}", hint="import the model that it belongs to"
+        )
+
+
 def _refuse_stretched(path: Path, metadata: Mapping[str, Any], names: Iterable[str]) -> None:
     """Refuse positions that the library would compute as they are not, without a word.
 
@@ -202,6 +225,7 @@ def unpacked(found: Found, folder: Path) -> Found:
         ModelRefused: an architecture or a tokenizer that is not known, positions that are scaled.
     """
     metadata, elements = read_header(found.path)
+    _refuse_parts(found.path, metadata)
     _refuse_stretched(found.path, metadata, elements)
     # A folder with nothing else in it: the library looks for more beside the file.
     alone = folder / "gguf"
