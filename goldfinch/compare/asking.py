@@ -25,7 +25,8 @@ from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.dropping.choosing import Chooser
 
-from .methods import Method
+from .asked_dropping import dropped_for
+from .methods import BENCHMARK, Method
 from .tasks.base import CONTINUED, PREDICTED, Exam, Question, Task
 
 # Kinds of sections, by the parts that bytes are shown in.
@@ -91,10 +92,12 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     _forget_peak(on_gpu)
     started = time.perf_counter()
     cache = engine.open(path, asking=True)
-    load_s = time.perf_counter() - started
-    started = time.perf_counter()
-    session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
-    session_s = time.perf_counter() - started
+    load_s, session_s = time.perf_counter() - started, 0.0
+    session: Any = None
+    if method.family != BENCHMARK:
+        started = time.perf_counter()
+        session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
+        session_s = time.perf_counter() - started
     if task.form == PREDICTED:
         scores, first_s = predicted(engine, session, exam)
         depths: tuple[float | None, ...] = (None,) * len(scores)
@@ -106,6 +109,10 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     found, before, decoded, decode_s = [], [], 0, 0.0
     for question in exam.questions:
         started = time.perf_counter()
+        if method.family == BENCHMARK:
+            assert method.form.dropping is not None
+            small = dropped_for(engine.model, cache, method.form.dropping, engine.question(question.text))
+            session = engine.session(small, read=method.read)
         answer = session.ask(question.text, **options)
         usage, taken = answer.usage, time.perf_counter() - started
         decoding = (usage.timings_s or {}).get("decode", 0.0)

@@ -6,9 +6,10 @@ A method leaves the model as it is. It says what file a document's cache becomes
     step2.5          a codec of rows (compressed keys, or keys and values), and of states behind a plus: step3+int8
     h2o-0.25         a dropping policy and the share of the rows that it keeps
     read-lexical-2   a reading policy and how many blocks it reads
+    snapkv-0.25@question   rows that the question chooses, for each anew (`asked_dropping`)
 
-Every method compresses a document before any question is known. What the papers measured is another thing where they
-let the compression see the question (SnapKV's window, H2O's scores of generated tokens).
+Every other method compresses a document before any question is known. What papers measured is another thing where they
+let the compression see the question; how far both are apart is shown.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from goldfinch.policies.dropping.named import DROPPERS, EXPECTED, H2O, RANDOM, S
 from goldfinch.policies.named import ALL, ATTENTION, AUTO, DEFAULT_BLOCKS, HYBRID, LEXICAL, MOST_BLOCKS
 from goldfinch.policies.vectors import vectors_at_hand
 
-FULL, CODEC, DROPPING, READING = "full", "codec", "dropping", "reading"
+from .asked_dropping import WITH_QUESTION
+
+FULL, CODEC, DROPPING, READING, BENCHMARK = "full", "codec", "dropping", "reading", "benchmark"
 KEEPS = (0.5, 0.25, 0.125)
 READERS = (AUTO, LEXICAL, HYBRID, ATTENTION)
-_READ = "read-"
+_READ, AT_QUESTION = "read-", "@question"
 # Where each comes from. What is gf's own has no paper.
 PAPERS = {
     "kivi": "KIVI, arXiv 2402.02750", "flexgen": "FlexGen, arXiv 2303.06865",
@@ -55,7 +58,7 @@ class Method:
 
     Attributes:
         name: of it.
-        family: FULL, CODEC, DROPPING or READING.
+        family: FULL, CODEC, DROPPING, READING, or BENCHMARK: rows are dropped for each question, as papers measured.
         form: what the file of a cache is to be.
         read: the reading policy of its questions.
         read_blocks: how many blocks that reads; None for its own default.
@@ -75,11 +78,17 @@ class Method:
         if self.family == CODEC:
             return f"rows {self.form.coding.rows}, states {self.form.coding.state}"
         if self.form.dropping is not None:
-            return f"{self.form.dropping.policy} keeps {self.form.dropping.keep:g} of the rows"
+            chosen = ", chosen by each question" if self.family == BENCHMARK else ""
+            return f"{self.form.dropping.policy} keeps {self.form.dropping.keep:g} of the rows{chosen}"
         if self.family == READING:
             blocks = self.read_blocks or DEFAULT_BLOCKS.get(self.read)
             return f"reads by {self.read}, {'as measured' if blocks is None else f'{blocks} blocks'}"
         return "values as computed, read whole"
+
+    @property
+    def in_a_file(self) -> str:
+        """The method that does the same before any question is known; of all but BENCHMARK itself."""
+        return self.name.removesuffix(AT_QUESTION)
 
     @property
     def reads_by_words(self) -> bool:
@@ -127,9 +136,11 @@ def _coded(rows: str, state: str = codecs.RAW.name) -> Method:
     return Method(name, CODEC, Form(Coding(rows, state)), paper=_paper(rows))
 
 
-def _dropped(policy: str, keep: float) -> Method:
-    dropping = Dropping(policy, float(f"{keep:g}"))
-    return Method(f"{policy}-{keep:g}", DROPPING, Form(dropping=dropping), paper=PAPERS[policy])
+def _dropped(policy: str, keep: float, *, asked: bool = False) -> Method:
+    form, name = Form(dropping=Dropping(policy, float(f"{keep:g}"))), f"{policy}-{keep:g}"
+    if not asked:
+        return Method(name, DROPPING, form, paper=PAPERS[policy])
+    return Method(name + AT_QUESTION, BENCHMARK, form, paper=f"{PAPERS[policy]}, with the question seen")
 
 
 def _read(policy: str, blocks: int | None = None) -> Method:
@@ -146,6 +157,7 @@ STANDARD: dict[str, Method] = {
         *(_coded(*pair) for pair in (("int8", "int8"), ("step3", "int8"), ("step2", "int4"))),
         *(_dropped(policy, keep) for policy in DROPPERS for keep in KEEPS),
         *(_read(policy) for policy in READERS),
+        *(_dropped(policy, 0.25, asked=True) for policy in WITH_QUESTION),
     )
 }
 
@@ -154,7 +166,7 @@ def methods_of(names: Sequence[str]) -> list[Method]:
     """The methods of these names, in their order, and before them the full cache, with which all are compared.
 
     Args:
-        names: "all" for STANDARD; a name of it, or of parts; a family ("codec", "dropping", "reading").
+        names: "all" for STANDARD; a name of it, or of parts; a family ("codec", "dropping", "reading", "benchmark").
 
     Raises:
         GoldFinchError: no such method.
@@ -178,15 +190,17 @@ def method_of(name: str) -> Method:
         policy, _, blocks = name.removeprefix(_READ).partition("-")
         if policy in READERS and re.fullmatch(r"[0-9]{1,2}", blocks) and 1 <= int(blocks) <= MOST_BLOCKS:
             return _read(policy, int(blocks))
-    policy, _, share = name.rpartition("-")
-    if policy in DROPPERS and re.fullmatch(r"0?\.[0-9]{1,6}", share) and float(share) > 0:
-        return _dropped(policy, float(share))
+    policy, _, share = name.removesuffix(AT_QUESTION).rpartition("-")
+    asked = name.endswith(AT_QUESTION)
+    if policy in (WITH_QUESTION if asked else DROPPERS) and re.fullmatch(r"0?\.[0-9]{1,6}", share) and float(share) > 0:
+        return _dropped(policy, float(share), asked=asked)
     rows, _, state = name.partition("+")
     rows, state = rows or codecs.RAW.name, state or codecs.RAW.name
     states = (codecs.RAW.name, *codecs.serving(layout.WKV_STATE))
     if rows in (codecs.RAW.name, *codecs.LOSSY) and state in states and (rows, state) != (codecs.RAW.name,) * 2:
         return _coded(rows, state)
     raise GoldFinchError(
-        f"a method is {name!r:.60}, allowed: all, {CODEC}, {DROPPING}, {READING}, a codec like step3 or step3+int8, a "
-        f"policy with its share like h2o-0.25 ({', '.join(DROPPERS)}), or read-POLICY ({', '.join(READERS)})"
+        f"a method is {name!r:.60}, allowed: all, {CODEC}, {DROPPING}, {READING}, {BENCHMARK}, a codec like step3 or "
+        f"step3+int8, a policy with its share like h2o-0.25 ({', '.join(DROPPERS)}), or read-POLICY "
+        f"({', '.join(READERS)})"
     )

@@ -24,7 +24,7 @@ from goldfinch.evaluate.policies import TEXT
 from goldfinch.version import __version__
 
 from .asking import Kitchen, ask, bytes_of, is_untrained
-from .methods import FULL, READING, Method
+from .methods import BENCHMARK, FULL, READING, Method
 from .rows import VERSION, Key, Row, Rows
 from .tasks.base import ASKED, Exam, Task
 from .tasks.material import Material
@@ -32,6 +32,8 @@ from .tasks.scoring import missing
 
 # Questions of a cell below which it carries no conclusion.
 ENOUGH = 100
+# Families that need a question, and why they have no part in tasks of text to continue.
+OF_QUESTIONS = {READING: "it reads text to continue whole", BENCHMARK: "there is no question to choose rows by"}
 # Positions that a question and its prompt may take, of a model whose context ends.
 _ROOM = 256
 # Documents in a row that are passed over, after which a task has no more.
@@ -175,9 +177,9 @@ class ModelRun:
                 elif limit is not None and tokens + task.max_tokens + _ROOM > limit:
                     self.found.lacks(f"the model has {limit:,} positions", tokens=tokens)
                 else:
-                    methods = [method for method in able if task.form == ASKED or method.family != READING]
-                    for method in set(able) - set(methods):
-                        self.found.lacks("it reads text to continue whole", method=method.name, task=task.name)
+                    methods = [one for one in able if task.form == ASKED or one.family not in OF_QUESTIONS]
+                    for method in (one for one in able if one not in methods):
+                        self.found.lacks(OF_QUESTIONS[method.family], method=method.name, task=task.name)
                     groups.append(_Group(task, tokens, methods))
         return groups
 
@@ -262,10 +264,11 @@ class ModelRun:
             for method in [one for one in group.methods if one.name in keys]:
                 path = folder / "method.gfc"
                 try:
-                    is_full = method.family in (FULL, READING)
-                    making_s = 0.0 if is_full else kitchen.make(method, path)
-                    sizes = bytes_of(full if is_full else path)
-                    asked = ask(engine, group.task, exam, method, full if is_full else path)
+                    as_it_is = method.family in (FULL, READING)
+                    making_s = 0.0 if as_it_is else kitchen.make(method, path)
+                    sizes = bytes_of(full if as_it_is else path)
+                    asks_full = as_it_is or method.family == BENCHMARK  # which has the bytes of as many rows in a file
+                    asked = ask(engine, group.task, exam, method, full if asks_full else path)
                 except FAILURES as error:
                     self.found.lacks(_words(error), method=method.name, task=group.task.name, tokens=group.tokens)
                     group.methods = [one for one in group.methods if one is not method]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES, LEVEL = 2000, 0.95
+# Fewer, and resamples of them say too little: of two that agree, the interval would have no width.
+LEAST_DOCUMENTS = 5
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Mean:
 
     Attributes:
         value: of them.
-        low, high: ends of its interval; None of fewer than two documents.
+        low, high: ends of its interval; None of fewer than LEAST_DOCUMENTS.
         questions, documents: how many.
     """
 
@@ -47,7 +49,7 @@ def mean_of(documents: Sequence[Sequence[float]]) -> Mean | None:
         return None
     sums, counts = np.array([one.sum() for one in kept]), np.array([len(one) for one in kept])
     value, low, high = float(sums.sum() / counts.sum()), None, None
-    if len(kept) > 1:
+    if len(kept) >= LEAST_DOCUMENTS:
         drawn = np.random.default_rng(0).integers(0, len(kept), (RESAMPLES, len(kept)))
         means = sums[drawn].sum(1) / counts[drawn].sum(1)
         low, high = (float(x) for x in np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .methods import FULL, Method
+from .methods import BENCHMARK, FULL, Method
 from .rows import PARTS, Row
 from .run import Compared, Options
 from .statistics import Mean, frontier, mean_of
@@ -95,6 +95,25 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How much better rows that the question chose answer than rows that were chosen before it.
+
+    Attributes:
+        model, method, task, tokens: which; the method is the one in a file.
+        before, asked: scores of both.
+        gap: paired, over the questions that both were asked.
+    """
+
+    model: str
+    method: str
+    task: str
+    tokens: int
+    before: Mean
+    asked: Mean
+    gap: Mean
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that a report shows."""
 
@@ -103,24 +122,54 @@ class Summary:
     cells: Sequence[Cell]
     costs: Sequence[Costs]
     depths: Sequence[Depth]
+    gaps: Sequence[Gap]
 
 
 def summary_of(models: Sequence[Compared], options: Options) -> Summary:
     """Bring the rows of all models together."""
-    cells, costs, depths = list[Cell](), list[Costs](), list[Depth]()
+    cells, costs, depths, gaps = list[Cell](), list[Costs](), list[Depth](), list[Gap]()
     for model in models:
         own = _cells(model, options)
         cells += own
         costs += _all_costs(model, options, own)
         depths += _depths(model, options)
-    return Summary(models, options, cells, costs, depths)
+        gaps += _gaps(model, options)
+    return Summary(models, options, cells, costs, depths, gaps)
 
 
-def _cells(model: Compared, options: Options) -> list[Cell]:
+Grouped = dict[tuple[str, int, str], dict[int, Row]]
+
+
+def _grouped(model: Compared) -> Grouped:
+    """Rows by document, of each (task, length, method)."""
     grouped = defaultdict[tuple[str, int, str], dict[int, Row]](dict)
     for row in model.rows:
         grouped[row.key.task, row.key.tokens, row.key.method][row.key.document] = row
-    found = []
+    return grouped
+
+
+def _paired(rows: dict[int, Row], others: dict[int, Row]) -> Mean | None:
+    """The mean difference over the questions of documents that both have."""
+    pairs = [(rows[n].scores, others[n].scores) for n in rows if n in others]
+    return mean_of([[a - b for a, b in zip(*pair, strict=True)] for pair in pairs])
+
+
+def _gaps(model: Compared, options: Options) -> list[Gap]:
+    grouped, found = _grouped(model), []
+    for method in (one for one in options.methods if one.family == BENCHMARK):
+        for tokens in sorted(options.lengths):
+            for task in options.tasks:
+                asked = grouped.get((task.name, tokens, method.name), {})
+                before = grouped.get((task.name, tokens, method.in_a_file), {})
+                gap = _paired(asked, before)
+                first, second = (mean_of([row.scores for row in rows.values()]) for rows in (before, asked))
+                if gap is not None and first is not None and second is not None:
+                    found.append(Gap(model.name, method.in_a_file, task.name, tokens, first, second, gap))
+    return found
+
+
+def _cells(model: Compared, options: Options) -> list[Cell]:
+    grouped, found = _grouped(model), []
     for tokens in sorted(options.lengths):
         for task in options.tasks:
             full = grouped.get((task.name, tokens, FULL), {})
@@ -129,8 +178,7 @@ def _cells(model: Compared, options: Options) -> list[Cell]:
                 score = mean_of([row.scores for row in rows.values()]) if rows else None
                 if rows is None or score is None:
                     continue
-                pairs = [(rows[n].scores, full[n].scores) for n in rows if n in full]
-                lost = mean_of([[a - b for a, b in zip(*pair, strict=True)] for pair in pairs])
+                lost = _paired(rows, full)
                 counts = [count for row in rows.values() for count in row.answer_tokens]
                 found.append(
                     Cell(
@@ -146,7 +194,8 @@ def _all_costs(model: Compared, options: Options, cells: Sequence[Cell]) -> list
     for tokens in sorted(options.lengths):
         shared = _shared_tasks(options, [cell for cell in cells if cell.tokens == tokens])
         own = [one for method in options.methods if (one := _costs(model, method, tokens, shared, cells)) is not None]
-        rated = [one for one in own if one.quality is not None]
+        in_files = {method.name for method in options.methods if method.family != BENCHMARK}
+        rated = [one for one in own if one.quality is not None and one.method in in_files]
         front = {rated[n].method for n in frontier([(one.bytes, one.quality or 0.0) for one in rated])}
         found += [Costs(**{**vars(one), "on_front": one.method in front}) for one in own]
     return found

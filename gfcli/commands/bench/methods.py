@@ -110,6 +110,9 @@ def methods(
         raise CommandError(f"--lengths has {max(wanted):,} tokens, allowed: up to {_MOST_LENGTH:,}")
     budget_s = parse_wait(budget, "--budget")
     cards = [model_card(name) for name in _parts(models, "--models")] if models else [model_card(None)]
+    for card in cards:
+        if card.tokenizer_file is None:
+            raise CommandError(f"{card.name} has no tokenizer, so it cannot read text")
     from goldfinch.compare.methods import methods_of
     from goldfinch.compare.run import Options
     from goldfinch.compare.tasks.registry import tasks_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldfinch.compare.methods import FULL
+from goldfinch.compare.methods import BENCHMARK, FULL
 from goldfinch.compare.run import ENOUGH, Compared
-from goldfinch.compare.statistics import Mean
-from goldfinch.compare.summary import Cell, Costs, Summary
+from goldfinch.compare.statistics import LEAST_DOCUMENTS, Mean, frontier
+from goldfinch.compare.summary import Cell, Costs, Gap, Summary
 from goldfinch.compare.tasks.base import Task
 from goldfinch.compare.tasks.registry import TASKS
 from goldfinch.compare.tasks.scoring import INSTALL
@@ -32,7 +32,9 @@ class Length:
         tasks: columns of the table of quality.
         costs: its rows, and those of the tables of bytes and times.
         cells: by (method, task).
-        plot: quality against bytes; None where there is no quality.
+        plot: quality against bytes for each token; None where there is no quality.
+        of_rows: quality against bytes of rows alone, what grows with the document; None where nothing does.
+        gaps: of methods whose rows were chosen before a question and by it.
         shared: names of the tasks that the mean is over.
     """
 
@@ -41,6 +43,8 @@ class Length:
     costs: list[Costs]
     cells: dict[tuple[str, str], Cell]
     plot: Scatter | None
+    of_rows: Scatter | None
+    gaps: list[Gap]
     shared: list[str]
 
 
@@ -81,7 +85,7 @@ def page(summary: Summary, command: str) -> str:
     sections = [_section(summary, model) for model in summary.models]
     return template.render(
         summary=summary, sections=sections, command=command, enough=ENOUGH, full=FULL, score=_score,
-        difference=_difference, tasks=[task for task in summary.options.tasks],
+        difference=_difference, gap=_gap, least_documents=LEAST_DOCUMENTS, tasks=summary.options.tasks,
         questions=sum(cell.score.questions for cell in summary.cells if cell.method == FULL),
         preliminary=sum(cell.score.questions < ENOUGH for cell in summary.cells),
     )  # fmt: skip
@@ -100,17 +104,20 @@ def _length(summary: Summary, model: Compared, tokens: int) -> Length:
     asked = {task for _, task in cells}
     tasks = [task for task in summary.options.tasks if task.name in asked]
     families = {method.name: method.family for method in summary.options.methods}
-    points = [
-        (cost.method, families[cost.method], cost.bytes_per_token, cost.quality, cost.on_front)
-        for cost in costs
-        if cost.quality is not None
-    ]
+    rated = [cost for cost in costs if cost.quality is not None and families[cost.method] != BENCHMARK]
+    rated = [] if model.untrained else rated
+    points = [(c.method, families[c.method], c.bytes_per_token, c.quality or 0.0, c.on_front) for c in rated]
+    growing = [(cost, cost.parts["rows"] / cost.length) for cost in rated if cost.parts["rows"] > 0]
+    best = {growing[n][0].method for n in frontier([(size, cost.quality or 0.0) for cost, size in growing])}
+    of_rows = [(c.method, families[c.method], size, c.quality or 0.0, c.method in best) for c, size in growing]
+    gaps = [gap for gap in summary.gaps if (gap.model, gap.tokens) == (model.name, tokens)]
     shared = [
         task.name
         for task in tasks
         if not task.less_is_better and all((cost.method, task.name) in cells for cost in costs)
     ]
-    return Length(tokens, tasks, costs, cells, scatter(points) if points and not model.untrained else None, shared)
+    plots = [scatter(one) if one else None for one in (points, of_rows)]
+    return Length(tokens, tasks, costs, cells, plots[0], plots[1], gaps, shared)
 
 
 def _maps(summary: Summary, model: Compared, lengths: list[int]) -> list[Maps]:
@@ -140,13 +147,26 @@ def _difference(cell: Cell) -> dict[str, Any] | None:
     found: Mean | None = cell.difference
     if found is None:
         return None
-    task = TASKS[cell.task]
+    return _signed(found, TASKS[cell.task])
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    """The same of what the question's choice gains."""
+    return _signed(gap.gap, TASKS[gap.task])
+
+
+def _signed(found: Mean, task: Task) -> dict[str, Any]:
     scale, digits = (1, 2) if task.less_is_better else (100, 0)
-    words = f"{scale * found.value:+.{digits}f}"
+
+    def figure(value: float) -> str:
+        text = f"{scale * value:+.{digits}f}"
+        return text.replace("-", "\N{MINUS SIGN}") if float(text) else f"{0:.{digits}f}"
+
+    words = figure(found.value)
     if found.low is not None and found.high is not None:
-        words += f" [{scale * found.low:+.{digits}f}, {scale * found.high:+.{digits}f}]"
+        words += f" [{figure(found.low)}, {figure(found.high)}]"
     sign = (found.value > 0) - (found.value < 0) if found.excludes_zero else 0
-    return {"words": words.replace("-", "\N{MINUS SIGN}"), "sign": -sign if task.less_is_better else sign}
+    return {"words": words, "sign": -sign if task.less_is_better else sign}
 
 
 def _kilo(value: float) -> str:

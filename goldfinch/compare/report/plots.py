@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from goldfinch.compare.methods import FULL
+from goldfinch.policies.dropping.named import RANDOM
+
 WIDTH, HEIGHT = 360, 270
 LEFT, RIGHT, TOP, BOTTOM = 42, 12, 14, 36
 _LETTER, _LINE = 5.6, 11.0
@@ -123,10 +126,10 @@ def _size(value: float) -> str:
 
 
 def _labelled(marks: Sequence[Mark]) -> list[Mark]:
-    """The marks, with names where there is room: those that nothing beats first."""
+    """The marks, with names where there is room: see `_first_named` for the order."""
     taken = [(mark.x - 4, mark.y - 4, mark.x + 4, mark.y + 4) for mark in marks]
     named: dict[str, tuple[float, float]] = {}
-    for mark in sorted(marks, key=lambda mark: (mark.name != "full", not mark.on_front, -mark.quality)):
+    for mark in sorted(marks, key=_first_named):
         width = _LETTER * len(mark.name)
         for x, y in (
             (mark.x + 7, mark.y + 4), (mark.x - width - 7, mark.y + 4), (mark.x - width / 2, mark.y - 7),
@@ -139,6 +142,11 @@ def _labelled(marks: Sequence[Mark]) -> list[Mark]:
                 named[mark.name] = round(x, 1), round(y, 1)
                 break
     return [Mark(**{**vars(mark), **_label(named.get(mark.name))}) for mark in marks]
+
+
+def _first_named(mark: Mark) -> tuple[bool, bool, bool, float]:
+    """The full cache, what nothing beats, the line of chance, then by quality."""
+    return mark.name != FULL, not mark.on_front, not mark.name.startswith(RANDOM), -mark.quality
 
 
 def _label(place: tuple[float, float] | None) -> dict[str, float | None]:

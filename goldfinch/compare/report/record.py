@@ -42,4 +42,5 @@ def record(summary: Summary, command: str) -> dict[str, Any]:
         "cells": [{**asdict(cell), "measure": TASKS[cell.task].measure} for cell in summary.cells],
         "costs": [{**asdict(cost), "bytes_per_token": cost.bytes_per_token} for cost in summary.costs],
         "depths": [asdict(depth) for depth in summary.depths],
+        "gaps": [asdict(gap) for gap in summary.gaps],
     }

@@ -28,6 +28,7 @@ def test_the_standard_ones_are_named_as_their_parts() -> None:
         assert method_of(name) == method
         assert method.paper
     assert {one.form.dropping.policy for one in STANDARD.values() if one.form.dropping} == set(DROPPERS)
+    assert all(one.in_a_file in STANDARD for one in STANDARD.values())
     assert len({one.settings for one in STANDARD.values()}) == len(STANDARD)
 
 
@@ -35,13 +36,28 @@ def test_others_by_their_parts() -> None:
     assert method_of("step2.5+bf16").form.coding == Coding("step2.5", "bf16")
     assert method_of("raw+int8").form.coding == Coding("raw", "int8")
     assert method_of("snapkv-.3").form.dropping == Dropping("snapkv", 0.3)
+    assert method_of("h2o-0.1@question").in_a_file == "h2o-0.1"
     assert method_of("read-lexical-3").read_blocks == 3
     assert [method_of(n).family for n in ("int4", "random-0.9", "read-attention-2")] == [CODEC, DROPPING, READING]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "x", "raw", "h2o", "h2o-0", "h2o-1.5", "h2o-0.2x", "read-lexical-0", "read-nobody", "int8+kivi4", "zstd"],
+    [
+        "",
+        "x",
+        "raw",
+        "h2o",
+        "h2o-0",
+        "h2o-1.5",
+        "h2o-0.2x",
+        "read-lexical-0",
+        "read-nobody",
+        "int8+kivi4",
+        "zstd",
+        "random-0.5@question",
+        "int8@question",
+    ],
 )
 def test_what_is_no_method(name: str) -> None:
     with pytest.raises(GoldFinchError, match="a method is"):

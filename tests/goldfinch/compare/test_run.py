@@ -161,6 +161,21 @@ def test_what_cannot_be_is_named(engine: GoldFinchEngine, prefills: list[int], t
     assert len(prefills) == 1
 
 
+def test_rows_that_a_question_chooses(engine: GoldFinchEngine, prefills: list[int], tmp_path: Path) -> None:
+    """Beside those of the same share in a file; never on the front, for no file holds them."""
+    options = replace(OPTIONS, methods=methods_of(["h2o-0.5", "h2o-0.5@question"]), tasks=tasks_of(["facts", "code"]))
+    found = compared(engine, tmp_path, options)
+    assert prefills
+    summary = summary_of([found], options)
+    (gap,) = summary.gaps
+    assert (gap.method, gap.task, gap.gap.questions) == ("h2o-0.5", "facts", 10)
+    assert gap.gap.value == pytest.approx(gap.asked.value - gap.before.value)
+    assert [cost.on_front for cost in summary.costs if cost.method.endswith("@question")] == [False]
+    sizes = {cost.method: cost.parts["rows"] for cost in summary.costs}
+    assert sizes["h2o-0.5@question"] < 0.9 * sizes[FULL]
+    assert ("there is no question to choose rows by", "code") in {(one.reason, one.task) for one in found.not_run}
+
+
 def test_random_weights_are_noticed(engine: GoldFinchEngine, tmp_path: Path) -> None:
     options = replace(OPTIONS, questions=1, budget_s=-1.0)
     assert compared(engine, tmp_path, options).untrained

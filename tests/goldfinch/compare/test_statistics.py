@@ -28,18 +28,19 @@ def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
 
 
 def test_questions_to_one_document_are_no_evidence_of_their_own() -> None:
-    one, many = mean_of([[0.0], [1.0]]), mean_of([[0.0] * 50, [1.0] * 50])
+    one, many = (mean_of([[0.0] * n, [1.0] * n, [1.0] * n, [0.0] * n, [1.0] * n]) for n in (1, 50))
     assert one is not None
     assert many is not None
     assert (one.low, one.high) == (many.low, many.high)
-    alone = mean_of([[0.0, 1.0]])
-    assert alone is not None
-    assert alone.low is None
-    assert not alone.excludes_zero
+    assert one.low is not None
+    few = mean_of([[-1.0] * 50] * 4)
+    assert few is not None
+    assert few.low is None
+    assert not few.excludes_zero
 
 
 def test_a_difference_leaves_out_zero_or_not() -> None:
-    lost, same = mean_of([[-1.0], [-0.5], [-1.0]]), mean_of([[-1.0], [1.0], [0.0]])
+    lost, same = mean_of([[-1.0], [-0.5]] * 3), mean_of([[-1.0], [1.0], [0.0]] * 2)
     assert lost is not None
     assert same is not None
     assert lost.excludes_zero

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gfcache
@@ -140,6 +141,12 @@ def test_places_that_are_refused(line: list[str], tmp_path: Path, capsys) -> Non
     assert run([*line[:-1], str(tmp_path / "site")]) == 2
     assert "exists and is no report" in capsys.readouterr().err
     assert (tmp_path / "site" / "index.html").read_text() == "mine"
+
+
+def test_a_model_that_reads_no_text(imported: Callable[[str], Path], tmp_path: Path, capsys) -> None:
+    place = str(imported("goldfinch_ratio2"))
+    assert run(["bench", "methods", "--models", place, "-o", str(tmp_path / "report")]) == 2
+    assert "has no tokenizer" in capsys.readouterr().err
 
 
 def test_two_runs_do_not_share_a_folder(line: list[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from goldfinch.compare.methods import methods_of
+from goldfinch.compare.methods import BENCHMARK, methods_of
 from goldfinch.compare.report.plots import colour_of, heat_map, scatter
 from goldfinch.compare.report.record import record
 from goldfinch.compare.report.tables import cells_csv, costs_csv, plain
@@ -60,7 +60,8 @@ def test_the_page_needs_nothing_else(html: str) -> None:
     assert "<script" not in html
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html)
     assert "url(" not in html
-    assert html.count('<figure class="plot">') == 2
+    assert html.count('<figure class="plot">') == 4  # all, and rows alone, of two lengths
+    assert html.count('<table class="gaps">') == 2
     assert html.count('<figure class="map">') == len(methods_of(METHODS))
     assert "gf bench methods -o report/" in html
     assert "int8, 9 tokens: no room" in html
@@ -169,7 +170,7 @@ def test_in_a_browser(width: int, html: str, tmp_path: Path) -> None:
         folder=tmp_path,
     )
     assert "CONSOLE" not in done.stderr
-    assert done.stdout.count('<figure class="plot">') == 2
+    assert done.stdout.count('<figure class="plot">') == 4
     framed = MEASURE.format(width=width, page=escape(re.sub(r"<meta http-equiv=[^>]*>", "", html)))
     (tmp_path / "measured.html").write_text(framed)
     done = browser("--window-size=1400,1000", "--dump-dom", f"file://{tmp_path}/measured.html", folder=tmp_path)
@@ -179,7 +180,7 @@ def test_in_a_browser(width: int, html: str, tmp_path: Path) -> None:
     assert found["inner"] == width
     assert found["wide"] <= width, "the page scrolls sideways"
     assert found["small"] == 0, "text too small to read"
-    plots = len(methods_of(METHODS)) * 2
+    plots = len([one for one in methods_of(METHODS) if one.family != BENCHMARK]) * 4
     maps = len(methods_of(METHODS)) * 2 * 10
     key = 4
     assert found["marks"] == found["drawn"] == plots + maps + key

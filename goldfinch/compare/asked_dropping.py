@@ -1,0 +1,71 @@
+"""Rows dropped for one question, as the papers' code does it: nothing that a file could hold.
+
+A cache in a file is made before any question is known. SnapKV (arXiv 2404.14469) was measured with the question at the
+end of its window, and the H2O of the benchmark 2407.01527 is scored by tokens that have read the question. The same
+here, for a comparison alone: the question's queries choose the rows of the document, for each question anew. Of H2O
+they are all that is scored, standing for the first steps of decoding, which that benchmark scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from goldfinch.caching.document_cache import DocumentCache
+from goldfinch.caching.kept import check_droppable, without
+from goldfinch.models.language_model import LanguageModel
+from goldfinch.policies.dropping.base import Observer, Policy, at_ends, top
+from goldfinch.policies.dropping.choosing import POLICIES, runs_of
+from goldfinch.policies.dropping.named import H2O, SNAPKV, Dropping
+from goldfinch.policies.dropping.snapkv import WINDOW
+from goldfinch.policies.dropping.watching import watched_scores
+
+# Those whose papers, or whose code in the benchmark, let the question choose.
+WITH_QUESTION = (H2O, SNAPKV)
+
+
+@dataclass(frozen=True)
+class _LastQueries:
+    """A policy that looks at so many of the last queries."""
+
+    policy: Policy
+    count: int
+
+    def queries(self, tokens: int) -> int:
+        return self.count
+
+    def observer(self, tokens: int) -> Observer:
+        return self.policy.observer(tokens)
+
+    def kept(self, scores: torch.Tensor | None, tokens: int, count: int) -> torch.Tensor:
+        return self.policy.kept(scores, tokens, count)
+
+
+def dropped_for(
+    model: LanguageModel, cache: DocumentCache, dropping: Dropping, question_ids: Sequence[int]
+) -> DocumentCache:
+    """A cache of the rows that a policy keeps of a document for one question.
+
+    Args:
+        cache: as computed, all rows.
+        dropping: its policy one of WITH_QUESTION.
+        question_ids: the question in the prompt, one token or more.
+
+    Raises:
+        GoldFinchError: see `kept.check_droppable`.
+    """
+    check_droppable(model, cache, dropping)
+    tokens, asked = cache.length, len(question_ids)
+    ids = torch.cat([cache.ids_on(model.device), torch.tensor([list(question_ids)], device=model.device)], dim=1)
+    seen = asked if dropping.policy == H2O else min(WINDOW, tokens + asked)
+    policy = _LastQueries(POLICIES[dropping.policy](), seen)
+    scores = watched_scores(model, ids, policy).sum((0, 1))[:tokens]
+    tail = min(model.config.tail_length, tokens)
+    count = dropping.count(tokens, tail)
+    # Of SnapKV's window, what reaches into the document stays, as in the paper; of H2O, half are the last rows.
+    last = count // 2 if dropping.policy == H2O else min(max(seen - asked, 0), count)
+    rows = top(scores, count, at_ends(tokens, 0, last))
+    rows[tokens - tail :] = True
+    return without(cache, runs_of(rows), dropping)

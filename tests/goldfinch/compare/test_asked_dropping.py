@@ -1,0 +1,56 @@
+"""Rows that a question chooses, against whole attention matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from goldfinch import LanguageModel, load_model
+from goldfinch.compare.asked_dropping import WITH_QUESTION, dropped_for
+from goldfinch.engine.prefill import prefill
+from goldfinch.policies.dropping.named import Dropping
+from tests.goldfinch.policies.dropping.test_policies import matrix, queries_keys_values
+from tests.goldfinch.states import document
+
+T, ASKED, KEEP = 300, 20, 0.2
+
+
+@pytest.fixture(scope="module")
+def model(imported: Callable[[str], Path]) -> LanguageModel:
+    return load_model(imported("goldfinch_ratio2"))
+
+
+def expected(model: LanguageModel, ids: torch.Tensor, policy: str) -> set[int]:
+    """By loops: of H2O half the last rows and those with most of the question's attention; of SnapKV what its window of
+    32 has of the document, and what the window attends to, smoothed over five rows."""
+    layers = [matrix(q, k) for q, k, _ in queries_keys_values(model, ids)]
+    seen = ASKED if policy == "h2o" else 32
+    sums = torch.stack([weights[:, -seen:].sum(1).sum(0) for weights in layers]).sum(0)
+    scores, tail, count = sums[:T].tolist(), model.config.tail_length, int(KEEP * T)
+    if policy == "snapkv":
+        before = T + ASKED - 32
+        padded = [0.0, 0.0, *sums[:before].tolist(), 0.0, 0.0]
+        scores = [sum(padded[j : j + 5]) / 5 for j in range(before)] + scores[before:]
+    chosen = set(range(T - (count // 2 if policy == "h2o" else 32 - ASKED), T))
+    for j in sorted(range(T), key=lambda j: -scores[j]):
+        if len(chosen) == count:
+            break
+        chosen.add(j)
+    return chosen | set(range(T - tail, T))
+
+
+@pytest.mark.parametrize("policy", WITH_QUESTION)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_rows_of_a_plain_reference(model: LanguageModel, policy: str, seed: int) -> None:
+    ids = document(model, T + ASKED, seed)
+    cache, question = prefill(model, ids[:, :T]), ids[0, T:].tolist()
+    small = dropped_for(model, cache, Dropping(policy, KEEP), question)
+    assert small.kept is not None
+    found = {n for start, end in small.kept for n in range(start, end)}
+    assert len(found ^ expected(model, ids, policy)) <= 2  # equal scores, up to rounding
+    other = dropped_for(model, cache, Dropping(policy, KEEP), question[::-1])
+    assert other.kept != small.kept
+    assert cache.kept is None
