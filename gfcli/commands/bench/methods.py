@@ -180,7 +180,12 @@ def _compared(
     for number, why in rows.passed_over:
         console.warn(f"{folder / ROWS}: line {number:,} is passed over: {why}")
     with ComparisonProgress() as progress:
-        found = compared(openers, options, _material(data), rows, budget_s or None, progress.step)
+
+        def tell(words: str, spent_s: float, total_s: float | None) -> None:
+            console.kept = console.kept or spent_s > 0  # rows are in their file: the same command goes on
+            progress.step(words, spent_s, total_s)
+
+        found = compared(openers, options, _material(data), rows, budget_s or None, tell)
     return summary_of(found, options)
 
 

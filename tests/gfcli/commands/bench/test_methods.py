@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gfcache
 import jsonschema
@@ -71,6 +72,26 @@ def test_again_nothing_is_measured_and_the_report_is_the_same(line: list[str], t
     assert run([*line, "-q"]) == 0
     assert capsys.readouterr().err == ""
     assert {name: (tmp_path / "report" / name).read_bytes() for name in FILES} == before
+
+
+def test_an_interrupted_run_says_that_it_goes_on(line: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
+    from goldfinch.compare import run as module
+
+    ask, asked = module.ask, list[str]()
+
+    def interrupted(*arguments: Any) -> Any:
+        asked.append(arguments[3].name)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return ask(*arguments)
+
+    monkeypatch.setattr(module, "ask", interrupted)
+    line[line.index("--questions") + 1] = "10"
+    assert run(line) == 130
+    assert "resume" in capsys.readouterr().err
+    assert len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) == 2  # both methods of one document
+    assert run(line) == 0
+    assert asked[4:] == ["full", "int8"]
 
 
 def test_damaged_rows_are_said_and_measured_again(line: list[str], tmp_path: Path, capsys) -> None:
