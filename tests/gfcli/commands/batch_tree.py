@@ -25,7 +25,7 @@ def tree(work: Path) -> Path:
     (work / "docs/.gitignore").write_text("*.log\n/build/\n")
     (work / "docs/sub/.gitignore").write_text("!keep.log\n*.tmp\n")
     (work / "docs/picture.png").write_bytes(b"\x89PNG\0\0\0")
-    (work / "docs/page.rtf").write_text("{\\rtf1 x}")
+    (work / "docs/page.ps").write_text("%!PS-Adobe-3.0\n")
     (work / "docs/empty.txt").write_text("")
     (work / "docs/loop").symlink_to(work / "docs")
     return work
