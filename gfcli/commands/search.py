@@ -21,7 +21,6 @@ from gfcli.support.options import (
 )
 from gfcli.support.scope import MOST_RESULTS, FilterOption, LibraryOption, RecursiveOption, Scope
 from gfcli.support.settings import value as setting
-from gfcli.support.values import counted
 
 if TYPE_CHECKING:
     from goldfinch.library.find import Place
@@ -100,9 +99,7 @@ def search(
                 console.line(f"{row['document']}, {shown_lines(row)}, score {row['score']:.2f}")
                 console.line(f"    {row['snippet']}")
         if not places and not as_json:
-            raise CommandError(
-                f"none of these words is in {counted(len(found.collection.members), 'document')}", code=NOT_FOUND
-            )
+            raise CommandError(f"none of these words is in {_of(len(found.collection.members))}", code=NOT_FOUND)
         found.failures.end()
 
 
@@ -118,3 +115,7 @@ def _json(place: Place, words: str) -> dict[str, Any]:
         "score": round(place.found.score, 4),
         "snippet": snippet(place, words),
     }
+
+
+def _of(documents: int) -> str:
+    return "the one document searched" if documents == 1 else f"the {documents:,} documents searched"

@@ -115,7 +115,7 @@ class Tally:
             parts.append(f"{self.counts['fresh']} fresh")
         skipped = len(self._sources.skipped) + self.counts["skipped"]
         if skipped:
-            parts.append(f"{skipped} skipped (not plain text)")
+            parts.append(f"{skipped} skipped (empty, or not text)")
         if failures:
             parts.append(f"{len(failures)} of {counted(len(self._sources.documents), 'document')} failed")
         # What reads no tokens is no part of the rate: to compile kernels, and to verify caches that are fresh.

@@ -163,7 +163,7 @@ def test_search_needs_no_model(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     assert searched(capsys, "zyzzyva") == []
     capsys.readouterr()
     assert run(["search", "zyzzyva"]) == 4
-    assert "none of these words is in 4 documents" in capsys.readouterr().err
+    assert "none of these words is in the 4 documents searched" in capsys.readouterr().err
     assert run(["search", "jute", "-n", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(str(Path.cwd() / "kb" / "Dundee.txt, line 3, score "))

@@ -114,7 +114,7 @@ def test_a_file_of_a_folder_that_turns_out_to_hold_no_text_is_skipped(
     assert run(["prefill", "-r", "docs", "-v"]) == 0
     out, err = capsys.readouterr()
     assert out.split() == ["docs/a.gfc"]
-    assert "3 skipped (not plain text)" in err
+    assert "3 skipped (empty, or not text)" in err
     assert "late.txt: skipped" in err
     assert run(["plan", "-r", "docs", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["documents"]) == 1

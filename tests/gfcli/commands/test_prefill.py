@@ -34,7 +34,7 @@ def test_folders_are_walked_and_mirrored(tree: Path, capsys) -> None:
     assert below(tree / "out") == EXPECTED
     assert len(out.split()) == 5
     assert "5 pre-filled" in err
-    assert "3 skipped (not plain text)" in err
+    assert "3 skipped (empty, or not text)" in err
     assert run(["prefill", "-r", "docs"]) == 0
     assert (tree / "docs/sub/deep/d.gfc").exists()
     assert run(["prefill", "docs"]) == 2
