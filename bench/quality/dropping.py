@@ -30,6 +30,7 @@ from goldfinch.caching.kept import without
 from goldfinch.caching.kept_rows import rows_in
 from goldfinch.caching.row_parts import Form
 from goldfinch.datasets.corpora import data_directory
+from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.engine.prefill import prefill
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.divergence import Yardstick
@@ -69,7 +70,8 @@ def measure(model: LanguageModel, documents: list[Any]) -> list[dict[str, Any]]:
     for name, ids, span in documents:
         started = time.process_time()
         cache = prefill(model, ids, document_range=span)
-        prefill_s, yardstick, raw = time.process_time() - started, Yardstick(model, cache), rows_bytes(cache)
+        prefill_s, raw = time.process_time() - started, rows_bytes(cache)
+        yardstick = Yardstick(GoldFinchEngine(model), cache)
         for n, (method, kept, small, seconds) in enumerate(smaller(model, cache)):
             document, questions = yardstick.divergences(small)
             found.setdefault((method, n), []).append(

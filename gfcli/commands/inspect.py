@@ -126,7 +126,8 @@ def _lines(s: dict[str, Any]) -> list[str]:
         ("tokenizer", (s["tokenizer"]["fingerprint"] or "none")[:16]),
         ("computed in", f"{numerics.get('compute_dtype')} on {numerics.get('device')}, {numerics.get('library')}"),
     ]  # fmt: skip
-    rounded = (("compressed_k", numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
+    rows_of = "keys and values" if any(one["kind"] == "kv_keys" for one in s["sections"]) else "compressed_k"
+    rounded = ((rows_of, numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
     if any(codec for _, codec in rounded):
         rows.append(("rounded", ", ".join(f"{what} by {codec}" for what, codec in rounded if codec)))
     if s["kept"] is not None:

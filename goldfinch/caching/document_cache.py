@@ -195,6 +195,25 @@ class DocumentCache:
         self.path, self.digest = Path(path), header.digest
         return header
 
+    def channel_errors(self, computed: DocumentCache) -> tuple[float, ...]:
+        """Root mean square of the error of each channel of compressed_k, (R,), relative to that of its values.
+
+        Args:
+            computed: the same cache, nothing of it rounded.
+
+        Returns:
+            none without rows.
+        """
+        rows = computed.compressed_k
+        if rows is None or self.compressed_k is None:
+            return ()
+        if self.kept is not None:
+            rows = rows[:, torch.from_numpy(tokens_stored(self.kept)).to(rows.device)]
+        error, size = (self.compressed_k - rows).double(), rows.double()
+        least = torch.finfo(torch.float32).tiny
+        ratio = error.square().mean((0, 1)).sqrt() / size.square().mean((0, 1)).sqrt().clamp_min(least)
+        return tuple(ratio.tolist())
+
     def file_bytes(self, path: Path) -> int:
         """Bytes of its file at `path`, which is not written."""
         return sum(map(len, build_file(*self._laid_out(path))[1]))

@@ -139,6 +139,25 @@ class Session:
         x, state = self._behind_gold_layers(x, state, copies=copies)
         return self.model.first_logits(x, state)[0, -1], state
 
+    @torch.no_grad()
+    def behind(self, first: list[int], then: list[int], *, copies: bool = True) -> Tensor:
+        """Logits (1 + len(then), V) behind `first` and behind each token of `then`; arguments as of `start`."""
+        logits, state = self.start(first, copies=copies)
+        rows = [logits[None]]
+        if then:
+            more, _ = self.model(torch.tensor([then], device=self.model.device), state)
+            rows.append(more[0])
+        return torch.cat(rows)
+
+    def likeliest(self, token_ids: list[int], count: int) -> list[int]:
+        """The likeliest tokens behind `token_ids`, one after the other; one that ends an answer ends nothing."""
+        found = list[int]()
+        logits, state = self.start(token_ids)
+        while len(found) < count:
+            found.append(int(logits.argmax()))
+            logits, state = decode_one_token(self.model, found[-1], state)
+        return found
+
     def _behind_question(self, token_ids: list[int], state: ModelState) -> tuple[Tensor, ModelState]:
         """The end of tail and question below the GOLD layers, (1, T, C), and the state there."""
         model = self.model

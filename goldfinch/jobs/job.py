@@ -21,7 +21,7 @@ from goldfinch.library.changes import Changed, appended, base_of, changed_source
 from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
 from goldfinch.library.opening import Model, engine_of
-from goldfinch.measure.choosing import Bounds, measured
+from goldfinch.measure.choosing import Bounds, check_measurable, measured
 from goldfinch.measure.profile import Stopwatch, note_run
 from goldfinch.policies.dropping.named import Dropping
 from goldfinch.text.documents import Document
@@ -129,6 +129,8 @@ def compute(
     if job.parent is not None:
         job.parent_tokens = _referred_tokens(job, job.parent, model)
     form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens, job.dropping)
+    if job.bounds is not None:
+        check_measurable(engine_of(model).identity_of(job.token_ids)["model"])
     later = job.bounds is not None or job.dropping is not None  # what it loses, it loses when all is computed
     if job.made is not None:  # together with others
         job.made.cache = _rounded(job, model, job.made.cache, form)
@@ -166,7 +168,7 @@ def _rounded(job: Job, model: Model, cache: Any, form: Form) -> Any:
     if bounds is None:
         return engine_of(model).coded(cache, form)
     assert path is not None
-    return measured(model, cache, form, bounds, lambda rounded: rounded.file_bytes(path))
+    return measured(engine_of(model), cache, form, bounds, lambda rounded: rounded.file_bytes(path))
 
 
 def save(job: Job) -> Report:

@@ -24,14 +24,14 @@ def rounded_and_measured(model: Model, cache: Any, path: Path, form: Form, bound
         form: where the bounds do not choose.
 
     Raises:
-        gfcache.CannotRound: a codec has rounded it already, it continues a base, or it is of a model of others.
+        gfcache.CannotRound: a codec has rounded it already, or it continues a base.
         NoCodecFits: nothing is within the bounds.
     """
-    header = _whole(model, cache)
-    if cache.row_parts or cache.numerics.coding.is_lossy or cache.kept is not None:
+    header = _whole(cache)
+    if cache.row_parts or cache.numerics.coding.is_lossy or header.kept_rows is not None:
         reason = "a codec has rounded it, or rows were dropped, so what that cost cannot be measured any more"
         raise gfcache.CannotRound(cache.path, reason)
-    found = measured(model, cache, form, bounds, lambda rounded: rounded.file_bytes(path))
+    found = measured(engine_of(model), cache, form, bounds, lambda rounded: rounded.file_bytes(path))
     written: Header = found.save(path, created_at=header.created_at)
     return written
 
@@ -47,20 +47,18 @@ def dropped_and_rounded(model: Model, cache: Any, path: Path, form: Form) -> Hea
         gfcache.CannotRound: it continues a base, or it is of a model of others.
         GoldFinchError: see `caching.kept.check_droppable`.
     """
-    header = _whole(model, cache)
+    header, card = _whole(cache), engine_of(model).card
+    if card is not None and card.is_foreign:
+        raise gfcache.CannotRound(cache.path, f"{card.name} is a model of others, whose rows are all kept")
     written: Header = engine_of(model).coded(cache, form).save(path, created_at=header.created_at)
     return written
 
 
-def _whole(model: Model, cache: Any) -> Header:
-    """The header of a cache of a model of ours that stands alone."""
+def _whole(cache: Any) -> Header:
+    """The header of a cache that stands alone."""
     assert cache.path is not None
-    card = engine_of(model).card
     with gfcache.read_cache(cache.path) as file:
         header = file.header
-    if card is not None and card.is_foreign:
-        reason = f"{card.name} is a model of others: what codecs cost in it is not measured, and rows are not dropped"
-        raise gfcache.CannotRound(cache.path, reason)
     if header.parent is not None:
         raise gfcache.CannotRound(cache.path, "it continues a base, whose rows are not in it")
     return header

@@ -6,18 +6,17 @@ again, at other positions, for its receipt; one whose receipt breaks the bound i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from gfcache import Coding
+from gfcache.format.convert import obstacle_of
 
-from goldfinch.caching.coding import coded
-from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.kept import check_droppable, dropped, formed
+from goldfinch.caching.kept import check_droppable, dropped
 from goldfinch.caching.row_parts import Form
-from goldfinch.errors import NoCodecFits
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.errors import ModelRefused, NoCodecFits
 from goldfinch.policies.dropping.choosing import Chooser
 from goldfinch.policies.dropping.named import Dropping
 
@@ -42,7 +41,7 @@ KEEPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05)
 # At most what a receipt adds to a file, its row in the header included.
 RECEIPT_BYTES = 8192
 # A cache as a smaller file would give it back.
-Step = Callable[[], DocumentCache]
+Step = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -66,15 +65,16 @@ class Bounds:
 
 
 def measured(
-    model: LanguageModel,
-    computed: DocumentCache,
+    engine: Any,
+    computed: Any,
     form: Form,
     bounds: Bounds,
-    file_bytes: Callable[[DocumentCache], int],
-) -> DocumentCache:
+    file_bytes: Callable[[Any], int],
+) -> Any:
     """A cache as its file will give it back, with the receipt of what that costs.
 
     Args:
+        engine: of its model.
         computed: nothing of it rounded or dropped.
         form: where the bounds do not choose.
         file_bytes: of a cache that was rounded.
@@ -82,32 +82,58 @@ def measured(
     Raises:
         NoCodecFits: nothing is within the bounds.
         GoldFinchError: see `kept.check_droppable`.
+        ModelRefused: see `check_measurable`.
     """
-    yardstick = Yardstick(model, computed)
+    check_measurable(computed.identity["model"])
+    yardstick = Yardstick(engine, computed)
     if not bounds.choose:
-        return _with_receipt(yardstick, formed(model, computed, form))
-    steps = _steps(model, computed, form, bounds.policy)
+        return _with_receipt(yardstick, engine.coded(computed, form))
+    steps = _steps(engine, computed, form, bounds.policy)
     if bounds.max_kl is not None:
         return _within(yardstick, steps, bounds.max_kl, bounds.max_bytes, file_bytes)
     assert bounds.max_bytes is not None
     return _fitting(yardstick, steps, bounds.max_bytes, file_bytes)
 
 
-def _steps(model: LanguageModel, computed: DocumentCache, form: Form, policy: str | None) -> list[Step]:
+def check_measurable(model: Mapping[str, Any]) -> None:
+    """Refuse what has no codecs that could cost anything, before it is computed.
+
+    Args:
+        model: of a header.
+
+    Raises:
+        ModelRefused: a model of others that keeps no keys and values of whole documents, or this document in blocks.
+    """
+    obstacle = obstacle_of(model, Coding(LADDER[-1].rows))
+    if obstacle is not None:
+        raise ModelRefused(obstacle, hint="leave out --receipt, --max-kl and --max-bytes")
+
+
+def ladder_of(model: Mapping[str, Any]) -> tuple[Coding, ...]:
+    """What caches of a header's `model` can be rounded by, from the largest file to the smallest."""
+    if all(obstacle_of(model, coding) is None for coding in LADDER):
+        return LADDER
+    rows = (Coding(name) for name in dict.fromkeys(coding.rows for coding in LADDER))
+    return tuple(coding for coding in rows if obstacle_of(model, coding) is None)
+
+
+def _steps(engine: Any, computed: Any, form: Form, policy: str | None) -> list[Step]:
     """From the largest file to the smallest."""
     if policy is None:
-        return [partial(coded, computed, Form(coding)) for coding in LADDER]
+        ladder = ladder_of(computed.identity["model"])
+        return [partial(engine.coded, computed, Form(coding)) for coding in ladder]
+    model = engine.model
     check_droppable(model, computed, Dropping(policy, KEEPS[-1]))
     chooser = Chooser(model, computed.ids_on(model.device), policy)
 
-    def keeping(keep: float) -> DocumentCache:
+    def keeping(keep: float) -> Any:
         small = computed if keep == 1.0 else dropped(model, computed, Dropping(policy, keep), chooser)
-        return coded(small, Form(form.coding))
+        return engine.coded(small, Form(form.coding))
 
     return [partial(keeping, keep) for keep in KEEPS]
 
 
-def _with_receipt(yardstick: Yardstick, rounded: DocumentCache) -> DocumentCache:
+def _with_receipt(yardstick: Yardstick, rounded: Any) -> Any:
     return replace(rounded, receipt=yardstick.receipt(rounded))
 
 
@@ -116,8 +142,8 @@ def _within(
     steps: Sequence[Step],
     max_kl: float,
     max_bytes: int | None,
-    file_bytes: Callable[[DocumentCache], int],
-) -> DocumentCache:
+    file_bytes: Callable[[Any], int],
+) -> Any:
     """The smallest whose divergence stays within the bound where it is chosen, and where it is reported."""
     for step in reversed(steps):
         rounded = step()
@@ -134,9 +160,7 @@ def _within(
     raise NoCodecFits(f"with these codecs no file stays within KL {max_kl:g}, even where all rows are kept")
 
 
-def _fitting(
-    yardstick: Yardstick, steps: Sequence[Step], max_bytes: int, file_bytes: Callable[[DocumentCache], int]
-) -> DocumentCache:
+def _fitting(yardstick: Yardstick, steps: Sequence[Step], max_bytes: int, file_bytes: Callable[[Any], int]) -> Any:
     """The one that loses least of those that fit."""
     size = 0
     for step in steps:

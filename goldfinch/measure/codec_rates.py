@@ -16,6 +16,7 @@ from torch import Tensor
 from goldfinch.caching.coding import coded
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.row_parts import Form
+from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.engine.prefill import prefill
 from goldfinch.models.language_model import LanguageModel
 
@@ -50,7 +51,7 @@ def measure_codecs(
     found: dict[Coding, list[dict[str, float]]] = {coding: [] for coding in codings}
     for name, token_ids, own in documents:
         computed = prefill(model, token_ids, document_range=own)
-        yardstick, raw_bytes = Yardstick(model, computed), _file_bytes(computed)
+        yardstick, raw_bytes = Yardstick(GoldFinchEngine(model), computed), _file_bytes(computed)
         for coding in codings:
             found[coding].append(_measured(yardstick, computed, coding, raw_bytes))
         report({"name": name, "tokens": computed.length, "raw_bytes": raw_bytes})

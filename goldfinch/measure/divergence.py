@@ -17,13 +17,9 @@ from typing import Any
 
 import torch
 from gfcache import Divergence, Receipt
-from gfcache.format.kept import tokens_stored
 from torch import Tensor
 
-from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.engine.base import Start
-from goldfinch.engine.session import Session, decode_one_token
-from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.named import ALL
 
 # Passages, and tokens of each: 256 positions.
@@ -64,13 +60,13 @@ class Yardstick:
     """Measures roundings of one cache against the cache as it was computed, whose answers it computes once.
 
     Args:
-        model: of the cache.
+        engine: of the cache's model, ours or of others.
         computed: the cache, nothing of it rounded.
         seed: of the draw of passages.
     """
 
-    def __init__(self, model: LanguageModel, computed: DocumentCache, seed: int = 0) -> None:
-        self._model, self._computed, self.seed = model, computed, seed
+    def __init__(self, engine: Any, computed: Any, seed: int = 0) -> None:
+        self._engine, self._computed, self.seed = engine, computed, seed
         start, end = computed.document_range
         self.passage_tokens = max(1, min(PASSAGE_TOKENS, (end - start) // 2))
         starts = list(range(start, max(end - self.passage_tokens, start) + 1))
@@ -84,30 +80,26 @@ class Yardstick:
         return [ids[at : at + self.passage_tokens] for at in self._starts[draw]]
 
     @cached_property
-    def _session(self) -> Session:
-        return Session(self._model, self._computed, read=ALL)
+    def _session(self) -> Any:
+        return self._engine.session(self._computed, read=ALL)
 
     @cached_property
     def _answers(self) -> dict[str, list[tuple[list[int], list[int]]]]:
         """By draw: the tokens of each question, and those of its answer from the cache as computed."""
-        asked = () if self._model.tokenizer is None else QUESTIONS
+        asked = () if self._engine.tokenizer is None else QUESTIONS
         return {draw: [self._answered(question) for question in asked[n::2]] for n, draw in enumerate(DRAWS)}
 
     def _answered(self, question: str) -> tuple[list[int], list[int]]:
-        ids, answer = self._session.question_token_ids(question), list[int]()
-        logits, state = self._session.start(ids)
-        while len(answer) < ANSWER_TOKENS - 1:
-            answer.append(int(logits.argmax()))
-            logits, state = decode_one_token(self._model, answer[-1], state)
-        return ids, answer
+        ids = self._session.question_token_ids(question)
+        return ids, self._session.likeliest(ids, ANSWER_TOKENS - 1)
 
-    def _behind_passages(self, session: Session, draw: str) -> Tensor:
+    def _behind_passages(self, session: Any, draw: str) -> Tensor:
         """Log probabilities (passages x tokens, V) of what follows each token of each passage."""
         return _log_probabilities(session, [(ids[:1], ids[1:]) for ids in self._passages(draw)], copies=False)
 
-    def divergences(self, rounded: DocumentCache, draw: str = CHOOSING) -> tuple[Divergence, Divergence]:
+    def divergences(self, rounded: Any, draw: str = CHOOSING) -> tuple[Divergence, Divergence]:
         """Behind the passages of a draw, and behind its questions."""
-        session, answers = Session(self._model, rounded, read=ALL), self._answers[draw]
+        session, answers = self._engine.session(rounded, read=ALL), self._answers[draw]
         if draw not in self._known:
             behind_questions = _log_probabilities(self._session, answers, copies=True) if answers else None
             self._known[draw] = self._behind_passages(self._session, draw), behind_questions
@@ -117,43 +109,20 @@ class Yardstick:
             return document, Divergence(0, 0.0, 0.0, 0)
         return document, between(questions, _log_probabilities(session, answers, copies=True))
 
-    def receipt(self, rounded: DocumentCache) -> Receipt:
+    def receipt(self, rounded: Any) -> Receipt:
         """Everything, measured where no setting was chosen."""
-        rows = self._computed.compressed_k
-        if rows is not None and rounded.kept is not None:
-            rows = rows[:, torch.from_numpy(tokens_stored(rounded.kept)).to(rows.device)]
-        errors = channel_errors(rows, rounded.compressed_k)
+        errors = rounded.channel_errors(self._computed)
         measured = self.divergences(rounded, REPORTING)
         return Receipt(self.seed, tuple(self._starts[REPORTING]), self.passage_tokens, *measured, errors)
 
 
-@torch.no_grad()
-def _log_probabilities(
-    session: Session, continuations: Sequence[tuple[list[int], list[int]]], *, copies: bool
-) -> Tensor:
+def _log_probabilities(session: Any, continuations: Sequence[tuple[list[int], list[int]]], *, copies: bool) -> Tensor:
     """Log probabilities (n, V), float64, behind the first tokens of each continuation and behind each that follows."""
-    model, found = session.model, []
-    for first, then in continuations:
-        logits, state = session.start(first, copies=copies)
-        rows = [logits[None]]
-        if then:
-            more, _ = model(torch.tensor([then], device=model.device), state)
-            rows.append(more[0])
-        found.append(torch.cat(rows).double().cpu())
+    found = [session.behind(first, then, copies=copies).double().cpu() for first, then in continuations]
     return torch.cat(found).log_softmax(-1)
 
 
-def channel_errors(computed: Tensor | None, rounded: Tensor | None) -> tuple[float, ...]:
-    """Root mean square of the error of each channel (1, T, R) relative to that of its values; none without rows."""
-    if computed is None or rounded is None:
-        return ()
-    error, size = ((rounded - computed).double(), computed.double())
-    least = torch.finfo(torch.float32).tiny
-    ratio = error.square().mean((0, 1)).sqrt() / size.square().mean((0, 1)).sqrt().clamp_min(least)
-    return tuple(ratio.tolist())
-
-
-def reproduced(engine: Any, cache: DocumentCache) -> Receipt:
+def reproduced(engine: Any, cache: Any) -> Receipt:
     """The receipt of a cache measured again, against its document computed once more.
 
     Args:
@@ -162,4 +131,4 @@ def reproduced(engine: Any, cache: DocumentCache) -> Receipt:
     """
     assert cache.receipt is not None
     computed = engine.prefill_from(Start(), cache.token_ids, document_range=cache.document_range)
-    return Yardstick(engine.model, computed, cache.receipt.seed).receipt(cache)
+    return Yardstick(engine, computed, cache.receipt.seed).receipt(cache)

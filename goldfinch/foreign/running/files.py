@@ -17,12 +17,13 @@ import torch
 from gfcache import SectionData, layout
 from gfcache.format.families.base import Described, Group, named
 from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
+from gfcache.format.writer import build_file
 from torch import Tensor
 
 from goldfinch.caching.document_cache import header_of, reference_to
 from goldfinch.caching.numerics import Numerics, check_parent_dtype
 from goldfinch.caching.row_parts import RowParts, normal, parts_of
-from goldfinch.caching.sections import from_numpy, index_section, to_numpy
+from goldfinch.caching.sections import from_numpy, index_section, receipt_section, to_numpy
 from goldfinch.errors import DeviceError
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.weights.foreign_config import LayerShape
@@ -52,6 +53,7 @@ class ForeignCache:
         digest: of that file.
         tokenizer: that its token ids are of, or None.
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
+        receipt: what these cost, where that was measured.
         row_parts: which codecs have rounded which keys and values.
         blocks: what the layers hold of each block, where the document is kept in blocks; `state` is then that behind
             the prompt's beginning, before the document.
@@ -70,6 +72,7 @@ class ForeignCache:
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
     row_parts: RowParts = ()
     blocks: Blocks | None = None
+    receipt: gfcache.Receipt | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -88,7 +91,15 @@ class ForeignCache:
 
     def packed(self, first: int = 0) -> list[SectionData]:
         """Its sections, without its index; arguments as of `pack`."""
-        return pack(self, first)
+        return pack(self, first) + ([] if self.receipt is None else [receipt_section(self.receipt)])
+
+    def channel_errors(self, computed: ForeignCache) -> tuple[float, ...]:
+        """Errors of the channels of compressed_k: there is none."""
+        return ()
+
+    def file_bytes(self, path: Path) -> int:
+        """Bytes of its file at `path`, which is not written."""
+        return sum(map(len, build_file(*self._laid_out(path))[1]))
 
     def save(
         self,
@@ -101,6 +112,20 @@ class ForeignCache:
         noted: Callable[[str], None] | None = None,
     ) -> gfcache.Header:
         """Write the cache to a file; arguments and errors as of `DocumentCache.save`. One in blocks has no parent."""
+        header, sections = self._laid_out(Path(path), created_at, parent, index=index)
+        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
+        self.path, self.digest = Path(path), header.digest
+        return header
+
+    def _laid_out(
+        self,
+        path: Path,
+        created_at: str | None = None,
+        parent: tuple[ForeignCache, int] | None = None,
+        *,
+        index: bool = True,
+    ) -> tuple[gfcache.Header, list[SectionData]]:
+        """Header and sections of its file; arguments and errors as of `save`."""
         parent = parent if self.blocks is None else None
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
         if parent is None and self.row_parts != parts_of(self.numerics.coding, self.length, (), 0, layout.RANGE_TOKENS):
@@ -111,7 +136,7 @@ class ForeignCache:
             check_parent_dtype(base.numerics, header.numerics["compute_dtype"])
             header = replace(header, parent=reference_to(base, first, Path(path)))
         try:
-            sections = pack(self, first)
+            sections = self.packed(first)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index and self.index is None and self.tokenizer is not None:
@@ -119,9 +144,7 @@ class ForeignCache:
             self.index = DocumentIndex(self.tokenizer, self.own_token_ids, blocks=blocks).packed()
         if index and self.index is not None:
             sections.append(index_section(self.index))
-        header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
-        self.path, self.digest = Path(path), header.digest
-        return header
+        return header, sections
 
 
 def layers_json(shapes: Sequence[LayerShape]) -> list[dict[str, Any]]:
@@ -238,6 +261,7 @@ def unpack(
             path=file.path,
             digest=header.digest,
             tokenizer=tokenizer,
+            receipt=None if asking else gfcache.receipt_in(file),
             index=file.array(indexes[0]).reshape(-1) if indexes else None,
             row_parts=normal(gfcache.row_parts(file)),
             blocks=_stored_blocks(file, device) if in_blocks else None,

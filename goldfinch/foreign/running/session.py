@@ -98,14 +98,36 @@ class ForeignSession:
         return put_in(lambda: library.new_cache(self.model.network), self.model.layers, state, capacity)
 
     def continued(self, token_ids: Sequence[int]) -> Tensor:
-        """Logits (n, V) behind each of n tokens that follow the text, read block by block."""
+        """Logits (n, V) behind each of n tokens that follow the text, read block by block.
+
+        Raises:
+            ContextTooLong: they do not fit behind the document.
+        """
         model, state = self.model, self.reader.state(self.reader.read(None))
         T = state.position
+        if T + len(token_ids) > model.context_length:
+            raise ContextTooLong(T + len(token_ids), model.context_length, model.name, "document and what follows")
         layers = self.resumed(state, T + len(token_ids))
         step = model.block_tokens if model.schedule == "blocks" else 1
         ids = torch.tensor(token_ids, dtype=torch.int64)
         found = [library.forward(model.network, ids[at : at + step], layers, T + at) for at in range(0, len(ids), step)]
         return torch.cat(found)
+
+    def behind(self, first: list[int], then: list[int], *, copies: bool = True) -> Tensor:
+        """Logits (1 + len(then), V) behind `first` and behind each token of `then`; nothing is copied."""
+        return self.continued([*first, *then])[len(first) - 1 :]
+
+    def likeliest(self, token_ids: list[int], count: int) -> list[int]:
+        """The likeliest tokens behind `token_ids`, one after the other; one that ends an answer ends nothing."""
+        found = list[int]()
+        logits, layers = self.start(token_ids, count)
+        at = self.cache.length + len(token_ids)
+        while len(found) < count:
+            found.append(int(logits.argmax()))
+            if len(found) < count:
+                logits = library.forward(self.model.network, torch.tensor(found[-1:]), layers, at, last=True)[-1]
+                at += 1
+        return found
 
     def generate(self, token_ids: list[int], **sampling: Unpack[SamplingOptions]) -> list[int]:
         """Token ids that follow the document and `token_ids`; the end token is not among them.

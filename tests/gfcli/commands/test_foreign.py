@@ -294,3 +294,21 @@ def test_a_changed_document_in_blocks_is_brought_up_to_date(book: str, capsys: p
     Path(book).write_text(text)
     printed(capsys, "refresh", "book.gfc", "-q")
     assert gfcache.verify_cache("book.gfc", complete=True).model["blocks"]
+
+
+def test_what_codecs_cost_is_noted_and_measured_again(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = ["prefill", "doc.txt", "-q", "--layout", "whole"]
+    if model == "mamba":
+        assert run([*whole, "--max-kl", "1"]) == 2
+        assert "no layer of mamba keeps keys and values" in capsys.readouterr().err
+        assert not Path("doc.gfc").exists()
+        return
+    printed(capsys, *whole, "--codec", "int8", "--receipt")
+    shown = json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))
+    assert 0 < shown["error_receipt"]["document"]["mean_kl"] < 1
+    assert "keys and values by int8" in printed(capsys, "inspect", "doc.gfc")
+    assert json.loads(printed(capsys, "verify", "--replay", "100%", "--json", "doc.gfc"))["receipt_reproduced"]
+    printed(capsys, *whole, "--max-kl", "100", "-o", "least.gfc")
+    printed(capsys, *whole, "-o", "plain.gfc")
+    printed(capsys, "convert", "plain.gfc", "--max-kl", "100", "-o", "small.gfc")
+    printed(capsys, "diff", "least.gfc", "small.gfc")

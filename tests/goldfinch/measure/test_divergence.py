@@ -13,6 +13,7 @@ from gfcache import Coding, Divergence, Receipt
 import goldfinch
 from goldfinch.caching.coding import coded
 from goldfinch.caching.row_parts import Form
+from goldfinch.engine.goldfinch import GoldFinchEngine
 from goldfinch.errors import NoCodecFits
 from goldfinch.measure.choosing import LADDER, Bounds, measured
 from goldfinch.measure.divergence import CHOOSING, REPORTING, Yardstick, between
@@ -24,6 +25,11 @@ TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()[:1500]
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> goldfinch.LanguageModel:
     return goldfinch.load_model(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def engine(model: goldfinch.LanguageModel) -> GoldFinchEngine:
+    return GoldFinchEngine(model)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +47,8 @@ def test_the_divergence_of_known_distributions() -> None:
     assert (found.positions, found.flips) == (2, 1)
 
 
-def test_coarser_codecs_cost_more_and_none_costs_nothing(model, computed) -> None:
-    yardstick = Yardstick(model, computed)
+def test_coarser_codecs_cost_more_and_none_costs_nothing(engine, computed) -> None:
+    yardstick = Yardstick(engine, computed)
     receipts = [
         yardstick.receipt(coded(computed, Form(c))) for c in (Coding(), Coding("int8"), Coding("step2", "int4"))
     ]
@@ -53,8 +59,8 @@ def test_coarser_codecs_cost_more_and_none_costs_nothing(model, computed) -> Non
     assert all(a < b for a, b in zip(receipts[1].channel_errors, receipts[2].channel_errors, strict=True))
 
 
-def test_settings_are_chosen_by_other_positions_than_are_reported(model, computed) -> None:
-    yardstick, again, other = Yardstick(model, computed), Yardstick(model, computed), Yardstick(model, computed, 1)
+def test_settings_are_chosen_by_other_positions_than_are_reported(engine, computed) -> None:
+    yardstick, again, other = Yardstick(engine, computed), Yardstick(engine, computed), Yardstick(engine, computed, 1)
     drawn = yardstick._starts
     assert not set(drawn[CHOOSING]) & set(drawn[REPORTING])
     assert drawn == again._starts != other._starts
@@ -62,9 +68,9 @@ def test_settings_are_chosen_by_other_positions_than_are_reported(model, compute
     assert not questions[CHOOSING] & questions[REPORTING]
 
 
-def test_a_divergence_is_that_of_asking(model, computed) -> None:
+def test_a_divergence_is_that_of_asking(model, engine, computed) -> None:
     """Behind the first token of a passage: what a session on either cache predicts."""
-    yardstick, rounded = Yardstick(model, computed), coded(computed, Form(Coding("step2", "int4")))
+    yardstick, rounded = Yardstick(engine, computed), coded(computed, Form(Coding("step2", "int4")))
     at = yardstick._starts[REPORTING][0]
     first = computed.token_ids[at : at + 1].tolist()
     logits = [
@@ -76,30 +82,30 @@ def test_a_divergence_is_that_of_asking(model, computed) -> None:
     assert between(one, other).mean_kl > 0
 
 
-def test_bounds_choose(model, computed, tmp_path: Path) -> None:
+def test_bounds_choose(engine, computed, tmp_path: Path) -> None:
     def size(cache: goldfinch.DocumentCache) -> int:
         return cache.file_bytes(tmp_path / "x.gfc")
 
-    costs = [Yardstick(model, computed).receipt(coded(computed, Form(coding))).mean_kl for coding in LADDER]
+    costs = [Yardstick(engine, computed).receipt(coded(computed, Form(coding))).mean_kl for coding in LADDER]
     sizes = [size(coded(computed, Form(coding))) for coding in LADDER]
     assert sizes == sorted(sizes, reverse=True)
-    everything = measured(model, computed, Form(Coding()), Bounds(max_kl=10.0), size)
+    everything = measured(engine, computed, Form(Coding()), Bounds(max_kl=10.0), size)
     assert everything.numerics.coding == LADDER[-1]
     for bound in (0.0, costs[3], costs[5] * 1.5):
-        found = measured(model, computed, Form(Coding()), Bounds(max_kl=bound), size)
+        found = measured(engine, computed, Form(Coding()), Bounds(max_kl=bound), size)
         assert found.receipt is not None
         assert found.receipt.mean_kl <= bound
-    small = measured(model, computed, Form(Coding()), Bounds(max_bytes=sizes[4] + 8192), size)
+    small = measured(engine, computed, Form(Coding()), Bounds(max_bytes=sizes[4] + 8192), size)
     assert small.numerics.coding == LADDER[4]
     assert size(small) <= sizes[4] + 8192
     with pytest.raises(NoCodecFits, match="allowed: 1,000"):
-        measured(model, computed, Form(Coding()), Bounds(max_bytes=1000), size)
+        measured(engine, computed, Form(Coding()), Bounds(max_bytes=1000), size)
     with pytest.raises(NoCodecFits, match="within KL 0 has"):
-        measured(model, computed, Form(Coding()), Bounds(0.0, 1000), size)
+        measured(engine, computed, Form(Coding()), Bounds(0.0, 1000), size)
 
 
-def test_a_receipt_stays_in_the_file(model, computed, tmp_path: Path) -> None:
-    found = measured(model, computed, Form(Coding("step3", "int8")), Bounds(), lambda _: 0)
+def test_a_receipt_stays_in_the_file(model, engine, computed, tmp_path: Path) -> None:
+    found = measured(engine, computed, Form(Coding("step3", "int8")), Bounds(), lambda _: 0)
     found.save(tmp_path / "doc.gfc")
     assert goldfinch.open_cache(tmp_path / "doc.gfc", model).receipt == found.receipt
     gfcache.convert_cache(tmp_path / "doc.gfc", tmp_path / "same.gfc", Coding("step3", "int8"))
@@ -107,7 +113,7 @@ def test_a_receipt_stays_in_the_file(model, computed, tmp_path: Path) -> None:
     for name in ("same", "plain"):  # of the same values
         with gfcache.read_cache(tmp_path / f"{name}.gfc") as file:
             assert gfcache.receipt_in(file) == found.receipt
-    found = measured(model, computed, Form(Coding("step3")), Bounds(), lambda _: 0)
+    found = measured(engine, computed, Form(Coding("step3")), Bounds(), lambda _: 0)
     found.save(tmp_path / "rows.gfc")
     gfcache.convert_cache(tmp_path / "rows.gfc", tmp_path / "both.gfc", Coding("step3", "int8"))
     with gfcache.read_cache(tmp_path / "both.gfc") as file:
@@ -123,9 +129,9 @@ def test_what_is_no_receipt_is_passed_over() -> None:
         assert Receipt.from_array(broken) is None
 
 
-def test_a_document_of_a_few_tokens(model) -> None:
+def test_a_document_of_a_few_tokens(model, engine) -> None:
     ids, own = goldfinch.document_token_ids(model, "One.")
     cache = goldfinch.prefill(model, ids, document_range=own)
-    found = measured(model, cache, Form(Coding("int8", "int8")), Bounds(), lambda _: 0)
+    found = measured(engine, cache, Form(Coding("int8", "int8")), Bounds(), lambda _: 0)
     assert found.receipt is not None
     assert found.receipt.document.positions >= 16

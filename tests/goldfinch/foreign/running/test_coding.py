@@ -16,6 +16,8 @@ from gfcache.codecs import registry
 from goldfinch.caching.row_parts import Form
 from goldfinch.engine.base import Start
 from goldfinch.errors import ModelRefused
+from goldfinch.measure.choosing import Bounds, ladder_of, measured
+from goldfinch.measure.divergence import reproduced
 
 from .test_engine import behind
 from .tiny import random_ids, tiny_engine
@@ -183,3 +185,48 @@ def test_keys_are_turned_back_before_they_are_rounded() -> None:
     assert np.allclose(rotary, 10000.0 ** -(np.arange(pairs) / pairs))
     for name in ("mamba", "gemma3_text"):  # nothing is rotated, or layers differ
         assert "rotary" not in tiny_engine(name).identity["model"]
+
+
+def test_what_codecs_cost_is_measured_kept_and_measured_again(tmp_path: Path) -> None:
+    engine = tiny_engine("llama", dtype="f32")
+    computed = made(engine, "raw", tokens=150)
+    receipts = [measured(engine, computed, Form(Coding(name)), Bounds(), lambda _: 0) for name in ("raw", *FEW[:3])]
+    costs = [found.receipt.mean_kl for found in receipts]
+    assert costs[0] == 0 < costs[1] < costs[2] < costs[3]
+    rounded = receipts[2]
+    rounded.save(tmp_path / "doc.gfc")
+    opened = engine.open(tmp_path / "doc.gfc")
+    assert opened.receipt == rounded.receipt == reproduced(engine, opened)
+    assert rounded.receipt.document.positions == 256
+    # As the session predicts: behind the first token of the first passage.
+    at = rounded.receipt.starts[0]
+    first = computed.token_ids[at : at + 1].tolist()
+    one, other = (engine.session(cache, read="all").behind(first, [])[0] for cache in (computed, rounded))
+    assert torch.equal(one, engine.session(computed, read="all").start(first)[0])
+    assert not torch.equal(one, other)
+
+
+def test_bounds_choose_among_codecs_of_keys_and_values(tmp_path: Path) -> None:
+    engine = tiny_engine("llama", dtype="f32")
+    computed = made(engine, "raw", tokens=150)
+    ladder = ladder_of(computed.identity["model"])
+    assert [coding.rows for coding in ladder][:2] == ["raw", "int8"]
+    assert {coding.state for coding in ladder} == {"raw"}
+
+    def size(cache: Any) -> int:
+        return cache.file_bytes(tmp_path / "x.gfc")
+
+    assert measured(engine, computed, Form(Coding()), Bounds(max_kl=100.0), size).numerics.coding == ladder[-1]
+    assert measured(engine, computed, Form(Coding()), Bounds(max_kl=0.0), size).numerics.coding == ladder[0]
+    chosen = measured(
+        engine, computed, Form(Coding()), Bounds(max_bytes=size(made(engine, "int8", tokens=150)) + 8192), size
+    )
+    chosen.save(tmp_path / "x.gfc")
+    assert chosen.numerics.coding.rows != "raw"
+    assert (tmp_path / "x.gfc").stat().st_size == size(chosen)
+
+
+def test_where_no_codec_costs_anything_nothing_is_measured() -> None:
+    engine = tiny_engine("mamba", dtype="f32")
+    with pytest.raises(ModelRefused, match="no layer of"):
+        measured(engine, made(engine, "raw", tokens=20), Form(Coding()), Bounds(), lambda _: 0)
