@@ -206,6 +206,12 @@ SCENARIOS = [
         same="shards/*",
     ),
     Scenario("train", _recipe, _TRAIN, is_long=True),
+    Scenario(
+        "bench methods", lambda folder, must: None,
+        ("bench", "methods", "--methods", "int8", "--tasks", "needles-7", "--lengths", "500",
+         "--questions", "2", "--budget", "0", "-o", "report", "-q"),
+        is_long=True, loaded=("jinja2", "goldfinch.compare.run", "gfcli.commands.bench.methods"),
+    ),
     Scenario("model init", lambda folder, must: None, ("model", "init", "--preset", "goldfinch-tiny", "-o", "m"), already=_EXISTS),
 ]  # fmt: skip
 

@@ -143,7 +143,7 @@ def _parts(text: str, option: str) -> list[str]:
 
 
 def _checked_folder(output: Path | None) -> Path:
-    """The folder of the report, made where it is not there.
+    """The folder of the report, which need not be there yet.
 
     Raises:
         CommandError: none, or one whose page is somebody else's.
@@ -154,7 +154,6 @@ def _checked_folder(output: Path | None) -> Path:
         raise CommandError(f"-o is {output}, a file, expected a folder for the report", hint="-o report/")
     if (output / PAGE).exists() and not (output / ROWS).exists():
         raise CommandError(f"{output / PAGE} exists and is no report", hint="choose another folder with -o")
-    output.mkdir(parents=True, exist_ok=True)
     return output
 
 
@@ -163,6 +162,7 @@ def _held(folder: Path) -> Iterator[None]:
     """Nobody else goes on with this report meanwhile."""
     from gfcache.files.locks import output_lock
 
+    folder.mkdir(parents=True, exist_ok=True)
     with output_lock(folder / ROWS):
         yield
 
@@ -177,6 +177,8 @@ def _compared(
     from goldfinch.library.opening import engine_of
 
     rows, openers = Rows(folder / ROWS), [partial(_engine, engine_of, place, device, dtype) for place in places]
+    if not (folder / ROWS).exists():
+        rows.add(())  # a page without rows beside it is taken for somebody else's
     for number, why in rows.passed_over:
         console.warn(f"{folder / ROWS}: line {number:,} is passed over: {why}")
     with ComparisonProgress() as progress:

@@ -74,6 +74,20 @@ def test_again_nothing_is_measured_and_the_report_is_the_same(line: list[str], t
     assert {name: (tmp_path / "report" / name).read_bytes() for name in FILES} == before
 
 
+def test_a_report_of_nothing_is_a_report(line: list[str], tmp_path: Path) -> None:
+    """Of a length that no document can be made of there is a page, which the same command takes for its own."""
+    place = tmp_path / "report"
+    short = [*line, "--lengths", "64", "--tasks", "needles-7", "-q"]
+    assert run(short) == 0
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert before["rows.jsonl"] == b""
+    assert run(short) == 0
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+    refused = [*line, "--methods", "int9", "-o", str(tmp_path / "other")]
+    assert run(refused) == 2
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_interrupted_run_says_that_it_goes_on(line: list[str], tmp_path: Path, monkeypatch, capsys) -> None:
     from goldfinch.compare import run as module
 
