@@ -116,7 +116,8 @@ def draw_not_stated(record: dict[str, Any], path: Path) -> None:
             rows = [row for row in record.get(policy, {}).get("not_stated", ()) if row[value] is not None]
             points = [(100 * row["recall"], 100 * row[value]) for row in rows]
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.2, label=policy)
-            for row, point in zip(rows[::4], points[::4], strict=True):
+            marked = dict(zip(points[::4], rows[::4], strict=True))  # of thresholds that change nothing, the highest
+            for point, row in marked.items():
                 axes.annotate(f"{row['least_likelihood']:.1f}", point, fontsize=7, color=colour)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.2)
