@@ -85,6 +85,7 @@ def test_signals_leave_nothing_behind(tmp_path: Path, tiny_model: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "gfcli", "prefill", str(path), "-m", str(tiny_model)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup hands down that it is ignored
         )  # fmt: skip
         assert process.stderr is not None
         process.stderr.readline()  # the warning about the length: the model is loaded
