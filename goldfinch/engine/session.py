@@ -155,7 +155,8 @@ class Session:
         logits, state = self.start(token_ids)
         while len(found) < count:
             found.append(int(logits.argmax()))
-            logits, state = decode_one_token(self.model, found[-1], state)
+            if len(found) < count:
+                logits, state = decode_one_token(self.model, found[-1], state)
         return found
 
     def _behind_question(self, token_ids: list[int], state: ModelState) -> tuple[Tensor, ModelState]:

@@ -5,7 +5,7 @@ Measured where the document goes on from itself: passages of it, drawn at random
 document, and every token of them is predicted from the cache; and behind questions that suit any document, of which
 the user's own is none. The divergence is KL(as computed || rounded), in nats.
 
-Notation: R = C / compression_ratio, V vocab_size.
+Notation: V vocab_size.
 """
 
 from __future__ import annotations

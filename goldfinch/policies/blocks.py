@@ -250,12 +250,12 @@ def map_tokens(
     starts, texts, at, n = [], [], 0, 0
     while n < len(token_ids):
         alone, last = begins and n == 0, n + 1
-        piece = None if alone else pieces.whole.get(token_ids[n])
+        piece = None if alone else pieces.kept.get(token_ids[n])  # most tokens have been seen: no call for these
         if piece is None:
             piece = pieces.text(token_ids[n:last], alone)
-            while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
-                last += 1
-                piece = pieces.text(token_ids[n:last], alone)
+        while "\ufffd" in piece and last < len(token_ids) and last - n < LONGEST_CHARACTER:
+            last += 1
+            piece = pieces.text(token_ids[n:last], alone)
         starts += [at] if last == n + 1 else [at] * (last - n)
         texts.append(piece)
         at += len(piece)
@@ -271,13 +271,12 @@ class Pieces:
     its blank).
 
     Attributes:
-        whole: texts by id, behind another token, of those seen so far that are whole characters.
+        kept: texts of single tokens seen so far, by id, behind another token.
     """
 
     def __init__(self, tokenizer: Tokenizer, token_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self.whole: dict[int, str] = {}
-        self._kept: dict[int, str] = {}  # parts of characters, too
+        self.kept: dict[int, str] = {}
         self._before: list[int] = []
         self._text_before = ""
         for token in token_ids:
@@ -292,11 +291,9 @@ class Pieces:
             return self._tokenizer.decode(list(token_ids))
         if len(token_ids) > 1:
             return self._behind(token_ids)
-        if token_ids[0] not in self._kept:
-            text = self._kept[token_ids[0]] = self._behind(token_ids)
-            if "\ufffd" not in text:
-                self.whole[token_ids[0]] = text
-        return self._kept[token_ids[0]]
+        if token_ids[0] not in self.kept:
+            self.kept[token_ids[0]] = self._behind(token_ids)
+        return self.kept[token_ids[0]]
 
     def _behind(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode([*self._before, *token_ids])[len(self._text_before) :]
