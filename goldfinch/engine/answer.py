@@ -1,10 +1,11 @@
-"""An answer: its text as it becomes certain, what it took, when it ends."""
+"""An answer: its text as it becomes certain, what it took, when it ends; and several under way, a step of each in
+turn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -225,3 +226,73 @@ class Answering:
     def _stop(self) -> None:
         self.going = False
         self.usage.finish_reason = "stop"
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question under way with others.
+
+    Attributes:
+        text: as `Session.ask` takes it; raw likewise.
+        sampling: how it is answered.
+        given_up: whether nobody waits for the answer any more; looked at before each token.
+    """
+
+    text: str
+    raw: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
+    given_up: Callable[[], bool] = _never
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did for one of the questions.
+
+    Attributes:
+        index: which of them.
+        piece: text of its answer that became certain.
+        answering: its answer; None with an error.
+        finished: whether this was its last step; the answer is whole then.
+        error: why it cannot be answered; None where it can.
+    """
+
+    index: int
+    piece: str
+    answering: Answering | None
+    finished: bool = False
+    error: Exception | None = None
+
+
+def in_turns(
+    questions: Sequence[Question], answering: Callable[[str, bool, Sampling], Iterator[Answering]]
+) -> Iterator[list[Step]]:
+    """Answer questions a token of each in turn, as they would be answered one by one: bit for bit.
+
+    Args:
+        answering: the answer to a question after each token and once more when it is finished (`Session.answering`).
+
+    Yields:
+        the steps of the questions that were not given up.
+    """
+    running = {n: answering(one.text, one.raw, one.sampling) for n, one in enumerate(questions)}
+    last = dict[int, Answering]()
+    while running:
+        steps = []
+        for n, answer in list(running.items()):
+            if questions[n].given_up():
+                del running[n]
+                continue
+            try:
+                last[n] = next(answer)
+                steps.append(Step(n, last[n].piece, last[n]))
+            except StopIteration:
+                del running[n]
+                steps.append(Step(n, "", last[n], finished=True))
+            except Exception as error:
+                del running[n]
+                steps.append(Step(n, "", None, finished=True, error=error))
+        yield steps

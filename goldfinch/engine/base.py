@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from goldfinch.caching.journal import Journal
     from goldfinch.policies.base import Chosen
 
-    from .answer import Answer, Usage
+    from .answer import Answer, Question, Step, Usage
     from .sampling import SamplingOptions
 
 # Called with (tokens done, T).
@@ -71,6 +71,10 @@ class Asking(Protocol):
     """Questions to one cached document."""
 
     last_usage: Usage
+
+    @property
+    def expanded_bytes(self) -> int:
+        """What it holds now besides the cache, to answer faster."""
 
     def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer.
@@ -242,6 +246,15 @@ class Engine(Protocol[Cache]):
         Args:
             session: of `session`.
             questions, raw, **sampling: as `Asking.ask` takes them.
+        """
+
+    def answer_together(self, session: Any, questions: Sequence[Question]) -> Iterator[list[Step]]:
+        """Answers to several questions about one document, step by step, each a token further.
+
+        Args:
+            session: of `session`.
+            questions: few enough to be held at once (`batch_decode.MOST_ROWS`). What one of them fails at stands in
+                its step.
         """
 
     def cite(self, session: Any, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Any]:

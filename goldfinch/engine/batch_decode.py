@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Unpack
 
@@ -22,6 +22,7 @@ from gfkernels.precision import accumulation_dtype
 from torch import Tensor
 
 from goldfinch.devices import synchronize
+from goldfinch.errors import GoldFinchError
 from goldfinch.models.executor import Executor
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.layers import split_heads
@@ -29,7 +30,7 @@ from goldfinch.models.memory import GoldMemory
 from goldfinch.models.pointer import Pointing
 from goldfinch.models.state import GoldDocument, LayerState, ModelState
 
-from .answer import Answer, Answering
+from .answer import Answer, Answering, Question, Step, in_turns
 from .reading import DocumentReader, Reading
 from .sampling import Sampling, SamplingOptions
 
@@ -52,6 +53,9 @@ class Asked(Protocol):
     def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer."""
 
+    def answering(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
+        """The answer after each token and once more when it is finished."""
+
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question."""
 
@@ -72,7 +76,6 @@ class Asked(Protocol):
         """Logits (V,) of the token after the document and `token_ids`, and the state there."""
 
 
-@torch.no_grad()
 def ask_many(
     session: Asked, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
 ) -> list[Answer]:
@@ -86,80 +89,114 @@ def ask_many(
     Returns:
         one Answer per question, in their order; the times of a batch are shared out evenly over its rows.
     """
-    chosen, reader = Sampling(**sampling), session.reader
+    chosen = Sampling(**sampling)
     too_few = len(questions) < session.model.executor.fewest_batch_rows
     if too_few or not can_batch(session.model):
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
     for start in range(0, len(questions), MOST_ROWS):
-        rows = []
-        for question in questions[start : start + MOST_ROWS]:
-            ids = session.question_token_ids(question, raw=raw)
-            readings = [reader.read(None)] if raw else reader.readings(question)
-            rows.append(_Row(session, question, ids, readings, chosen, raw=raw))
-        _decode_all(session.model, rows)
+        together = [Question(text, raw, chosen) for text in questions[start : start + MOST_ROWS]]
+        rows = [_Row(session, n, question) for n, question in enumerate(together)]
+        for _ in _decode_all(session.model, rows):
+            pass
         answers += [row.answering.answer() for row in rows]
     return answers
+
+
+def answer_together(session: Asked, questions: Sequence[Question]) -> Iterator[list[Step]]:
+    """Answers to several questions about one document, step by step.
+
+    Args:
+        session: on the document.
+        questions: at most MOST_ROWS; too few to gain from it are answered in turns (`in_turns`).
+    """
+    if len(questions) < session.model.executor.fewest_batch_rows or not can_batch(session.model):
+        yield from in_turns(questions, session.answering)
+        return
+    rows = list[_Row]()
+    for n, question in enumerate(questions):
+        try:
+            rows.append(_Row(session, n, question))
+        except GoldFinchError as error:
+            yield [Step(n, "", None, finished=True, error=error)]
+        else:
+            yield []  # others may have their turn between two questions
+    yield from _decode_all(session.model, rows)
 
 
 class _Row:
     """One answer under way.
 
     Attributes:
+        index: which of the questions.
         answering: its answer.
         reads_all: whether it reads the whole document.
         logits, state: behind the question.
     """
 
-    def __init__(
-        self,
-        session: Asked,
-        question: str,
-        ids: list[int],
-        readings: Sequence[Reading],
-        sampling: Sampling,
-        *,
-        raw: bool,
-    ) -> None:
+    @torch.no_grad()
+    def __init__(self, session: Asked, index: int, question: Question) -> None:
+        self.index, self._question, reader = index, question, session.reader
+        text, raw, sampling = question.text, question.raw, question.sampling
+        ids = session.question_token_ids(text, raw=raw)
+        readings = [reader.read(None)] if raw else reader.readings(text)
         started, (reading, *others) = time.perf_counter(), readings
         if others:
-            reading, (self.logits, self.state) = session.choose(question, ids, readings)
+            reading, (self.logits, self.state) = session.choose(text, ids, readings)
         else:
             self.logits, self.state = session.start(ids, session.state_for(reading), copies=not raw)
         synchronize(session.model.device)
         taken = time.perf_counter() - started
         self.reads_all = reading.rows is None
         self.answering = session.begin_answer(ids, reading, sampling, raw=raw)
+        self._certain = not self.answering.sampling.least_likelihood  # else it may be withheld until its end
         self.times = self.answering.usage.timings_s or {}
         self.times["question"] = taken
 
-    def take(self, logits: Tensor) -> bool:
-        """Take the next token; whether the answer goes on."""
-        return self.answering.take(logits) is not None and self.answering.going
+    def take(self, logits: Tensor) -> Step | None:
+        """Take the next token; None for a question that was given up."""
+        answering = self.answering
+        if self._question.given_up():
+            return None
+        token = answering.take(logits)
+        piece = "" if token is None else answering.piece
+        finished = token is None or not answering.going
+        if finished:
+            piece += answering.finish()
+        if not self._certain:
+            piece = answering.answer().text if finished else ""
+        return Step(self.index, piece, answering, finished)
 
 
-def _decode_all(model: LanguageModel, rows: Sequence[_Row]) -> None:
+def _decode_all(model: LanguageModel, rows: Sequence[_Row]) -> Iterator[list[Step]]:
     # Keys and values of a whole document are shared; those of chosen blocks are each row's own.
     for whole in (True, False):
         together = [row for row in rows if row.reads_all == whole]
         if together:
-            _decode(model, together)
+            yield from _decode(model, together)
 
 
-def _decode(model: LanguageModel, rows: Sequence[_Row]) -> None:
-    started, active = time.perf_counter(), [row for row in rows if row.take(row.logits)]
-    batch = _Batch.of(model, [row.state for row in active]) if active else None
-    while active and batch is not None:
-        last = [[row.answering.token_ids[-1]] for row in active]
-        logits, batch = batch.step(torch.tensor(last, device=model.device))
-        going = [i for i, row in enumerate(active) if row.take(logits[i])]
-        if len(going) < len(active):
-            active = [active[i] for i in going]
-            batch = batch.keep(going) if going else None
-    share = (time.perf_counter() - started) / len(rows)
+def _decode(model: LanguageModel, rows: Sequence[_Row]) -> Iterator[list[Step]]:
+    taken, batch = 0.0, None
+    active, logits = list(rows), [row.logits for row in rows]
+    while active:
+        started = time.perf_counter()
+        steps = [row.take(one) for row, one in zip(active, logits, strict=True)]
+        going = [n for n, step in enumerate(steps) if step is not None and not step.finished]
+        taken += time.perf_counter() - started
+        yield [step for step in steps if step is not None]
+        started = time.perf_counter()
+        if batch is not None and 0 < len(going) < len(active):
+            batch = batch.keep(going)
+        active = [active[n] for n in going]
+        if active:
+            batch = batch or _Batch.of(model, [row.state for row in active])
+            last = [[row.answering.token_ids[-1]] for row in active]
+            found, batch = batch.step(torch.tensor(last, device=model.device))
+            logits = list(found)
+        taken += time.perf_counter() - started
     for row in rows:
-        row.times["decode"] = share
-        row.answering.finish()
+        row.times["decode"] = taken / len(rows)
 
 
 @dataclass(frozen=True)
@@ -185,6 +222,7 @@ class _Batch:
         pointing = Pointing.stack(pointings) if pointings else None
         return cls(model, ModelState(layers, states[0].position, pointing=pointing), memory)
 
+    @torch.no_grad()
     def step(self, token_ids: Tensor) -> tuple[Tensor, _Batch]:
         """Logits (B, V) after one more token each (B, 1), and the batch there."""
         model = self.model
@@ -197,6 +235,7 @@ class _Batch:
         logits, state = model.next_logits(x, token_ids, state)
         return logits[:, -1], replace(self, state=state, memory=memory)
 
+    @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> _Batch:
         """The batch of some of its rows."""
         index = torch.tensor(rows, device=self.model.device)

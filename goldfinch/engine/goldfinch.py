@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,9 +20,9 @@ from goldfinch.policies.base import Chosen
 from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
-from .answer import Answer
+from .answer import Answer, Question, Step
 from .base import Progress, Prompt, ReplayReport, Start
-from .batch_decode import ask_many
+from .batch_decode import answer_together, ask_many
 from .checkpoints import library_checkpoints, plan_checkpoints, reusable_tokens
 from .cite import Citation, cite
 from .prefill import prefill_from
@@ -153,6 +153,9 @@ class GoldFinchEngine:
         self, session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
     ) -> list[Answer]:
         return ask_many(session, questions, raw=raw, **sampling)
+
+    def answer_together(self, session: Session, questions: Sequence[Question]) -> Iterator[list[Step]]:
+        return answer_together(session, questions)
 
     def cite(self, session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
         return cite(session, question, answer_ids, raw=raw)

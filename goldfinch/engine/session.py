@@ -120,6 +120,14 @@ class Session:
         """The state behind the document, its GOLD memory ready to be attended to, all of it."""
         return self._expanded(None)
 
+    @property
+    def expanded_bytes(self) -> int:
+        """Bytes of the keys and values of the whole document that are held now."""
+        memory = self.document_state.memory if "document_state" in vars(self) else None
+        if not isinstance(memory, GoldMemory) or memory.document is None or memory.document.expanded is None:
+            return 0
+        return sum(rows.nbytes for pair in memory.document.expanded for rows in pair)
+
     def state_for(self, reading: Reading) -> ModelState:
         """The state behind the document, its GOLD memory or its attention layers holding what a question reads."""
         return self.document_state if reading.rows is None else self._expanded(reading.rows)
@@ -305,16 +313,16 @@ class Session:
             question: the question; with `raw`, text to continue, without the template.
             **sampling: fields of `Sampling`.
         """
-        for answering in self._answer(question, raw, Sampling(**sampling)):
+        for answering in self.answering(question, raw, Sampling(**sampling)):
             if answering.piece:
                 yield answering.piece
 
     def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer; arguments as in `stream`."""
-        *_, answering = self._answer(question, raw, Sampling(**sampling))
+        *_, answering = self.answering(question, raw, Sampling(**sampling))
         return answering.answer()
 
-    def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
+    def answering(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be another."""
         ids = self.question_token_ids(question, raw=raw)
         readings, begun, taken = [self.reader.read(None)] if raw else self.reader.readings(question), None, 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from goldfinch.caching.identity import check_identity
 from goldfinch.caching.numerics import Numerics, difference_between
 from goldfinch.caching.row_parts import Form
-from goldfinch.engine.answer import Answer
+from goldfinch.engine.answer import Answer, Question, Step, in_turns
 from goldfinch.engine.base import Progress, Prompt, ReplayReport, Start
 from goldfinch.engine.cite import Citation
 from goldfinch.engine.sampling import SamplingOptions
@@ -201,6 +201,9 @@ class ForeignEngine:
         **sampling: Unpack[SamplingOptions],
     ) -> list[Answer]:
         return ask_many(session, questions, raw=raw, **sampling)
+
+    def answer_together(self, session: ForeignSession, questions: Sequence[Question]) -> Iterator[list[Step]]:
+        return in_turns(questions, session.answering)
 
     def cite(
         self, session: ForeignSession, question: str, answer_ids: Sequence[int], *, raw: bool = False

@@ -60,6 +60,11 @@ class ForeignSession:
         self.last_usage = Usage(cache.length)
         self._quotable: dict[Reading, Quotable] = {}
 
+    @property
+    def expanded_bytes(self) -> int:
+        """Nothing is held besides the cache."""
+        return 0
+
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""
         return question_tokens(self.model, question, raw=raw)
@@ -144,13 +149,13 @@ class ForeignSession:
 
     def stream(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Iterator[str]:
         """The answer in pieces of text, as they are decoded; arguments as of `Session.stream`."""
-        for answering in self._answer(question, raw, Sampling(**sampling)):
+        for answering in self.answering(question, raw, Sampling(**sampling)):
             if answering.piece:
                 yield answering.piece
 
     def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer; arguments as in `stream`."""
-        *_, answering = self._answer(question, raw, Sampling(**sampling))
+        *_, answering = self.answering(question, raw, Sampling(**sampling))
         return answering.answer()
 
     def _usage(self, token_ids: list[int], reading: Reading) -> Usage:
@@ -179,7 +184,7 @@ class ForeignSession:
             self._quotable[reading] = Quotable(self.reader.index, reading.found)
         return Quoting(self._quotable[reading], self.model.stop_token_ids, self.model.config.vocab_size)
 
-    def _answer(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
+    def answering(self, question: str, raw: bool, sampling: Sampling) -> Iterator[Answering]:
         """The answer after each token and once more when it is finished; only then where it may yet be withheld."""
         readings = self.reader.readings(None if raw else question)
         if len(readings) > 1:
