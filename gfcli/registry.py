@@ -69,6 +69,10 @@ COMMANDS = (
         loads_torch=True, extra_hint='quote the question: gf ask doc.txt "Who wrote it?"',
     ),
     Command("search", "search:search", "Find places in cached documents.", "Ask"),
+    Command(
+        "serve", "serve:serve", "Answer over HTTP, as the OpenAI API does.", "Ask",
+        ("device", "memory", "read", "read_blocks"), loads_torch=True,
+    ),
     Command("log", "log:log", "Show what was asked and answered.", "Ask"),
     Command(
         "prefill", "prefill:prefill", "Read documents once and write their caches.", "Ask", _PREFILL,

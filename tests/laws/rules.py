@@ -44,7 +44,7 @@ HOMES = {
     **dict.fromkeys(("pypdf", "mammoth", "markdownify", "bs4"), ("goldfinch/text/converters.py",)),
     "openpyxl": ("goldfinch/text/formats/excel.py",),
     "ray": ("goldfinch/jobs/ray.py",),
-    "starlette": ("goldfinch/serve/",),
+    **dict.fromkeys(("starlette", "uvicorn"), ("goldfinch/serve/",)),
     "fsspec": ("gfcache/store/remote.py",),
     "cryptography": ("gfcache/format/crypt.py",),
 }
