@@ -24,7 +24,7 @@ from .sessions import AllInUse, Open, Sessions
 from .shelf import Shelved
 
 # Questions that are answered at a time, each of which holds a state.
-MOST_RUNNING = 2 * MOST_ROWS
+MOST_RUNNING = MOST_ROWS
 
 
 @dataclass(frozen=True)
