@@ -264,8 +264,8 @@ def training_speed_lines(speed: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += [
-        f"{conditions_line(speed['conditions'])}, trained in {speed.get('precision', 'bfloat16')}; medians of {speed['repeats']} "
-        f"interleaved steps{without_others(speed['conditions'])}.",
+        f"{conditions_line(speed['conditions'])}, trained in {speed.get('precision', 'bfloat16')}; medians of "
+        f"{speed['repeats']} interleaved steps{without_others(speed['conditions'])}.",
         "",
     ]
     lines += ["| sequences x tokens | tok/s, C | tok/s, torch | ratio |", "|---|---|---|---|"]
