@@ -56,6 +56,8 @@ def draw(machines: dict[str, list[dict[str, Any]]], quantity: str, label: str, f
         shown |= _draw_programs(axes, rows, quantity, factor)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("document tokens")
+    ticks = sorted({row["tokens"] for rows in machines.values() for row in rows})
+    panels[0, 0].set_xticks(ticks, [f"{tick:,}" for tick in ticks])  # of all panels
     panels[0, 0].set_ylabel(label, fontsize=9)
     figure.legend(shown.values(), shown.keys(), fontsize=8, frameon=False, loc="outside right center")
     figure.savefig(path, metadata={"Software": ""})
@@ -87,8 +89,6 @@ def _draw_programs(axes: Any, rows: list[dict[str, Any]], quantity: str, factor:
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    ticks = sorted({row["tokens"] for row in rows})
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.grid(True, which="both", alpha=0.2)
     return drawn
 
