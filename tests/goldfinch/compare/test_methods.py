@@ -77,7 +77,7 @@ def engines(tiny_tokenizer: Path) -> dict[str, GoldFinchEngine]:
     ("kind", "name", "reason"),
     [
         ("goldfinch", "int8", None), ("goldfinch", "h2o-0.5", None), ("goldfinch", "kivi4", None),
-        ("llama", "int8", None), ("llama", "kivi2", None), ("llama", "h2o-0.5", "no GOLD layers"),
+        ("llama", "int8", None), ("llama", "kivi2", None), ("llama", "h2o-0.5", None), ("llama", "expected-0.5", "rotates its keys"), ("finch", "h2o-0.5", "no attention layers"),
         ("finch", "int8", "keeps a state and no rows"), ("finch", "raw+int8", None),
         ("finch", "read-lexical", "no attention layers"), ("goldfinch", "read-lexical", "no tokenizer"),
     ],
