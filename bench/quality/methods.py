@@ -66,6 +66,7 @@ def _cost(cost: Row) -> Row:
 
 
 def main() -> None:
+    """Write the record of some reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT")
     add_record(parser, RESULTS / "methods.json")

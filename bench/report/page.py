@@ -1,4 +1,7 @@
-"""Write docs/benchmarks.md and the figures of README.md from the records: python -m bench.report.page"""
+"""Write docs/benchmarks.md, docs/methods-results.md and the figures of README.md from the records.
+
+python -m bench.report.page
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from bench.report.sections.confidence import confidence_lines
 from bench.report.sections.dropping import dropping_lines
 from bench.report.sections.first_token import first_token_lines
 from bench.report.sections.many import many_lines
+from bench.report.sections.methods import methods_page
 from bench.report.sections.ordinary import ordinary_lines, ordinary_rows
 from bench.report.sections.others import others_lines
 from bench.report.sections.reading import policy_lines, reading_lines, right_of, table, text_rows
@@ -367,6 +371,7 @@ def main() -> None:
     """Write all pages."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
+    (ROOT / "docs" / "methods-results.md").write_text(methods_page(record("methods")))
     for page in (README, MODEL_CARD, CONCEPTS, MODELS):
         page.write_text(with_figures(page))
 
