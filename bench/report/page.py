@@ -103,12 +103,12 @@ def benchmarks_page() -> str:
     lines += dropping_lines(embedded("dropping"))
     lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
-    for name in ("flatness", "flatness-12x768"):
-        lines += flatness_lines(record(name))
+    lines += flatness_lines(record("flatness"))
     lines += ask_section()
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
-    lines += training_speed_lines(record("training-speed"))
+    if (speed := known("training-speed")) is not None:
+        lines += training_speed_lines(speed)
     lines += library_sections()
     lines += peers_section()
     return "\n".join(filled(lines))
