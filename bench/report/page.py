@@ -107,8 +107,7 @@ def benchmarks_page() -> str:
     lines += ask_section()
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
-    if (speed := known("training-speed")) is not None:
-        lines += training_speed_lines(speed)
+    lines += training_speed_lines(record("training-speed"))
     lines += library_sections()
     lines += peers_section()
     return "\n".join(filled(lines))
