@@ -1,4 +1,4 @@
-"""Llama and RWKV-6 models of random bf16 weights as GGUF files, for llama.cpp."""
+"""Llama and RWKV-6 models of random weights as GGUF files, for llama.cpp."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from .shapes import Shape
 
 
 class _Model:
-    """A GGUF file in the making: matrices in bf16, everything small in float32, as llama.cpp's converter has it."""
+    """A GGUF file in the making: matrices in one precision, all that is small in float32, as their converter has it."""
 
-    def __init__(self, path: Path, architecture: str, shape: Shape, ffn: int, heads: int) -> None:
+    def __init__(self, path: Path, architecture: str, dtype: torch.dtype, shape: Shape, ffn: int, heads: int) -> None:
         import gguf
         import numpy as np
 
         self.writer, self.rng = gguf.GGUFWriter(str(path), architecture), np.random.default_rng(0)
+        self.is_bf16 = dtype == torch.bfloat16
         self.bf16 = gguf.GGMLQuantizationType.BF16
         self.writer.add_block_count(shape.layers)
         self.writer.add_context_length(1 << 17)
@@ -24,14 +25,17 @@ class _Model:
         self.writer.add_feed_forward_length(ffn)
         self.writer.add_head_count(heads)
         self.writer.add_vocab_size(shape.vocabulary)
-        self.writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+        self.writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if self.is_bf16 else gguf.LlamaFileType.ALL_F32)
         self.writer.add_tokenizer_model("no_vocab")
 
     def matrix(self, name: str, rows: int, columns: int) -> None:
         import numpy as np
 
-        values = torch.from_numpy(self.rng.standard_normal((rows, columns), dtype=np.float32) * 0.02).bfloat16()
-        raw = values.view(torch.int16).numpy().view(np.uint8)
+        values = self.rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
+        if not self.is_bf16:
+            self.writer.add_tensor(f"{name}.weight", values)
+            return
+        raw = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint8)
         self.writer.add_tensor(f"{name}.weight", raw, raw_dtype=self.bf16)
 
     def small(self, name: str, *dimensions: int) -> None:
@@ -54,10 +58,10 @@ class _Model:
         self.writer.close()
 
 
-def write_llama(path: Path, shape: Shape) -> None:
+def write_llama(path: Path, shape: Shape, dtype: torch.dtype) -> None:
     """A Llama."""
     C = shape.width
-    model = _Model(path, "llama", shape, shape.ffn, C // 64)
+    model = _Model(path, "llama", dtype, shape, shape.ffn, C // 64)
     model.writer.add_head_count_kv(C // 64)
     model.writer.add_layer_norm_rms_eps(1e-6)
     model.writer.add_rope_dimension_count(64)
@@ -75,10 +79,10 @@ def write_llama(path: Path, shape: Shape) -> None:
     model.finish()
 
 
-def write_rwkv6(path: Path, shape: Shape) -> None:
+def write_rwkv6(path: Path, shape: Shape, dtype: torch.dtype) -> None:
     """An RWKV-6 (Finch), feed-forward width 3.5 C as published."""
     C, ffn = shape.width, shape.width * 7 // 2
-    model = _Model(path, "rwkv6", shape, ffn, 0)
+    model = _Model(path, "rwkv6", dtype, shape, ffn, 0)
     model.writer.add_layer_norm_eps(1e-5)
     model.writer.add_wkv_head_size(64)
     model.writer.add_time_mix_extra_dim(32)

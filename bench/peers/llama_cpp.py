@@ -13,17 +13,20 @@ from .shapes import Shape
 
 
 class LlamaCpp(Peer):
-    """llama.cpp in bf16, keys and values in its default f16, through llama-cpp-python: a Llama or an RWKV-6.
+    """llama.cpp, keys and values in its default f16, through llama-cpp-python: a Llama or an RWKV-6.
 
     Flash attention is the faster setting for some figures and the slower one for others; it plays no part in an RWKV-6.
     """
 
-    def __init__(self, kind: str, shape: Shape, folder: Path, context: int, *, flash: bool = True) -> None:
+    def __init__(
+        self, kind: str, dtype: torch.dtype, shape: Shape, folder: Path, context: int, *, flash: bool = True
+    ) -> None:
         from llama_cpp import Llama
 
-        super().__init__(f"llama.cpp {kind} bf16{'' if flash else ', no flash attention'}", folder)
-        self.shape, path = shape, folder / f"{kind}.gguf"
-        {"Llama": write_llama, "RWKV-6": write_rwkv6}[kind](path, shape)
+        precision = {torch.bfloat16: "bf16", torch.float32: "float32"}[dtype]
+        super().__init__(f"llama.cpp {kind} {precision}{'' if flash else ', no flash attention'}", folder)
+        self.shape, path = shape, folder / f"{kind}-{precision}.gguf"
+        {"Llama": write_llama, "RWKV-6": write_rwkv6}[kind](path, shape, dtype)
         threads = torch.get_num_threads()
         self.llama = Llama(
             str(path),

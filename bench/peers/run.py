@@ -3,8 +3,12 @@
     pip install -e '.[bench]'
     python -m bench.peers.run [--shape 12x768] [--lengths 512,2048,8192] [--repeats 5] [--only gf,transformers]
         [--record]
+    OMP_NUM_THREADS=1 python -m bench.peers.run --only gf-fp32,transformers-fp32,llama.cpp-fp32
+        --record bench/results/peers-avx2.json
 
-Peers that are not installed are named and skipped; each has a file beside this one.
+The second is for processors without bf16 instructions. Time in which other programs had the CPUs does not count; with
+one thread that is so however busy they are. Peers that are not installed are named and skipped; each has a file beside
+this one.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import torch
 from bench.places import RESULTS, add_record, write_record
 from goldfinch.measure.conditions import conditions
 from goldfinch.measure.flatness import forget_peak, peak_bytes
+from goldfinch.measure.profile import Stopwatch
 from goldfinch.measure.speed import QUESTION_TOKENS, gate, spread
 from goldfinch.models.presets import presets
 from goldfinch.weights.loading import load_model
@@ -47,14 +51,18 @@ def make_peers(options: argparse.Namespace, model: str | Path, folder: Path) -> 
         "gf-fp32": lambda: Gf(torch.float32, model, folder),
         "transformers": lambda: Transformers(torch.bfloat16, shape, folder),
         "transformers-fp32": lambda: Transformers(torch.float32, shape, folder),
-        "llama.cpp": lambda: LlamaCpp("Llama", shape, folder, longest),
-        "llama.cpp-no-flash": lambda: LlamaCpp("Llama", shape, folder, longest, flash=False),
-        "llama.cpp-rwkv6": lambda: LlamaCpp("RWKV-6", shape, folder, longest),
+        "llama.cpp": lambda: LlamaCpp("Llama", torch.bfloat16, shape, folder, longest),
+        "llama.cpp-no-flash": lambda: LlamaCpp("Llama", torch.bfloat16, shape, folder, longest, flash=False),
+        "llama.cpp-rwkv6": lambda: LlamaCpp("RWKV-6", torch.bfloat16, shape, folder, longest),
         "rwkv": lambda: Rwkv("bf16", shape, folder),
+        "llama.cpp-fp32": lambda: LlamaCpp("Llama", torch.float32, shape, folder, longest),
+        "llama.cpp-no-flash-fp32": lambda: LlamaCpp("Llama", torch.float32, shape, folder, longest, flash=False),
+        "llama.cpp-rwkv6-fp32": lambda: LlamaCpp("RWKV-6", torch.float32, shape, folder, longest),
+        "rwkv-fp32": lambda: Rwkv("fp32", shape, folder),
     }
     peers, absent = [], {}
     for name, make in makers.items():
-        if options.only and name not in options.only.split(","):
+        if options.only and name not in options.only:
             continue
         try:
             peers.append(make())
@@ -94,24 +102,24 @@ def measure(peers: list[Peer], options: argparse.Namespace, note: Callable[[], N
 
 def _once(peer: Peer, ids: list[int], question: list[int], with_answer: bool) -> dict[str, float]:
     before = forget_peak()
-    started = time.perf_counter()
+    watch = Stopwatch("cpu")
     cache = peer.prefill(ids)
-    figures = {"prefill_tok_s": len(ids) / (time.perf_counter() - started)}
+    figures = {"prefill_tok_s": len(ids) / watch.seconds()[0]}
     figures["prefill_grew_bytes"] = float(peak_bytes() - before)
     if not with_answer:
         return figures
-    started = time.perf_counter()
+    watch = Stopwatch("cpu")
     peer.save(cache)
-    figures["save_ms"] = 1e3 * (time.perf_counter() - started)
+    figures["save_ms"] = 1e3 * watch.seconds()[0]
     figures["file_bytes"] = float(peer.file.stat().st_size)
     del cache
-    started = time.perf_counter()
+    watch = Stopwatch("cpu")
     step = peer.first_token(question)
-    figures["first_token_ms"] = 1e3 * (time.perf_counter() - started)
-    started = time.perf_counter()
+    figures["first_token_ms"] = 1e3 * watch.seconds()[0]
+    watch = Stopwatch("cpu")
     for _ in range(ANSWER_TOKENS):
         step()
-    figures["decode_tok_s"] = ANSWER_TOKENS / (time.perf_counter() - started)
+    figures["decode_tok_s"] = ANSWER_TOKENS / watch.seconds()[0]
     return figures
 
 
@@ -123,7 +131,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--long-repeats", type=int, default=3)
     parser.add_argument("--full-repeats-up-to", type=int, default=8192)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default=[], type=lambda t: t.split(","))
     add_record(parser, RESULTS / "peers.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gf-peers-") as name:
@@ -132,7 +140,7 @@ def main() -> None:
         if path in presets():
             init_model(str(path), 0, folder / "model")
             path = folder / "model"
-        model = load_model(path, dtype=torch.bfloat16)
+        model = load_model(path, dtype=torch.bfloat16 if "gf" in (options.only or ["gf"]) else torch.float32)
         gate(model)
         peers, absent = make_peers(options, path, folder)
         record: dict[str, Any] = {

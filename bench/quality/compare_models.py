@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--optimizers", default="adamw")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), help="of the training; by default that of the recipe"
+    )
     parser.add_argument("--data")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0)
@@ -75,7 +78,8 @@ def _record(options: argparse.Namespace) -> dict[str, Any]:
 
 def _one(kind: str, seed: int, optimizer: str, options: argparse.Namespace) -> dict[str, Any]:
     recipe, directory = _recipe(kind, seed, options.shrink, options.output), data_directory(options.data)
-    recipe, folder = replace(recipe, optimizer=optimizer), f"{kind}-{seed}-{optimizer}-{options.shrink}"
+    recipe = replace(recipe, optimizer=optimizer, precision=options.precision or recipe.precision)
+    folder = f"{kind}-{seed}-{optimizer}-{options.shrink}"
     print(f"{folder}: {recipe.total_steps} steps", flush=True)
     path = train(
         recipe,
@@ -89,6 +93,7 @@ def _one(kind: str, seed: int, optimizer: str, options: argparse.Namespace) -> d
     model = load_model(path, device=options.device, dtype=torch.float32)
     found = evaluate(model, directory, tasks=TASKS, documents=options.documents, passages=options.passages)
     row: dict[str, Any] = {"kind": kind, "seed": seed, "optimizer": optimizer, "shrink": options.shrink}
+    row["precision"] = recipe.precision
     row["tokens"] = recipe.tokens_until(recipe.total_steps)
     row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     row["positions"] = _positions(model, directory)

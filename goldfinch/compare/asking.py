@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,9 @@ import gfcache
 import torch
 from gfcache import layout
 
-from goldfinch.caching.coding import coded
-from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.kept import dropped
 from goldfinch.engine.base import Engine
 from goldfinch.engine.session import Session
 from goldfinch.measure.flatness import forget_peak, peak_bytes
-from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.dropping.choosing import Chooser
 
 from .asked_dropping import dropped_for
 from .methods import BENCHMARK, Method
@@ -48,7 +43,7 @@ class Kitchen:
 
     def __init__(self, engine: Engine[Any], full: Path) -> None:
         self._engine, self._full = engine, full
-        self._choosers: dict[str, tuple[Chooser, float]] = {}
+        self._choosers: dict[str, tuple[Any, float]] = {}
 
     def make(self, method: Method, path: Path) -> float:
         """Write the file of a method; seconds that it took, those of a policy's look at the document included."""
@@ -56,19 +51,17 @@ class Kitchen:
         engine, form, looked_before = self._engine, method.form, 0.0
         cache = engine.open(self._full)
         if form.dropping is not None:
-            assert isinstance(engine.model, LanguageModel)
             looked_before = self._choosers[form.dropping.policy][1] if form.dropping.policy in self._choosers else 0.0
             chooser = self._chooser(cache, form.dropping.policy)
-            cache = coded(dropped(engine.model, cache, form.dropping, chooser), form)
-        else:
-            cache = engine.coded(cache, form)
+            cache = engine.dropped(cache, form.dropping, chooser)
+        cache = engine.coded(cache, replace(form, dropping=None))
         engine.save(cache, path)
         return time.perf_counter() - started + looked_before
 
-    def _chooser(self, cache: DocumentCache, policy: str) -> Chooser:
+    def _chooser(self, cache: Any, policy: str) -> Any:
         if policy not in self._choosers:
             started = time.perf_counter()
-            chooser = Chooser(self._engine.model, cache.ids_on(self._engine.model.device), policy)
+            chooser = self._engine.chooser(cache, policy)
             self._choosers[policy] = chooser, time.perf_counter() - started
         return self._choosers[policy][0]
 

@@ -23,7 +23,6 @@ from gfcache import Coding, layout
 from gfcache.codecs import registry as codecs
 from gfcache.format.convert import is_lossy, obstacle_of
 
-from goldfinch.caching.kept import obstacle_to_dropping
 from goldfinch.caching.row_parts import PLAIN, Form
 from goldfinch.engine.base import Engine
 from goldfinch.engine.reading import NO_VECTORS, obstacle_to_blocks
@@ -99,10 +98,10 @@ class Method:
         """Why a model cannot follow it; None where it can."""
         if self.family == CODEC:
             return _obstacle_to_coding(engine, self.form.coding)
+        if self.family == BENCHMARK and not isinstance(engine.model, LanguageModel):
+            return "models of others are asked as they are"
         if self.form.dropping is not None:
-            if not isinstance(engine.model, LanguageModel):
-                return "models of others keep every row"
-            return obstacle_to_dropping(engine.model, self.form.dropping.policy)
+            return engine.obstacle_to_dropping(self.form.dropping.policy)
         if self.family == READING:
             if not isinstance(engine.model, LanguageModel):
                 return "the document is kept whole, and is read whole"

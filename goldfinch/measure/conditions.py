@@ -18,6 +18,8 @@ from goldfinch.caching.numerics import numerics_of
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.version import __version__
 
+RECORDS = "bench/results"
+
 
 def conditions(model: LanguageModel) -> dict[str, Any]:
     """Commit, CPU, versions, model shape and numerics, for the head of a record."""
@@ -28,6 +30,7 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "processor": processor(),
+        "processor_features": processor_features(),
         "cores": os.cpu_count(),
         "model": card.name if card is not None else "unnamed",
         "model_type": config.model_type,
@@ -37,16 +40,22 @@ def conditions(model: LanguageModel) -> dict[str, Any]:
     }
 
 
-def git_commit() -> str | None:
-    """The commit of this checkout, "-dirty" behind it where files are changed; None outside of git."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or None
+def git_commit(checkout: Path = Path(__file__).parent) -> str | None:
+    """The commit of a checkout, "-dirty" behind it where files are changed; None outside of git.
+
+    Records do not count: a bench that adds a row to one is the same code for the next row.
+
+    Args:
+        checkout: any folder in it; by default that of this file.
+    """
+    commit = _git(checkout, "describe", "--always")
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(top,exclude){RECORDS}")
+    return commit + ("-dirty" if changed else "") if commit else None
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def processor() -> str:

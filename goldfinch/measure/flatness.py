@@ -7,7 +7,6 @@ import gc
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from goldfinch.engine.prefill import prefill
 from goldfinch.weights.loading import load_model
 
 from .conditions import conditions
+from .profile import Stopwatch
 
 _CHILD = "import sys; from goldfinch.measure.flatness import print_peak; print_peak(*sys.argv[1:])"
 
@@ -31,6 +31,8 @@ def measure_flatness(
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Any]:
     """Prefill documents of random tokens, lengths interleaved, and the peak memory of each in a process of its own.
+
+    Time in which other programs had the CPUs does not count (`Stopwatch`).
 
     Args:
         model_name: a model's name or directory.
@@ -49,9 +51,9 @@ def measure_flatness(
     rates: dict[int, list[float]] = {length: [] for length in lengths}
     for _ in range(repeats):
         for length in lengths:
-            started = time.perf_counter()
+            watch = Stopwatch(str(model.device))
             prefill(model, tokens[:, :length])
-            rates[length].append(length / (time.perf_counter() - started))
+            rates[length].append(length / watch.seconds()[0])
     rows = []
     for length in lengths:
         found = sorted(rates[length])

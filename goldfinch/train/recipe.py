@@ -32,6 +32,7 @@ OF_DATA = (
     "wrapped", "packed", "corpora",
 )  # fmt: skip
 OF_NO_WEIGHT = ("name", "save_seconds", "evaluation", "max_shard_bytes")
+PRECISIONS, AUTO = ("float32", "bfloat16"), "auto"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Recipe:
         muon_momentum: Muon's.
         clip_norm: largest gradient norm.
         answer_weight, question_weight: loss weight of answer and question tokens; document tokens have 1.
-        precision: "float32" or "bfloat16" (autocast).
+        precision: "float32", "bfloat16" (autocast), or "auto": whichever computes quicker where the run begins.
         seed: of weights and data.
         start: model directories whose weights to start from, instead of random ones; of several, the mean, which is
             often better than each (Wortsman et al. 2022, arXiv 2203.05482). In a file of several runs, NAME:DIGEST of
@@ -327,7 +328,7 @@ def _check_values(recipe: Recipe) -> None:
             raise ConfigError(f"{name} is {getattr(recipe, name)!r}, allowed: {allowed}")
 
     demand(_is_folder_name(recipe.name), "name", "the name of a folder inside the run folder")
-    for name, words in (("optimizer", ("adamw", "muon")), ("precision", ("float32", "bfloat16"))):
+    for name, words in (("optimizer", ("adamw", "muon")), ("precision", (*PRECISIONS, AUTO))):
         demand(getattr(recipe, name) in words, name, " or ".join(words))
     for name in ("learning_rate", "final_learning_rate", "weight_decay", "muon_momentum", "clip_norm", "answer_weight",
                  "question_weight", "save_seconds"):  # fmt: skip

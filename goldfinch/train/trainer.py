@@ -24,6 +24,7 @@ from gfcache.files.temporary import temporary_folder
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
+from goldfinch.foreign.precision import quickest_dtype
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
@@ -41,7 +42,7 @@ from .log import append_entry, entry_of, log_lines
 from .optimizers import build_optimizers
 from .pointing.documents import AsRead
 from .pointing.run import train_pointer
-from .recipe import Recipe
+from .recipe import AUTO, PRECISIONS, Recipe
 from .shards import ShardReader, write_shards
 from .throughput import matrix_rate, training_flops_per_token
 
@@ -119,7 +120,8 @@ def train(
             if saved is not None:
                 _restore(saved, checkpoint, model, optimizers)
             _forget_later_steps(run_directory / LOG_FILE, first)
-            _Run(recipe, model, optimizers, run_directory, report).steps(stream, first, last, compile_model)
+            run = _Run(recipe, _precision(recipe, saved, device), model, optimizers, run_directory, report)
+            run.steps(stream, first, last, compile_model)
     return checkpoint if last < recipe.total_steps else run_directory / recipe.name
 
 
@@ -187,29 +189,38 @@ def _initial_model(recipe: Recipe, tokenizer: Tokenizer, start_from: Sequence[Pa
     return model
 
 
+def _precision(recipe: Recipe, saved: dict[str, Any] | None, device: str) -> str:
+    """What the steps are computed in. A run ends in the precision in which it began, wherever it is gone on with."""
+    if recipe.precision != AUTO:
+        return recipe.precision
+    begun = saved.get("precision") if saved is not None else None
+    return begun or ("bfloat16" if quickest_dtype(device) == "bf16" else "float32")
+
+
 class _Run:
     """The loop itself: steps, log, saves."""
 
     def __init__(
         self,
         recipe: Recipe,
+        precision: str,
         model: LanguageModel,
         optimizers: list[torch.optim.Optimizer],
         folder: Path,
         report: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.recipe, self.model, self.optimizers = recipe, model, optimizers
+        self.recipe, self.precision, self.model, self.optimizers = recipe, precision, model, optimizers
         self.folder, self.report = folder, report
         self.losses: list[Tensor] = []
         self.tokens = 0
         self.empty: list[Tensor] = []
         self.logged_at = time.monotonic()
-        dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.peak = matrix_rate(model.device, dtype)
 
     def steps(self, stream: Iterator[Batch], first: int, last: int, compile_model: bool) -> None:
         """Steps first .. last - 1, then a save."""
-        loss_of: Any = loss_function(self.model, self.recipe)
+        loss_of: Any = loss_function(self.model, replace(self.recipe, precision=self.precision))
         if compile_model:
             keep_compiled_steps_private()
             loss_of = torch.compile(loss_of, dynamic=False)
@@ -273,7 +284,7 @@ class _Run:
         path = self.folder / CHECKPOINT_FILE
         states = [optimizer.state_dict() for optimizer in self.optimizers]
         values = {"model": self.model.state_dict(), "optimizers": states, "step": step, "recipe": self.recipe.digest()}
-        write_checkpoint(path, values)
+        write_checkpoint(path, values | {"precision": self.precision})
         export(self.recipe, self.folder, self.model)
 
 
@@ -324,6 +335,9 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
             f"{path} is of another recipe, or this one was changed since",
             hint="use another run folder, or give the recipe as it was",
         )
+    precision = saved.get("precision", PRECISIONS[0])
+    if precision not in PRECISIONS:
+        raise CheckpointError(f"{path} is of precision {precision!r:.80}, allowed: {' or '.join(PRECISIONS)}")
     if not isinstance(step, int) or not 0 <= step <= recipe.total_steps:
         raise CheckpointError(f"{path} is at step {step!r}, allowed: 0 to {recipe.total_steps}")
     return saved

@@ -1,4 +1,4 @@
-"""Which rows of a document a cache keeps: a policy's choice for all heads of all layers, as runs.
+"""Which rows of a GoldFinch document a cache keeps: a policy's choice for all heads of all layers, as runs.
 
 Notation: T document tokens, L attention layers, G key-value heads.
 """

@@ -14,7 +14,8 @@ from goldfinch import load_model
 from goldfinch.errors import CheckpointError, ConfigError
 from goldfinch.measure.conditions import processor_features
 from goldfinch.models.presets import presets
-from goldfinch.train import throughput
+from goldfinch.train import throughput, trainer
+from goldfinch.train.checkpoint import read_checkpoint, write_checkpoint
 from goldfinch.train.recipe import Recipe, Stage, read_recipe
 from goldfinch.train.trainer import train
 
@@ -119,6 +120,31 @@ def test_steps_in_bfloat16_are_close_to_those_in_float32(recipe: Recipe, corpora
         weights[precision] = load_file(next((tmp_path / precision).rglob("*.safetensors")))
     assert any(not torch.equal(value, weights["float32"][key]) for key, value in weights["bfloat16"].items())
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_a_run_ends_in_the_precision_in_which_it_began(
+    recipe: Recipe, corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may begin on a processor with instructions for bf16 and be gone on with on one without, or the other way."""
+    short = replace(recipe, stages=(Stage(4 * 32 * 2, 32, 2, {"text": 1.0}),), precision="auto")
+    found = {}
+    for name, begun, other in (("f32", "f32", "bf16"), ("bf16", "bf16", "f32")):
+        for quickest, stop in ((begun, 2), (other, None)):
+            monkeypatch.setattr(trainer, "quickest_dtype", lambda device, quickest=quickest: quickest)
+            path = train(short, corpora, tmp_path / name, compile_model=False, stop_after=stop)
+        found[name] = load_model(path).card.model_fingerprint
+    for name, precision in (("f32", "float32"), ("bf16", "bfloat16")):
+        path = train(replace(short, precision=precision), corpora, tmp_path / precision, compile_model=False)
+        assert load_model(path).card.model_fingerprint == found[name]
+    assert found["f32"] != found["bf16"]
+
+
+def test_a_checkpoint_of_another_precision_is_refused(recipe: Recipe, corpora: Path, tmp_path: Path) -> None:
+    auto = replace(recipe, precision="auto")
+    checkpoint = train(auto, corpora, tmp_path, compile_model=False, stop_after=1)
+    write_checkpoint(checkpoint, read_checkpoint(checkpoint) | {"precision": "float8"})
+    with pytest.raises(CheckpointError, match="'float8', allowed: float32 or bfloat16"):
+        train(auto, corpora, tmp_path, compile_model=False)
 
 
 def test_a_slow_matrix_product_is_timed_at_a_small_size(monkeypatch) -> None:

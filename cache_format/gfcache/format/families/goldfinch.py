@@ -79,7 +79,7 @@ _KINDS = (
     # Before all others: a reader that does not know it refuses the file by this name.
     SectionKind(
         layout.KEPT_POSITIONS,
-        Stands.FREE,
+        Stands.KEPT,
         None,
         fixed("u32"),
         present=lambda model: model.n_gold > 0,
