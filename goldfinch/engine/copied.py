@@ -28,13 +28,14 @@ def copied_from(session: Session, state: ModelState, question_ids: Sequence[int]
     model = session.model
     weights = torch.zeros(session.cache.length, device=model.device)
     before, state = session.behind_layers(list(question_ids), state)
-    if state.pointing is None or not isinstance(state.memory, GoldMemory) or state.memory.document is None:
+    pointing, memory = state.pointing, state.memory
+    if pointing is None or not isinstance(memory, GoldMemory) or memory.document is None:
         return weights
+    positions = memory.document.positions()
     ids = torch.tensor([list(answer_ids)], dtype=torch.int64, device=model.device)
-    pointing = state.pointing
     if len(answer_ids) > 1:
         rest, state = model.hidden(ids[:, :-1], state)
         before = torch.cat([before, rest], dim=1)
     shares = model.copied(before, ids, pointing)[0].sum(0)  # (n,)
-    weights[state.memory.document.positions()] = shares.to(weights.dtype)
+    weights[positions] = shares.to(weights.dtype)
     return weights
