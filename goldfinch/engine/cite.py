@@ -23,8 +23,7 @@ from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.places import Found
 
-from .attention_scores import attention_to_document
-from .copied import copied_from
+from .attention_scores import attention_to_document, copied_from
 from .session import Session
 
 MOST_CITATIONS = 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.engine.attention_scores import attention_to_document
+from goldfinch.engine.attention_scores import attention_to_document, copied_from
 from goldfinch.engine.cite import (
     NEAR,
     Citation,
@@ -20,7 +20,6 @@ from goldfinch.engine.cite import (
     line_shares,
     most_read,
 )
-from goldfinch.engine.copied import copied_from
 from goldfinch.policies.places import Found
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
