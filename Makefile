@@ -46,7 +46,7 @@ test-real: $(READY)
 	GF_REAL_MODELS=build/real $(BIN)/pytest tests/real
 
 attack: $(READY)
-	GF_ATTACK=all $(BIN)/pytest tests/attack tests/gfcli/test_endless_files.py tests/goldfinch/foreign/test_strange_gguf.py
+	GF_ATTACK=all $(BIN)/pytest tests/attack tests/gfcli/test_endless_files.py tests/goldfinch/foreign/test_strange_gguf.py tests/goldfinch/foreign/test_strange_folders.py
 
 TREE := PYTHONPATH=.:kernels:cache_format$(if $(PYTHONPATH),:$(PYTHONPATH))
 GPU_TESTS := $(wildcard tests/kernels/*/test_triton*.py) tests/goldfinch/backends/triton/test_executor.py \

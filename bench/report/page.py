@@ -195,14 +195,24 @@ def library_sections() -> list[str]:
         "facts per document; the line with the fact is",
         "among the places that `gf ask --cite` names, or among the three single lines that were read most.",
         "",
-        "| document tokens | questions | first place | first three places | three single lines | "
+        "| document tokens | questions | first place | its line read most | first three places | three single lines | "
         "first three, when answered exactly |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in cited["rows"]:
-        names = ("first", "among_first_three", "among_three_single_lines", "among_first_three_when_right")
+        names = ("first", "line", "among_first_three", "among_three_single_lines", "among_first_three_when_right")
         shares = " | ".join(percent(row[name]) for name in names)
         lines.append(f"| {row['length']:,} | {row['questions']} | {shares} |")
+    lines += [
+        "",
+        "Cells of tables with unseen headings and names: the row of the cell is",
+        "",
+        "| rows | questions | in the first place | its line read most | the same, when answered exactly |",
+        "|---|---|---|---|---|",
+    ]
+    for row in cited["tables"]:
+        shares = " | ".join(percent(row[name]) for name in ("first", "line", "line_when_right"))
+        lines.append(f"| {row['rows']} | {row['questions']} | {shares} |")
     lines += [
         "",
         f"## {batch['documents']} documents of {batch['tokens']} tokens",

@@ -1,9 +1,10 @@
-"""Which lines of a document were read most for an answer: the model's attention over the cached tokens.
+"""Which lines of a document were read most for an answer: what it was copied from, or the model's attention.
 
 Notation: T document tokens, H heads, N rows that predicted the answer's tokens.
 
-The answer is run once more behind the question, in one pass. At the rows that predicted its tokens, the attention
-weights over the document, of every GOLD, GPTAlpha or Llama layer, are summed and mapped to lines.
+The answer is run once more behind the question, in one pass. Where a model's pointer gave most of its tokens, the rows
+that they were copied from are summed and mapped to lines. Else it is the attention weights over the document, of every
+GOLD, GPTAlpha or Llama layer, at the rows that predicted the answer's tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from goldfinch.policies.blocks import map_tokens
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.places import Found
 
-from .attention_scores import attention_to_document
+from .attention_scores import attention_to_document, copied_from
 from .session import Session
 
 MOST_CITATIONS = 3
@@ -30,6 +31,8 @@ MOST_CITATIONS = 3
 NEIGHBOUR_SHARE = 0.5
 # Tokens next to each other whose attention counts together where a place in a line is looked for: a few words.
 NEAR = 8
+# An answer counts as copied when so much of its tokens' probability, in the mean, was.
+COPIED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Citation:
 
     Attributes:
         first_line, last_line: from 1, inclusive.
-        share: of the attention that went to the document.
+        share: of what was read of the document.
         line: the line in it that was read most.
         text: of that line.
         column: character of the line, from 1, where what was read most of it begins.
@@ -55,7 +58,7 @@ class Citation:
 
 
 def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
-    """The lines that the model's attention read most for an answer, most read first.
+    """The lines that were read most for an answer, most read first.
 
     Args:
         session: that gave the answer.
@@ -69,47 +72,65 @@ def cite(session: Session, question: str, answer_ids: Sequence[int], *, raw: boo
     Raises:
         TokenizerError: the model has no tokenizer.
     """
-    weights, ids = _attended(session, question, answer_ids, raw=raw)
-    if not ids:
+    read = _read(session, question, answer_ids, raw=raw)
+    if read is None:
         return []
-    return cited(weights, session.reader.index, session.reader.read(None if raw else question).found)
+    found = session.reader.read(None if raw else question).found
+    return cited(read.weights, session.reader.index, found, copied=read.copied)
 
 
-def cited(weights: Tensor, index: DocumentIndex, found: Sequence[Found]) -> list[Citation]:
+def cited(weights: Tensor, index: DocumentIndex, found: Sequence[Found], *, copied: bool = False) -> list[Citation]:
     """The places that were read most, most read first.
 
     Args:
-        weights: (n,) float64, the attention that each of the document's own tokens had.
+        weights: (n,) float64, how much each of the document's own tokens was read.
         index: of the document.
         found: the blocks that were read; none for all of it.
+        copied: the weights say what was copied, so that a line between the blocks may be a place, too: the first and
+            the last tokens of a document are always read.
     """
     ids = index.token_ids.tolist()
     share, lines, places = _shares(index.tokenizer, weights, ids)
-    chosen = _of_blocks(share, lines, found) if found else _citations(share, lines)
+    chosen = _of_blocks(share, lines, found, between=copied) if found else _citations(share, lines)
     return _with_places(index, chosen, weights, ids, places)
 
 
 def line_shares(
     session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False
 ) -> tuple[Tensor, list[str]]:
-    """The share of the attention that each line of the document had, (lines,) float64, and the lines.
+    """The share of each line of the document in what was read, (lines,) float64, and the lines.
 
     Arguments as in `cite`; no lines for an empty answer or a model without attention.
     """
-    weights, ids = _attended(session, question, answer_ids, raw=raw)
-    return _shares(session.model.tokenizer, weights, ids)[:2] if ids else (weights, [])
+    read = _read(session, question, answer_ids, raw=raw)
+    if read is None:
+        return torch.zeros(0, dtype=torch.float64), []
+    return _shares(session.model.tokenizer, read.weights, session.cache.own_token_ids.tolist())[:2]
 
 
-def _attended(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool) -> tuple[Tensor, list[int]]:
-    """The attention that each of the document's own tokens had, (n,) float64, and these tokens; none as in `cite`."""
+@dataclass(frozen=True)
+class _Read:
+    """How much each of the document's own tokens was read, (n,) float64: what the answer was copied from, or else the
+    attention."""
+
+    weights: Tensor
+    copied: bool
+
+
+def _read(session: Session, question: str, answer_ids: Sequence[int], *, raw: bool) -> _Read | None:
+    """What was read for an answer; None as in `cite`."""
     if session.model.tokenizer is None:
         raise TokenizerError("this model has no tokenizer, so its tokens have no lines")
     config = session.model.config
     if not answer_ids or not (config.n_gold or config.n_attention):
-        return torch.zeros(0, dtype=torch.float64), []
+        return None
     state = session.state_for(session.reader.read(None if raw else question))
-    weights = attention_to_document(session, state, session.question_token_ids(question, raw=raw), answer_ids)
-    return weights[slice(*session.cache.document_range)].double().cpu(), session.cache.own_token_ids.tolist()
+    question_ids = session.question_token_ids(question, raw=raw)
+    weights = copied_from(session, state, question_ids, answer_ids)
+    copied = float(weights.sum()) >= COPIED_SHARE * len(answer_ids)
+    if not copied:
+        weights = attention_to_document(session, state, question_ids, answer_ids)
+    return _Read(weights[slice(*session.cache.document_range)].double().cpu(), copied)
 
 
 def _shares(tokenizer: Any, weights: Tensor, ids: Sequence[int]) -> tuple[Tensor, list[str], list[int]]:
@@ -181,12 +202,17 @@ def _citations(share: Tensor, lines: Sequence[str]) -> list[Citation]:
     return found
 
 
-def _of_blocks(share: Tensor, lines: Sequence[str], found: Sequence[Found]) -> list[Citation]:
-    """The blocks that were read, most read first, each with the line in it that was read most."""
+def _of_blocks(share: Tensor, lines: Sequence[str], found: Sequence[Found], *, between: bool) -> list[Citation]:
+    """The blocks that were read, most read first, each with the line in it that was read most; with `between`, the line
+    outside of them that was read most, if it was read more than any block."""
     values, cited = share.tolist(), list[Citation]()
     for block in found:
         numbers = range(block.first_line - 1, block.last_line)
         best = max(numbers, key=lambda n: (values[n], -n))
         read = sum(values[n] for n in numbers)
         cited.append(Citation(block.first_line, block.last_line, read, best + 1, lines[best]))
+    inside = {n for block in found for n in range(block.first_line - 1, block.last_line)}
+    outside = max((n for n in range(len(values)) if n not in inside), key=lambda n: (values[n], -n), default=None)
+    if between and outside is not None and values[outside] > max(citation.share for citation in cited):
+        cited.append(Citation(outside + 1, outside + 1, values[outside], outside + 1, lines[outside]))
     return sorted(cited, key=lambda citation: -citation.share)[:MOST_CITATIONS]

@@ -141,9 +141,16 @@ class Session:
             state: behind the document (`state_for`); by default with all of it.
             copies: let a model with a pointer copy from what is read.
         """
-        x, state = self._behind_question(token_ids, self.document_state if state is None else state)
-        x, state = self._behind_gold_layers(x, state, copies=copies)
+        x, state = self.behind_layers(token_ids, self.document_state if state is None else state, copies=copies)
         return self.model.first_logits(x, state)[0, -1], state
+
+    @torch.no_grad()
+    def behind_layers(
+        self, token_ids: list[int], state: ModelState, *, copies: bool = True
+    ) -> tuple[Tensor, ModelState]:
+        """The last position above all layers, (1, 1, C), and the state there; arguments as of `start`."""
+        x, state = self._behind_question(token_ids, state)
+        return self._behind_gold_layers(x, state, copies=copies)
 
     @torch.no_grad()
     def behind(self, first: list[int], then: list[int], *, copies: bool = True) -> Tensor:

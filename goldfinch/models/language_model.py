@@ -17,7 +17,7 @@ from .config import ModelConfig
 from .executor import Executor
 from .initialise import initialise
 from .memory import GoldMemory
-from .pointer import MATCHED, Rows, recent_tokens, tokens_before
+from .pointer import MATCHED, Pointing, Rows, recent_tokens, tokens_before
 from .stack import Stack
 from .state import EMPTY, LayerState, ModelState
 from .torch_executor import TorchExecutor
@@ -166,6 +166,21 @@ class LanguageModel(Stack):
         if pointing is None:
             return 0.0, 0.0
         return self.pointer.found(self.ln_out(x), pointing, pointing.recent[:, None])
+
+    def copied(self, x: Tensor, token_ids: Tensor, pointing: Pointing) -> Tensor:
+        """How much of each token's probability comes from copying each row of the document, see `Pointer.copied`.
+
+        Args:
+            x: the residual stream after the last layer before each of the tokens, (B, T, C).
+            token_ids: (B, T).
+            pointing: before the first of them.
+
+        Returns:
+            (B, T, n).
+        """
+        recent = recent_tokens(token_ids[:, :-1], pointing.recent)
+        recent = torch.cat([pointing.recent[:, None], recent], dim=1)
+        return self.pointer.copied(self.head, self.ln_out(x), pointing, recent, token_ids)
 
     def forward(self, token_ids: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
         """Run all layers over new tokens.

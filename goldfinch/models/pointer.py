@@ -329,6 +329,20 @@ class Pointer(nn.Module):
         best, gates = self.scores(stream, pointing, recent)[0].amax(), self.shares(stream, pointing, recent)[1]
         return float(best), float(gates[0, 0, 1].exp())
 
+    def copied(
+        self, head: Callable[[Tensor], Tensor], stream: Tensor, pointing: Pointing, recent: Tensor, token_ids: Tensor
+    ) -> Tensor:
+        """How much of the probability of each token comes from copying each row, (B, T, n), at most 1 over all rows.
+
+        Args:
+            head, stream, pointing, recent: as in `mix`.
+            token_ids: (B, T) int64, the token that follows each position.
+        """
+        attention, gates, _ = self.shares(stream, pointing, recent)
+        of_token = pointing.token_ids[:, None] == token_ids[..., None]  # (B, T, n)
+        taken = gates[..., 1:2].exp() * attention * of_token
+        return taken / self.mix(head, stream, pointing, recent).gather(-1, token_ids[..., None]).exp()
+
     def mix(self, head: Callable[[Tensor], Tensor], stream: Tensor, pointing: Pointing, recent: Tensor) -> Tensor:
         """The logarithm of the mixed distribution.
 

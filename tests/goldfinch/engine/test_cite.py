@@ -8,10 +8,23 @@ import pytest
 import torch
 
 import goldfinch
-from goldfinch.engine.attention_scores import attention_to_document
-from goldfinch.engine.cite import NEAR, Citation, _citations, _lines, _with_places, cite, line_shares, most_read
+from goldfinch.engine.attention_scores import attention_to_document, copied_from
+from goldfinch.engine.cite import (
+    NEAR,
+    Citation,
+    _citations,
+    _lines,
+    _of_blocks,
+    _with_places,
+    cite,
+    line_shares,
+    most_read,
+)
+from goldfinch.policies.places import Found
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
+
+BOATS = (("Bittern", "Ines"), ("Heron", "Tomas"), ("Dipper", "Olga"), ("Osprey", "Piet"))
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +167,31 @@ def test_columns_are_those_of_the_text(tiny_model: Path) -> None:
         found.add((cited.line, cited.column))
     assert {line for line, _ in found} >= {1, 3, 4, 5}
     assert (3, 3) in found  # behind the blanks
+
+
+def test_what_was_copied_says_which_line_was_read(model: goldfinch.LanguageModel) -> None:
+    """A value that stands in two lines is cited with the line that the pointer took it from; shares are probabilities."""
+    text = "\n".join(["| boat | weight | keeper |", "|---|---|---|", *(f"| {n} | 58 | {k} |" for n, k in BOATS)]) + "\n"
+    one = session(model, text)
+    hits = 0
+    for name, _ in BOATS:
+        question = f"What is the weight of {name}?"
+        answer = one.ask(question, max_tokens=8)
+        state = one.state_for(one.reader.read(question))
+        copied = copied_from(one, state, one.question_token_ids(question), answer.token_ids)
+        assert float(copied.min()) >= 0
+        assert float(copied.sum()) <= len(answer.token_ids) + 1e-3
+        hits += answer.text == "58" and cite(one, question, answer.token_ids)[0].text.startswith(f"| {name} |")
+    assert hits >= 3
+
+
+def test_a_model_without_a_pointer_copies_nothing(tiny_model: Path) -> None:
+    one = session(goldfinch.load_model(tiny_model), "A text.\nAnother.")
+    assert float(copied_from(one, one.document_state, [5, 6], [7]).abs().sum()) == 0
+
+
+def test_a_line_between_the_blocks_is_cited_when_it_was_copied_from() -> None:
+    share, lines = torch.tensor([0.1, 0.2, 0.0, 0.7], dtype=torch.float64), ["a", "b", "c", "d"]
+    block = [Found(0, 1.0, 1, 2, ((0, 5),))]
+    assert [c.line for c in _of_blocks(share, lines, block, between=True)] == [4, 2]
+    assert [c.line for c in _of_blocks(share, lines, block, between=False)] == [2]
