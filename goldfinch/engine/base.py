@@ -77,6 +77,10 @@ class Asking(Protocol):
     def expanded_bytes(self) -> int:
         """What it holds now besides the cache, to answer faster."""
 
+    @property
+    def question_bytes(self) -> int:
+        """What a question under way takes, estimated."""
+
     def ask(self, question: str, *, raw: bool = False, **sampling: Unpack[SamplingOptions]) -> Answer:
         """The whole answer.
 

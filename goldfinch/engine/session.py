@@ -42,6 +42,8 @@ Started = tuple[Tensor, ModelState]
 DEFAULT_MEMORY_BYTES = 4 << 30
 # Tokens decoded before a CUDA graph is captured, which costs a few steps: most answers are shorter.
 EAGER_TOKENS = 8
+# Rows that a question may read and add, to estimate what it takes.
+QUESTION_ROWS = 1024
 # Question tokens per pass through the Finch layers.
 QUESTION_BLOCK = 512
 
@@ -125,6 +127,14 @@ class Session:
         if not isinstance(memory, GoldMemory) or memory.document is None or memory.document.expanded is None:
             return 0
         return sum(rows.nbytes for pair in memory.document.expanded for rows in pair)
+
+    @property
+    def question_bytes(self) -> int:
+        """What a question under way takes, estimated: states, keys and values of what it reads, twice in a batch."""
+        config, element = self.model.config, self.model.emb.weight.element_size()
+        states = config.n_finch * config.d_model * config.head_dim * 4
+        kept = 2 * config.n_attention * self.cache.length * config.d_model * element
+        return 2 * (states + expanded_bytes(config, QUESTION_ROWS, element) + kept)
 
     def state_for(self, reading: Reading) -> ModelState:
         """The state behind the document, its GOLD memory or its attention layers holding what a question reads."""

@@ -87,7 +87,7 @@ class _Batch:
         self.jobs, self.held, self._load_s = jobs, held, load_s
         questions = [Question(job.text, job.raw, job.sampling, lambda job=job: job.given_up) for job in jobs]  # type: ignore[misc]
         self._steps: Iterator[list[Step]] = held.engine.answer_together(held.session, questions)
-        held.users += 1
+        held.users += len(jobs)
 
     def step(self) -> bool:
         """A token further; whether there is another."""
@@ -199,7 +199,7 @@ class Scheduler:
                 return
             if not batch.step() or all(job.given_up for job in batch.jobs):
                 self._running.remove(batch)
-                batch.held.users -= 1
+                batch.held.users -= len(batch.jobs)
                 self.sessions.keep_cap()
 
     def _admit(self) -> None:
@@ -215,16 +215,19 @@ class Scheduler:
             return
         try:
             held = self.sessions.open(jobs[0].document)
+            room = self.sessions.room(held)
         except AllInUse:
-            with self._changed:  # behind the others: their documents may be open
-                self._waiting.extend(jobs)
-            return
+            room = 0
         except Exception as error:
             for job in jobs:
                 job.tell(error)
             return
-        load_s, held.load_s = held.load_s, 0.0  # whoever comes later finds it open
-        self._running.append(_Batch(jobs, held, load_s))
+        with self._changed:  # what has no room now goes behind the others: their documents may be open
+            self._waiting.extend(jobs[room:])
+        if room:
+            load_s, held.load_s = held.load_s, 0.0  # whoever comes later finds it open
+            self._running.append(_Batch(jobs[:room], held, load_s))
+            self.sessions.keep_cap()
 
     def _do_errand(self) -> None:
         with self._changed:

@@ -29,7 +29,7 @@ class Open:
         session: on the document.
         cache_bytes: that the cache takes, estimated.
         load_s: seconds that opening took.
-        users: batches of questions under way.
+        users: questions under way.
     """
 
     engine: Engine[Any]
@@ -40,8 +40,8 @@ class Open:
 
     @property
     def bytes(self) -> int:
-        """That it takes, estimated."""
-        return self.cache_bytes + int(self.session.expanded_bytes)
+        """That it takes, its questions under way included, estimated."""
+        return self.cache_bytes + int(self.session.expanded_bytes) + self.users * int(self.session.question_bytes)
 
 
 class AllInUse(Exception):
@@ -107,18 +107,23 @@ class Sessions:
             )  # fmt: skip
         held = Open(engine_of(session.model), session, size, time.perf_counter() - started)
         self._open[document.digest] = held
-        held.users += 1  # itself it stays
-        self.keep_cap()
-        held.users -= 1
+        self.keep_cap(held)
         return held
+
+    def room(self, held: Open) -> int:
+        """How many questions to an open document have room beside those under way: one where there are none."""
+        used = sum(one.bytes for one in self._open.values() if one.users)
+        own = 0 if held.users else held.bytes
+        free = (self.most_bytes - used - own) // max(int(held.session.question_bytes), 1)
+        return max(free, 0 if any(one.users for one in self._open.values()) else 1)
 
     def close(self, document: Shelved) -> None:
         """Forget a document that nobody is asking."""
         self._open.pop(document.digest, None)
 
-    def keep_cap(self) -> None:
-        """Close what is over the cap: documents grow when all of one is read."""
-        idle = [digest for digest, one in self._open.items() if not one.users]
+    def keep_cap(self, but: Open | None = None) -> None:
+        """Close what is over the cap, but one: documents grow when all of one is read."""
+        idle = [digest for digest, one in self._open.items() if not one.users and one is not but]
         while idle and self.bytes > self.most_bytes:
             del self._open[idle.pop(0)]
 

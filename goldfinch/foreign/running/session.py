@@ -30,6 +30,9 @@ from .files import ForeignCache
 from .reading import reader_of
 from .states import SequenceState, put_in
 
+# What a question takes at least: what is decoded, and what layers keep of a block.
+LEAST_QUESTION_BYTES = 32 << 20
+
 
 class ForeignSession:
     """A model of others and a cached document, ready for questions. Asking changes neither.
@@ -66,6 +69,12 @@ class ForeignSession:
     def expanded_bytes(self) -> int:
         """Nothing is held besides the cache."""
         return 0
+
+    @property
+    def question_bytes(self) -> int:
+        """What a question under way takes, estimated: a copy of all that layers keep of what it reads."""
+        parts = [part for held in self.cache.state.layers for part in (held.keys, held.values) if part is not None]
+        return sum(part.nbytes for part in parts) + LEAST_QUESTION_BYTES
 
     def question_token_ids(self, question: str, *, raw: bool = False) -> list[int]:
         """Tokens of a question in the model's template; as it is when `raw`."""

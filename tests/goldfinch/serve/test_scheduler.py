@@ -71,6 +71,28 @@ def test_documents_are_closed_under_a_cap(make_service: Callable[..., Service]) 
     assert found.value.status == 503
 
 
+def test_questions_under_way_have_their_part_of_the_memory(make_service: Callable[..., Service]) -> None:
+    service = make_service()
+    sessions = service.scheduler.sessions
+    held = sessions.open(service.shelf.documents()[0])
+    one = held.session.question_bytes
+    sessions.most_bytes = held.bytes + 3 * one
+    assert sessions.room(held) == 3
+    held.users = 2
+    assert sessions.room(held) == 1
+    held.users = 3
+    assert sessions.room(held) == 0
+    held.users = 0
+    sessions.most_bytes = held.bytes
+    assert sessions.room(held) == 1  # alone, one is answered all the same
+    jobs = [job(service.shelf.documents()[0], f"What {n}?") for n in range(5)]
+    for asked, _ in jobs:
+        service.scheduler.submit(asked)
+    service.scheduler.start()
+    assert all(isinstance(end_of(events), Done) for _, events in jobs)
+    service.scheduler.stop()
+
+
 def test_too_much_is_refused_and_an_end_told(make_service: Callable[..., Service]) -> None:
     service = make_service(waiting=3)
     waiting = [job(service.shelf.documents()[0]) for _ in range(3)]
