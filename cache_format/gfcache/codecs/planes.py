@@ -16,10 +16,9 @@ import numpy as np
 
 from gfcache import layout
 
-from .integers import LARGEST, byte_planes, from_byte_planes, middles
 from .rotary import Turn, turned, turned_back, turns
 from .tokens import Where
-from .words import as_f32, from_f32
+from .words import LARGEST, as_f32, byte_planes, from_byte_planes, from_f32, middles
 from .zstd import decompressed, entropy_coded
 
 # First positions of a document, whose keys and values stay as they are, as bf16.

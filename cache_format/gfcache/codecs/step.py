@@ -14,7 +14,7 @@ import struct
 import numpy as np
 
 from .casts import ROWS
-from .integers import LARGEST, byte_planes, from_byte_planes, middles
+from .words import LARGEST, byte_planes, from_byte_planes, middles
 from .zstd import decompressed, entropy_coded
 
 # Rows, of the first of a document, that the step follows from.
@@ -96,11 +96,12 @@ class Step:
         exponent, factor, width = _HEAD.unpack_from(data)
         if exponent not in _EXPONENTS or factor not in _FACTORS or width not in (1, 2):
             raise ValueError(f"a step of {factor} times 2^{exponent}, integers of {width} bytes")
-        middle = np.frombuffer(data, "<i2", channels, _HEAD.size).astype(np.float32)
+        middle = np.frombuffer(data, "<i2", channels, _HEAD.size).astype(np.int32)
         columns = from_byte_planes(decompressed(data[at:], n * channels * width), (channels, n), width)
-        codes = columns.T.astype(np.float32, order="C") + middle
+        codes = (columns + middle[:, None]).T.astype(np.float32, order="C")
         with np.errstate(over="ignore"):
-            return codes * np.float32(factor) * np.float32(2.0**exponent)
+            codes *= np.float32(factor * 2.0**exponent)
+        return codes
 
 
 def _octaves(step: tuple[int, int]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zstandard
-from gfcache.codecs.integers import byte_planes, from_byte_planes, middles
 from gfcache.codecs.step import _exponent, common_exponent, common_step
+from gfcache.codecs.words import byte_planes, from_byte_planes, middles
 from gfcache.codecs.zstd import compressed, entropy_coded
 
 
