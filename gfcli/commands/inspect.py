@@ -92,7 +92,9 @@ def _dropped(s: dict[str, Any]) -> str:
     """What is left of the rows: as papers count it, and as the file has it."""
     kept, share = s["kept"], s["kept"]["rows"] / s["tokens"]
     who = f" by {kept['policy']}" if kept["policy"] else ""
-    beside = f"{kept['runs']:,} runs, {kept['stored_rows']:,} rows with those before them"
+    beside = f"{kept['sets']:,} heads of layers, each with rows of its own"
+    if kept["runs"] is not None:
+        beside = f"{kept['runs']:,} runs, {kept['stored_rows']:,} rows with those before them"
     return f"{kept['rows']:,} of {s['tokens']:,} rows kept{who} ({1 / share:.1f} times fewer); {beside}"
 
 

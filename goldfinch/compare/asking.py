@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,13 @@ import gfcache
 import torch
 from gfcache import layout
 
-from goldfinch.caching.coding import coded
-from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.kept import dropped
 from goldfinch.engine.base import Engine
 from goldfinch.engine.session import Session
 from goldfinch.measure.flatness import forget_peak, peak_bytes
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.dropping.choosing import Chooser
 
-from .asked_dropping import dropped_for
+from .asked_dropping import dropped_for, dropped_of_heads
+from .asked_rounding import session_of
 from .methods import BENCHMARK, Method
 from .tasks.base import CONTINUED, PREDICTED, Exam, Question, Task
 
@@ -48,7 +45,7 @@ class Kitchen:
 
     def __init__(self, engine: Engine[Any], full: Path) -> None:
         self._engine, self._full = engine, full
-        self._choosers: dict[str, tuple[Chooser, float]] = {}
+        self._choosers: dict[str, tuple[Any, float]] = {}
 
     def make(self, method: Method, path: Path) -> float:
         """Write the file of a method; seconds that it took, those of a policy's look at the document included."""
@@ -56,19 +53,17 @@ class Kitchen:
         engine, form, looked_before = self._engine, method.form, 0.0
         cache = engine.open(self._full)
         if form.dropping is not None:
-            assert isinstance(engine.model, LanguageModel)
             looked_before = self._choosers[form.dropping.policy][1] if form.dropping.policy in self._choosers else 0.0
             chooser = self._chooser(cache, form.dropping.policy)
-            cache = coded(dropped(engine.model, cache, form.dropping, chooser), form)
-        else:
-            cache = engine.coded(cache, form)
+            cache = engine.dropped(cache, form.dropping, chooser)
+        cache = engine.coded(cache, replace(form, dropping=None))
         engine.save(cache, path)
         return time.perf_counter() - started + looked_before
 
-    def _chooser(self, cache: DocumentCache, policy: str) -> Chooser:
+    def _chooser(self, cache: Any, policy: str) -> Any:
         if policy not in self._choosers:
             started = time.perf_counter()
-            chooser = Chooser(self._engine.model, cache.ids_on(self._engine.model.device), policy)
+            chooser = self._engine.chooser(cache, policy)
             self._choosers[policy] = chooser, time.perf_counter() - started
         return self._choosers[policy][0]
 
@@ -94,9 +89,13 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     cache = engine.open(path, asking=True)
     load_s, session_s = time.perf_counter() - started, 0.0
     session: Any = None
-    if method.family != BENCHMARK:
+    asks_anew = method.family == BENCHMARK and method.form.dropping is not None
+    if not asks_anew:
         started = time.perf_counter()
-        session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
+        if method.family == BENCHMARK:
+            session = session_of(engine, cache, method.form)
+        else:
+            session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
         session_s = time.perf_counter() - started
     if task.form == PREDICTED:
         scores, first_s = predicted(engine, session, exam)
@@ -109,9 +108,10 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     found, before, decoded, decode_s = [], [], 0, 0.0
     for question in exam.questions:
         started = time.perf_counter()
-        if method.family == BENCHMARK:
+        if asks_anew:
             assert method.form.dropping is not None
-            small = dropped_for(engine.model, cache, method.form.dropping, engine.question(question.text))
+            drop = dropped_for if isinstance(engine.model, LanguageModel) else dropped_of_heads
+            small = drop(engine.model, cache, method.form.dropping, engine.question(question.text))
             session = engine.session(small, read=method.read)
         answer = session.ask(question.text, **options)
         usage, taken = answer.usage, time.perf_counter() - started

@@ -19,6 +19,7 @@ import numpy as np
 
 from goldfinch.caching.numerics import Numerics
 from goldfinch.caching.row_parts import PLAIN, Form
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO
 
 if TYPE_CHECKING:
@@ -202,6 +203,31 @@ class Engine(Protocol[Cache]):
 
         Raises:
             ModelRefused: the values of this model's caches are not to be rounded, or its rows dropped.
+            GoldFinchError: rows of this cache cannot be dropped.
+        """
+
+    def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
+        """Why a policy (`policies.dropping.named`) drops no rows of caches of this model, None where it can.
+
+        Args:
+            token_ids: (T,) of the document, where it is known.
+        """
+
+    def chooser(self, cache: Cache, policy: str) -> Any:
+        """Who chooses rows of a document, for several shares to keep: what the policy sees of it is computed once.
+
+        Raises:
+            GoldFinchError: rows of this cache cannot be dropped.
+        """
+
+    def dropped(self, cache: Cache, dropping: Dropping, chooser: Any = None) -> Cache:
+        """A cache without the rows that a policy drops, nothing rounded; the cache itself where it keeps all.
+
+        Args:
+            cache: as computed, all rows.
+            chooser: of this document and policy, where there is one already.
+
+        Raises:
             GoldFinchError: rows of this cache cannot be dropped.
         """
 

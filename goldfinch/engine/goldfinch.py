@@ -12,11 +12,13 @@ import torch
 
 from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
 from goldfinch.caching.identity import identity_of
-from goldfinch.caching.kept import formed
+from goldfinch.caching.kept import check_droppable, dropped, formed, obstacle_to_dropping
 from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
 from goldfinch.caching.row_parts import Form
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.base import Chosen
+from goldfinch.policies.dropping.choosing import Chooser
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO
 from goldfinch.text.prompt import document_token_ids, question_token_ids
 
@@ -128,6 +130,16 @@ class GoldFinchEngine:
 
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
         return formed(self.model, cache, form)
+
+    def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
+        return obstacle_to_dropping(self.model, policy)
+
+    def chooser(self, cache: DocumentCache, policy: str) -> Chooser:
+        check_droppable(self.model, cache, Dropping(policy, 0.5))
+        return Chooser(self.model, cache.ids_on(self.model.device), policy)
+
+    def dropped(self, cache: DocumentCache, dropping: Dropping, chooser: Any = None) -> DocumentCache:
+        return dropped(self.model, cache, dropping, chooser)
 
     def save(self, cache: DocumentCache, path: Path) -> None:
         cache.save(path)

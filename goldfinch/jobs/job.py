@@ -16,7 +16,7 @@ from goldfinch.caching.journal import EVERY_S, Journal
 from goldfinch.caching.numerics import check_parent_dtype
 from goldfinch.caching.row_parts import LOSSLESS, PLAIN, Form
 from goldfinch.devices import synchronize
-from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition
+from goldfinch.errors import BaseNotRecurrent, BaseTooDeep, BaseTooShort, BaseWithoutPosition, GoldFinchError
 from goldfinch.library.changes import Changed, appended, base_of, changed_source, document_token_ids
 from goldfinch.library.known import MADE, is_verified, note
 from goldfinch.library.making import Made, length_remark, make_cache, where_to_start
@@ -131,6 +131,7 @@ def compute(
     form = Form(job.coding or LOSSLESS, job.parent, job.parent_tokens, job.dropping)
     if job.bounds is not None:
         check_measurable(engine_of(model).identity_of(job.token_ids)["model"])
+    _check_droppable(job, model)
     later = job.bounds is not None or job.dropping is not None  # what it loses, it loses when all is computed
     if job.made is not None:  # together with others
         job.made.cache = _rounded(job, model, job.made.cache, form)
@@ -160,6 +161,16 @@ def compute(
         tell(Remark(WARNING, f"{journal.obstacle}; if interrupted, this run could not have been resumed"))
     job.seconds = time.perf_counter() - started
     note_run(engine_of(model), job.tokens - job.made.tokens_reused, *watch.seconds())
+
+
+def _check_droppable(job: Job, model: Model) -> None:
+    """Refuse before anything is computed what no rows can be dropped of."""
+    policy = job.dropping.policy if job.dropping is not None else None if job.bounds is None else job.bounds.policy
+    if policy is None:
+        return
+    reason = engine_of(model).obstacle_to_dropping(policy, job.token_ids)
+    if reason is not None:
+        raise GoldFinchError(f"rows cannot be dropped: {reason}", hint="another --drop, or none")
 
 
 def _rounded(job: Job, model: Model, cache: Any, form: Form) -> Any:
@@ -242,7 +253,7 @@ def job_of_change(
         different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         tell(Remark(WARNING, different))
     codec = old.numerics.coding.state
-    if getattr(old, "kept", None) is not None:
+    if old.numerics.dropping is not None:
         again = f"rows of it were dropped ({old.numerics.dropping}): all of it is computed again, from its token ids"
         tell(Remark(NOTE, again))
     elif old.numerics.coding.is_state_lossy and not old.checkpoints:

@@ -44,12 +44,10 @@ def dropped_and_rounded(model: Model, cache: Any, path: Path, form: Form) -> Hea
         form: with its dropping.
 
     Raises:
-        gfcache.CannotRound: it continues a base, or it is of a model of others.
-        GoldFinchError: see `caching.kept.check_droppable`.
+        gfcache.CannotRound: it continues a base.
+        GoldFinchError: rows of it cannot be dropped.
     """
-    header, card = _whole(cache), engine_of(model).card
-    if card is not None and card.is_foreign:
-        raise gfcache.CannotRound(cache.path, f"{card.name} is a model of others, whose rows are all kept")
+    header = _whole(cache)
     written: Header = engine_of(model).coded(cache, form).save(path, created_at=header.created_at)
     return written
 

@@ -14,10 +14,8 @@ from typing import Any
 from gfcache import Coding
 from gfcache.format.convert import obstacle_of
 
-from goldfinch.caching.kept import check_droppable, dropped
 from goldfinch.caching.row_parts import Form
 from goldfinch.errors import ModelRefused, NoCodecFits
-from goldfinch.policies.dropping.choosing import Chooser
 from goldfinch.policies.dropping.named import Dropping
 
 from .divergence import Yardstick
@@ -122,12 +120,10 @@ def _steps(engine: Any, computed: Any, form: Form, policy: str | None) -> list[S
     if policy is None:
         ladder = ladder_of(computed.identity["model"])
         return [partial(engine.coded, computed, Form(coding)) for coding in ladder]
-    model = engine.model
-    check_droppable(model, computed, Dropping(policy, KEEPS[-1]))
-    chooser = Chooser(model, computed.ids_on(model.device), policy)
+    chooser = engine.chooser(computed, policy)
 
     def keeping(keep: float) -> Any:
-        small = computed if keep == 1.0 else dropped(model, computed, Dropping(policy, keep), chooser)
+        small = computed if keep == 1.0 else engine.dropped(computed, Dropping(policy, keep), chooser)
         return engine.coded(small, Form(form.coding))
 
     return [partial(keeping, keep) for keep in KEEPS]

@@ -110,7 +110,8 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
                 continue  # of other values
             array, at_end = file.array(section), section.position in (None, file.header.tokens)
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
-                where = where_of(file.header.model, section.kind, section.token_start, section.rotated)
+                facts = section.kind, section.token_start, section.rotated
+                where = where_of(file.header.model, *facts, dropped=file.header.kept_rows is not None)
                 array = rounded(array, section.dtype, where, coding)
             default = (
                 codecs.ZSTD.name

@@ -122,9 +122,13 @@ class Header:
 
     @functools.cached_property
     def kept_rows(self) -> int | None:
-        """Rows of compressed_k in a file that dropped others; None where none was dropped."""
-        if not self.of_kind(layout.KEPT_POSITIONS):
+        """Rows that are stored in a file that dropped others: of compressed_k, or of each head of keys and values; None
+        where none was dropped."""
+        found = self.of_kind(layout.KEPT_POSITIONS)
+        if not found:
             return None
+        if len(found[0].shape) == 3:
+            return found[0].shape[2]
         return sum(s.shape[0] if s.shape else 0 for s in self.of_kind(layout.COMPRESSED_K))
 
     @functools.cached_property

@@ -1,5 +1,9 @@
 """Caches that keep some of their rows: which those are (SPEC 1.1, kept_positions).
 
+Of compressed keys a row serves all heads of all layers, and what is kept are runs. Of keys and values each head of each
+layer has rows of its own, of our models each layer, and their positions are listed: (n, heads, N) of n layers,
+ascending along the last axis.
+
 A run is (first token, past the last) of rows that questions read. A row is rebuilt with the one before it, so the
 stretch that is stored for a run begins one row earlier, unless the run before it ends there.
 """
@@ -42,4 +46,23 @@ def wrong_runs(array: np.ndarray, tokens: int, tail: int, rows: int) -> tuple[st
     stored = int((ends - starts).sum() + len(runs) - (starts[0] == 0))
     if stored != rows:
         return f"runs of {stored} rows, with those before them", f"{rows}, those of compressed_k"
+    return None
+
+
+def wrong_positions(array: np.ndarray, tokens: int, *, to_the_end: bool) -> tuple[str, str] | None:
+    """What of a kept_positions section of keys and values breaks R19, (found, expected), or None.
+
+    Args:
+        array: (n, heads, N), N at least 1.
+        tokens: T.
+        to_the_end: each set must hold the last of them.
+    """
+    positions = array.astype(np.int64)
+    if (np.diff(positions, axis=-1) <= 0).any() or positions.max(initial=0) >= tokens:
+        return (
+            "positions that do not ascend, or are none of the document",
+            f"ascending ones below {tokens} of each head",
+        )
+    if to_the_end and (positions[..., -1] != tokens - 1).any():
+        return f"rows up to token {int(positions[..., -1].min())}", f"{tokens - 1}, the last one"
     return None

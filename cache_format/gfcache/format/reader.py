@@ -21,7 +21,7 @@ from gfcache.files.regular import NotRegular, open_regular
 from .families.base import Stands
 from .families.registry import KINDS, family_of, where_of
 from .header import Header, HeaderError, Section, parse_header
-from .kept import wrong_runs
+from .kept import wrong_positions, wrong_runs
 from .rules import all_finite, check_table
 
 
@@ -141,7 +141,8 @@ class CacheFile:
         """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17, R19)."""
         stored = self.stored(section)
         try:
-            where = where_of(self.header.model, section.kind, section.token_start, section.rotated)
+            facts = section.kind, section.token_start, section.rotated
+            where = where_of(self.header.model, *facts, dropped=self.header.kept_rows is not None)
             raw = codecs.decode(section.codec, stored, section.dtype, section.shape, where)
         except ValueError as error:
             raise self._damaged(
@@ -151,8 +152,7 @@ class CacheFile:
         if not all_finite(array, section.dtype):
             raise self._damaged("R16", f"NaN or infinity in {section.name!r}", "finite values")
         if section.kind == layout.KEPT_POSITIONS:
-            tail = max((s.shape[0] for s in self.header.of_kind(layout.TAIL_HIDDEN)), default=1)
-            problem = wrong_runs(array, self.header.tokens, tail, self.header.kept_rows or 0)
+            problem = self._wrong_kept(array)
             if problem is not None:
                 raise self._damaged("R19", *problem)
         vocab_size = self.header.tokenizer["vocab_size"]
@@ -161,6 +161,13 @@ class CacheFile:
         if section.kind == layout.BLOCK_PLACES:
             self._check_places(array)
         return array
+
+    def _wrong_kept(self, array: np.ndarray) -> tuple[str, str] | None:
+        """What of the rows that are left breaks R19, (found, expected), or None."""
+        if array.ndim == 3:
+            return wrong_positions(array, self.header.tokens, to_the_end="layers" not in self.header.model)
+        tail = max((s.shape[0] for s in self.header.of_kind(layout.TAIL_HIDDEN)), default=1)
+        return wrong_runs(array, self.header.tokens, tail, self.header.kept_rows or 0)
 
     def _check_places(self, places: np.ndarray) -> None:
         """Ranges of the document's own tokens that have the rows of their blocks, or a few less (R17)."""

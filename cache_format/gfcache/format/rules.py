@@ -34,7 +34,7 @@ def check_table(header: Header) -> None:
             _check_values(header, family, dimensions, dtype, section)
     _check_tokens(header, family, dimensions)
     _check_states(header, family, dimensions)
-    _check_kept(header)
+    _check_kept(header, family, dimensions)
 
 
 def _check_storage(section: Section) -> None:
@@ -138,15 +138,21 @@ def _check_tokens(header: Header, family: Family, dimensions: Dimensions) -> Non
         _check_blocks(header, kind, dimensions)
 
 
-def _check_kept(header: Header) -> None:
+def _check_kept(header: Header, family: Family, dimensions: Dimensions) -> None:
     """R12, R13: what was dropped is said once, in a file that stands alone, with nothing to resume from in it."""
-    found = header.of_kind(layout.KEPT_POSITIONS)
+    found, kind = header.of_kind(layout.KEPT_POSITIONS), family.by_name[layout.KEPT_POSITIONS]
     if not found:
         return
-    demand(len(found) == 1, "R13", f"{len(found)} {layout.KEPT_POSITIONS} sections", 1)
+    names = sorted(named(kind.kind, _group(kind, section)) for section in found)
+    expected = sorted(named(kind.kind, group) for group in kind.groups(dimensions))
+    holds = kind.present(dimensions) and names == expected
+    demand(holds, "R13", f"{len(found)} {kind.kind} sections", f"{len(expected)}, one for each group that has rows")
     shape, rows = found[0].shape, header.kept_rows or 0
-    holds = len(shape) == 2 and shape[1] == 2 and 0 < shape[0] <= rows <= header.tokens
-    demand(holds, "R12", f"{layout.KEPT_POSITIONS} of shape {shape!r:.60} beside {rows} rows", "(n, 2), n up to that")
+    if expected_shape(header, found[0]) is not None:
+        demand(0 < rows <= header.tokens, "R12", f"{rows} rows of each head", f"1 to {header.tokens}")
+    else:
+        holds = len(shape) == 2 and shape[1] == 2 and 0 < shape[0] <= rows <= header.tokens
+        demand(holds, "R12", f"{kind.kind} of shape {shape!r:.60} beside {rows} rows", "(n, 2), n up to that")
     demand(header.parent is None, "R13", f"a parent beside {layout.KEPT_POSITIONS}", "none")
     at = {s.position for s in header.sections if s.is_known and s.position is not None}
     demand(at <= {header.tokens}, "R13", f"checkpoints beside {layout.KEPT_POSITIONS}", "none")

@@ -65,12 +65,12 @@ class StoredRows:
 
 
 def kept_in(file: CacheFile) -> Runs | None:
-    """The runs of rows that an open file keeps; None where none was dropped.
+    """The runs of rows of compressed_k that an open file keeps; None where none of them was dropped.
 
     Raises:
         DamagedCache: R14, R15, R19.
     """
-    found = file.header.of_kind(layout.KEPT_POSITIONS)
+    found = [section for section in file.header.of_kind(layout.KEPT_POSITIONS) if len(section.shape) == 2]
     return tuple((int(a), int(b)) for a, b in file.array(found[0])) if found else None
 
 

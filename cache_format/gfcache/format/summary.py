@@ -34,12 +34,15 @@ def inspect_cache(path: Path | str) -> dict[str, Any]:
 
 def _kept(cache: CacheFile) -> dict[str, Any] | None:
     """Which rows a file keeps, where others were dropped."""
-    runs = kept_in(cache)
-    if runs is None:
+    runs, stored = kept_in(cache), cache.header.kept_rows
+    if stored is None:
         return None
-    rows = sum(end - start for start, end in runs)
+    sections = cache.header.of_kind(layout.KEPT_POSITIONS)
+    sets = 1 if runs is not None else sum(section.shape[0] * section.shape[1] for section in sections)
+    rows = stored if runs is None else sum(end - start for start, end in runs)
     who = cache.header.numerics.get("dropping")
-    return {"policy": who, "rows": rows, "runs": len(runs), "stored_rows": cache.header.kept_rows}
+    number = None if runs is None else len(runs)
+    return {"policy": who, "rows": rows, "sets": sets, "runs": number, "stored_rows": stored}
 
 
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:

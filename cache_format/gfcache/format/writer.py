@@ -68,11 +68,11 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     """
     sections: list[Section] = []
     stored_parts: list[bytes | memoryview] = []
-    offset = 0
+    offset, dropped = 0, any(item.kind == layout.KEPT_POSITIONS for item in data)
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
         demand(all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
-        where = where_of(header.model, item.kind, item.token_start, item.rotated)
+        where = where_of(header.model, item.kind, item.token_start, item.rotated, dropped=dropped)
         codec, stored = codecs.encode(array, item.dtype, item.codec, where)
         sections.append(
             Section(

@@ -69,7 +69,7 @@ class _Row:
         ids, answering = session.begin(question, raw, sampling, reading)
         behind = session.reader.state(reading)
         logits, layers = session.start(ids, state=behind)
-        state = taken_out(layers, session.model.layers, behind.position + len(ids))
+        state = taken_out(layers, session.model.layers, behind.position + len(ids), behind.dropped)
         assert answering.usage.timings_s is not None
         answering.usage.timings_s["question"] = time.perf_counter() - started
         return cls(answering, logits, state)
@@ -106,7 +106,7 @@ class _Batch:
 
     def __init__(self, session: ForeignSession, rows: Sequence[_Row]) -> None:
         self._model = session.model
-        lengths = [row.state.position for row in rows]
+        lengths = [row.state.rows for row in rows]
         longest, most = max(lengths), max(row.answering.sampling.max_tokens for row in rows)
         stacked = []
         for number in range(len(self._model.layers)):
@@ -117,8 +117,8 @@ class _Batch:
         state = SequenceState(longest, tuple(stacked))
         self._layers = put_in(lambda: library.new_cache(network), self._model.layers, state, longest + most)
         device = torch.device(self._model.device)
-        self._positions = torch.tensor(lengths, device=device)
-        self._mask = (torch.arange(longest, device=device) < self._positions[:, None]).long()
+        self._positions = torch.tensor([row.state.position for row in rows], device=device)
+        self._mask = (torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]).long()
 
     def step(self, token_ids: Sequence[int]) -> Tensor:
         """Logits (B, V) after one more token each."""

@@ -1,6 +1,7 @@
 """Which lines of a document were read most for an answer: the attention that the library computes, over what was read.
 
-Notation: n tokens of the document's own, N rows that predicted the answer's tokens, S rows that a layer holds.
+Notation: n tokens of the document's own, S rows that a layer holds, N of them that G key-value heads were left of the
+document.
 """
 
 from __future__ import annotations
@@ -48,12 +49,23 @@ def attended(session: ForeignSession, reading: Reading, question: Sequence[int],
     at, rows = state.position + len(question) - 1, [question[-1], *answer[:-1]]
     weights = torch.zeros(state.position, dtype=torch.float64)
     step = len(rows) if model.schedule == "blocks" else 1
+    attending, kept = (
+        [n for n, layer in enumerate(model.layers) if layer.kind in ("full", "sliding")],
+        session.cache.kept,
+    )
     for start in range(0, len(rows), step):
         ids = torch.tensor(rows[start : start + step])
-        for found in library.attention(model.network, ids, layers, at + start):
+        of_layers = library.attention(model.network, ids, layers, at + start)
+        for number, found in zip(attending, of_layers, strict=True):
+            per_head = found.sum(1).double().cpu()
+            rows_kept = None if kept is None else kept[number]
+            if rows_kept is not None:
+                G, N = rows_kept.shape
+                each = per_head[:, :N].reshape(G, -1, N).sum(1)
+                weights.scatter_add_(0, torch.from_numpy(rows_kept).flatten(), each.flatten())
+                continue
             first = at + start + len(ids) - found.shape[-1]  # a window holds the last rows alone
-            per_row = found.sum((0, 1)).double().cpu()
-            held = per_row[: max(state.position - first, 0)]
+            held = per_head.sum(0)[: max(state.position - first, 0)]
             weights[first : first + len(held)] += held
     own = torch.zeros(len(session.reader.index.token_ids), dtype=torch.float64)
     places = session.reader.own_tokens(reading)

@@ -29,7 +29,7 @@ from .states import Held, SequenceState
 
 
 def coded(cache: ForeignCache, form: Form) -> ForeignCache:
-    """A cache as its file will give it back.
+    """A cache as its file will give it back, its rows dropped already where that was wanted.
 
     Args:
         cache: as computed, nothing of it rounded.
@@ -39,7 +39,7 @@ def coded(cache: ForeignCache, form: Form) -> ForeignCache:
         ModelRefused: see `check`.
     """
     check(cache.identity, form)
-    parts = form.parts(cache.length, layout.RANGE_TOKENS)
+    parts = form.parts(cache.row_count, layout.RANGE_TOKENS)
     return replace(
         cache,
         state=rounded_rows(cache, parts),
@@ -55,11 +55,8 @@ def check(identity: Mapping[str, Any], form: Form) -> None:
         identity: of the document's cache (`Engine.identity_of`).
 
     Raises:
-        ModelRefused: what this model keeps, or how it keeps this document, is not to be rounded so; a rounded base;
-            rows to be dropped.
+        ModelRefused: what this model keeps, or how it keeps this document, is not to be rounded so; a rounded base.
     """
-    if form.dropping is not None:
-        raise ModelRefused(f"{identity['model']['name']} keeps every row: rows are dropped of models of ours")
     if form.parent is not None and form.parent.row_parts:
         raise ModelRefused(
             "a codec has rounded the base, and what follows would rest on rounded keys and values",
@@ -74,7 +71,7 @@ def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
     """The state of a cache with each part of its keys and values rounded by its codec."""
     model, state = cache.identity["model"], cache.state
     layers = list(state.layers)
-    ends = [start for start, _ in parts[1:]] + [cache.length]
+    ends = [start for start, _ in parts[1:]] + [cache.row_count]
     for group, members in Dimensions.of(model).members.items():
         if group.role is not None or model["layers"][group.layer]["kind"] != "full" or not parts:
             continue
@@ -84,15 +81,16 @@ def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
             rotated = TRANSFORMERS.by_name[kind].rotated
             for (start, codec), end in zip(parts, ends, strict=True):
                 if is_lossy(codec) and start < end:
-                    where = where_of(model, kind, start, rotated)
-                    rows[:, :, start:end] = _rounded(rows[:, :, start:end], codec, where)
+                    where = where_of(model, kind, start, rotated, dropped=cache.kept is not None)
+                    rows[:, :, start:end] = rounded_values(rows[:, :, start:end], codec, where)
             found[name] = rows
         for number, n in enumerate(members):
             held: Held = layers[n]
             layers[n] = replace(held, keys=found["keys"][number], values=found["values"][number])
-    return SequenceState(state.position, tuple(layers))
+    return replace(state, layers=tuple(layers))
 
 
-def _rounded(values: Tensor, codec: str, where: Where) -> Tensor:
+def rounded_values(values: Tensor, codec: str, where: Where) -> Tensor:
+    """Keys or values (n, H, T, D) of a section as a codec gives them back."""
     dtype = file_dtype(values.dtype)
     return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)

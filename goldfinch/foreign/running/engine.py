@@ -21,9 +21,18 @@ from goldfinch.engine.cite import Citation
 from goldfinch.engine.sampling import SamplingOptions
 from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
+from goldfinch.foreign.dropping.rows import (
+    ForeignChooser,
+    check_droppable,
+    differing,
+    dropped,
+    obstacle_to_dropping,
+    without,
+)
 from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.prompts import ForeignTokenizer, document_ids
 from goldfinch.policies.base import Chosen
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO, BLOCKS, WHOLE
 from goldfinch.weights.directory import ModelCard, read_card
 
@@ -163,7 +172,19 @@ class ForeignEngine:
         return self.prefill_from(Start(), prompt.token_ids, document_range=span, source=source, progress=progress)
 
     def coded(self, cache: ForeignCache, form: Form) -> ForeignCache:
+        if form.dropping is not None:
+            cache = dropped(self.model, cache, form.dropping)
         return coded(cache, form)
+
+    def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
+        return obstacle_to_dropping(self.model, policy, token_ids)
+
+    def chooser(self, cache: ForeignCache, policy: str) -> ForeignChooser:
+        check_droppable(self.model, cache, Dropping(policy, 0.5))
+        return ForeignChooser(self.model, cache, policy)
+
+    def dropped(self, cache: ForeignCache, dropping: Dropping, chooser: Any = None) -> ForeignCache:
+        return dropped(self.model, cache, dropping, chooser)
 
     def save(self, cache: ForeignCache, path: Path) -> None:
         cache.save(path)
@@ -210,5 +231,13 @@ class ForeignEngine:
     def replay(self, cache: ForeignCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
         alike = ForeignEngine(replace(self.model, layout=WHOLE if cache.blocks is None else BLOCKS))
         again = alike.prefill_from(start_of(cache), cache.token_ids)
+        exact, dropping = self.difference(cache.numerics) is None, Dropping.of(cache.numerics.dropping)
+        if cache.kept is not None:
+            if exact and dropping is not None:
+                where = differing(ForeignChooser(self.model, again, dropping.policy).kept(dropping.keep), cache.kept)
+                if where is not None:
+                    other = f"kept_positions of {where} are not those that {dropping} keeps"
+                    return ReplayReport(cache.length, 1, exact, other)
+            again = without(again, cache.kept, dropping or Dropping("unknown", 0.5))
         rounded = replace(again, state=rounded_rows(again, cache.row_parts)) if cache.row_parts else again
-        return compared(again, rounded, cache, exact=self.difference(cache.numerics) is None)
+        return compared(again, rounded, cache, exact=exact)

@@ -55,6 +55,8 @@ class ForeignCache:
         index: its blocks and words as its file holds them, (bytes,) uint8, or None.
         receipt: what these cost, where that was measured.
         row_parts: which codecs have rounded which keys and values.
+        kept: of each layer the positions (H, N) int64 of the rows that its heads keep, ascending, where others were
+            dropped; None of a layer that lost none (`dropping.rows`).
         blocks: what the layers hold of each block, where the document is kept in blocks; `state` is then that behind
             the prompt's beginning, before the document.
     """
@@ -72,12 +74,18 @@ class ForeignCache:
     index: np.ndarray | None = field(default=None, compare=False, repr=False)
     row_parts: RowParts = ()
     blocks: Blocks | None = None
+    kept: tuple[np.ndarray | None, ...] | None = field(default=None, compare=False, repr=False)
     receipt: gfcache.Receipt | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
         """T: tokens in the cache."""
         return len(self.token_ids)
+
+    @property
+    def row_count(self) -> int:
+        """N: rows that each head of a layer which keeps all of them holds, T where none was dropped."""
+        return self.length - (0 if self.kept is None else self.state.dropped)
 
     @property
     def own_token_ids(self) -> np.ndarray:
@@ -128,7 +136,9 @@ class ForeignCache:
         """Header and sections of its file; arguments and errors as of `save`."""
         parent = parent if self.blocks is None else None
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
-        if parent is None and self.row_parts != parts_of(self.numerics.coding, self.length, (), 0, layout.RANGE_TOKENS):
+        if parent is None and self.row_parts != parts_of(
+            self.numerics.coding, self.row_count, (), 0, layout.RANGE_TOKENS
+        ):
             noted_parts = [list(part) for part in self.row_parts]  # a base's rows are in this file, too
             header = replace(header, numerics=header.numerics | ({"rows_parts": noted_parts} if noted_parts else {}))
         if parent is not None:
@@ -178,11 +188,16 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
         str(cache.numerics.compute_dtype),
         first_token=first,
         checkpoints=[state.position for state in cache.checkpoints if state.position > first],
+        kept=None if cache.kept is None else cache.row_count,
     )
     rows = []
     for section in described:
         if section.kind == layout.TOKEN_IDS:
             array = cache.token_ids[first:]
+        elif section.kind == layout.KEPT_POSITIONS:
+            assert cache.kept is not None
+            kept = [cache.kept[n] for n in groups[Group(section.layer)]]
+            array = np.stack([positions for positions in kept if positions is not None])
         elif cache.blocks is not None:
             array = _of_blocks(section, cache, groups)
         else:
@@ -265,9 +280,23 @@ def unpack(
             index=file.array(indexes[0]).reshape(-1) if indexes else None,
             row_parts=normal(gfcache.row_parts(file)),
             blocks=_stored_blocks(file, device) if in_blocks else None,
+            kept=_kept(file),
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DeviceError(f"not enough memory on {device} for the cache {file.path}") from error
+
+
+def _kept(file: gfcache.CacheFile) -> tuple[np.ndarray | None, ...] | None:
+    """Which rows each layer keeps; None where none was dropped."""
+    header = file.header
+    if header.kept_rows is None:
+        return None
+    found: list[np.ndarray | None] = [None] * len(header.model["layers"])
+    groups = Dimensions.of(header.model).members
+    for section in header.of_kind(layout.KEPT_POSITIONS):
+        for n, rows in zip(groups[Group(section.layer)], file.array(section).astype(np.int64), strict=True):
+            found[n] = rows
+    return tuple(found)
 
 
 def _prompt_state(file: gfcache.CacheFile, device: torch.device) -> SequenceState:
@@ -321,7 +350,8 @@ def _state(file: gfcache.CacheFile, position: int, device: torch.device) -> Sequ
                     parts[n]["states"][group.role] = values
                 else:
                     parts[n]["keys" if kind in _KEYS else "values"] = values
-    return SequenceState(position, tuple(Held(**part) for part in parts))
+    dropped = 0 if file.header.kept_rows is None else position - file.header.kept_rows
+    return SequenceState(position, tuple(Held(**part) for part in parts), dropped)
 
 
 def _group_values(file: gfcache.CacheFile, group: Group, position: int) -> Mapping[str, Tensor]:

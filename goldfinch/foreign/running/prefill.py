@@ -64,8 +64,8 @@ def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: np.ndarr
 
 def shared_state(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> SequenceState | None:
     """The last state of `base` that a document of token_ids (T,) can resume from; None where there is none."""
-    if model.schedule != "blocks" or base.blocks is not None or base.row_parts:
-        return None  # of rounded keys and values, what follows would be another
+    if model.schedule != "blocks" or base.blocks is not None or base.row_parts or base.kept is not None:
+        return None  # of rounded keys and values, or some of them, what follows would be another
     differs, block = first_difference(base.token_ids, token_ids), model.block_tokens
     shared = min(base.length, len(token_ids)) if differs is None else differs
     states = [state for state in (*base.checkpoints, base.state) if state.position % block == 0]

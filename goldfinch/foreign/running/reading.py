@@ -66,7 +66,7 @@ class WholeReader:
 
     def readings(self, question: str | None) -> list[Reading]:
         """What a question reads, one reading for each answer that one is chosen of; None: text to continue."""
-        return [Reading(ALL, (), None, self._cache.length)]
+        return [Reading(ALL, (), None, self._cache.row_count)]
 
     def read(self, question: str | None) -> Reading:
         """What a question reads; of several readings that whose answer was given, or the best."""

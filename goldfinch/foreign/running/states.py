@@ -2,6 +2,9 @@
 
 Notation: T tokens so far, R rows kept, H key-value heads, D channels.
 
+Rows may have been dropped of layers that keep all of them: as many of each head of each layer, perhaps others. What
+follows has its true position all the same, T and on: the library is told positions, and masks by the rows there are.
+
 Tensors taken out are never those that the library goes on writing to, and those put in are memory of the cache's own:
 convolution and recurrent states are written in place, and windows are views that would keep a whole document alive.
 """
@@ -43,10 +46,17 @@ class SequenceState:
     Attributes:
         position: T.
         layers: one for each layer.
+        dropped: rows that each head of a layer which keeps all rows has lost.
     """
 
     position: int
     layers: tuple[Held, ...]
+    dropped: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that each head of a layer which keeps all of them holds."""
+        return self.position - self.dropped
 
     def without_rows(self, shapes: Sequence[LayerShape]) -> SequenceState:
         """The same without the keys and values of layers that keep all of them: a later state has these rows, too."""
@@ -75,12 +85,13 @@ def can_cut(shapes: Sequence[LayerShape]) -> bool:
     return all(shape.kind in ("full", "none") and not shape.states for shape in shapes)
 
 
-def taken_out(cache: Any, shapes: Sequence[LayerShape], position: int) -> SequenceState:
+def taken_out(cache: Any, shapes: Sequence[LayerShape], position: int, dropped: int = 0) -> SequenceState:
     """What a cache holds.
 
     Args:
         cache: of the library (`library.new_cache`), after `position` tokens.
         shapes: what each layer must hold.
+        dropped: rows that were not there when the cache was made.
 
     Raises:
         ModelRefused: a layer that holds something else.
@@ -88,9 +99,9 @@ def taken_out(cache: Any, shapes: Sequence[LayerShape], position: int) -> Sequen
     layers = []
     for number, (layer, shape) in enumerate(zip(cache.layers, shapes, strict=True)):
         held = _held(layer, shape)
-        _check(number, held, shape, position)
+        _check(number, held, shape, position, dropped)
         layers.append(held)
-    return SequenceState(position, tuple(layers))
+    return SequenceState(position, tuple(layers), dropped)
 
 
 def _held(layer: Any, shape: LayerShape) -> Held:
@@ -111,11 +122,11 @@ def _role(role: str) -> tuple[str, int]:
     return kind, int(index or 0)
 
 
-def _check(number: int, held: Held, shape: LayerShape, position: int) -> None:
+def _check(number: int, held: Held, shape: LayerShape, position: int, dropped: int) -> None:
     expected = dict(shape.states)
     found = {role: tuple(state.shape) for role, state in held.states.items()}
     if held.keys is not None and held.values is not None:
-        rows = position if shape.kind == "full" else min((shape.window or 0) - 1, position)
+        rows = position - dropped if shape.kind == "full" else min((shape.window or 0) - 1, position)
         expected |= {"keys": (shape.kv_heads, rows, shape.head_dim), "values": (shape.kv_heads, rows, shape.value_dim)}
         found |= {"keys": tuple(held.keys.shape), "values": tuple(held.values.shape)}
     if found != expected:

@@ -1,7 +1,8 @@
 """StreamingLLM (arXiv 2309.17453, sections 3.1 and 3.2): the first rows, attention sinks, and a window of the last.
 
 The paper numbers positions by place in the cache. Here rows keep the position that they had: a GoldFinch key has none
-unless the model rotates, and where it does, what is gone leaves a gap. It looks at no query: a pre-fill stays linear.
+unless the model rotates, and where it does, or a model of others has turned its keys, what is gone leaves a gap. It
+looks at no query: a pre-fill stays as it is.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(lazy.read(70, 90), rows[70:])
         assert len(gfcache.whole_array(file, layout.TOKEN_IDS)[0]) == T
     shown = gfcache.inspect_cache(path)["kept"]
-    assert shown == {"policy": "h2o 0.2", "rows": 86, "runs": 5, "stored_rows": 90}
+    assert shown == {"policy": "h2o 0.2", "rows": 86, "sets": 1, "runs": 5, "stored_rows": 90}
     plain = write(tmp_path / "plain.gfc", sections())
     assert gfcache.inspect_cache(plain)["kept"] is None
 

@@ -29,6 +29,7 @@ class Stands(enum.Enum):
     STATE = "one section at T and at each checkpoint"
     END = "one section at T"
     BLOCKS = "one section for each block of the document"
+    KEPT = "one section where rows were dropped"
     FREE = "as the writer likes"
 
     @property
@@ -123,7 +124,7 @@ class SectionKind:
     Attributes:
         kind: its name (layout).
         stands: where its sections stand.
-        shape: of the section at a place; None where any is allowed.
+        shape: of the section at a place; None, or one that gives None, where any is allowed.
         dtypes: that it may have at a place, beside a compute dtype (None: not known); a writer takes the first.
         depends_on: "prefill" or "model": which fingerprint must match to use it.
         present: whether a model has it.
@@ -140,7 +141,7 @@ class SectionKind:
 
     kind: str
     stands: Stands
-    shape: Callable[[Dimensions, Place], tuple[int, ...]] | None
+    shape: Callable[[Dimensions, Place], tuple[int, ...] | None] | None
     dtypes: DtypesOf = in_compute_dtype
     depends_on: Callable[[Dimensions], str] = on_prefill
     present: Callable[[Dimensions], bool] = always
@@ -234,8 +235,10 @@ class Family:
         found: list[Described] = []
 
         def add(kind: SectionKind, name: str, place: Place) -> None:
-            assert kind.shape is not None
-            dtype, shape = kind.dtypes(dimensions, compute_dtype, place)[0], kind.shape(dimensions, place)
+            shape = None if kind.shape is None else kind.shape(dimensions, place)
+            if shape is None:
+                return  # what the values alone tell: its writer adds it
+            dtype = kind.dtypes(dimensions, compute_dtype, place)[0]
             row = (name, kind.kind, dtype, shape, kind.depends_on(dimensions), kind.required, kind.codec)
             found.append(Described(*row, place.position, place.token_start, place.layer, place.role, kind.rotated))
 
@@ -256,6 +259,8 @@ class Family:
                         add(kind, f"{name}/{layer}", place._replace(token_start=0, layer=layer))
                 elif kind.stands in (Stands.STATE, Stands.END):
                     add(kind, name, place._replace(position=tokens))
+                elif kind.stands is Stands.KEPT and kept is not None:
+                    add(kind, name, place)
         for position in checkpoints:
             for kind in self.standing(Stands.STATE, dimensions):
                 for group in kind.groups(dimensions):

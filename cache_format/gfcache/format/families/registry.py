@@ -28,14 +28,17 @@ def family_of(model: Mapping[str, Any]) -> Family:
     return next(family for family in FAMILIES if family.reads(model))
 
 
-def where_of(model: Mapping[str, Any], kind: str, token_start: int | None, rotated: bool | None) -> tokens.Where:
+def where_of(
+    model: Mapping[str, Any], kind: str, token_start: int | None, rotated: bool | None, *, dropped: bool = False
+) -> tokens.Where:
     """What a codec must know of a section.
 
     Args:
         model: of the header.
         kind, token_start, rotated: of the section.
+        dropped: rows between those of the section are gone, so that their places do not tell positions.
     """
     if kind not in tokens.KINDS:
         return tokens.Where(kind)
-    rotary = tuple(model.get("rotary") or ()) if rotated else ()
+    rotary = tuple(model.get("rotary") or ()) if rotated and not dropped else ()
     return tokens.Where(kind, token_start or 0, model["config"]["head_dim"], rotary)

@@ -147,6 +147,11 @@ def window_rows(window: int, position: int) -> int:
     return min(window - 1, position)
 
 
+def _kept_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
+    layers = model.layers_at(place)
+    return (len(layers), model.layers[layers[0]].kv_heads, place.kept or 0) if layers else (0, 0, 0)
+
+
 def _window_rows(model: Dimensions, layer: Layer, place: Place) -> int:
     return window_rows(layer.window, place.position or place.tokens)
 
@@ -189,6 +194,18 @@ def _of_blocks(kind: str, part: str, **more: Any) -> SectionKind:
 
 
 _KINDS = (
+    # Before all others: a reader that does not know it refuses the file by this name.
+    SectionKind(
+        layout.KEPT_POSITIONS,
+        Stands.KEPT,
+        _kept_shape,
+        fixed("u32"),
+        depends_on=on_model,
+        present=lambda model: bool(model.full),
+        groups=lambda model: model.full,
+        per_token=True,
+        codec="zstd",
+    ),
     SectionKind(
         layout.TOKEN_IDS,
         Stands.OWN_TOKENS,

@@ -11,14 +11,23 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from goldfinch.caching.row_parts import PLAIN, Form
 from goldfinch.engine.base import Start
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
+from goldfinch.policies.dropping.named import Dropping
 from tests.goldfinch.foreign.running.tiny import model_on, network_of, random_ids
 
 FOLDER = Path(__file__).parents[3] / "golden" / "v1_1"
 # A file for each kind of layer, by the architecture that has it.
-NAMES = {"attention": "llama", "sliding": "mistral", "mamba": "mamba", "hybrid": "lfm2", "blocks": "llama"}
+NAMES = {
+    "attention": "llama",
+    "sliding": "mistral",
+    "mamba": "mamba",
+    "hybrid": "lfm2",
+    "blocks": "llama",
+    "kept": "llama",
+}
 TOKENS, QUESTION, ANSWER = 60, [7, 21, 33, 9], 8
 TEXT = "bird;place;weight\n" + "".join(f"crane {n};lake {n % 7};{n * 31} g\n" for n in range(24))
 
@@ -33,7 +42,7 @@ def make(kinds: Iterable[str] = NAMES) -> None:
         save_file(library.published_tensors(network_of(name)), folder / "model.safetensors", {"format": "pt"})
         engine = engine_for(kind, network_of(name))
         positions = tuple(engine.plan_checkpoints(TOKENS, "32"))
-        start = Start(checkpoints=positions)
+        start = Start(checkpoints=positions, form=Form(dropping=Dropping("h2o", 0.5)) if kind == "kept" else PLAIN)
         if kind == "blocks":
             prompt = engine.document(TEXT)
             cache = engine.prefill_from(start, prompt.token_ids, document_range=prompt.document_range)
