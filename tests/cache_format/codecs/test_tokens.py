@@ -34,7 +34,7 @@ def sized(where: Where, tokens: int, dtype: str = "f32", seed: int = 0) -> np.nd
         rows = np.stack([np.stack([turned(plane.T, turn).T for plane in heads]) for heads in rows])
     if where.kind == layout.ATTENTION_KV:
         rows = rows.transpose(0, 2, 1, 3).reshape(2, tokens, 48)
-    return from_f32(rows.astype(np.float32), dtype)
+    return np.ascontiguousarray(from_f32(rows.astype(np.float32), dtype))
 
 
 def stored(array: np.ndarray, dtype: str, name: str, where: Where) -> tuple[str, bytes]:
