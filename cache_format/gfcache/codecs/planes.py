@@ -66,7 +66,8 @@ class Planes:
         """The number of the step for a plane (D, n); None where all are alike, or extreme as values of no model are."""
         if columns.shape[1] < 2:
             return None
-        centred = columns - columns.mean(axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # of sums beyond float32, which no step is of
+            centred = columns - columns.mean(axis=1, keepdims=True)
         spread = float(np.sqrt(np.mean(np.square(centred, dtype=np.float64))))  # whose range holds all squares
         if not 0.0 < spread < np.inf:
             return None
