@@ -1,4 +1,4 @@
-"""How a model of others should be asked: python -m bench.quality.asked prompts|joined MODEL [--record]
+"""How a model of others should be asked: python -m bench.others.asked prompts|joined MODEL [--record]
 
 prompts: held-out passages of GF_DATA_DIR, a question to each, answered behind each of the prompts that the model folder
 has, scored as SQuAD does.
