@@ -264,7 +264,7 @@ def training_speed_lines(speed: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += [
-        f"{conditions_line(speed['conditions'])}, trained in {speed.get('precision', 'bfloat16')}; medians of "
+        f"{conditions_line(speed['conditions'])}, trained in {speed['precision']}; medians of "
         f"{speed['repeats']} interleaved steps{without_others(speed['conditions'])}.",
         "",
     ]
