@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         CacheWriteError,
         CannotRound,
         DamagedCache,
+        LenderMissing,
         NoRoom,
         NotACacheFile,
         ParentChanged,
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from gfcache.format.rules import expected_shape
     from gfcache.format.summary import inspect_cache
     from gfcache.format.writer import SectionData, write_cache
+    from gfcache.store.entries import header_identity, identity_key
     from gfcache.store.folder import default_root
-    from gfcache.store.index import Entry, header_identity, identity_key
+    from gfcache.store.index import Entry
     from gfcache.store.removal import Removal
     from gfcache.store.store import Store
 
@@ -58,6 +60,7 @@ _HOMES = {
     "Entry": ".store.index",
     "Divergence": ".format.receipt",
     "Header": ".format.header",
+    "LenderMissing": ".errors",
     "NoRoom": ".errors",
     "NotACacheFile": ".errors",
     "ParentChanged": ".errors",
@@ -77,8 +80,8 @@ _HOMES = {
     "expected_shape": ".format.rules",
     "export_safetensors": ".format.export",
     "flatten_cache": ".format.parents",
-    "header_identity": ".store.index",
-    "identity_key": ".store.index",
+    "header_identity": ".store.entries",
+    "identity_key": ".store.entries",
     "inspect_cache": ".format.summary",
     "lent_lock": ".files.locks",
     "open_parent": ".format.parents",
@@ -104,6 +107,7 @@ __all__ = [
     "Divergence",
     "Entry",
     "Header",
+    "LenderMissing",
     "NoRoom",
     "NotACacheFile",
     "ParentChanged",

@@ -7,6 +7,7 @@ CacheFormatError
 ├── UnsupportedSection    a required section of a kind, dtype or codec that this reader does not know
 ├── CacheLocked           another process writes this file now
 ├── ParentMissing         the base cache that this one continues is not there
+│   └── LenderMissing     a cache that holds some of its blocks is not there
 ├── ParentChanged         the base cache is another file than the one that this one continues
 ├── UnwritableCache       what is to be written breaks a rule that readers check; nothing was written
 ├── CannotRound           the values are not to be rounded by the codec asked for; nothing was written
@@ -114,6 +115,15 @@ class ParentMissing(CacheFormatError):
     def __init__(self, path: Path | str, parent: str, digest: str) -> None:
         self.parent, self.digest = parent, digest
         super().__init__(path, f"its base cache {parent} (digest {digest[:16]}) is not there")
+
+
+class LenderMissing(ParentMissing):
+    """A cache that holds some of the blocks of this one is not there, or another file is."""
+
+    def __init__(self, path: Path | str, parent: str, digest: str) -> None:
+        self.parent, self.digest = parent, digest
+        why = f"{parent} (digest {digest[:16]}), which holds some of its blocks, is not there"
+        CacheFormatError.__init__(self, path, why)
 
 
 class ParentChanged(CacheFormatError):

@@ -27,6 +27,8 @@ MAX_NESTING = 32
 MAX_NAME_CHARACTERS = 200
 MAX_PATH_CHARACTERS = 4096
 MAX_PARENTS = 16
+# Files that lend blocks to one.
+MAX_LENDERS = 16
 # A zstandard section may not claim more than this multiple of its stored bytes (plus a constant).
 MAX_EXPANSION = 1024
 EXPANSION_SLACK_BYTES = 1 << 20

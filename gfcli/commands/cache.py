@@ -84,7 +84,7 @@ def entry_json(store: Store, entry: Entry) -> dict[str, Any]:
     names = ("id", "source_path", "source_name", "source_sha256", "model", "compute_dtype", "tokens", "bytes", "hits")
     values = {name: getattr(entry, name) for name in names}
     times = {"created_at": round(entry.created_at, 3), "last_used": round(entry.last_used, 3)}
-    state = {"pinned": entry.pinned, "tags": list(entry.tags), "parent_digest": entry.parent_digest}
+    state = {"pinned": entry.pinned, "tags": list(entry.tags), "rests_on": entry.rests_on}
     return values | times | state | {"path": str(store.path(entry)), "digest": entry.digest, "error": entry.error}
 
 

@@ -71,11 +71,11 @@ def export(
             check_may_replace(path, force, safetensors)
             if safetensors:
                 gfcache.export_safetensors(store.path(entry), path)
-            elif entry.parent_digest is None:
+            elif not entry.rests_on:
                 gfcache.verify_cache(store.path(entry), complete=True)
                 gfcache.copy_cache(store.path(entry), path)
             else:
-                gfcache.flatten_cache(store.path(entry), path)
+                note_same(gfcache.flatten_cache(store.path(entry), path).digest, entry.digest)
             console.path(path)
 
 
@@ -129,7 +129,7 @@ def _import_one(store: Store, path: Path) -> Entry:
     header = gfcache.verify_cache(path, complete=True)
     with temporary_folder("import") as folder:
         whole = path
-        if header.parent is not None:
+        if header.parent is not None or header.lenders:
             whole = folder / "whole.gfc"
             with gfcache.read_cache(path) as file:
                 header = gfcache.flatten_cache(file, whole)

@@ -137,7 +137,9 @@ def _lines(s: dict[str, Any]) -> list[str]:
     if s["error_receipt"] is not None:
         rows += [("cost", _cost(s["error_receipt"], name)) for name in ("document", "questions")]
     if s["blocks"] is not None:
-        rows.insert(3, ("layout", f"{s['blocks']:,} blocks that are blind to each other, that of the prompt included"))
+        lent = f"; {s['blocks_lent']:,} of them in other files" if s["blocks_lent"] else ""
+        blocks = f"{s['blocks']:,} blocks that are blind to each other, that of the prompt included{lent}"
+        rows.insert(3, ("layout", blocks))
     if s["parent"] is not None:
         continued = f"the first {s['parent']['tokens']:,} tokens of {s['parent']['path']}, {s['parent']['digest'][:16]}"
         rows.insert(2, ("continues", continued))

@@ -49,7 +49,7 @@ def prune(
     if not dry_run:
         sweep_removed([Path(name) for name in folders])
     with open_store() as store:
-        bases = [entry.parent_digest for entry in store.entries() if entry.parent_digest]
+        bases = [digest for entry in store.entries() for digest in entry.rests_on]
         found = find_orphans([Path(name) for name in folders], store.folder, bases)
     for orphan in found.removable:
         console.words(f"{orphan.path}  {show_bytes(orphan.bytes)}  {orphan.source}")

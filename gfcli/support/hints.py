@@ -36,6 +36,7 @@ HINTS: dict[type[Exception], str] = {
     cache.NotACacheFile: "gf prefill makes a cache from a text document",
     cache.UnsupportedVersion: "update gf, or pre-fill the document again with this version",
     cache.UnsupportedSection: "update gf, or pre-fill the document again with this version",
+    cache.LenderMissing: "gf ask DOCUMENT makes it anew; gf cache export makes files that stand alone",
     cache.ParentMissing: "put the base cache back, or pre-fill the whole document without --base",
     cache.ParentChanged: "pre-fill this document again with --base, for the base cache was replaced",
     cache.NoRoom: _ROOM,

@@ -59,6 +59,7 @@ class Start:
         checkpoints: positions, whole blocks below T, to keep a checkpoint at.
         journal: notes the way, so that a killed run can go on.
         form: that of its file: the cache passes the rounding at the end.
+        lenders: other caches of the engine, whose blocks are taken over wherever they stand.
     """
 
     base: Any = None
@@ -66,6 +67,7 @@ class Start:
     checkpoints: tuple[int, ...] = ()
     journal: Journal | None = None
     form: Form = PLAIN
+    lenders: tuple[Any, ...] = ()
 
 
 class Asking(Protocol):
@@ -171,8 +173,12 @@ class Engine(Protocol[Cache]):
     def can_continue(self) -> bool:
         """Whether a document can be computed after another one's cache (`--base`)."""
 
-    def reusable_tokens(self, base: Cache, token_ids: np.ndarray) -> int:
-        """Tokens that a prefill of token_ids (T,) would take over from `base` instead of computing."""
+    def reusable_tokens(self, base: Cache | None, token_ids: np.ndarray, lenders: Sequence[Cache] = ()) -> int:
+        """Tokens that a prefill of token_ids (T,) would take over from `base`, or its lenders, instead of computing."""
+
+    def block_keys(self, token_ids: np.ndarray) -> list[bytes]:
+        """What identifies each block of a document (T,) that is kept in blocks (`gfcache.format.lenders`); none of a
+        whole one."""
 
     def document(self, text: str) -> Prompt:
         """The tokens of a document; TokenizerError without a tokenizer, EmptyInput for an empty text."""

@@ -100,8 +100,13 @@ class GoldFinchEngine:
     def can_continue(self) -> bool:
         return self.is_linear  # a layer that attends to all rows has no state
 
-    def reusable_tokens(self, base: DocumentCache, token_ids: np.ndarray) -> int:
-        return reusable_tokens(base, token_ids, self.block_tokens)
+    def reusable_tokens(
+        self, base: DocumentCache | None, token_ids: np.ndarray, lenders: Sequence[DocumentCache] = ()
+    ) -> int:
+        return 0 if base is None else reusable_tokens(base, token_ids, self.block_tokens)
+
+    def block_keys(self, token_ids: np.ndarray) -> list[bytes]:
+        return []
 
     def document(self, text: str) -> Prompt:
         ids, own = document_token_ids(self.model, text)

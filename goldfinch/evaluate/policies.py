@@ -94,7 +94,7 @@ def measure_policies(
         text, asked = document(model, length)
         tokens = len(encode(text))
         found, first = list[dict[str, Any]](), list[float]()
-        prefilled: dict[str, Any] = {}
+        prefilled: dict[Any, Any] = {}
         for way in ways:
             if way.policy == ALL and not _has_room(model, tokens):
                 continue
@@ -134,12 +134,13 @@ def ways_of(model: LanguageModel | ForeignModel) -> list[Way]:
 
 
 def _answers(
-    model: LanguageModel | ForeignModel, way: Way, text: str, questions: list[str], prefilled: dict[str, Any]
+    model: LanguageModel | ForeignModel, way: Way, text: str, questions: list[str], prefilled: dict[Any, Any]
 ) -> list[str]:
-    """Answers to questions about a text; `prefilled` keeps its caches."""
+    """Answers to questions about a text; `prefilled` keeps its caches, and answers that other ways choose of, too."""
     if isinstance(model, LanguageModel):
         reader = Reader(model, read=way.policy, read_blocks=way.blocks, prefilled=prefilled)
         return reader.answers_to(text, questions, max_tokens=ANSWER_TOKENS)
+    from goldfinch.foreign.running.batch import ask_each
     from goldfinch.foreign.running.engine import ForeignEngine
     from goldfinch.foreign.running.session import ForeignSession
 
@@ -148,10 +149,18 @@ def _answers(
     if layout not in prefilled:
         prefilled[layout] = engine.prefill(engine.document(text))
     session = ForeignSession(
-        engine.model, prefilled[layout], read=way.policy, read_blocks=max(way.blocks, way.candidates),
-        joined=way.blocks > 1,
+        engine.model, prefilled[layout], read=way.policy,
+        read_blocks=max(CANDIDATES) if layout == BLOCKS and way.blocks == 1 else way.blocks, joined=way.blocks > 1,
     )  # fmt: skip
-    return [answer.text for answer in engine.ask_many(session, questions, max_tokens=ANSWER_TOKENS)]
+    if way not in prefilled:  # the answers from the best blocks are among those from more
+        found = ask_each(session, questions, max_tokens=ANSWER_TOKENS)
+        prefilled |= {replace(way, candidates=count): found for count in (CANDIDATES if way.blocks == 1 else (1,))}
+    answers = []
+    for found in prefilled[way]:
+        some = found[: way.candidates]
+        best = session.reader.best([(reading, one.usage.likelihood) for reading, one in some])
+        answers.append(some[best][1].answer().text)
+    return answers
 
 
 def _has_room(model: LanguageModel | ForeignModel, tokens: int) -> bool:

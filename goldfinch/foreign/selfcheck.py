@@ -69,6 +69,12 @@ def check_network(network: Any, windowed: Any = None, *, vocab_size: int, name: 
 
 
 def _check(network: Any, windowed: Any, vocab_size: int, name: str) -> Check:
+    if all(layer.kind == "none" and not layer.states for layer in library.layers_of(network)):
+        raise ModelRefused(
+            f"{name} leaves nothing of a document in a cache of transformers {library.library_version()}: its "
+            f"state stands elsewhere, where gf cannot keep it",
+            hint="RWKV-6 can be taken in: gf model import WEIGHTS --config CONFIG.json",
+        )
     figures: dict[str, float] = {}
     allowed = 0.0
     for one in (network, windowed):

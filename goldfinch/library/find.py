@@ -82,6 +82,8 @@ def members_of_library(store: Store, entries: Iterable[Entry]) -> tuple[list[Mem
     known = known_of([entry.digest for entry in entries if entry.digest])
     for entry in sorted(entries, key=lambda e: (e.digest not in known, -e.last_used, e.name)):
         name = entry.source_path or entry.source_name or entry.id
+        if entry.is_set_aside:
+            continue  # of an earlier text: it is there for the blocks that it lends
         if entry.error is not None:
             obstacles.append(Obstacle(name, gfcache.CacheFormatError(store.path(entry), entry.error)))
         elif (entry.source_sha256 or entry.digest) not in seen:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from goldfinch.weights.directory import ModelCard
 
 from .known import MADE, holds_text, how_known, note
+from .lending import lenders_for, still_there
 from .opening import Model, engine_of
 
 HIT, STALE, MISS = "hit", "stale", "miss"
@@ -216,7 +217,7 @@ class Library:
         """The cache in a file; None when it has gone or is damaged."""
         try:
             cache = engine_of(model).open(path, asking=True)
-        except (FileNotFoundError, gfcache.DamagedCache, gfcache.NotACacheFile):
+        except (FileNotFoundError, gfcache.DamagedCache, gfcache.NotACacheFile, gfcache.LenderMissing):
             return None
         self.store.used(path, hit=True)
         return Kept(cache, HIT, 0, path)
@@ -269,9 +270,10 @@ class Library:
             made = Made(engine_of(model).coded(prepared.cache, form), 0, None)
         else:
             exact = checkpoints not in (None, "auto")
+            lenders = [] if fresh or obstacle is not None else self._lenders(model, token_ids, found.path)
             start = where_to_start(
                 model, token_ids, found.path, checkpoints=positions, exact=exact, form=form, journal=journal,
-                fresh=fresh,
+                fresh=fresh, lenders=lenders,
             )  # fmt: skip
             span, source = prepared.document_range, document.source
             made = make_cache(start, model, token_ids, document_range=span, source=source, progress=progress)
@@ -280,14 +282,21 @@ class Library:
             try:
                 with self.store.writing(found.path, at_most) as room:
                     removals.append(room)
-                    noted = partial(note, how=MADE) if made.is_own else None
-                    journal.finish(lambda: made.cache.save(found.path, noted=noted))
+                    how: dict[str, Any] = {"noted": partial(note, how=MADE) if made.is_own else None}
+                    if made.lenders:  # what made room may have been one of them
+                        how["lenders"] = still_there(self.store, made.lenders, found.path)
+                    journal.finish(lambda: made.cache.save(found.path, **how))
                 self._keep_words(model, made.cache, self.store.added(found.path).digest)
             except (gfcache.NoRoom, gfcache.CacheWriteError, gfcache.CacheLocked) as error:
                 obstacle = error
             with contextlib.suppress(gfcache.CacheWriteError):
                 journal.remove()
         return Kept(made.cache, found.state, computed, None if obstacle else found.path, obstacle, removals)
+
+    def _lenders(self, model: Model, token_ids: np.ndarray, path: Path) -> list[Any]:
+        engine = engine_of(model)
+        keys = engine.block_keys(token_ids)
+        return lenders_for(self.store, model, card_identity(engine.card, engine.dtype), keys, path) if keys else []
 
     def _keep_words(self, model: Model, cache: Any, digest: str) -> None:
         """Note the words of a cache that was stored, for searches; they can be found later as well."""

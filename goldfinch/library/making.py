@@ -30,8 +30,9 @@ class Made:
 
     Attributes:
         cache: not saved yet.
-        tokens_reused: taken over from a base.
+        tokens_reused: taken over from a base, or from lenders.
         is_own: all of it was computed by runs of this user.
+        lenders: caches whose blocks it took over.
         first_changed_token: where the document departs from that base; None when all of it is shared, or without one.
     """
 
@@ -39,6 +40,7 @@ class Made:
     tokens_reused: int
     first_changed_token: int | None
     is_own: bool = True
+    lenders: tuple[Any, ...] = ()
 
 
 def where_to_start(
@@ -52,6 +54,7 @@ def where_to_start(
     form: Form = PLAIN,
     journal: Journal | None = None,
     fresh: bool = False,
+    lenders: Sequence[Any] = (),
 ) -> Start:
     """The best of what a cache may be made from, so that the result is that of a cold run.
 
@@ -65,7 +68,8 @@ def where_to_start(
         form: of the file: what its parent holds needs no positions in it, and rows that another codec has rounded are
             not taken over.
         journal: notes the way; not removed here.
-        fresh: take over nothing but from `bases`.
+        fresh: take over nothing but from `bases` and `lenders`.
+        lenders: other caches whose blocks may be taken over, wherever they stand.
     """
     engine, candidates = engine_of(model), list(bases)
     trusted = all(is_verified(base.digest) for base in bases)
@@ -93,7 +97,7 @@ def where_to_start(
         return engine.reusable_tokens(base, token_ids[: usable(base)])
 
     base = max(candidates, key=reused, default=None)
-    return Start(base, None if base is None else usable(base), tuple(checkpoints), journal, form)
+    return Start(base, None if base is None else usable(base), tuple(checkpoints), journal, form, tuple(lenders))
 
 
 def make_cache(
@@ -108,11 +112,10 @@ def make_cache(
     """Compute the cache of a document; arguments and errors as of `prefill_from`."""
     engine = engine_of(model)
     cache = engine.prefill_from(start, token_ids, progress=progress, document_range=document_range, source=source)
-    if start.base is None:
-        return Made(cache, 0, None)
-    is_own = is_verified(start.base.digest)
-    reused = engine.reusable_tokens(start.base, token_ids[: start.base_tokens])
-    return Made(cache, reused, first_difference(start.base.token_ids, token_ids), is_own)
+    reused = engine.reusable_tokens(start.base, token_ids[: start.base_tokens], start.lenders)
+    is_own = all(is_verified(one.digest) for one in (start.base, *start.lenders) if one is not None)
+    changed = None if start.base is None else first_difference(start.base.token_ids, token_ids)
+    return Made(cache, reused, changed, is_own, start.lenders)
 
 
 def reusable(engine: Engine[Any], path: Path) -> Any:

@@ -10,7 +10,8 @@ from gfcache import layout
 
 from .families.base import Group, Stands, named
 from .families.registry import family_of
-from .header import Header
+from .header import Section
+from .lenders import whole_table
 from .parents import whole_array
 from .reader import CacheFile
 
@@ -27,7 +28,7 @@ NOTED = (("template", "fingerprint"),)
 
 
 def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
-    """What differs between two files, their bases included; time stamps and provenance do not count.
+    """What differs between two files, their bases and lenders included; time stamps and provenance do not count.
 
     Returns:
         equal: nothing but numerics differs; tokens: of each; first_divergent_token: or None; identity, numerics,
@@ -40,7 +41,7 @@ def compare_caches(a: CacheFile, b: CacheFile) -> dict[str, Any]:
     identity = [f"{part}.{name}" for part, name in fields if _value(a, part, name) != _value(b, part, name)]
     noted = {*a.header.numerics, *b.header.numerics}
     numerics = sorted(name for name in noted if a.header.numerics.get(name) != b.header.numerics.get(name))
-    sections = _different_sections(a.header, b.header)
+    sections = _different_sections(a, b)
     bases = [(file.header.parent or {}).get("digest") for file in (a, b)]
     if None not in bases and bases[0] != bases[1]:
         sections += [f"{name} of the base" for name in _different_rows(a, b)]
@@ -59,11 +60,17 @@ def _value(file: CacheFile, part: str, name: str) -> Any:
     return getattr(file.header, part).get(name)
 
 
-def _different_sections(a: Header, b: Header) -> list[str]:
+def _different_sections(a: CacheFile, b: CacheFile) -> list[str]:
     """Names of the sections that only one has, then of those whose bytes differ."""
-    mine, theirs = ({s.name: (s.dtype, s.shape, s.codec, s.sha256) for s in header.sections} for header in (a, b))
+    mine, theirs = ({s.name: (s.dtype, s.shape, s.codec, s.sha256) for s in _table(file)} for file in (a, b))
     both = sorted(set(mine) & set(theirs))
     return sorted(set(mine) ^ set(theirs)) + [name for name in both if mine[name] != theirs[name]]
+
+
+def _table(file: CacheFile) -> list[Section]:
+    """The sections of a file, those that are lent to it included."""
+    with whole_table(file) as rows:
+        return [section for section, _, _ in rows] + [s for s in file.header.sections if not s.is_known]
 
 
 def _different_rows(a: CacheFile, b: CacheFile) -> list[str]:

@@ -18,6 +18,7 @@ from gfcache.errors import CannotRound
 
 from .families.registry import where_of
 from .header import Header
+from .lenders import whole_table, without_lenders
 from .parents import ROWS_CODEC, own_row_parts
 from .reader import CacheFile
 from .writer import SectionData, digests_of, write_cache
@@ -90,7 +91,8 @@ def rounded(array: np.ndarray, dtype: str, where: tokens.Where, coding: Coding) 
 
 
 def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding) -> Header:
-    """Write a cache with other codecs (mode 0600), atomically. It keeps its base.
+    """Write a cache with other codecs (mode 0600), atomically. It keeps its base; blocks that are lent to it become its
+    own.
 
     Args:
         cache: the file, or its path.
@@ -100,15 +102,16 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
         CannotRound: values that one codec has rounded would pass another; what a model of others keeps besides.
         DamagedCache, ..., CacheWriteError: see `CacheFile` and `write_cache`.
     """
-    with contextlib.nullcontext(cache) if isinstance(cache, CacheFile) else CacheFile(cache) as file:
+    with contextlib.ExitStack() as stack:
+        file = cache if isinstance(cache, CacheFile) else stack.enter_context(CacheFile(cache))
         passed = _passed(file, coding)
         data: list[SectionData] = []
-        for section in file.header.sections:
-            if not section.is_known or section.kind == layout.ROW_DIGESTS:
-                continue  # of a later version, or made anew
+        for section, values, _ in stack.enter_context(whole_table(file)):
+            if section.kind == layout.ROW_DIGESTS:
+                continue  # made anew
             if section.kind == layout.ERROR_RECEIPT and passed != Coding.of(file.header.numerics):
                 continue  # of other values
-            array, at_end = file.array(section), section.position in (None, file.header.tokens)
+            array, at_end = values(), section.position in (None, file.header.tokens)
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
                 facts = section.kind, section.token_start, section.rotated
                 where = where_of(file.header.model, *facts, dropped=file.header.kept_rows is not None)
@@ -121,7 +124,7 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
             codec = coding.codec_of(section.kind, default, at_end=at_end)
             data.append(dataclasses.replace(SectionData.of(section, array), codec=codec))
         numerics = passed.noted(file.header.numerics)
-        header = dataclasses.replace(file.header, numerics=numerics, sections=())
+        header = dataclasses.replace(without_lenders(file.header), numerics=numerics, sections=())
         return write_cache(out, header, [*data, *digests_of(data)])
 
 

@@ -13,6 +13,7 @@ from gfcache.files.replace import replacing_output
 
 from .families.base import Group, named
 from .families.registry import family_of
+from .lenders import whole_table, without_lenders
 from .parents import whole_array
 from .reader import CacheFile
 
@@ -25,7 +26,7 @@ _TAKEN = (layout.TOKEN_IDS, layout.COMPRESSED_K, "__metadata__")
 
 
 def export_safetensors(path: Path | str, out: Path | str) -> None:
-    """Write the sections of a cache, those of its bases joined, as one safetensors file (mode 0600), atomically.
+    """Write the sections of a cache, with those of bases and lenders, as one safetensors file (mode 0600), atomically.
 
     Per-token kinds are one tensor each (`token_ids`, `compressed_k`; `kv_keys/LAYER` for each group of layers), the
     others keep their section names (an apostrophe behind one that is taken). The header's facts are in the metadata
@@ -35,11 +36,9 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
     """
     tensors: dict[str, tuple[np.ndarray, str]] = {}
-    with CacheFile(path) as file:
+    with CacheFile(path) as file, whole_table(file) as rows:
         family = family_of(file.header.model)
-        for section in file.header.sections:
-            if not section.is_known:
-                continue
+        for section, array, _ in rows:
             if family.by_name[section.kind].stands.continues:
                 name = named(section.kind, Group(section.layer))
                 if name not in tensors:
@@ -48,23 +47,23 @@ def export_safetensors(path: Path | str, out: Path | str) -> None:
                 name = section.name
                 while name in _TAKEN or name in tensors:  # a section may be called what something else is called here
                     name += "'"
-                tensors[name] = (file.array(section), section.dtype)
-        facts = json.loads(file.header.to_json())
+                tensors[name] = (array(), section.dtype)
+        facts = json.loads(without_lenders(file.header).to_json())
         del facts["sections"]
     table: dict[str, object] = {"__metadata__": {"gfc": json.dumps(facts)}}
     offset = 0
-    for name, (array, dtype) in tensors.items():
-        row = {"dtype": _SAFETENSORS_DTYPES[dtype], "shape": list(array.shape)}
-        table[name] = row | {"data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
+    for name, (values, dtype) in tensors.items():
+        row = {"dtype": _SAFETENSORS_DTYPES[dtype], "shape": list(values.shape)}
+        table[name] = row | {"data_offsets": [offset, offset + values.nbytes]}
+        offset += values.nbytes
     head = json.dumps(table).encode()
     head += b" " * (-len(head) % 8)
 
     # Nobody else may read the file: it holds the document's token ids in clear.
     with replacing_output(out) as stream:
         stream.write(len(head).to_bytes(8, "little") + head)
-        for array, _ in tensors.values():
-            stream.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        for values, _ in tensors.values():
+            stream.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
 
 
 def copy_cache(path: Path | str, out: Path | str) -> None:

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -85,6 +86,7 @@ class Header:
         numerics: device, compute_dtype, backend, threads, library; not part of the identity.
         source: name, sha256, bytes, modified_at of the document, or None.
         parent: the base cache that this one continues (digest, tokens, name, path), or None.
+        lenders: the files (digest, name, path) that hold some of the blocks in its place, by `model.lent`.
         created_at: UTC, ISO 8601.
         writer: program and version.
         sections: the table.
@@ -101,6 +103,7 @@ class Header:
     writer: str
     source: dict[str, Any] | None = None
     parent: dict[str, Any] | None = None
+    lenders: tuple[dict[str, Any], ...] = ()
     sections: tuple[Section, ...] = ()
     format_version: tuple[int, int] = (layout.FORMAT_MAJOR, layout.FORMAT_MINOR)
     digest: str = field(default="", compare=False)
@@ -144,6 +147,8 @@ class Header:
         """The header's bytes: UTF-8 JSON, sorted keys, no blanks."""
         values = asdict(self)
         del values["format_version"], values["digest"]
+        if not self.lenders:
+            del values["lenders"]
         for section in values["sections"]:
             for optional in OPTIONAL:
                 if section[optional] is None:
@@ -192,6 +197,7 @@ def parse_header(data: bytes, version: tuple[int, int], digest: str) -> Header:
     known = {f.name for f in fields(Header)} - {"format_version", "digest"}
     values = {k: v for k, v in values.items() if k in known}  # unknown fields of a later minor version are skipped
     values["sections"] = sections
+    values["lenders"] = tuple(values.get("lenders") or ())
     return Header(**values, format_version=version, digest=digest)
 
 
@@ -211,6 +217,7 @@ def _check_identity(values: dict[str, Any]) -> None:
     _check_numerics(values["numerics"])
     _check_source(values.get("source"))
     _check_parent(values.get("parent"), values["tokens"])
+    _check_lenders(values.get("lenders"), model.get("lent") or ())
     fingerprint = values["tokenizer"].get("fingerprint")
     demand(fingerprint is None or _is_digest(fingerprint), "R7", "tokenizer.fingerprint", "64 hex digits or null")
     found, expected = values["tokenizer"].get("vocab_size"), model["config"]["vocab_size"]
@@ -252,12 +259,30 @@ def _check_source(source: dict[str, Any] | None) -> None:
 def _check_parent(parent: dict[str, Any] | None, tokens: int) -> None:
     if parent is None:
         return
-    demand(_is_digest(parent.get("digest")), "R7", f"parent.digest={parent.get('digest')!r:.80}", "64 hex digits")
-    for name in ("name", "path"):
-        holds = isinstance(parent.get(name), str) and 0 < len(parent[name]) <= layout.MAX_PATH_CHARACTERS
-        demand(holds, "R7", f"parent.{name}", "a text")
+    _check_file("parent", parent)
     held = parent.get("tokens")
     demand(_is_count(held) and 0 < int(held or 0) < tokens, "R8", f"parent.tokens={held!r:.40}", f"1 to {tokens - 1}")
+
+
+def _check_lenders(lenders: Any, lent: Sequence[int]) -> None:
+    """Each file is named once, and lends something: what is named is kept."""
+    holds = lenders is None or (isinstance(lenders, list) and len(lenders) <= layout.MAX_LENDERS)
+    demand(holds, "R7", f"lenders {lenders!r:.40}", f"a list of at most {layout.MAX_LENDERS}")
+    for lender in lenders or ():
+        demand(isinstance(lender, dict), "R7", f"a lender {lender!r:.40}", "an object")
+        _check_file("lenders", lender)
+    digests = {lender["digest"] for lender in lenders or ()}
+    demand(len(digests) == len(lenders or ()), "R7", "a lender that is named twice", "each once")
+    named = {*lent} - {0}
+    demand(named == {*range(1, len(digests) + 1)}, "R13", f"model.lent naming {len(named)} lenders", len(digests))
+
+
+def _check_file(field: str, noted: dict[str, Any]) -> None:
+    """Another cache file, as a header names it."""
+    demand(_is_digest(noted.get("digest")), "R7", f"{field}.digest={noted.get('digest')!r:.80}", "64 hex digits")
+    for name in ("name", "path"):
+        holds = isinstance(noted.get(name), str) and 0 < len(noted[name]) <= layout.MAX_PATH_CHARACTERS
+        demand(holds, "R7", f"{field}.{name}", "a text")
 
 
 def _parse_section(row: Any) -> Section:

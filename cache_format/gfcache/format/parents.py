@@ -17,6 +17,7 @@ from gfcache.files.places import seen_from
 
 from .families.registry import family_of
 from .header import Header, Section
+from .lenders import check_fits, whole_table, without_lenders
 from .reader import CacheFile
 from .rules import row_digests
 from .writer import SectionData, digests_of, write_cache
@@ -54,7 +55,7 @@ def open_parent(file: CacheFile) -> CacheFile:
         if candidate.header.digest == note["digest"]:
             if found is not None:
                 found.close()
-            _check_fits(file, candidate)
+            check_fits(file, candidate)
             return candidate
         if found is None:
             found = candidate
@@ -83,23 +84,6 @@ def ancestors(path: Path | str) -> list[Path]:
             file = stack.enter_context(open_parent(file))
             found.append(file.path)
     return found
-
-
-def _check_fits(file: CacheFile, parent: CacheFile) -> None:
-    own, other = file.header, parent.header
-    same = (
-        own.model["prefill_fingerprint"] == other.model["prefill_fingerprint"]
-        and own.tokenizer.get("fingerprint") == other.tokenizer.get("fingerprint")
-        and own.template["prefix_fingerprint"] == other.template["prefix_fingerprint"]
-        and own.model["config"] == other.model["config"]
-        and own.model.get("layers") == other.model.get("layers")
-        and own.compute_dtype == other.compute_dtype
-        and own.first_token <= other.tokens
-        and other.kept_rows is None
-    )
-    if not same:
-        parent.close()
-        raise DamagedCache(file.path, "R13", f"a parent of another model or dtype, {parent.path.name}", "this one's")
 
 
 def whole_array(file: CacheFile, kind: str, layer: int | None = None) -> tuple[np.ndarray, str]:
@@ -175,7 +159,8 @@ def _row_axis(header: Header, kind: str) -> int:
 
 
 def verify_cache(path: Path | str, *, complete: bool = False) -> Header:
-    """Read every section of a file and of the parents that it needs, with all checks, and return its header.
+    """Read every section of a file and of the parents that it needs, and the blocks that are lent to it, with all
+    checks, and return its header.
 
     Args:
         complete: also refuse a file from which no model can go on (`CacheFile.check_complete`).
@@ -204,6 +189,10 @@ def _verify(cache: CacheFile) -> None:
             cache.array(section)
         else:  # optional and unknown: the checksum is all that can be checked
             cache.stored(section)
+    with whole_table(cache) as rows:
+        for _, array, is_lent in rows:
+            if is_lent:
+                array()
     for section in cache.header.of_kind(layout.ROW_DIGESTS):
         if not np.array_equal(cache.array(section), row_digests(cache.arrays_of_kind(layout.COMPRESSED_K))):
             raise DamagedCache(cache.path, "R18", f"{section.name!r} that are not of its rows", "digests of its rows")
@@ -212,28 +201,33 @@ def _verify(cache: CacheFile) -> None:
 def flatten_cache(cache: CacheFile | Path | str, out: Path | str) -> Header:
     """Write a file that stands alone from one that continues a base cache; its source is then no file that there is.
 
+    Blocks that are lent to a file are written into it; its source stays.
+
     Args:
         cache: the file, or its path.
 
     Raises:
         ParentMissing, ParentChanged, DamagedCache, CacheWriteError.
     """
-    with contextlib.nullcontext(cache) if isinstance(cache, CacheFile) else CacheFile(cache) as file:
+    with contextlib.ExitStack() as stack:
+        file = cache if isinstance(cache, CacheFile) else stack.enter_context(CacheFile(cache))
         family, data = family_of(file.header.model), list[SectionData]()
         joined: set[tuple[str, int | None]] = set()
-        for section in file.header.sections:
-            if not section.is_known:  # optional, and of a later version: its bytes may not fit what is joined
-                continue
+        rows = stack.enter_context(
+            whole_table(file)
+        )  # without what is of a later version: it may not fit what is joined
+        for section, array, _ in rows:
             if section.kind == layout.ROW_DIGESTS:
                 continue  # of the file's own rows: made anew for all of them
             if not family.by_name[section.kind].stands.continues:
-                data.append(SectionData.of(section, file.array(section)))
+                data.append(SectionData.of(section, array()))
             elif (section.kind, section.layer) not in joined:
                 joined.add((section.kind, section.layer))
                 data += _joined(file, section.kind, section.layer)
         if file.header.of_kind(layout.ROW_DIGESTS):
             data += digests_of(data)
-        header = dataclasses.replace(file.header, source=_joined_source(file.header), parent=None, sections=())
+        header = without_lenders(file.header)
+        header = dataclasses.replace(header, source=_joined_source(file.header), parent=None, sections=())
         parts = row_parts(file) if file.header.parent is not None else []
         if any(codec in LOSSY for _, codec in parts):  # the sections no longer tell where a rounding began
             header = dataclasses.replace(header, numerics=header.numerics | {ROWS_PARTS: [list(p) for p in parts]})

@@ -159,7 +159,7 @@ def _check_kept(header: Header, family: Family, dimensions: Dimensions) -> None:
 
 
 def _check_blocks(header: Header, kind: SectionKind, dimensions: Dimensions) -> None:
-    """R13: each block of each group is there once, the first is that of the prompt, and no parent is."""
+    """R13: each block of each group is there once, but for those that are lent, and no parent is."""
     found = sorted((named(kind.kind, _group(kind, s)), s.token_start or 0) for s in header.of_kind(kind.kind))
     starts = kind.starts(dimensions) if kind.present(dimensions) else ()
     groups = kind.groups(dimensions)
@@ -168,11 +168,13 @@ def _check_blocks(header: Header, kind: SectionKind, dimensions: Dimensions) -> 
     demand(len(found) == wanted, "R13", what, wanted)
     expected = sorted((named(kind.kind, group), start) for group in groups for start in starts)
     demand(found == expected, "R13", f"{kind.kind} of other blocks", "those of model.blocks")
-    if wanted:
+    blocks, lent = header.model.get("blocks") or (), header.model.get("lent") or ()
+    if blocks and kind.present(dimensions):
         demand(header.parent is None, "R13", f"a parent beside {kind.kind}", "none")
         prompt = header.template["document_start"]
-        holds = prompt == 0 or prompt in starts[1:2] or len(starts) == 1
-        demand(holds, "R13", f"a first block of {starts[1:2]} rows", f"{prompt}, those before the document")
+        holds = prompt in (0, blocks[0]) or len(blocks) == 1
+        demand(holds, "R13", f"a first block of {blocks[0]} rows", f"{prompt}, those before the document")
+        demand(not (prompt and any(lent[:1])), "R13", "a lender of the rows before the document", "none")
 
 
 def _check_states(header: Header, family: Family, dimensions: Dimensions) -> None:

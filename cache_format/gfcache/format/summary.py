@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _kept(cache: CacheFile) -> dict[str, Any] | None:
 def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
     per_token = sum(s.stored_bytes for s in header.sections if s.kind in PER_TOKEN_KINDS)
     llama = llama_bytes_per_token(header.model["config"])
-    own = header.tokens - header.first_token  # the base holds the others
+    own = (header.tokens - header.first_token) * _share_held(header)  # base and lenders hold the others
     # The index of a file with a parent is of the whole document.
     index = sum(s.stored_bytes for s in header.of_kind(layout.DOCUMENT_INDEX))
     bytes_per_token = (per_token - index) / own + index / header.tokens
@@ -58,6 +59,7 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "format_version": "{}.{}".format(*header.format_version),
         "tokens": header.tokens,
         "blocks": len(header.model.get("blocks") or ()) or None,
+        "blocks_lent": sum(map(bool, header.model.get("lent") or ())),
         "bytes_total": bytes_total,
         "bytes_per_token": round(bytes_per_token, 3),
         "fixed_bytes": bytes_total - per_token,
@@ -74,11 +76,18 @@ def _summary(header: Header, bytes_total: int) -> dict[str, Any]:
         "numerics": header.numerics,
         "source": header.source,
         "parent": header.parent,
+        "lenders": list(header.lenders),
         "created_at": header.created_at,
         "writer": header.writer,
         "digest": header.digest,
         "sections": [_row(section) for section in header.sections],
     }
+
+
+def _share_held(header: Header) -> float:
+    """Of the rows of a document in blocks, the share that is in the file; 1 where all is."""
+    blocks, lent = header.model.get("blocks") or [1], header.model.get("lent") or [0]
+    return max(sum(n for n, lender in zip_longest(blocks, lent, fillvalue=0) if not lender) / sum(blocks), 1e-9)
 
 
 def _row(section: Section) -> dict[str, Any]:

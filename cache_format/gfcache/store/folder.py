@@ -22,6 +22,7 @@ from gfcache.errors import CacheLocked, CacheWriteError
 from gfcache.files.locks import acquire, is_free, output_lock
 from gfcache.files.places import folder_of, make_private, user_folder
 from gfcache.files.regular import open_regular, starts_with
+from gfcache.format.lenders import kept_place
 
 from .removal import FOREIGN, LOCKED
 
@@ -32,7 +33,7 @@ TAG_TEXT = (
 )
 LOCK_WAIT_S = 30.0
 REMNANT_AGE_S = 3600.0
-INDEX_FILE, WORDS_FILE = "index.sqlite3", "words.sqlite3"
+INDEX_FILE, WORDS_FILE, BLOCKS_FILE = "index.sqlite3", "words.sqlite3", "blocks.sqlite3"
 _PRIVATE_FOLDER = 0o700
 # Digits of a key: those of the folder, and all of the file.
 _FOLDER, _KEY = re.compile(r"[0-9a-f]{2}"), r"[0-9a-f]{40}"
@@ -42,9 +43,8 @@ _JOURNAL = re.compile(rf"\.({_KEY}){_SUFFIX}\.journal")
 _TEMPORARY = re.compile(rf"\.{{1,2}}({_KEY}){_SUFFIX}(?:\.journal)?\.(?:gf-\d+-)?\w{{4,16}}\.tmp")
 _LOCK = re.compile(rf"\.{{1,2}}({_KEY}){_SUFFIX}(?:\.journal)?\.lock")
 # What lies beside the folders of caches.
-_BESIDE = re.compile(
-    rf"\.lock|({re.escape(INDEX_FILE)}|{re.escape(WORDS_FILE)})(-journal|-wal|-shm|\.set-aside)?|{re.escape(TAG_FILE)}"
-)
+_FILES = "|".join(map(re.escape, (INDEX_FILE, WORDS_FILE, BLOCKS_FILE)))
+_BESIDE = re.compile(rf"\.lock|({_FILES})(-journal|-wal|-shm|\.set-aside)?|{re.escape(TAG_FILE)}")
 
 
 def default_root() -> Path:
@@ -176,6 +176,32 @@ class StoreFolder:
             yield
         finally:
             os.close(handle)
+
+    def set_aside(self, path: Path, digest: str) -> Path | None:
+        """Give a cache that is about to be replaced the name of its digest; None where that is there.
+
+        Raises:
+            CacheWriteError: it cannot be.
+        """
+        place = kept_place(self.folder, digest)
+        self.make_folders(place)
+        try:
+            os.link(path, place, follow_symlinks=False)  # pins and tags of the name that stays are not lost
+        except FileExistsError:
+            return None
+        except OSError:  # no file here has two names
+            try:
+                os.replace(path, place)
+            except OSError as error:
+                raise CacheWriteError(place, error) from error
+        return place
+
+    @staticmethod
+    def forgo(aside: Path | None, path: Path) -> None:
+        """Drop the second name of a file that was not replaced."""
+        with contextlib.suppress(OSError):
+            if aside is not None and aside.samefile(path):
+                os.unlink(aside)
 
     def unlink(self, output: Path, names: Sequence[str]) -> str | None:
         """Remove files that belong to an output; why not, when it is LOCKED or one of them FOREIGN: then none goes.

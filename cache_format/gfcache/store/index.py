@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import math
 import os
 import re
@@ -20,7 +19,6 @@ from pathlib import Path
 
 from gfcache.errors import CacheLocked
 from gfcache.files.regular import open_regular
-from gfcache.format.header import Header
 
 # Of the tables.
 INDEX_VERSION = 1
@@ -44,7 +42,8 @@ class Entry:
         model, compute_dtype: what made it.
         tokens: T.
         created_at: seconds since 1970.
-        parent_digest: of the base cache that it continues, or None.
+        parent_digest: of the base cache that it continues, or, with blanks between them, of those that lend it blocks;
+            None.
         error: why the file cannot be read, or None.
         last_used: seconds since 1970; hits: answers without computing.
         pinned: never removed to make room.
@@ -87,24 +86,15 @@ class Entry:
         """What people call it: the first 12 digits of its name."""
         return Path(self.name).stem[:12]
 
+    @property
+    def rests_on(self) -> list[str]:
+        """Digests of the files without which it cannot be read."""
+        return (self.parent_digest or "").split()
 
-def identity_key(
-    prefill_fingerprint: str, model_fingerprint: str, tokenizer_fingerprint: str | None, prefix: str, dtype: str
-) -> str:
-    """One digest over everything that two caches of one text must share to be interchangeable."""
-    parts = (prefill_fingerprint, model_fingerprint, tokenizer_fingerprint or "", prefix, dtype)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def header_identity(header: Header) -> str:
-    """The `identity_key` of a file."""
-    return identity_key(
-        header.model["prefill_fingerprint"],
-        header.model["model_fingerprint"],
-        header.tokenizer.get("fingerprint"),
-        header.template["prefix_fingerprint"],
-        str(header.compute_dtype),
-    )
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether another cache took its place, and it is kept for those that rest on it."""
+        return bool(self.digest) and Path(self.name).stem == self.digest[:40]
 
 
 # Everything of an Entry but its tags is a column, in this order: its type, and whether it may be absent.

@@ -3,6 +3,7 @@
     ROOT/library/CACHEDIR.TAG       made with the folder: without it nothing is removed there
     ROOT/library/index.sqlite3
     ROOT/library/words.sqlite3
+    ROOT/library/blocks.sqlite3
     ROOT/library/ab/ab12....gfc
 
 Each file is written, read and locked like any other .gfc. One lock of the store is held while room is made and a
@@ -12,19 +13,19 @@ file is written, so that the cap holds at every moment, whoever writes.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from gfcache.errors import CacheFormatError, DamagedCache, NoRoom, NotACacheFile
-from gfcache.format.header import Header
+from gfcache.errors import CacheFormatError, NoRoom
 from gfcache.format.reader import CacheFile
 
-from .folder import INDEX_FILE, REMNANT_AGE_S, WORDS_FILE, StoreFolder, is_cache
-from .index import Entry, Index, IndexDamaged, header_identity
+from .entries import entry_of, is_as_listed, is_damaged
+from .folder import BLOCKS_FILE, INDEX_FILE, REMNANT_AGE_S, WORDS_FILE, StoreFolder, is_cache
+from .index import Entry, Index, IndexDamaged
 from .removal import CHANGED, FOREIGN, PARENT, PERHAPS_PINNED, PINNED, Removal
 from .words import WordFile
 
@@ -150,7 +151,7 @@ class Store:
         """The entry of a file; one with an `error` when it cannot be read, whatever the reason."""
         try:
             with CacheFile(self.folder / name) as file:
-                return _entry(name, stat, file.header)
+                return entry_of(name, stat, file.header)
         except (OSError, CacheFormatError, ValueError) as error:
             why = str(error).encode(errors="replace").decode()
             nothing = (None,) * 6
@@ -160,6 +161,11 @@ class Store:
     def words(self, rules: str | None) -> WordFile:
         """What is known of the words of caches, those outside the store included; see `WordFile`."""
         path = self.folder / WORDS_FILE
+        return WordFile(path, rules, lambda: self._files.make_folders(path))
+
+    def block_keys(self, rules: str | None) -> WordFile:
+        """What identifies the blocks that caches hold, by digest, as `words` keeps words."""
+        path = self.folder / BLOCKS_FILE
         return WordFile(path, rules, lambda: self._files.make_folders(path))
 
     def of_content(self, sha256: str, identity: str) -> list[Path]:
@@ -215,9 +221,35 @@ class Store:
             room = self._make_room(at_most_bytes, keep=path)
             if self.max_bytes is not None and self.used_bytes() + at_most_bytes > self.max_bytes:
                 raise NoRoom(path, at_most_bytes, self.max_bytes)
-            yield room
+            replaces = os.path.lexists(path)
+            aside = self._set_aside(path) if replaces else None
+            try:
+                yield room
+            finally:
+                self._files.forgo(aside, path)
+            with contextlib.suppress(OSError, CacheFormatError):
+                if replaces:
+                    room.add(self._remove(self._idle(), None, dry_run=False))
             if self.max_bytes is not None and self.used_bytes() > self.max_bytes:  # it took more than was announced
                 room.add(self._make_room(0, keep=path))
+
+    def _set_aside(self, path: Path) -> Path | None:
+        """Keep a file that is about to be replaced under the name of its digest, where others rest on it.
+
+        Where an index cannot tell, those others will lack it, which costs no more than computing them again.
+        """
+        with contextlib.suppress(OSError, CacheFormatError):
+            entries, name = self.entries(), self._files.name(path)
+            old = next((e for e in entries if e.name == name), None)
+            if old is not None and any(old.digest in e.rests_on for e in entries if e.name != name):
+                return self._files.set_aside(path, old.digest)
+        return None
+
+    def _idle(self) -> list[Entry]:
+        """Caches that are set aside, and that nothing rests on any more."""
+        entries = self.entries()
+        needed = {digest for entry in entries for digest in entry.rests_on}
+        return [entry for entry in entries if entry.is_set_aside and entry.digest not in needed]
 
     def keep_cap(self) -> Removal:
         """Remove what is over the cap: that of an earlier call may have been higher."""
@@ -280,9 +312,9 @@ class Store:
         with self._files.locked():
             now = {entry.name: entry for entry in self.entries()}
             there = [(entry, now[entry.name]) for entry in entries if entry.name in now]
-            same = [new for old, new in there if _is_as_listed(old, new)]
+            same = [new for old, new in there if is_as_listed(old, new)]
             done = self._remove(same, None, dry_run=False, pinned_too=pinned_too)
-            done.skipped += [(new, CHANGED) for old, new in there if not _is_as_listed(old, new)]
+            done.skipped += [(new, CHANGED) for old, new in there if not is_as_listed(old, new)]
             return done
 
     def prune(self, wanted: Sequence[Entry], max_bytes: int | None, *, dry_run: bool) -> Removal:
@@ -293,7 +325,7 @@ class Store:
                 if self.is_ours if dry_run else not self._files.unlink(self._files.output_of(name), [name]):
                     done.remnants.append(name)
                     done.freed_bytes += size
-            unwanted = [e for e in entries if e in wanted or (e.error is not None and _is_damaged(self.path(e)))]
+            unwanted = [e for e in entries if e in wanted or (e.error is not None and is_damaged(self.path(e)))]
             done.add(self._remove(unwanted, None, dry_run=dry_run))
             excess = 0 if max_bytes is None else self.used_bytes() - max_bytes
             excess -= done.freed_bytes if dry_run else 0
@@ -314,9 +346,10 @@ class Store:
     ) -> Removal:
         """Remove entries in order until enough is free. A base goes once nothing that stays continues it."""
         done, left, skipped = Removal(), list(entries), dict[str, tuple[Entry, str]]()
-        staying = {e.name: e.parent_digest for e in self.entries()}
+        staying = {e.name: e.rests_on for e in self.entries()}
         for entry in gone:
             staying.pop(entry.name, None)
+        needed = Counter(digest for digests in staying.values() for digest in digests)
         again = True
         while again:
             again = False
@@ -326,7 +359,7 @@ class Store:
                 reason = None
                 if not pinned_too:
                     reason = PINNED if entry.pinned else PERHAPS_PINNED if self.obstacle else None
-                if reason is None and entry.digest and entry.digest in staying.values():
+                if reason is None and needed[entry.digest]:
                     reason = PARENT
                 if reason is None and not self.is_ours:
                     reason = FOREIGN
@@ -338,57 +371,18 @@ class Store:
                 again = True
                 left.remove(entry)
                 skipped.pop(entry.name, None)
-                staying.pop(entry.name, None)
+                needed.subtract(staying.pop(entry.name, []))
                 done.removed.append(entry)
                 done.freed_bytes += entry.bytes
         if done.removed and not dry_run:
             self._with_index(lambda index: index.put([], [e.name for e in done.removed]))
-            with self.words(None) as words:
-                words.forget([e.digest for e in done.removed])
-        done.skipped = list(skipped.values())
+            for known in (self.words(None), self.block_keys(None)):
+                with known:
+                    known.forget([e.digest for e in done.removed])
+            done.add(self._remove(self._idle(), None, dry_run=False))
+        done.skipped += skipped.values()
         return done
 
     def _all_files(self, entry: Entry) -> list[str]:
         folder, _, name = entry.name.partition("/")
         return [entry.name, f"{folder}/.{name}.journal"]
-
-
-def _entry(name: str, stat: os.stat_result, header: Header) -> Entry:
-    source = header.source or {}
-    try:
-        created = datetime.datetime.fromisoformat(header.created_at).timestamp()
-    except (ValueError, OverflowError):
-        created = stat.st_mtime
-    return Entry(
-        name=name,
-        bytes=stat.st_size,
-        modified_ns=stat.st_mtime_ns,
-        digest=header.digest,
-        identity=header_identity(header),
-        source_path=source.get("path"),
-        source_name=source.get("name"),
-        source_sha256=source.get("sha256"),
-        model=header.model.get("name"),
-        compute_dtype=header.compute_dtype,
-        tokens=header.tokens,
-        created_at=created,
-        parent_digest=None if header.parent is None else header.parent["digest"],
-        error=None,
-        last_used=stat.st_mtime,
-    )
-
-
-def _is_as_listed(old: Entry, new: Entry) -> bool:
-    """Whether nobody has pinned, tagged or replaced a cache since it was listed; pins are looked at on their own."""
-    return (old.tags, old.digest, old.bytes) == (new.tags, new.digest, new.bytes)
-
-
-def _is_damaged(path: Path) -> bool:
-    """Whether no reader will ever read a file: not merely this one, or not now."""
-    try:
-        CacheFile(path).close()
-    except (DamagedCache, NotACacheFile):
-        return True
-    except (OSError, CacheFormatError):
-        pass
-    return False

@@ -20,8 +20,10 @@ from torch.nn.functional import pad
 
 from goldfinch.engine.answer import Answer, Answering
 from goldfinch.engine.batch_decode import MOST_ROWS
+from goldfinch.engine.reading import Reading
 from goldfinch.engine.sampling import Sampling, SamplingOptions
 from goldfinch.foreign import library
+from goldfinch.foreign.models import ForeignModel
 
 from .session import ForeignSession
 from .states import Held, SequenceState, can_cut, put_in, taken_out
@@ -34,16 +36,35 @@ def ask_many(
     session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
 ) -> list[Answer]:
     """Answers to several questions about one document; arguments as of `engine.batch_decode.ask_many`."""
-    together = min(MOST_ROWS, MOST_BYTES // max(_row_bytes(session), 1))
-    one_by_one = not can_cut(session.model.layers) or session.reader.candidates > 1
-    if together < 2 or len(questions) < 2 or one_by_one:
+    if len(questions) < 2 or _rows_together(session) < 2:
         return [session.ask(question, raw=raw, **sampling) for question in questions]
     answers: list[Answer] = []
-    for start in range(0, len(questions), together):
-        rows = [_Row.of(session, q, raw, Sampling(**sampling)) for q in questions[start : start + together]]
-        _decode(session, rows)
-        answers += [row.answering.answer() for row in rows]
+    for question, found in zip(questions, ask_each(session, questions, raw=raw, **sampling), strict=True):
+        best = session.reader.best([(reading, one.usage.likelihood) for reading, one in found])
+        if len(found) > 1:
+            session.reader.settle(question, found[best][0])
+        answers.append(found[best][1].answer())
     return answers
+
+
+def ask_each(
+    session: ForeignSession, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
+) -> list[list[tuple[Reading, Answering]]]:
+    """For each question the answers from all that it reads, of which one is to be chosen, the best reading first."""
+    readings = [session.reader.readings(None if raw else question) for question in questions]
+    wanted = [(q, reading) for q, found in zip(questions, readings, strict=True) for reading in found]
+    rows, together = list[Row](), max(_rows_together(session), 1)
+    for start in range(0, len(wanted), together):
+        some = [Row.of(session, q, raw, Sampling(**sampling), one) for q, one in wanted[start : start + together]]
+        decode_together(session.model, some)
+        rows += some
+    left = iter(rows)
+    return [[(reading, next(left).answering) for reading in found] for found in readings]
+
+
+def _rows_together(session: ForeignSession) -> int:
+    """Answers that one batch may hold; one of a model that keeps more than rows."""
+    return min(MOST_ROWS, MOST_BYTES // max(_row_bytes(session), 1)) if can_cut(session.model.layers) else 1
 
 
 def _row_bytes(session: ForeignSession) -> int:
@@ -55,7 +76,7 @@ def _row_bytes(session: ForeignSession) -> int:
 
 
 @dataclass
-class _Row:
+class Row:
     """A question under way: its answer, the logits (V,) behind it, and what the layers hold there."""
 
     answering: Answering
@@ -63,9 +84,8 @@ class _Row:
     state: SequenceState
 
     @classmethod
-    def of(cls, session: ForeignSession, question: str, raw: bool, sampling: Sampling) -> _Row:
+    def of(cls, session: ForeignSession, question: str, raw: bool, sampling: Sampling, reading: Reading) -> Row:
         started = time.perf_counter()
-        reading = session.reader.read(None if raw else question)
         ids, answering = session.begin(question, raw, sampling, reading)
         behind = session.reader.state(reading)
         logits, layers = session.start(ids, state=behind)
@@ -79,10 +99,11 @@ class _Row:
         return self.answering.take(logits) is not None and self.answering.going
 
 
-def _decode(session: ForeignSession, rows: Sequence[_Row]) -> None:
+def decode_together(model: ForeignModel, rows: Sequence[Row]) -> None:
+    """Decode the answers of several questions, of one document or of several, to their ends."""
     started = time.perf_counter()
     active = [row for row in rows if row.take(row.logits)]
-    batch = _Batch(session, active) if active else None
+    batch = _Batch(model, active) if active else None
     while batch is not None and active:
         logits = batch.step([row.answering.token_ids[-1] for row in active])
         going = [n for n, row in enumerate(active) if row.take(logits[n])]
@@ -100,12 +121,12 @@ class _Batch:
     """The rows of B answers under way in one cache of the library.
 
     Args:
-        session: on their document.
+        model: of all.
         rows: the answers.
     """
 
-    def __init__(self, session: ForeignSession, rows: Sequence[_Row]) -> None:
-        self._model = session.model
+    def __init__(self, model: ForeignModel, rows: Sequence[Row]) -> None:
+        self._model = model
         lengths = [row.state.rows for row in rows]
         longest, most = max(lengths), max(row.answering.sampling.max_tokens for row in rows)
         stacked = []

@@ -27,16 +27,26 @@ from .files import ForeignCache
 from .states import Held, SequenceState
 
 
-def reused_blocks(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> int:
-    """Tokens of a document (T,) whose blocks `base` has, and the prompt's beginning."""
-    if base.blocks is None:
+def reused_blocks(
+    model: ForeignModel, base: ForeignCache | None, token_ids: np.ndarray, lenders: Sequence[ForeignCache] = ()
+) -> int:
+    """Tokens of a document (T,) whose blocks `base` or `lenders` have, and the prompt's beginning."""
+    known = _known(base, lenders)
+    if not known:
         return 0
     prompt, blocks = planned_blocks(model, token_ids)
     reused = at = len(prompt)
     for block in blocks:
-        reused += block.end - at if block.tokens in base.blocks.numbers else 0
+        reused += block.end - at if any(block.tokens in numbers for numbers, _ in known) else 0
         at = block.end
     return reused if reused > len(prompt) else 0
+
+
+def _known(base: ForeignCache | None, lenders: Sequence[ForeignCache]) -> list[tuple[dict[Tokens, int], Blocks]]:
+    """The blocks at hand: those that lenders hold first, so that what may be left to them is what they have."""
+    held = [lender.blocks for lender in lenders if lender.blocks is not None]
+    others = [] if base is None or base.blocks is None else [(base.blocks.numbers, base.blocks)]
+    return [*((blocks.own, blocks) for blocks in held), *others]
 
 
 def prefill_blocks(
@@ -45,7 +55,7 @@ def prefill_blocks(
     """Pre-fill a document in blocks.
 
     Args:
-        start: whose base may hold some of the blocks, and whose journal notes the way.
+        start: whose base and lenders may hold some of the blocks, and whose journal notes the way.
         token_ids: (T,).
         about: identity, numerics, document_range and source of the cache.
         progress: called with (tokens done, T).
@@ -55,20 +65,20 @@ def prefill_blocks(
     """
     prompt, planned = planned_blocks(model, token_ids)
     check_lengths(model, prompt, [block.tokens for block in planned])
-    known: dict[Tokens, Sequence[Held]] = {}
-    base, held = start.base, None
-    if base is not None and base.blocks is not None:
-        held = base.blocks
-        if difference_between(base.numerics, about["numerics"], library=True) is not None:
-            about = about | {"numerics": base.numerics}  # they must not promise the bits of a run from the start
+    done: dict[Tokens, Sequence[Held]] = {}
+    base, known = start.base, _known(start.base, start.lenders)
+    differs = base is not None and difference_between(base.numerics, about["numerics"], library=True) is not None
+    if base is not None and base.blocks is not None and differs:
+        about = about | {"numerics": base.numerics}  # they must not promise the bits of a run from the start
     run = _Run(token_ids, about, prompt, prompt_state(model, prompt))
     for block in planned:
         tokens = block.tokens
-        if tokens not in known and held is not None and tokens in held.numbers:
-            known[tokens] = held.rows_of(held.numbers[tokens])
-        elif tokens not in known:
-            known[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
-        run.add(block, known[tokens])
+        held = next(((numbers[tokens], blocks) for numbers, blocks in known if tokens in numbers), None)
+        if tokens not in done and held is not None:
+            done[tokens] = held[1].rows_of(held[0])
+        elif tokens not in done:
+            done[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
+        run.add(block, done[tokens])
         if progress is not None:
             progress(block.end, len(token_ids))
         if start.journal is not None and block.end < len(token_ids):

@@ -9,7 +9,7 @@ Notation: P tokens of the prompt before the document, T tokens with it, R rows o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,13 +40,19 @@ class Blocks:
         rows_of: keys and values (H, R, D) of all layers for the block of a number; may read a file.
         places: (N, 4) integers, where each stands among the document's own tokens: its heading rows from the first to
             past the last (equal: none), then its text.
+        lent: numbers of those that other files hold.
     """
 
     def __init__(
-        self, token_ids: Sequence[Tokens], rows_of: Callable[[int], Sequence[Held]], places: np.ndarray
+        self,
+        token_ids: Sequence[Tokens],
+        rows_of: Callable[[int], Sequence[Held]],
+        places: np.ndarray,
+        lent: Collection[int] = (),
     ) -> None:
         self.token_ids, self.rows_of, self.places = tuple(token_ids), rows_of, places.astype(np.int64)
         self.numbers = {tokens: n for n, tokens in enumerate(self.token_ids)}
+        self.own = {tokens: n for n, tokens in enumerate(self.token_ids) if n not in lent}
 
     def at(self, token: int) -> int:
         """The number of the block that a token of the document's own stands in."""
@@ -62,6 +68,15 @@ class Blocks:
         rows = self.rows_of(number)
         layers = tuple(_joined(one, other) for one, other in zip(prompt.layers, rows, strict=True))
         return SequenceState(prompt.position + len(self.token_ids[number]), layers)
+
+
+def lent_among(blocks: Blocks, held: Sequence[Blocks | None]) -> tuple[list[int], list[int]]:
+    """For each block 0, or the number from 1 of the one who lends it, of those that lend something; and which these are
+    among `held`."""
+    lenders = [{} if one is None else one.own for one in held]
+    of_blocks = [next((n for n, own in enumerate(lenders) if t in own), None) for t in blocks.token_ids]
+    used = sorted({n for n in of_blocks if n is not None})
+    return [0 if n is None else used.index(n) + 1 for n in of_blocks], used
 
 
 def _joined(before: Held, after: Held) -> Held:

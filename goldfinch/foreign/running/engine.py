@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import gfcache
 import numpy as np
 import torch
+from gfcache.format.lenders import block_keys
 
 from goldfinch.caching.identity import check_identity
 from goldfinch.caching.numerics import Numerics, difference_between
@@ -145,8 +146,16 @@ class ForeignEngine:
     def can_continue(self) -> bool:
         return self.model.schedule == "blocks"
 
-    def reusable_tokens(self, base: ForeignCache, token_ids: np.ndarray) -> int:
-        return reusable_tokens(self.model, base, token_ids)
+    def reusable_tokens(
+        self, base: ForeignCache | None, token_ids: np.ndarray, lenders: Sequence[ForeignCache] = ()
+    ) -> int:
+        return reusable_tokens(self.model, base, token_ids, lenders)
+
+    def block_keys(self, token_ids: np.ndarray) -> list[bytes]:
+        if not keeps_blocks(self.model, len(token_ids)):
+            return []
+        prompt, blocks = planned_blocks(self.model, token_ids)
+        return block_keys(prompt, [block.tokens for block in blocks])
 
     def prefill_from(
         self,

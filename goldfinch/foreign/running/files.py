@@ -17,6 +17,7 @@ import torch
 from gfcache import SectionData, layout
 from gfcache.format.families.base import Described, Group, named
 from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
+from gfcache.format.lenders import lender_reference, lent_blocks, open_lenders, without_lenders
 from gfcache.format.writer import build_file
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from goldfinch.errors import DeviceError
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.weights.foreign_config import LayerShape
 
-from .blocks import Blocks
+from .blocks import Blocks, lent_among
 from .states import Held, SequenceState
 
 # Kinds that hold keys, and those that hold values.
@@ -118,9 +119,14 @@ class ForeignCache:
         follow: bool = True,
         index: bool = True,
         noted: Callable[[str], None] | None = None,
+        lenders: Sequence[ForeignCache] = (),
     ) -> gfcache.Header:
-        """Write the cache to a file; arguments and errors as of `DocumentCache.save`. One in blocks has no parent."""
-        header, sections = self._laid_out(Path(path), created_at, parent, index=index)
+        """Write the cache to a file; arguments and errors as of `DocumentCache.save`. One in blocks has no parent.
+
+        Args:
+            lenders: caches in files, to which blocks are left that they hold: with the same numerics.
+        """
+        header, sections = self._laid_out(Path(path), created_at, parent, index=index, lenders=lenders)
         header = gfcache.write_cache(path, header, sections, follow=follow, noted=noted)
         self.path, self.digest = Path(path), header.digest
         return header
@@ -132,8 +138,18 @@ class ForeignCache:
         parent: tuple[ForeignCache, int] | None = None,
         *,
         index: bool = True,
+        lenders: Sequence[ForeignCache] = (),
     ) -> tuple[gfcache.Header, list[SectionData]]:
         """Header and sections of its file; arguments and errors as of `save`."""
+        lent, used = ([], []) if self.blocks is None else lent_among(self.blocks, [one.blocks for one in lenders])
+        if used:
+            lent = [0] * bool(self.state.position) + lent
+            leaving = replace(self, identity=self.identity | {"model": self.identity["model"] | {"lent": lent}})
+            header, sections = leaving._laid_out(path, created_at, index=index)
+            self.index = leaving.index
+            named = [(one.path, one.digest) for one in (lenders[n] for n in used)]
+            found = tuple(lender_reference(place, digest, path) for place, digest in named if place and digest)
+            return replace(header, lenders=found), sections
         parent = parent if self.blocks is None else None
         header, first = header_of(self, Path(path), str(self.numerics.compute_dtype), created_at), 0
         if parent is None and self.row_parts != parts_of(
@@ -315,7 +331,15 @@ def _stored_blocks(file: gfcache.CacheFile, device: torch.device) -> Blocks:
     ranges = [*zip([0, *ends], ends, strict=False)][begun:]
     places = file.array(header.of_kind(layout.BLOCK_PLACES)[0])[begun:]
     tokens = [tuple(ids[start:end]) for start, end in ranges]
-    return Blocks(tokens, lambda n: _block_rows(kept, ranges[n][0], device), places)
+    with open_lenders(file) as lenders:
+        keeping = {id(lender): lender.duplicate() for lender in lenders}
+        lent = {start: (keeping[id(one)], at) for start, (one, at) in lent_blocks(file, lenders).items()}
+
+    def rows_of(number: int) -> tuple[Held, ...]:
+        holder, there = lent.get(ranges[number][0], (kept, ranges[number][0]))
+        return _block_rows(holder, there, device)
+
+    return Blocks(tokens, rows_of, places, {n for n, (start, _) in enumerate(ranges) if start in lent})
 
 
 def _block_rows(file: gfcache.CacheFile, start: int, device: torch.device) -> tuple[Held, ...]:
@@ -334,7 +358,7 @@ def identity_in(header: gfcache.Header) -> dict[str, Any]:
     """What a file belongs to, as `Engine.identity` has it."""
     noted = ("prefix_fingerprint", "fingerprint")
     return {
-        "model": header.model,
+        "model": without_lenders(header).model,
         "tokenizer": header.tokenizer,
         "template": {name: header.template[name] for name in noted if name in header.template},
     }

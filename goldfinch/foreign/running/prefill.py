@@ -8,6 +8,7 @@ computed token by token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,13 @@ def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = N
     return tokens + room > model.context_length
 
 
-def reusable_tokens(model: ForeignModel, base: ForeignCache, token_ids: np.ndarray) -> int:
-    """Tokens of a document (T,) that its cache takes over from `base`."""
+def reusable_tokens(
+    model: ForeignModel, base: ForeignCache | None, token_ids: np.ndarray, lenders: Sequence[ForeignCache] = ()
+) -> int:
+    """Tokens of a document (T,) that its cache takes over from `base`, or its blocks from `lenders`."""
     if len(token_ids) and keeps_blocks(model, len(token_ids), base):
-        return reused_blocks(model, base, token_ids)
-    state = shared_state(model, base, token_ids)
+        return reused_blocks(model, base, token_ids, lenders)
+    state = None if base is None else shared_state(model, base, token_ids)
     return 0 if state is None else state.position
 
 

@@ -45,6 +45,11 @@ def test_an_unsound_architecture_is_refused(name: str) -> None:
         tried(name)
 
 
+def test_a_network_that_leaves_nothing_in_a_cache_is_named() -> None:
+    with pytest.raises(ModelRefused, match="rwkv leaves nothing of a document in a cache"):
+        tried("rwkv")
+
+
 def test_positions_that_are_guessed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bamba without explicit positions computes something else behind a cache."""
     network, config = network_and_config("bamba")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Any
 
 from gfcache import layout
@@ -67,17 +67,20 @@ class Dimensions:
         vocab_size: as in the configuration.
         layers: all of them.
         blocks: rows of each block of a document that is kept in blocks, that of the prompt first; () for a whole one.
+        lent: for each of them the number of the lender that holds it, 0 where the file itself does; () where it holds
+            all.
     """
 
     vocab_size: int
     layers: tuple[Layer, ...]
     blocks: tuple[int, ...] = ()
+    lent: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Dimensions:
         """Of a header's `model` as rule R7 leaves it."""
-        layers = tuple(Layer.of(row) for row in model["layers"])
-        return cls(model["config"]["vocab_size"], layers, tuple(model.get("blocks") or ()))
+        layers, blocks, lent = (tuple(model.get(name) or ()) for name in ("layers", "blocks", "lent"))
+        return cls(model["config"]["vocab_size"], tuple(map(Layer.of, layers)), blocks, lent)
 
     @cached_property
     def members(self) -> dict[Group, list[int]]:
@@ -108,6 +111,11 @@ class Dimensions:
         """Rows of each block by where it begins, counted in rows of the blocks before."""
         ends = tuple(accumulate(self.blocks))
         return {end - rows: rows for end, rows in zip(ends, self.blocks, strict=True)}
+
+    @cached_property
+    def own_starts(self) -> tuple[int, ...]:
+        """Where the blocks begin that the file itself holds."""
+        return tuple(start for start, lender in zip_longest(self.rows_at, self.lent, fillvalue=0) if not lender)
 
     @cached_property
     def stateful(self) -> tuple[Group, ...]:
@@ -189,7 +197,7 @@ def _of_blocks(kind: str, part: str, **more: Any) -> SectionKind:
     return SectionKind(
         kind, Stands.BLOCKS, _rows_of(part, _block_rows), depends_on=on_model, per_token=True, row_axis=2,
         present=lambda model: bool(model.blocks), groups=lambda model: model.in_blocks,
-        starts=lambda model: tuple(model.rows_at), **more,
+        starts=lambda model: model.own_starts, **more,
     )  # fmt: skip
 
 
@@ -266,7 +274,16 @@ def _check(model: Mapping[str, Any]) -> tuple[str, str] | None:
     holds = rotary is None or (isinstance(rotary, list) and 0 < len(rotary) <= MOST_PAIRS)
     if not holds or not all(isinstance(one, float) and abs(one) <= MOST_ANGLE for one in rotary or ()):
         return f"model.rotary {rotary!r:.60}", f"1 to {MOST_PAIRS} numbers of at most {MOST_ANGLE:g}"
-    return _check_blocks(model["blocks"], layers) if model.get("blocks") is not None else None
+    if model.get("blocks") is None:
+        return ("model.lent without model.blocks", "neither or both") if model.get("lent") is not None else None
+    return _check_blocks(model["blocks"], layers) or _check_lent(model.get("lent"), len(model["blocks"]))
+
+
+def _check_lent(lent: Any, blocks: int) -> tuple[str, str] | None:
+    holds = lent is None or (isinstance(lent, list) and len(lent) == blocks)
+    if not holds or not all(_is_count(n, 0) and n <= layout.MAX_LENDERS for n in lent or ()):
+        return f"model.lent {lent!r:.60}", f"{blocks} counts up to {layout.MAX_LENDERS}"
+    return None
 
 
 def _check_blocks(blocks: Any, layers: list[dict[str, Any]]) -> tuple[str, str] | None:

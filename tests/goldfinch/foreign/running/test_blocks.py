@@ -130,9 +130,13 @@ def _sampling() -> Any:
 
 
 def test_a_batch_answers_as_one_by_one(engine: ForeignEngine) -> None:
-    session, questions = engine.session(made(engine)), [f"Who is the {bird}?" for bird in BIRDS]
-    together = engine.ask_many(session, questions, max_tokens=8)
-    assert [one.token_ids for one in together] == [session.ask(q, max_tokens=8).token_ids for q in questions]
+    cache, questions = made(engine), [f"Who is the {bird}?" for bird in BIRDS]
+    for blocks in (1, 3):
+        session = engine.session(cache, read_blocks=blocks)
+        together = engine.ask_many(session, questions, max_tokens=8)
+        alone = [session.ask(q, max_tokens=8) for q in questions]
+        assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+        assert [one.usage.reading for one in together] == [one.usage.reading for one in alone]
 
 
 def test_text_that_goes_on_follows_the_last_block(engine: ForeignEngine) -> None:
