@@ -26,7 +26,7 @@ from bench.report.models import (
 )
 from bench.report.sections.architectures import architecture_lines
 from bench.report.sections.choice import choice_lines
-from bench.report.sections.codecs import codec_lines
+from bench.report.sections.codecs import codec_lines, codec_speed_lines
 from bench.report.sections.confidence import confidence_lines
 from bench.report.sections.dropping import dropping_lines
 from bench.report.sections.first_token import first_token_lines
@@ -100,10 +100,12 @@ def benchmarks_page() -> str:
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))
+    lines += codec_speed_lines(known("codec-speed"))
     lines += dropping_lines(embedded("dropping"))
     lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
-    lines += flatness_lines(record("flatness"))
+    for name in ("flatness", "flatness-12x768"):
+        lines += flatness_lines(record(name))
     lines += ask_section()
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
