@@ -26,9 +26,12 @@ def test_schemas_are_schemas() -> None:
 
 
 def test_generated_figures_are_up_to_date() -> None:
-    from bench.report.page import CONCEPTS, MODEL_CARD, MODELS, README, benchmarks_page, with_figures
+    from bench.report.page import CONCEPTS, MODEL_CARD, MODELS, README, benchmarks_page, record, with_figures
+    from bench.report.sections.methods import methods_page
 
     assert (ROOT / "docs" / "benchmarks.md").read_text() == benchmarks_page(), "run python -m bench.report.page"
+    page = (ROOT / "docs" / "methods-results.md").read_text()
+    assert page == methods_page(record("methods")), "run python -m bench.report.page"
     for page in (README, MODEL_CARD, CONCEPTS, MODELS):
         assert page.read_text() == with_figures(page), "run python -m bench.report.page"
 

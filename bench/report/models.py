@@ -11,8 +11,27 @@ def conditions_line(values: dict[str, Any]) -> str:
     numerics = values["numerics"]
     return (
         f"{values['model']} ({values['shape']}), {numerics['compute_dtype']} on {numerics['device']} with "
-        f"{numerics['threads']} threads, {values['processor']}, torch {values['torch']}, commit {values['commit']}"
+        f"{threads_of(values)}, {processor_of(values)}, torch {values['torch']}, commit {values['commit']}"
     )
+
+
+def threads_of(values: dict[str, Any]) -> str:
+    """How many threads a record was made with."""
+    threads = values["numerics"]["threads"]
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def processor_of(values: dict[str, Any]) -> str:
+    """The processor of a record, and what it has for bf16, where that was noted."""
+    features = values.get("processor_features")
+    if features is None:
+        return str(values["processor"])
+    return f"{values['processor']} ({', '.join(features) or 'no instructions for bf16'})"
+
+
+def without_others(values: dict[str, Any]) -> str:
+    """What the times of a record leave out: since the same commit that notes the processor's features."""
+    return ", time in which other programs had the CPUs left out" if "processor_features" in values else ""
 
 
 def percent(share: float) -> str:
@@ -180,9 +199,19 @@ def _facts(row: dict[str, Any]) -> float:
     return statistics.mean(found["exact"] for found in row["facts"] if found["length"] <= 1000)
 
 
+def _trained(models: list[dict[str, Any]], tokens: int) -> str:
+    """In what precision, where and by which code the models of so many tokens were trained."""
+    rows = [row for row in models if row["tokens"] == tokens]
+    # Rows in which none is noted were trained as bench/compare.toml says.
+    precisions = sorted({row.get("precision", "bfloat16") for row in rows})
+    places = sorted({processor_of(row["conditions"]) for row in rows})
+    commits = sorted({row["conditions"]["commit"] for row in rows})
+    return f"Trained in {' and '.join(precisions)} on {' and '.join(places)}, commit {', '.join(commits)}"
+
+
 def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
-    """Architectures, optimisers and rotary positions on the same training tokens."""
-    lines = ["", "## Other architectures, optimisers and positions on the same tokens", ""]
+    """Architectures and rotary positions on the same training tokens."""
+    lines = ["", "## Other architectures and positions on the same tokens", ""]
     lines += [
         "`python -m bench.quality.compare_models`: one recipe, one tokenizer, the same batches for "
         "all. Means over the seeds, each seed in",
@@ -198,7 +227,7 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     for tokens in sorted({row["tokens"] for row in models}, reverse=True):
         held_out = next(row["perplexity"] for row in models if row["tokens"] == tokens)
         read = " and ".join(f"{held_out[name]['tokens']:,} tokens of {name}" for name in ("encyclopedia", "books"))
-        lines += ["", f"{tokens / 1e6:.0f} M training tokens; losses over {read}:", ""]
+        lines += ["", f"{tokens / 1e6:.2g} M training tokens; losses over {read}. {_trained(models, tokens)}:", ""]
         lines += ["| model | optimiser | parameters | seeds | loss, encyclopedia | loss, books | answers F1 | facts |"]
         lines += ["|---" * 8 + "|"]
         alike: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
@@ -221,7 +250,7 @@ def comparison_lines(models: list[dict[str, Any]]) -> list[str]:
     lines += ["| up to token | " + " | ".join(f"{end:,}" for end in ends) + " |", "|---" * (len(ends) + 1) + "|"]
     for row in placed:
         for way, found in row["positions"].items():
-            name = f"{NAMES[row['kind']]}, {row['tokens'] / 1e6:.0f} M tokens, seed {row['seed']}"
+            name = f"{NAMES[row['kind']]}, {row['tokens'] / 1e6:.2g} M tokens, seed {row['seed']}"
             name += "" if way == "as trained" else f", {way}"
             lines.append(f"| {name} | " + " | ".join(f"{r['loss']:.3f}" for r in found) + " |")
     return lines
@@ -234,7 +263,11 @@ def training_speed_lines(speed: dict[str, Any]) -> list[str]:
         "Training steps with `gf train` on the CPU, forward and backward, WKV6 and its gradients in C against torch:",
         "",
     ]
-    lines += [conditions_line(speed["conditions"]) + f"; medians of {speed['repeats']} interleaved steps.", ""]
+    lines += [
+        f"{conditions_line(speed['conditions'])}, trained in {speed['precision']}; medians of "
+        f"{speed['repeats']} interleaved steps{without_others(speed['conditions'])}.",
+        "",
+    ]
     lines += ["| sequences x tokens | tok/s, C | tok/s, torch | ratio |", "|---|---|---|---|"]
     for row in speed["rows"]:
         cells = [

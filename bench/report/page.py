@@ -1,4 +1,7 @@
-"""Write docs/benchmarks.md and the figures of README.md from the records: python -m bench.report.page"""
+"""Write docs/benchmarks.md, docs/methods-results.md and the figures of README.md from the records.
+
+python -m bench.report.page
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import EMBEDDED, RESULTS, ROOT, of_embedded
-from bench.report.models import comparison_lines, conditions_line, percent, quality_lines, training_speed_lines
+from bench.report.machines import AMX, KINDS, compared
+from bench.report.models import (
+    comparison_lines,
+    conditions_line,
+    percent,
+    quality_lines,
+    threads_of,
+    training_speed_lines,
+    without_others,
+)
 from bench.report.sections.architectures import architecture_lines
 from bench.report.sections.choice import choice_lines
-from bench.report.sections.codecs import codec_lines
+from bench.report.sections.codecs import codec_lines, codec_speed_lines
 from bench.report.sections.confidence import confidence_lines
 from bench.report.sections.dropping import dropping_lines
 from bench.report.sections.first_token import first_token_lines
 from bench.report.sections.many import many_lines
+from bench.report.sections.methods import methods_page
 from bench.report.sections.ordinary import ordinary_lines, ordinary_rows
 from bench.report.sections.others import others_lines
 from bench.report.sections.reading import policy_lines, reading_lines, right_of, table, text_rows
-from bench.report.summary import BF16, goal_lines, summary_lines
+from bench.report.summary import goal_lines, summary_lines
 
 WIDTH = 116
 MARKS = re.compile(r"(<!-- (figures|training|size|reading|architectures) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -43,9 +56,9 @@ def embedded(what: str) -> dict[str, Any]:
     return record(of_embedded(what).stem)
 
 
-def peer_rows() -> list[dict[str, Any]]:
-    """What was measured beside other programs at the shape of the goals."""
-    return [row for name in ("peers", "peers-long") for row in record(name)["rows"]]
+def peers() -> dict[str, dict[str, Any]]:
+    """The records beside other programs that there are, by name."""
+    return {name: found for name in KINDS if (found := known(name)) is not None}
 
 
 def as_read() -> dict[str, Any]:
@@ -58,7 +71,8 @@ def benchmarks_page() -> str:
     """docs/benchmarks.md."""
     quality = as_read()
     lines = ["# Benchmarks", "", "Generated from `bench/results/` by `python -m bench.report.page`; do not edit.", ""]
-    lines += [*summary_lines(figures_rows(), embedded("cite"), peer_rows()), ""]
+    lines += [*summary_lines(figures_rows(), embedded("cite"), peers()), ""]
+    lines += goal_lines(peers())
     lines += ["## Embedded model: planted facts", "", conditions_line(quality["conditions"]), ""]
     lines += ["Five facts per document of held-out encyclopedia text, unseen names and phrasings; exact match.", ""]
     lines += [
@@ -86,6 +100,7 @@ def benchmarks_page() -> str:
     lines += confidence_lines(embedded("confidence"))
     lines += many_lines(embedded("many"))
     lines += codec_lines(embedded("codecs"))
+    lines += codec_speed_lines(known("codec-speed"))
     lines += dropping_lines(embedded("dropping"))
     lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
@@ -95,7 +110,6 @@ def benchmarks_page() -> str:
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
-    lines += ["", *goal_lines(peer_rows()), "", *PLOT_LINES]
     lines += library_sections()
     lines += peers_section()
     return "\n".join(filled(lines))
@@ -117,8 +131,8 @@ def flatness_lines(flat: dict[str, Any]) -> list[str]:
     """One record of prefill speed and memory against length."""
     lines = [conditions_line(flat["conditions"]) + ".", ""]
     lines += [
-        f"Medians of {flat['repeats']} repeats (minimum to maximum), lengths interleaved; memory in a "
-        "process of its own.",
+        f"Medians of {flat['repeats']} repeats (minimum to maximum), lengths interleaved"
+        f"{without_others(flat['conditions'])}; memory in a process of its own.",
         "",
         "| tokens | tok/s | peak memory grew by | token ids and compressed keys in memory |",
         "|---|---|---|---|",
@@ -201,7 +215,7 @@ def library_sections() -> list[str]:
     lines += [f"Medians of {batch['repeats']} repeats (minimum to maximum), other work on the machine.", ""]
     lines += ["| one `gf prefill` against | times as fast, wall clock | CPU time |", "|---|---|---|"]
     for name, key in (
-        ("a process per document (four of them, scaled up)", "faster_than_a_process_each"),
+        ("a process per document (a few of them, scaled up)", "faster_than_a_process_each"),
         ("a plain loop in one process", "speed_of_the_loop"),
     ):
         wall, busy = _range(batch[key]), _range(batch[f"{key}_processor_time"])
@@ -226,23 +240,21 @@ def _range(row: dict[str, float]) -> str:
 
 def peers_section() -> list[str]:
     """gf beside other programs, from the records peers*.json."""
-    lines: list[str] = []
-    for path in sorted(RESULTS.glob("peers*.json")):
-        found = record(path.stem)
+    lines = ["", "## Beside other programs", "", *PLOT_LINES]
+    for name, found in peers().items():
         versions = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version != "absent")
         lines += [
             "",
-            f"## Beside other programs, {found['shape']}, vocabulary "
-            f"{found.get('vocabulary', 65_536):,}, random weights",
+            f"### {found['shape']}, vocabulary {found.get('vocabulary', 65_536):,}, random weights, on a processor "
+            f"{KINDS[name].name}",
             "",
         ]
         lines += [conditions_line(found["conditions"]) + "; " + versions + ".", ""]
         lines += [
-            "Same layers and width, 2 threads, programs interleaved, medians (minimum to maximum); "
-            "freed memory goes back to the",
-            "system between measurements, as for a process that reads one document. First token: read "
-            "the file, run a question",
-            "of 32 tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
+            f"Same layers and width, {threads_of(found['conditions'])}, programs interleaved, medians (minimum to "
+            f"maximum){without_others(found['conditions'])}; freed memory goes back to the system between "
+            "measurements, as for a process that reads one document. First token: read the file, run a question of 32 "
+            "tokens, model loaded. Ratios are those of the medians to gf's of the same precision.",
             "",
             "| tokens | program | repeats | prefill tok/s | gf is faster by | file | first token ms | decode tok/s |",
             "|---|---|---|---|---|---|---|---|",
@@ -257,7 +269,7 @@ def peers_section() -> list[str]:
 
 
 def _peer_line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    own = "gf float32" if row["peer"].endswith("float32") else "gf bfloat16"
+    own = "gf float32" if "float32" in row["peer"] else "gf bfloat16"
     ours = [r for r in rows if r["peer"] == own and r["tokens"] == row["tokens"]]
     ratio = "" if row["peer"] == own or not ours else _ratio(ours[0], row)
     cells = [f"{row['tokens']:,}", row["peer"], str(row["repeats"]), _span(row, "prefill_tok_s", 0), ratio]
@@ -346,11 +358,11 @@ def training_line() -> str:
 
 def size_line() -> str:
     """The size of a cache file beside that of the smallest Llama state."""
-    tokens, ours, names = 8192, "gf bfloat16", BF16[1:]
-    files = {r["peer"]: r["file_bytes"]["median"] for r in record("peers")["rows"] if r["tokens"] == tokens}
-    ratio = min(files[name] for name in names if name in files) / files[ours]
+    tokens = 8192
+    found = compared(record(AMX.record)["rows"], "file_bytes", AMX.ours, tokens, AMX.llamas[1:])
+    assert found is not None
     return (
-        f"A file of {tokens:,} tokens is {ratio:.0f} times smaller than what llama.cpp saves for a "
+        f"A file of {tokens:,} tokens is {found[0]:.0f} times smaller than what llama.cpp saves for a "
         "Llama of the same shape\n"
         "(12 x 768, bf16); the longer the document, the larger the ratio."
     )
@@ -360,6 +372,7 @@ def main() -> None:
     """Write all pages."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks_page())
+    (ROOT / "docs" / "methods-results.md").write_text(methods_page(record("methods")))
     for page in (README, MODEL_CARD, CONCEPTS, MODELS):
         page.write_text(with_figures(page))
 

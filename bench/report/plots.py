@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.places import PLOTS, RESULTS, of_embedded
+from bench.report.machines import MACHINES
+from bench.report.models import threads_of
 
-# One colour per program, one line style per precision.
+# One colour per program, one line style per precision and kind of attention.
 COLOURS = {"gf": "#b8860b", "transformers": "#4472a8", "llama.cpp Llama": "#7a3b69", "llama.cpp RWKV": "#b56fa4"}
 COLOURS |= {"rwkv": "#5f9e6e"}
 QUANTITIES = {
@@ -28,22 +30,45 @@ def main() -> None:
     draw_heat_maps(passkey, (5, 7), PLOTS / "passkey.png")
     draw_not_stated(json.loads(of_embedded("confidence").read_text()), PLOTS / "not-stated.png")
     draw_training(json.loads((RESULTS / "training-gf-mini.json").read_text())["runs"], PLOTS / "training.png")
-    rows: list[dict[str, Any]] = []
-    for name in ("peers", "peers-long"):
-        rows += json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    rows = {}
+    for machine in MACHINES:
+        if not (RESULTS / f"{machine.record}.json").exists():
+            continue
+        found = json.loads((RESULTS / f"{machine.record}.json").read_text())
+        title = f"{found['conditions']['processor']}, {machine.name}, {threads_of(found['conditions'])}"
+        rows[title] = found["rows"]
     for quantity, (file, label, factor) in QUANTITIES.items():
         draw(rows, quantity, label, factor, PLOTS / file)
 
 
-def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, path: Path) -> None:
-    """One line per program: medians, bars from minimum to maximum; both axes logarithmic."""
+def draw(machines: dict[str, list[dict[str, Any]]], quantity: str, label: str, factor: float, path: Path) -> None:
+    """A panel per machine, a line per program: medians, bars from minimum to maximum; both axes logarithmic."""
     import matplotlib
-    import matplotlib.ticker
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8.6, 4.0), dpi=120)
+    figure, panels = pyplot.subplots(
+        1, len(machines), figsize=(10.6, 4.0), dpi=120, layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    shown: dict[str, Any] = {}
+    for axes, (title, rows) in zip(panels[0], machines.items(), strict=True):
+        shown |= _draw_programs(axes, rows, quantity, factor)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("document tokens")
+    ticks = sorted({row["tokens"] for rows in machines.values() for row in rows})
+    panels[0, 0].set_xticks(ticks, [f"{tick:,}" for tick in ticks])  # of all panels
+    panels[0, 0].set_ylabel(label, fontsize=9)
+    figure.legend(shown.values(), shown.keys(), fontsize=8, frameon=False, loc="outside right center")
+    figure.savefig(path, metadata={"Software": ""})
+    pyplot.close(figure)
+
+
+def _draw_programs(axes: Any, rows: list[dict[str, Any]], quantity: str, factor: float) -> dict[str, Any]:
+    """Draw the lines of one machine; the line of each program by its name."""
+    from matplotlib import ticker
+
+    drawn = {}
     for peer in dict.fromkeys(row["peer"] for row in rows):
         points = sorted((row["tokens"], row[quantity]) for row in rows if row["peer"] == peer and quantity in row)
         # llama.cpp takes all memory for the longest context when it starts, so its prefill seems to take none.
@@ -54,26 +79,18 @@ def draw(rows: list[dict[str, Any]], quantity: str, label: str, factor: float, p
         below = [factor * (values["median"] - values["min"]) for _, values in points]
         above = [factor * (values["max"] - values["median"]) for _, values in points]
         colour = next(shade for name, shade in COLOURS.items() if peer.startswith(name))
-        style = "--" if "32" in peer.rsplit(" ", 1)[-1] else ":" if "no flash" in peer else "-"
+        style = ("-." if "float32" in peer else ":") if "no flash" in peer else "--" if "float32" in peer else "-"
         width = 2.4 if peer.startswith("gf") else 1.4
-        axes.errorbar(
-            x, y, yerr=[below, above], label=peer, color=colour, linestyle=style, linewidth=width, marker="o", ms=4
+        drawn[peer] = axes.errorbar(
+            x, y, yerr=[below, above], color=colour, linestyle=style, linewidth=width, marker="o", ms=4
         )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    plain = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}")
-    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    ticks = sorted({row["tokens"] for row in rows})
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.set_xlabel("document tokens")
-    axes.set_ylabel(label)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     axes.grid(True, which="both", alpha=0.2)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Software": ""})
-    pyplot.close(figure)
+    return drawn
 
 
 def draw_heat_maps(passkey: list[dict[str, Any]], numbers: tuple[int, ...], path: Path) -> None:

@@ -230,8 +230,8 @@ def _check_together(
 
 def _check_measurable(card: ModelCard, library: bool, base: str | None, *, dropping: bool) -> None:
     """Refuse to measure codecs, and to drop rows, where that cannot be."""
-    if dropping and not card.is_foreign and not card.own_config.n_gold:
-        raise CommandError(f"{card.name} has no GOLD layers: --drop is for compressed keys, which it has none of")
+    if dropping and not card.is_foreign and not (card.own_config.n_gold or card.own_config.n_attention):
+        raise CommandError(f"{card.name} has no attention layers: it keeps a state, and --drop is for rows")
     if library or base is not None:
         raise CommandError(
             f"--drop, a receipt or a bound of codecs with {'--library' if library else '--base'}",

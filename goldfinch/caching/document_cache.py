@@ -33,7 +33,7 @@ from goldfinch.text.tokenizer import Tokenizer
 
 from .checkpoint import Checkpoint
 from .identity import check_belongs
-from .kept_rows import KeptRows, common
+from .kept_rows import KeptRows, common, rows_in
 from .numerics import Numerics, check_parent_dtype, file_dtype
 from .row_parts import RowParts, normal, parts_of
 from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack, receipt_section
@@ -103,7 +103,7 @@ class DocumentCache:
 
         None where rows were dropped: what goes on needs all of them.
         """
-        if self.kept is not None:
+        if self.numerics.dropping is not None:
             return ()
         coding = self.numerics.coding
         rounded = coding.is_state_lossy or (coding.is_lossy and self.compressed_k is None)
@@ -139,7 +139,14 @@ class DocumentCache:
     @property
     def row_count(self) -> int:
         """N: rows that are stored, T where none was dropped."""
-        return self.length if self.kept is None else len(tokens_stored(self.kept))
+        if self.kept is None:
+            return next((layer.keys.length for layer in self.state.layers if layer.rows is not None), self.length)
+        return len(tokens_stored(self.kept))
+
+    @property
+    def read_count(self) -> int:
+        """Rows that questions read."""
+        return self.row_count if self.kept is None else rows_in(self.kept)
 
     def on_device(self, device: torch.device, *, whole: bool = True) -> GoldDocument:
         """What GOLD layers attend to, of a model that has them; arguments as of `rows`."""

@@ -4,11 +4,13 @@ Notation: T document tokens, N rows that are stored, R width of compressed_k.
 
 Token ids stay, all of them: they are a hundredth of what rows take, and of them citations, the index of words, a later
 `append` and a replay are made. What is dropped are rows of compressed_k. A key is made of a row and the one before it,
-so the row before each run that is kept is stored as well, its halo; no question attends to it.
+so the row before each run that is kept is stored as well, its halo; no question attends to it. Of models without GOLD
+layers, each attention layer keeps keys and values of rows of its own, the same for all of its heads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -28,8 +30,8 @@ from .row_parts import Form
 
 def obstacle_to_dropping(model: LanguageModel, policy: str) -> str | None:
     """Why a policy drops no rows of this model's caches; None where it can."""
-    if not model.config.n_gold:
-        return "the model has no GOLD layers: rows are dropped of compressed keys"
+    if not (model.config.n_gold or model.config.n_attention):
+        return "the model has no attention layers: it keeps a state and no rows"
     if model.config.rope is not None and policy == EXPECTED:
         return "the model rotates its keys, which expected attention takes as they are"
     return None
@@ -39,15 +41,15 @@ def check_droppable(model: LanguageModel, cache: DocumentCache, dropping: Droppi
     """Refuse to drop rows where a smaller cache would not be what the policy says.
 
     Raises:
-        GoldFinchError: the model has no GOLD layers, rotates keys that the policy takes as they are, or rows of the
-            cache were rounded or dropped before.
+        GoldFinchError: the model has no attention layers, or rotates keys that the policy takes as they are; rows of
+            the cache were rounded or dropped before.
     """
     reason, hint = obstacle_to_dropping(model, dropping.policy), None
     if reason is not None:
-        hint = "another --drop" if model.config.n_gold else None
-    elif cache.kept is not None:
+        hint = "another --drop" if model.config.n_gold or model.config.n_attention else None
+    elif cache.numerics.dropping is not None:
         reason = f"rows of it were dropped before ({cache.numerics.dropping})"
-    elif cache.row_parts:
+    elif cache.row_parts or cache.numerics.rows_codec is not None:
         reason, hint = "a codec has rounded its rows", "pre-fill the document again with --drop and --codec together"
     else:
         return
@@ -68,7 +70,21 @@ def dropped(
     """
     check_droppable(model, cache, dropping)
     chooser = chooser or Chooser(model, cache.ids_on(model.device), dropping.policy)
+    if not model.config.n_gold:
+        return without_in_layers(cache, chooser.kept_in_layers(dropping.keep), dropping)
     return without(cache, chooser.kept(dropping.keep), dropping)
+
+
+def without_in_layers(cache: DocumentCache, kept: Sequence[Ranges], dropping: Dropping) -> DocumentCache:
+    """The same of attention layers that keep keys and values, each of which keeps these rows; as many each."""
+    if kept[0] == ((0, cache.length),):
+        return cache
+    layers, sets = list(cache.state.layers), iter(kept)
+    for n, layer in enumerate(layers):
+        if layer.keys.length:
+            layers[n] = layer.holding(next(sets))
+    state, numerics = replace(cache.state, layers=tuple(layers)), replace(cache.numerics, dropping=str(dropping))
+    return replace(cache, state=state, checkpoints=(), numerics=numerics)
 
 
 def without(cache: DocumentCache, kept: Ranges, dropping: Dropping) -> DocumentCache:

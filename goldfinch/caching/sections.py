@@ -52,7 +52,7 @@ def pack(
         file_dtype(end.tail_hidden.dtype),
         first_token=first,
         checkpoints=[c.position for c in earlier if c.position > first],  # the others are the parent's
-        kept=None if kept is None or compressed_k is None else compressed_k.shape[1],
+        kept=_rows_left(kept, compressed_k, end),
     )
     by_position = {c.position: c for c in checkpoints}
     out: list[SectionData] = [] if kept is None else [_kept_section(kept)]
@@ -60,6 +60,9 @@ def pack(
         start = section.token_start or 0
         if section.kind == layout.TOKEN_IDS:
             packed = _checked(section, token_ids[start:])
+        elif section.kind == layout.KEPT_POSITIONS:
+            sets = [positions_in(layer.rows) for layer in end.state.layers if layer.rows is not None]
+            packed = _checked(section, np.stack(sets)[:, None])
         elif section.kind == layout.COMPRESSED_K:
             assert compressed_k is not None
             packed = _packed(section, compressed_k[0, start : start + section.shape[0]])
@@ -69,6 +72,25 @@ def pack(
         codec = coding.codec_of(section.kind, section.codec, at_end=at_end)
         out.append(replace(packed, codec=codec))
     return [*out, *digests_of(out)]
+
+
+def _rows_left(kept: Ranges | None, compressed_k: Tensor | None, end: Checkpoint) -> int | None:
+    """Rows that are stored where others were dropped."""
+    if kept is not None and compressed_k is not None:
+        return compressed_k.shape[1]
+    return next((layer.keys.length for layer in end.state.layers if layer.rows is not None), None)
+
+
+def positions_in(rows: Ranges) -> np.ndarray:
+    """The positions (N,) int64 of some rows."""
+    return np.concatenate([np.arange(start, end) for start, end in rows])
+
+
+def runs_at(positions: np.ndarray) -> Ranges:
+    """Ascending positions (N,) as the (start, end) of runs; the inverse of `positions_in`."""
+    at = positions.astype(np.int64)
+    borders = np.flatnonzero(np.diff(at) != 1) + 1
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(at, borders))
 
 
 def _kept_section(kept: Ranges) -> SectionData:
@@ -239,6 +261,7 @@ class SectionReader:
         time_shift = self.tensor(layout.ATTENTION_TIME_SHIFT_STATE, dtype) if shifts else None
         channel_shift = self.tensor(layout.ATTENTION_CHANNEL_SHIFT_STATE, dtype) if shifts else None
         by_layer = {s.layer: s for s in file.header.of_kind(layout.ATTENTION_KV)}
+        sets = self._kept_layers()
         out = []
         for n in range(self._n_attention):
             section = by_layer.get(self._n_finch + n)
@@ -252,6 +275,12 @@ class SectionReader:
                     channel_shift_state=None if channel_shift is None else channel_shift[n][None],
                     keys=GrowingBuffer.of(pair[0][None]),
                     values=GrowingBuffer.of(pair[1][None]),
+                    rows=None if sets is None else sets[n],
                 )
             )
         return out
+
+    def _kept_layers(self) -> list[Ranges] | None:
+        """The rows that each attention layer keeps; None where none was dropped."""
+        found = [section for section in self._file.header.of_kind(layout.KEPT_POSITIONS) if len(section.shape) == 3]
+        return [runs_at(positions[0]) for positions in self._file.array(found[0])] if found else None

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.kept import check_droppable, without
+from goldfinch.caching.kept import check_droppable, without, without_in_layers
+from goldfinch.foreign.dropping import rows as foreign
+from goldfinch.foreign.models import ForeignModel
+from goldfinch.foreign.running.files import ForeignCache
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.dropping.base import Observer, Policy, at_ends, top
-from goldfinch.policies.dropping.choosing import POLICIES, runs_of
+from goldfinch.policies.dropping.choosing import LEAST_ROWS, POLICIES, runs_of
 from goldfinch.policies.dropping.named import H2O, SNAPKV, Dropping
 from goldfinch.policies.dropping.snapkv import WINDOW
 from goldfinch.policies.dropping.watching import watched_scores
@@ -43,6 +47,33 @@ class _LastQueries:
         return self.policy.kept(scores, tokens, count)
 
 
+def dropped_of_heads(
+    model: ForeignModel, cache: ForeignCache, dropping: Dropping, question_ids: Sequence[int]
+) -> ForeignCache:
+    """The same of a model of others, each head of which keeps rows of its own; errors as of `dropping.dropped`."""
+    foreign.check_droppable(model, cache, dropping)
+    tokens, asked = cache.length, len(question_ids)
+    seen, count = _looked_at(dropping, tokens, asked), dropping.count(tokens, 1)
+    ids = np.append(cache.token_ids, np.array(question_ids, cache.token_ids.dtype))
+    looking = foreign.LastQueries(POLICIES[dropping.policy](), seen)
+    always = at_ends(tokens, 0, _stay(dropping, seen, asked, count))
+    kept: list[np.ndarray | None] = [None] * len(model.layers)
+    for number, scores in foreign.watched_scores(model, cache.state, ids, looking).items():
+        rows = top(scores[:, :tokens], count, always)
+        kept[number] = foreign.positions_of(rows, model.layers[number].kv_heads)
+    return foreign.without(cache, tuple(kept), dropping)
+
+
+def _looked_at(dropping: Dropping, tokens: int, asked: int) -> int:
+    """How many of the last queries choose."""
+    return asked if dropping.policy == H2O else min(WINDOW, tokens + asked)
+
+
+def _stay(dropping: Dropping, seen: int, asked: int, count: int) -> int:
+    """Last rows that stay. Of SnapKV's window, what reaches into the document, as in the paper; of H2O half of all."""
+    return count // 2 if dropping.policy == H2O else min(max(seen - asked, 0), count)
+
+
 def dropped_for(
     model: LanguageModel, cache: DocumentCache, dropping: Dropping, question_ids: Sequence[int]
 ) -> DocumentCache:
@@ -59,13 +90,16 @@ def dropped_for(
     check_droppable(model, cache, dropping)
     tokens, asked = cache.length, len(question_ids)
     ids = torch.cat([cache.ids_on(model.device), torch.tensor([list(question_ids)], device=model.device)], dim=1)
-    seen = asked if dropping.policy == H2O else min(WINDOW, tokens + asked)
+    seen = _looked_at(dropping, tokens, asked)
     policy = _LastQueries(POLICIES[dropping.policy](), seen)
-    scores = watched_scores(model, ids, policy).sum((0, 1))[:tokens]
+    by_layer = watched_scores(model, ids, policy).sum(1)[:, :tokens]
+    if not model.config.n_gold:
+        by_layer[:, -1], count = torch.inf, dropping.count(tokens, min(LEAST_ROWS, tokens))
+        each = top(by_layer, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))
+        return without_in_layers(cache, [runs_of(rows) for rows in each], dropping)
+    scores = by_layer.sum(0)
     tail = min(model.config.tail_length, tokens)
     count = dropping.count(tokens, tail)
-    # Of SnapKV's window, what reaches into the document stays, as in the paper; of H2O, half are the last rows.
-    last = count // 2 if dropping.policy == H2O else min(max(seen - asked, 0), count)
-    rows = top(scores, count, at_ends(tokens, 0, last))
+    rows = top(scores, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))
     rows[tokens - tail :] = True
     return without(cache, runs_of(rows), dropping)

@@ -19,8 +19,10 @@ from gfcache import layout
 from goldfinch.engine.base import Engine
 from goldfinch.engine.session import Session
 from goldfinch.measure.flatness import forget_peak, peak_bytes
+from goldfinch.models.language_model import LanguageModel
 
-from .asked_dropping import dropped_for
+from .asked_dropping import dropped_for, dropped_of_heads
+from .asked_rounding import session_of
 from .methods import BENCHMARK, Method
 from .tasks.base import CONTINUED, PREDICTED, Exam, Question, Task
 
@@ -87,9 +89,13 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     cache = engine.open(path, asking=True)
     load_s, session_s = time.perf_counter() - started, 0.0
     session: Any = None
-    if method.family != BENCHMARK:
+    asks_anew = method.family == BENCHMARK and method.form.dropping is not None
+    if not asks_anew:
         started = time.perf_counter()
-        session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
+        if method.family == BENCHMARK:
+            session = session_of(engine, cache, method.form)
+        else:
+            session = engine.session(cache, read=method.read, read_blocks=method.read_blocks)
         session_s = time.perf_counter() - started
     if task.form == PREDICTED:
         scores, first_s = predicted(engine, session, exam)
@@ -102,9 +108,10 @@ def ask(engine: Engine[Any], task: Task, exam: Exam, method: Method, path: Path)
     found, before, decoded, decode_s = [], [], 0, 0.0
     for question in exam.questions:
         started = time.perf_counter()
-        if method.family == BENCHMARK:
+        if asks_anew:
             assert method.form.dropping is not None
-            small = dropped_for(engine.model, cache, method.form.dropping, engine.question(question.text))
+            drop = dropped_for if isinstance(engine.model, LanguageModel) else dropped_of_heads
+            small = drop(engine.model, cache, method.form.dropping, engine.question(question.text))
             session = engine.session(small, read=method.read)
         answer = session.ask(question.text, **options)
         usage, taken = answer.usage, time.perf_counter() - started

@@ -7,6 +7,7 @@ A method leaves the model as it is. It says what file a document's cache becomes
     h2o-0.25         a dropping policy and the share of the rows that it keeps
     read-lexical-2   a reading policy and how many blocks it reads
     snapkv-0.25@question   rows that the question chooses, for each anew (`asked_dropping`)
+    kivi4@question   rows quantised when the paper's code does it (`asked_rounding`)
 
 Every other method compresses a document before any question is known. What papers measured is another thing where they
 let the compression see the question; how far both are apart is shown.
@@ -33,6 +34,7 @@ from goldfinch.policies.named import ALL, ATTENTION, AUTO, DEFAULT_BLOCKS, HYBRI
 from goldfinch.policies.vectors import vectors_at_hand
 
 from .asked_dropping import WITH_QUESTION
+from .asked_rounding import AS_CODE, FLEXGEN, obstacle_to_asking
 
 FULL, CODEC, DROPPING, READING, BENCHMARK = "full", "codec", "dropping", "reading", "benchmark"
 KEEPS = (0.5, 0.25, 0.125)
@@ -57,7 +59,8 @@ class Method:
 
     Attributes:
         name: of it.
-        family: FULL, CODEC, DROPPING, READING, or BENCHMARK: rows are dropped for each question, as papers measured.
+        family: FULL, CODEC, DROPPING, READING, or BENCHMARK: rows are dropped for each question, or quantised while
+            document and question are read, as papers measured.
         form: what the file of a cache is to be.
         read: the reading policy of its questions.
         read_blocks: how many blocks that reads; None for its own default.
@@ -79,6 +82,9 @@ class Method:
         if self.form.dropping is not None:
             chosen = ", chosen by each question" if self.family == BENCHMARK else ""
             return f"{self.form.dropping.policy} keeps {self.form.dropping.keep:g} of the rows{chosen}"
+        if self.family == BENCHMARK:
+            when = "before anything attends to them" if self.form.coding.rows in FLEXGEN else "behind the question"
+            return f"rows {self.form.coding.rows}, rounded {when}"
         if self.family == READING:
             blocks = self.read_blocks or DEFAULT_BLOCKS.get(self.read)
             return f"reads by {self.read}, {'as measured' if blocks is None else f'{blocks} blocks'}"
@@ -98,10 +104,11 @@ class Method:
         """Why a model cannot follow it; None where it can."""
         if self.family == CODEC:
             return _obstacle_to_coding(engine, self.form.coding)
-        if self.family == BENCHMARK and not isinstance(engine.model, LanguageModel):
-            return "models of others are asked as they are"
         if self.form.dropping is not None:
             return engine.obstacle_to_dropping(self.form.dropping.policy)
+        if self.family == BENCHMARK:
+            coding = self.form.coding
+            return obstacle_to_asking(engine.model, coding.rows) or _obstacle_to_coding(engine, coding)
         if self.family == READING:
             if not isinstance(engine.model, LanguageModel):
                 return "the document is kept whole, and is read whole"
@@ -128,6 +135,11 @@ def _obstacle_to_coding(engine: Engine[Any], coding: Coding) -> str | None:
 
 def _paper(name: str) -> str:
     return next((paper for prefix, paper in PAPERS.items() if name.startswith(prefix)), "")
+
+
+def _as_code(rows: str) -> Method:
+    paper = f"{_paper(rows)}, quantised when its code does it"
+    return Method(rows + AT_QUESTION, BENCHMARK, Form(Coding(rows)), paper=paper)
 
 
 def _coded(rows: str, state: str = codecs.RAW.name) -> Method:
@@ -157,6 +169,7 @@ STANDARD: dict[str, Method] = {
         *(_dropped(policy, keep) for policy in DROPPERS for keep in KEEPS),
         *(_read(policy) for policy in READERS),
         *(_dropped(policy, 0.25, asked=True) for policy in WITH_QUESTION),
+        *(_as_code(rows) for rows in AS_CODE),
     )
 }
 

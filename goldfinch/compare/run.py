@@ -33,7 +33,7 @@ from .tasks.scoring import missing
 # Questions of a cell below which it carries no conclusion.
 ENOUGH = 100
 # Families that need a question, and why they have no part in tasks of text to continue.
-OF_QUESTIONS = {READING: "it reads text to continue whole", BENCHMARK: "there is no question to choose rows by"}
+OF_QUESTIONS = {READING: "it reads text to continue whole", BENCHMARK: "there is no question to read"}
 # Positions that a question and its prompt may take, of a model whose context ends.
 _ROOM = 256
 # Documents in a row that are passed over, after which a task has no more.

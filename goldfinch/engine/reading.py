@@ -105,7 +105,7 @@ class DocumentReader:
         blocks: int | None = None,
         candidates: int | None = None,
     ) -> None:
-        obstacle = obstacle_to_blocks(model)
+        obstacle = obstacle_to_blocks(model) or _obstacle_of(cache)
         self._chosen: tuple[Found, ...] = ()
         if isinstance(policy, Chosen):
             self._chosen, blocks = policy.found, len(policy.found)
@@ -201,8 +201,7 @@ class DocumentReader:
         return self._read(question, self.blocks)
 
     def _read(self, question: str | None, count: int) -> Reading:
-        kept = self._cache.kept
-        whole = Reading(ALL, (), None, self._cache.length if kept is None else rows_in(kept))
+        whole = Reading(ALL, (), None, self._cache.read_count)
         if self.policy == ALL or question is None:
             return whole
         found: Sequence[Found] = self._chosen
@@ -248,6 +247,13 @@ class DocumentReader:
 def _record(model: LanguageModel) -> ModelRecord:
     fingerprint = model.card.model_fingerprint if model.card else None
     return record_of(fingerprint, place_of(fingerprint) if fingerprint else None)
+
+
+def _obstacle_of(cache: DocumentCache) -> str | None:
+    """Why no blocks can be chosen of a cache, None where they can."""
+    if cache.kept is None and cache.numerics.dropping is not None:
+        return f"rows of each layer were dropped ({cache.numerics.dropping}): what is left is read whole"
+    return None
 
 
 def obstacle_to_blocks(model: LanguageModel) -> str | None:

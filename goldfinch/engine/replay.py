@@ -9,6 +9,7 @@ are compared with computed ones that it has rounded, too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -60,9 +61,16 @@ def replay_cache(
 def _other_rows(model: LanguageModel, cache: DocumentCache) -> str | None:
     """Whether the rows that are left are those that the policy keeps, where the file names one; None if they are."""
     dropping = Dropping.of(cache.numerics.dropping)
-    if cache.kept is None or dropping is None:
+    if dropping is None:
         return None
-    expected = Chooser(model, cache.ids_on(model.device), dropping.policy).kept(dropping.keep)
+    chooser = Chooser(model, cache.ids_on(model.device), dropping.policy)
+    if cache.kept is None:
+        sets = [layer.rows for layer in cache.state.layers if layer.keys.length]
+        pairs = enumerate(zip(sets, chooser.kept_in_layers(dropping.keep), strict=True))
+        other = next((n for n, (mine, theirs) in pairs if mine != theirs), None)
+        layer = f"kept_positions of attention layer {other} are not those that {dropping} keeps"
+        return None if other is None else layer
+    expected = chooser.kept(dropping.keep)
     where = next((min(a + b) for a, b in zip(cache.kept, expected, strict=False) if a != b), None)
     if where is None and len(cache.kept) == len(expected):
         return None
@@ -110,6 +118,9 @@ def _replay_window(
         if where is not None:
             return f"compressed_k differs first at token {tokens[where]}"
     assert tail is not None
+    if any(layer.rows is not None for layer in end.state.layers):
+        pairs = zip(state.layers, end.state.layers, strict=True)
+        state = replace(state, layers=tuple(a if b.rows is None else a.holding(b.rows) for a, b in pairs))
     computed = Checkpoint(end.position, state, tail)
     rounded_state, coding = computed, cache.numerics.coding
     if end.position == cache.length:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
-from goldfinch.caching.kept_rows import rows_in
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.devices import synchronize
 from goldfinch.errors import DeviceError
@@ -81,8 +80,7 @@ class Session:
         self.template = template_of(model)
         self.runs_on = model.executor.name
         self.reader = DocumentReader(model, cache, read, read_blocks, candidates)
-        held = cache.length if cache.kept is None else rows_in(cache.kept)
-        needed = expanded_bytes(model.config, held, model.emb.weight.element_size())
+        needed = expanded_bytes(model.config, cache.read_count, model.emb.weight.element_size())
         self.expands = needed <= memory_bytes
         kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
         rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"

@@ -253,7 +253,7 @@ def job_of_change(
         different = "the cache was computed with other numerics: the result will not be that of a cold run, bit for bit"
         tell(Remark(WARNING, different))
     codec = old.numerics.coding.state
-    if getattr(old, "kept", None) is not None:
+    if old.numerics.dropping is not None:
         again = f"rows of it were dropped ({old.numerics.dropping}): all of it is computed again, from its token ids"
         tell(Remark(NOTE, again))
     elif old.numerics.coding.is_state_lossy and not old.checkpoints:

@@ -57,11 +57,10 @@ class CachedAttention(nn.Module):
         heads = self._heads(rows)
         if self.rope is None:
             return heads
-        parts, at = [], 0
-        for start, end in state.held_rows():
-            parts.append(self.rope(heads[:, :, at : at + end - start], start))
-            at += end - start
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        held = state.held_rows()
+        if len(held) == 1:
+            return self.rope(heads, held[0][0])
+        return self.rope.at(heads, torch.cat([torch.arange(start, end, device=rows.device) for start, end in held]))
 
 
 @contextmanager

@@ -124,8 +124,16 @@ class Rope(nn.Module):
 
     def forward(self, x: Tensor, start: int | Tensor) -> Tensor:
         """Rotate x (B, H, T, D) whose first row stands at absolute position `start`."""
+        return self._turned(x, self.rotation(start, x.shape[-2], x.device))
+
+    def at(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Rotate x (B, H, T, D) whose rows stand at `positions` (T,) int64; the bits are those of `forward`."""
+        cos, sin = self.rotation(0, int(positions.max()) + 1, x.device)
+        return self._turned(x, (cos[positions], sin[positions]))
+
+    def _turned(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
         acc = accumulation_dtype(x.dtype)
-        cos, sin = (a.to(acc) for a in self.rotation(start, x.shape[-2], x.device))
+        cos, sin = (a.to(acc) for a in rotation)
         a, b = x.to(acc).unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
 

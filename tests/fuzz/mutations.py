@@ -8,7 +8,8 @@ from typing import Any
 
 STRANGE: list[Any] = [
     None, True, False, 0, 1, -1, 2**31, 2**63 - 1, 2**63, 2**200, 1.5, 1e300, "", "x", "a" * 64, [], [1], [[]], {}, {"a": 1},
-    "f32", "u16", "zstd", "raw", "prefill", "model", "token_ids", "wkv_state", [0], [300], [2**62, 2**62], [1] * 100,
+    "f32", "u16", "zstd", "raw", "ids", "lzma", "int8", "int4", "step3", "kivi2", "flexgen4padded", "bf16",
+    "prefill", "model", "token_ids", "wkv_state", [0], [300], [2**62, 2**62], [1] * 100,
 ]  # fmt: skip
 
 

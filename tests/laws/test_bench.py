@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import runpy
 from collections.abc import Iterator
@@ -77,6 +78,21 @@ def test_a_record_goes_where_it_is_asked_to(tmp_path: Path) -> None:
         assert names == ([] if written is None else [written])
         for path in tmp_path.iterdir():
             path.unlink()
+
+
+def _commits(found: Any) -> Iterator[str]:
+    """Every commit that a record names, at any depth."""
+    if isinstance(found, dict):
+        yield from (str(value) for key, value in found.items() if key == "commit")
+    for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _commits(inner)
+
+
+def test_no_record_is_of_changed_code() -> None:
+    """What was measured can be measured again: the commit of a record is the code that made it."""
+    commits = {path.name: set(_commits(json.loads(path.read_text()))) for path in RESULTS.glob("*.json")}
+    assert not {name: found for name, found in commits.items() if any(c.endswith("-dirty") for c in found)}
+    assert sum(map(bool, commits.values())) > len(commits) / 2
 
 
 def test_the_readme_of_the_benches_names_them_all() -> None:

@@ -26,16 +26,14 @@ def codec_lines(record: dict[str, Any]) -> list[str]:
         "",
         f"Keys alone, {lengths[0]:,} tokens:",
         "",
-        "| keys | bits per value | KL, document | most, any position | top token changed | KL, questions "
-        "| encode MB/s | decode MB/s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| keys | bits per value | KL, document | most, any position | top token changed | KL, questions |",
+        "|---|---|---|---|---|---|",
     ]
     keys = [row for row in first if row["state_codec"] == "raw"]
     for row in keys:
         lines.append(
             f"| `{row['codec']}` | {row['bits_per_value']:.2f} | {row['document_kl']:.4f} | "
-            f"{row['document_max_kl']:.2f} | {row['document_flips']:.1%} | {row['questions_kl']:.4f} | "
-            f"{row['encode_mb_s']:,.0f} | {row['decode_mb_s']:,.0f} |"
+            f"{row['document_max_kl']:.2f} | {row['document_flips']:.1%} | {row['questions_kl']:.4f} |"
         )
     curve = [(row["codec"], row["document_kl"], row["bits_per_value"]) for row in keys]
     lines += ["", *against_published(curve), ""]
@@ -53,6 +51,44 @@ def codec_lines(record: dict[str, Any]) -> list[str]:
                 f"{row['questions_kl']:.4f} |"
             )
     return [*lines, ""]
+
+
+def codec_speed_lines(record: dict[str, Any] | None) -> list[str]:
+    """How fast codecs are, and what asking a rounded cache takes beside one that is not."""
+    if record is None:
+        return []
+    lines = [
+        "### What codecs cost in time",
+        "",
+        conditions_line(record["conditions"]),
+        "",
+        f"CPU time of one thread, medians (minimum to maximum) of {record['repeats']} rounds, in each of which all is "
+        "measured. MB/s count values as bf16; encoding includes the check that the very same bits are read. Keys and "
+        f"values are those of {record['others']}.",
+        "",
+        "| codec | values of | encode MB/s | decode MB/s |",
+        "|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        lines.append(f"| `{row['codec']}` | {row['what']} | {span(row['encode_mb_s'])} | {span(row['decode_mb_s'])} |")
+    lines += [
+        "",
+        f"A question to {record['document_tokens']:,} tokens: CPU time from a rounded file against a plain one.",
+        "",
+        "| keys | state | `gf ask`, the whole process | answer from all rows, kept | the same, rebuilt at every step |",
+        "|---|---|---|---|---|",
+    ]
+    for rows in zip(record["ask"], record["kept"], record["rebuilt"], strict=True):
+        if rows[0]["codec"] != "raw":
+            cells = " | ".join(f"{span(row['ratio'], 2)} times" for row in rows)
+            lines.append(f"| `{rows[0]['codec']}` | `{rows[0]['state_codec']}` | {cells} |")
+    return [*lines, ""]
+
+
+def span(value: dict[str, float], decimals: int = 0) -> str:
+    """Median (minimum to maximum)."""
+    median, least, most = (f"{value[name]:,.{decimals}f}" for name in ("median", "min", "max"))
+    return f"{median} ({least} to {most})"
 
 
 def against_published(rows: Sequence[tuple[str, float, float]]) -> list[str]:

@@ -70,14 +70,13 @@ def _pairs(record: dict[str, Any]) -> list[str]:
         f"nats, behind the {record['positions']} tokens that follow. Bits count everything that the sections hold; a "
         "whole file is compared with one of bf16 values.",
         "",
-        "| keys and values | bits per value | whole file | KL | most, any position | top token changed | encode MB/s "
-        "| decode MB/s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| keys and values | bits per value | whole file | KL | most, any position | top token changed |",
+        "|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
         lines.append(
             f"| `{row['codec']}` | {row['bits_per_value']:.2f} | {row['file_share']:.1%} | {row['kl']:.4f} | "
-            f"{row['max_kl']:.2f} | {row['flips']:.1%} | {row['encode_mb_s']:,.0f} | {row['decode_mb_s']:,.0f} |"
+            f"{row['max_kl']:.2f} | {row['flips']:.1%} |"
         )
     curve = [(row["codec"], row["kl"], row["bits_per_value"]) for row in record["rows"]]
     return [*lines, "", *against_published(curve), ""]

@@ -16,18 +16,17 @@ import numpy as np
 
 from gfcache import layout
 
-from .rotary import turned, turned_back, turns
+from .rotary import Turn, turned, turned_back, turns
 from .tokens import Where
-from .words import as_f32, from_f32
+from .words import LARGEST, as_f32, byte_planes, from_byte_planes, from_f32, middles
 from .zstd import decompressed, entropy_coded
 
 # First positions of a document, whose keys and values stay as they are, as bf16.
 SINKS = 4
-_HEAD = struct.Struct("<B")  # bytes of each integer
+_HEAD = struct.Struct("<BI")  # bytes of each integer; of the frame that follows
 _EXPONENTS = range(-100, 101)
 # A plane whose values are as they are; else the halves of 2^e that its step has.
 _PLAIN, _FACTORS = 0, (2, 3)
-_LARGEST = 32767
 # Rows of a block that candidates for its step are tried on.
 _TRIED = 8
 # A step is one of 2^e and 1.5 * 2^e, numbered by 2 e and 2 e + 1: so many above and below the nearest are tried.
@@ -50,22 +49,26 @@ class Planes:
         kept, skipped = _kept(len(block), here), _kept(len(like), where)
         out = block.copy()
         out[:kept] = np.where(np.isfinite(found := _as_bf16(block[:kept])), found, block[:kept])
-        turn, like_turn = _turn(here, len(block), D), _turn(where, len(like), D)
+        turn, like_turn = _turn(here, len(block), D, kept), _turn(where, len(like), D, skipped)
         for plane in range(block.shape[1] if kept < len(block) else 0):
-            rows = _back(block[kept:, plane], turn, kept)
+            columns = _back(block[kept:, plane].T, turn)
             first = like[skipped:, plane]
-            number = self._number(rows if at == 0 else _back(first, like_turn, skipped))
+            number = self._number(columns if at == 0 else _back(first.T, like_turn))
             if number is not None:  # rounding moves the spread a little: a step that is there is kept
-                there = self._codes(first, dtype, like_turn, skipped)
+                there = self._codes(first, dtype, like_turn)
                 number = number if there is None or abs(there[0] - number) > 1 else there[0]
             if number is not None:
-                found = _values(np.rint(rows / _size(number)), number, turn, kept)
+                found = _values(np.rint(columns / _size(number)), number, turn).T
                 out[kept:, plane] = np.where(np.isfinite(found), found, block[kept:, plane])
         return out
 
-    def _number(self, rows: np.ndarray) -> int | None:
-        """The number of the step for a plane; None where all are alike, or as extreme as values of no model are."""
-        spread = float(np.sqrt(np.mean(np.square(rows - rows.mean(axis=0))))) if len(rows) > 1 else 0.0
+    def _number(self, columns: np.ndarray) -> int | None:
+        """The number of the step for a plane (D, n); None where all are alike, or extreme as values of no model are."""
+        if columns.shape[1] < 2:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):  # of sums beyond float32, which no step is of
+            centred = columns - columns.mean(axis=1, keepdims=True)
+        spread = float(np.sqrt(np.mean(np.square(centred, dtype=np.float64))))  # whose range holds all squares
         if not 0.0 < spread < np.inf:
             return None
         wanted = 2 * (np.log2(spread) - self._halvings)
@@ -76,56 +79,44 @@ class Planes:
         """Steps; the tokens that stay; planes that are no multiples; middles and spreads; integers, by their spread."""
         kept = _kept(len(block), where)
         n, (_, P, D) = len(block) - kept, block.shape
-        turn = _turn(where, len(block), D)
-        numbers, codes, plain = np.zeros(P, np.int16), [], b""
+        turn = _turn(where, len(block), D, kept)
+        numbers, plain, channels = np.zeros(P, np.int16), b"", _Channels()
         factors = np.zeros(P, np.uint8)
         for plane in range(P if n else 0):
-            found = self._codes(block[kept:, plane], dtype, turn, kept)
+            found = self._codes(block[kept:, plane], dtype, turn)
             if found is None:
                 plain += from_f32(block[kept:, plane], dtype).tobytes()
                 continue
             numbers[plane], factors[plane] = found[0] // 2, _FACTORS[found[0] % 2]
-            codes.append(found[1])
+            channels.add(found[1])
         sinks = from_f32(block[:kept], "bf16")
         if as_f32(sinks, "bf16").tobytes() != np.ascontiguousarray(block[:kept]).tobytes():
             return None
-        head = numbers.astype("<i2").tobytes() + factors.tobytes() + sinks.tobytes() + plain
-        if not codes:
-            return head
-        columns = np.concatenate([found.T for found in codes])  # (channels, n)
-        middles = np.rint(np.median(columns, axis=1)).astype(np.int32)
-        columns -= middles[:, None]
-        most = int(np.abs(columns).max(initial=0))
-        if most > _LARGEST or int(np.abs(middles).max()) > _LARGEST:
+        packed = channels.packed()
+        if packed is None:
             return None
-        spreads = _spreads(columns)
-        width = 1 if most <= 127 else 2
-        facts = np.ascontiguousarray(middles.astype("<i2").view(np.uint8).reshape(-1, 2).T).tobytes()
-        sorted_columns = columns[np.argsort(spreads, kind="stable")].astype(f"<i{width}")
-        planes = np.ascontiguousarray(sorted_columns.reshape(-1).view(np.uint8).reshape(-1, width).T)
-        packed = entropy_coded(facts + spreads.tobytes())
-        return head + _HEAD.pack(width) + struct.pack("<I", len(packed)) + packed + entropy_coded(planes.tobytes())
+        return numbers.astype("<i2").tobytes() + factors.tobytes() + sinks.tobytes() + plain + packed
 
-    def _codes(
-        self, rows: np.ndarray, dtype: str, turn: tuple[np.ndarray, np.ndarray] | None, kept: int
-    ) -> tuple[int, np.ndarray] | None:
-        """The number of the step that a plane (n, D) has been rounded to, and its integers; None for none."""
-        back = _back(rows, turn, kept)
+    def _codes(self, rows: np.ndarray, dtype: str, turn: Turn | None) -> tuple[int, np.ndarray] | None:
+        """The number of the step that a plane (n, D) has been rounded to, and its integers (D, n); None for none."""
+        columns = np.ascontiguousarray(rows.T)
+        back = _back(columns, turn, np.float32)  # near enough to tell integers of 16 bits apart
         nearest = self._number(back)
         if nearest is None:
             return None
         sample = slice(0, len(rows), max(len(rows) // _TRIED, 1))
-        picked = None if turn is None else (turn[0][kept:][sample], turn[1][kept:][sample])
-        words = from_f32(rows, dtype)
+        picked, tried = None if turn is None else turn.at(sample), back[:, sample]
+        words = from_f32(columns, dtype)
+        wanted = words[:, sample]
         for number in range(nearest + _NEAR, nearest - _NEAR - 1, -1):
             if number // 2 not in _EXPONENTS:
                 continue
-            few = from_f32(_values(np.rint(back[sample] / _size(number)), number, picked, 0), dtype)
-            if not np.array_equal(few, words[sample]):
+            few = from_f32(_values(np.rint(tried / np.float32(_size(number))), number, picked), dtype)
+            if not np.array_equal(few, wanted):
                 continue
-            codes = np.rint(back / _size(number))
-            found = from_f32(_values(codes, number, turn, kept), dtype)
-            if np.array_equal(found, words) and float(np.abs(codes).max(initial=0)) <= _LARGEST:
+            codes = np.rint(back / np.float32(_size(number)))
+            found = from_f32(_values(codes, number, turn), dtype)
+            if np.array_equal(found, words) and float(np.abs(codes).max(initial=0)) <= LARGEST:
                 return number, codes.astype(np.int32)
         return None
 
@@ -141,7 +132,7 @@ class Planes:
         coded = np.flatnonzero(factors)
         if not np.isin(factors, (_PLAIN, *_FACTORS)).all() or not np.isin(exponents, _EXPONENTS).all():
             raise ValueError("a step that is none")
-        out = np.empty(shape, np.float32)
+        out = np.empty((P, T, D), np.float32).transpose(1, 0, 2)  # as sections have them: planes first
         out[:kept] = as_f32(np.frombuffer(data, "<u2", kept * P * D, 3 * P).reshape(kept, P, D), "bf16")
         plain = np.flatnonzero(factors == _PLAIN)
         rest = len(plain) * n * D * size
@@ -154,37 +145,64 @@ class Planes:
             if at != len(data):
                 raise ValueError(f"{len(data) - at} bytes behind the last plane")
             return out
-        columns = _columns(data[at:], len(coded) * D, n)
-        turn = _turn(where, T, D)
+        columns, middle, place = _columns(data[at:], len(coded) * D, n)
+        turn = _turn(where, T, D, kept)
         for number, plane in enumerate(coded):
             step = 2 * int(exponents[plane]) + (int(factors[plane]) - _FACTORS[0])
+            own = slice(number * D, (number + 1) * D)
+            codes = columns[place[own]].astype(np.float64 if turn else np.float32) + middle[own, None]
             with np.errstate(over="ignore"):
-                out[kept:, plane] = _values(columns[number * D : (number + 1) * D].T, step, turn, kept)
+                out[kept:, plane] = _values(codes, step, turn).T
         return out
 
 
-def _columns(data: bytes, channels: int, n: int) -> np.ndarray:
-    """Integers (channels, n) int32 with their middles."""
-    if len(data) < 5:
+class _Channels:
+    """Integers of channels, as a block has them behind its planes."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._middles: list[np.ndarray] = []
+        self._spreads: list[np.ndarray] = []
+        self._most = 0
+
+    def add(self, columns: np.ndarray) -> None:
+        """Integers (channels, n) int32 of a plane, which are counted from their middles here."""
+        middle = middles(columns)
+        columns -= middle[:, None]
+        sizes = np.abs(columns)
+        self._most = max(self._most, int(sizes.max(initial=0)), int(np.abs(middle).max()))
+        # Logarithms of the mean size, 8 to an octave.
+        spreads = np.rint(8 * np.log2(1 + 16 * sizes.mean(axis=1))).clip(0, 255).astype(np.uint8)
+        self._parts.append(columns.astype(np.int16))
+        self._middles.append(middle)
+        self._spreads.append(spreads)
+
+    def packed(self) -> bytes | None:
+        """Middles and spreads, then the integers by their spread; None where one is too large."""
+        if not self._parts:
+            return b""
+        if self._most > LARGEST:
+            return None
+        spreads, columns = np.concatenate(self._spreads), np.concatenate(self._parts)
+        columns = columns[np.argsort(spreads, kind="stable")]
+        width = 1 if int(columns.min(initial=0)) > -128 and int(columns.max(initial=0)) <= 127 else 2
+        facts = entropy_coded(byte_planes(np.concatenate(self._middles)[None], 2) + spreads.tobytes())
+        return _HEAD.pack(width, len(facts)) + facts + entropy_coded(byte_planes(columns, width))
+
+
+def _columns(data: bytes, channels: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers (channels, n) as they are stored; for each channel its middle, and where it stands there."""
+    if len(data) < _HEAD.size:
         raise ValueError(f"{len(data)} bytes of {channels} channels")
-    (width,), (length,) = _HEAD.unpack_from(data), struct.unpack_from("<I", data, 1)
-    if width not in (1, 2) or length > len(data) - 5:
+    width, length = _HEAD.unpack_from(data)
+    if width not in (1, 2) or length > len(data) - _HEAD.size:
         raise ValueError(f"integers of {width} bytes behind {length}")
-    facts = np.frombuffer(decompressed(data[5 : 5 + length], 3 * channels), np.uint8)
-    middles = np.ascontiguousarray(facts[: 2 * channels].reshape(2, -1).T).view("<i2").reshape(-1).astype(np.int32)
-    order = np.argsort(facts[2 * channels :], kind="stable")
-    planes = np.frombuffer(decompressed(data[5 + length :], channels * n * width), np.uint8)
-    if width == 2:
-        planes = np.ascontiguousarray(planes.reshape(width, -1).T)
-    columns = np.empty((channels, n), np.int32)
-    columns[order] = planes.view(f"<i{width}").reshape(channels, n)
-    return columns + middles[:, None]
-
-
-def _spreads(columns: np.ndarray) -> np.ndarray:
-    """A number for the spread of each channel (channels, n): logarithms of its mean size, 8 to an octave."""
-    mean = np.abs(columns).mean(axis=1)
-    return np.rint(8 * np.log2(1 + 16 * mean)).clip(0, 255).astype(np.uint8)
+    end = _HEAD.size + length
+    facts = decompressed(data[_HEAD.size : end], 3 * channels)
+    middle = from_byte_planes(facts[: 2 * channels], (1, channels), 2)[0].astype(np.float32)
+    place = np.empty(channels, np.intp)
+    place[np.argsort(np.frombuffer(facts, np.uint8, channels, 2 * channels), kind="stable")] = np.arange(channels)
+    return from_byte_planes(decompressed(data[end:], channels * n * width), (channels, n), width), middle, place
 
 
 def _kept(tokens: int, where: Where) -> int:
@@ -197,23 +215,22 @@ def _size(number: int) -> float:
     return float(np.ldexp(1.0 + 0.5 * (number % 2), number // 2))
 
 
-def _turn(where: Where, tokens: int, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _turn(where: Where, tokens: int, channels: int, kept: int) -> Turn | None:
     """How the keys of a block are turned; None where they are not, or what is said of it fits no head."""
     if not where.rotary or 2 * len(where.rotary) > channels:
         return None
-    return turns(where.rotary, where.first, tokens)
+    return turns(where.rotary, where.first, tokens).at(slice(kept, None))
 
 
-def _back(rows: np.ndarray, turn: tuple[np.ndarray, np.ndarray] | None, kept: int) -> np.ndarray:
-    if turn is None:
-        return rows.astype(np.float64)
-    return turned_back(rows, (turn[0][kept:], turn[1][kept:]))
+def _back(columns: np.ndarray, turn: Turn | None, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    return columns.astype(dtype, order="C") if turn is None else turned_back(columns, turn, dtype)
 
 
-def _values(codes: np.ndarray, number: int, turn: tuple[np.ndarray, np.ndarray] | None, kept: int) -> np.ndarray:
-    """Integers times their step, and turned: float32, rounded once."""
-    exact = codes.astype(np.float64) if turn is None else turned(codes, (turn[0][kept:], turn[1][kept:]))
-    return (exact * _size(number)).astype(np.float32) + np.float32(0)  # zeros of one sign, as integers have
+def _values(codes: np.ndarray, number: int, turn: Turn | None) -> np.ndarray:
+    """Integers times their step, and turned: float32, rounded once; in float32 where that holds the integers."""
+    size = _size(number)
+    exact = codes * codes.dtype.type(size) if turn is None else turned(codes, turn, size)
+    return exact.astype(np.float32) + np.float32(0)  # zeros of one sign, as integers have
 
 
 def _as_bf16(values: np.ndarray) -> np.ndarray:

@@ -4,13 +4,15 @@ Keys of attention with rotary positions (arXiv 2104.09864) turn with their posit
 count from. Turned back, they have one. Sine and cosine are integers here, and so are the keys: sums of their products
 are exact in float64 in any order, and rounded once.
 
-Notation: T tokens, D channels of a head, pairs of channels (c, c + pairs).
+Notation: T tokens, D channels of a head, pairs of channels (c, c + pairs). Channels come first here: their tokens, one
+beside the other, are what processors take many of at once.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,44 +23,76 @@ _ONE = 1 << BITS
 _TERMS = 14
 
 
+class Turn(NamedTuple):
+    """Cosine and sine, times 2^BITS and rounded, of each pair and position: (pairs, T) float64.
+
+    Attributes:
+        back: 2^BITS over the sum of their squares.
+    """
+
+    cosine: np.ndarray
+    sine: np.ndarray
+    back: np.ndarray
+
+    def at(self, tokens: slice) -> Turn:
+        """Of some of the positions."""
+        return Turn(self.cosine[:, tokens], self.sine[:, tokens], self.back[:, tokens])
+
+
 @lru_cache(8)
-def turns(rotary: tuple[float, ...], first: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine, times 2^BITS and rounded, of each position and pair: (T, pairs) float64.
+def turns(rotary: tuple[float, ...], first: int, tokens: int) -> Turn:
+    """By how much keys of these positions are turned.
 
     Summed from products and sums alone, each of which IEEE 754 rounds in one way: libraries differ in their sines.
     """
-    positions = np.arange(first, first + tokens, dtype=np.float64)[:, None]
-    share = positions * (np.array(rotary, np.float64) * (0.5 / math.pi))
+    positions = np.arange(first, first + tokens, dtype=np.float64)
+    share = (np.array(rotary, np.float64) * (0.5 / math.pi))[:, None] * positions
     x = (share - np.rint(share)) * (2 * math.pi)
     square = x * x
     cosine, sine = np.ones_like(x), np.ones_like(x)
     for n in range(_TERMS, 0, -1):
         cosine = 1.0 - cosine * (square * (1.0 / ((2 * n - 1) * (2 * n))))
         sine = 1.0 - sine * (square * (1.0 / ((2 * n) * (2 * n + 1))))
-    found = np.rint(cosine * _ONE), np.rint(sine * x * _ONE)
+    cosine, sine = np.rint(cosine * _ONE), np.rint(sine * x * _ONE)
+    found = Turn(cosine, sine, _ONE / (cosine * cosine + sine * sine))
     for array in found:
         array.setflags(write=False)
     return found
 
 
-def turned_back(rows: np.ndarray, turn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Keys (T, D) before they were turned, float64; channels beyond the pairs stay."""
-    cosine, sine = turn
-    pairs = cosine.shape[1]
-    out = rows.astype(np.float64)
-    one, other = out[:, :pairs].copy(), out[:, pairs : 2 * pairs].copy()
-    scale = _ONE / (cosine * cosine + sine * sine)
-    out[:, :pairs] = (one * cosine + other * sine) * scale
-    out[:, pairs : 2 * pairs] = (other * cosine - one * sine) * scale
+def turned_back(keys: np.ndarray, turn: Turn, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    """Keys (D, T) before they were turned, in `dtype`; channels beyond the pairs stay."""
+    cosine, sine, back = (array.astype(dtype, copy=False) for array in turn)
+    pairs = len(cosine)
+    given, out = keys.astype(dtype, order="C"), np.empty(keys.shape, dtype)
+    one, other = given[:pairs], given[pairs : 2 * pairs]
+    _sum_of_products(out[:pairs], np.add, one, cosine, other, sine)
+    _sum_of_products(out[pairs : 2 * pairs], np.subtract, other, cosine, one, sine)
+    out[:pairs] *= back
+    out[pairs : 2 * pairs] *= back
+    out[2 * pairs :] = given[2 * pairs :]
     return out
 
 
-def turned(codes: np.ndarray, turn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Integers (T, D) turned, float64: exact, in multiples of 2^-BITS."""
-    cosine, sine = turn
-    pairs = cosine.shape[1]
-    out = codes.astype(np.float64)
-    one, other = out[:, :pairs].copy(), out[:, pairs : 2 * pairs].copy()
-    out[:, :pairs] = (one * cosine - other * sine) * (1.0 / _ONE)
-    out[:, pairs : 2 * pairs] = (other * cosine + one * sine) * (1.0 / _ONE)
+def turned(codes: np.ndarray, turn: Turn, unit: float = 1.0) -> np.ndarray:
+    """Integers (D, T) turned, float64, in multiples of `unit`, a power of two or three times one: exact.
+
+    Channels beyond the pairs are multiples of it; those of pairs, of 2^-BITS of it.
+    """
+    cosine, sine, _ = turn
+    pairs = len(cosine)
+    given, out = codes.astype(np.float64), np.empty(codes.shape)
+    one, other = given[:pairs], given[pairs : 2 * pairs]
+    cosine, sine = cosine * (unit / _ONE), sine * (unit / _ONE)
+    _sum_of_products(out[:pairs], np.subtract, one, cosine, other, sine)
+    _sum_of_products(out[pairs : 2 * pairs], np.add, other, cosine, one, sine)
+    np.multiply(given[2 * pairs :], unit, out=out[2 * pairs :])
     return out
+
+
+def _sum_of_products(
+    out: np.ndarray, join: np.ufunc, a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray
+) -> None:
+    """a b + c d, or a b - c d, into `out`."""
+    np.multiply(a, b, out=out)
+    join(out, c * d, out=out)

@@ -14,6 +14,7 @@ import struct
 import numpy as np
 
 from .casts import ROWS
+from .words import LARGEST, byte_planes, from_byte_planes, middles
 from .zstd import decompressed, entropy_coded
 
 # Rows, of the first of a document, that the step follows from.
@@ -23,7 +24,10 @@ KEPT_OCTAVES = 0.42
 _HEAD = struct.Struct("<hBB")  # exponent and factor of the step; bytes of each integer
 _EXPONENTS = range(-140, 120)
 _FACTORS = (1, 3)
-_LARGEST = 32767
+# Rows of which all others have the same step, most often.
+_FEW_ROWS = 8
+# Powers of two up to this one, and down to its inverse, are float32.
+_PLAIN_EXPONENT = 126
 
 
 class Step:
@@ -47,7 +51,7 @@ class Step:
         if step is None:
             return rows
         exponent, factor = step
-        return np.ldexp(np.rint(np.ldexp(rows, -exponent) / np.float32(factor)) * np.float32(factor), exponent)
+        return _shifted(np.rint(_shifted(rows, -exponent) / np.float32(factor)) * np.float32(factor), exponent)
 
     def _step(self, rows: np.ndarray) -> tuple[int, int] | None:
         """Exponent and factor; None where the values are zeros, or as extreme as values of no model are."""
@@ -70,17 +74,18 @@ class Step:
         exponent, factor = common_step(rows)
         if exponent not in _EXPONENTS:
             return None
-        codes = np.ldexp(rows, -exponent) / np.float32(factor)
-        if float(np.abs(codes).max(initial=0)) > _LARGEST:
+        codes = _shifted(rows, -exponent) / np.float32(factor)
+        if float(np.abs(codes).max(initial=0)) > LARGEST:
             return None
-        middles = np.rint(np.median(codes, axis=0)).astype("<i2") if len(codes) else np.zeros(rows.shape[1], "<i2")
-        columns = np.ascontiguousarray(codes.T.astype(np.int32) - middles[:, None])
+        columns = codes.T.astype(np.int32, order="C")
+        middle = middles(columns)
+        columns -= middle[:, None]
         most = int(np.abs(columns).max(initial=0))
-        if most > _LARGEST:
+        if most > LARGEST:
             return None
         width = 1 if most <= 127 else 2
-        planes = np.ascontiguousarray(columns.astype(f"<i{width}").reshape(-1).view(np.uint8).reshape(-1, width).T)
-        return _HEAD.pack(exponent, factor, width) + middles.tobytes() + entropy_coded(planes.tobytes())
+        head = _HEAD.pack(exponent, factor, width) + middle.astype("<i2").tobytes()
+        return head + entropy_coded(byte_planes(columns, width))
 
     def unpack(self, data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray:
         """The multiples; ValueError where these are not such bytes."""
@@ -91,13 +96,12 @@ class Step:
         exponent, factor, width = _HEAD.unpack_from(data)
         if exponent not in _EXPONENTS or factor not in _FACTORS or width not in (1, 2):
             raise ValueError(f"a step of {factor} times 2^{exponent}, integers of {width} bytes")
-        middles = np.frombuffer(data, "<i2", channels, _HEAD.size).astype(np.int32)
-        planes = np.frombuffer(decompressed(data[at:], n * channels * width), np.uint8)
-        if width == 2:
-            planes = np.ascontiguousarray(planes.reshape(width, -1).T)
-        codes = planes.view(f"<i{width}").reshape(channels, n) + middles[:, None]
+        middle = np.frombuffer(data, "<i2", channels, _HEAD.size).astype(np.int32)
+        columns = from_byte_planes(decompressed(data[at:], n * channels * width), (channels, n), width)
+        codes = (columns + middle[:, None]).T.astype(np.float32, order="C")
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(codes.T).astype(np.float32) * np.float32(factor) * np.float32(2.0**exponent)
+            codes *= np.float32(factor * 2.0**exponent)
+        return codes
 
 
 def _octaves(step: tuple[int, int]) -> float:
@@ -108,15 +112,33 @@ def common_step(rows: np.ndarray) -> tuple[int, int]:
     """(exponent, factor) of the largest step of which all values are multiples; (0, 1) where all are zero."""
     exponent = common_exponent(rows)
     with np.errstate(over="ignore", invalid="ignore"):
-        divisible = bool(rows.any()) and not np.fmod(np.ldexp(rows, -exponent), np.float32(3)).any()
+        thirds = (_shifted(part, -exponent) for part in (rows[:_FEW_ROWS], rows))
+        divisible = all(not np.fmod(part, np.float32(3)).any() for part in thirds) and bool(rows.any())
     return (exponent, 3) if divisible else (exponent, 1)
 
 
 def common_exponent(rows: np.ndarray) -> int:
     """The largest e such that all values are multiples of 2^e; 0 where all are zero."""
+    few = _exponent(rows[:_FEW_ROWS])
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = _shifted(rows, -few)
+        found = float(np.abs(whole).max(initial=0)) < np.inf and np.array_equal(np.rint(whole), whole)
+        # What became zero was too small to be a multiple.
+        found = found and np.count_nonzero(whole) == np.count_nonzero(rows)
+    return few if found and rows[:_FEW_ROWS].any() else _exponent(rows)
+
+
+def _exponent(rows: np.ndarray) -> int:
     fraction, exponent = np.frexp(rows[rows != 0])
     if not fraction.size:
         return 0
     mantissa = np.ldexp(fraction, 24).astype(np.int64)
     lowest = np.frexp((mantissa & -mantissa).astype(np.float32))[1] - 1
     return int((exponent - 24 + lowest).min())
+
+
+def _shifted(rows: np.ndarray, exponent: int) -> np.ndarray:
+    """Values times 2^exponent, rounded once."""
+    if abs(exponent) <= _PLAIN_EXPONENT:  # a power that float32 holds: the same, many times as fast
+        return rows * np.float32(2.0**exponent)
+    return np.ldexp(rows, exponent)

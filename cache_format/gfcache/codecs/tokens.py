@@ -97,11 +97,11 @@ def encode(pair: Pair, array: np.ndarray, dtype: str, where: Where) -> bytes:
     found: list[tuple[bytes, bytes | None]] = []
     for name, rows in _parts(array, where):
         for at in range(0, len(rows), layout.DIGEST_ROWS):
-            block, there = np.ascontiguousarray(rows[at : at + layout.DIGEST_ROWS]), where.behind(at)
+            block, there = rows[at : at + layout.DIGEST_ROWS], where.behind(at)
             packed = pair[name].pack(as_f32(block, dtype), dtype, there)
             if packed is not None:
                 again = from_f32(pair[name].unpack(packed, _shape(block), dtype, there), dtype)
-                packed = packed if again.tobytes() == block.tobytes() else None
+                packed = packed if np.array_equal(_bits(again), _bits(block)) else None
             found.append((block.tobytes(), packed))
     return joined_blocks(found)
 
@@ -125,6 +125,10 @@ def decode(pair: Pair, stored: bytes, dtype: str, shape: tuple[int, ...], where:
             block = from_f32(pair[name].unpack(data, size, dtype, where.behind(at)), dtype)
         out.setdefault(name, []).append(block)
     return _whole([np.concatenate(rows) for rows in out.values()], shape, where).tobytes()
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    return values.view(f"u{values.itemsize}")
 
 
 def _shape(block: np.ndarray) -> tuple[int, int, int]:

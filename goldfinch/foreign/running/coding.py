@@ -82,7 +82,7 @@ def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
             for (start, codec), end in zip(parts, ends, strict=True):
                 if is_lossy(codec) and start < end:
                     where = where_of(model, kind, start, rotated, dropped=cache.kept is not None)
-                    rows[:, :, start:end] = _rounded(rows[:, :, start:end], codec, where)
+                    rows[:, :, start:end] = rounded_values(rows[:, :, start:end], codec, where)
             found[name] = rows
         for number, n in enumerate(members):
             held: Held = layers[n]
@@ -90,6 +90,7 @@ def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
     return replace(state, layers=tuple(layers))
 
 
-def _rounded(values: Tensor, codec: str, where: Where) -> Tensor:
+def rounded_values(values: Tensor, codec: str, where: Where) -> Tensor:
+    """Keys or values (n, H, T, D) of a section as a codec gives them back."""
     dtype = file_dtype(values.dtype)
     return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)

@@ -54,6 +54,8 @@ class ForeignSession:
         self.model, self.cache = model, cache
         self.reader = reader_of(model, cache, read, read_blocks, joined)
         self.chosen_path = f"keys, values and states of {cache.length:,} tokens are held"
+        if cache.kept is not None:
+            self.chosen_path = f"{cache.row_count:,} rows of each head are held of {cache.length:,} tokens"
         if cache.blocks is not None:
             self.chosen_path = f"keys and values of {len(cache.blocks.token_ids):,} blocks are read when they are asked"
         self.runs_on = f"{cache.numerics.library}"

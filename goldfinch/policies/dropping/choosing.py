@@ -1,4 +1,5 @@
-"""Which rows of a GoldFinch document a cache keeps: a policy's choice for all heads of all layers, as runs.
+"""Which rows of a document a cache of ours keeps, as runs: a policy's choice for all heads of all GOLD layers together,
+or for all heads of each other attention layer.
 
 Notation: T document tokens, L attention layers, G key-value heads.
 """
@@ -29,11 +30,15 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+# Of an attention layer: more than a policy keeps anyway, so that the last row is always among them.
+LEAST_ROWS = 8
+
+
 class Chooser:
     """Chooses rows of one document; what a policy sees of it is computed once.
 
     Args:
-        model: with GOLD layers.
+        model: with GOLD or other attention layers.
         token_ids: (1, T) int64.
         policy: a name in POLICIES.
     """
@@ -43,11 +48,11 @@ class Chooser:
     ) -> None:
         self.policy = policy
         self._chooses, self._tokens, self._tail = POLICIES[policy](), token_ids.shape[1], model.config.tail_length
+        self._layers = model.config.n_attention
         self._scores: Tensor | None = None
         if self._chooses.queries(self._tokens):
             ids = token_ids.to(model.device)
-            # A row serves all heads of all layers: their scores are added.
-            self._scores = watched_scores(model, ids, self._chooses, progress=progress).sum((0, 1))
+            self._scores = watched_scores(model, ids, self._chooses, progress=progress).sum(1)
 
     def kept(self, keep: float) -> Ranges:
         """The (start, end) of the rows to keep, ascending and apart.
@@ -57,9 +62,25 @@ class Chooser:
         """
         tail = min(self._tail, self._tokens)
         count = Dropping(self.policy, keep).count(self._tokens, tail)
-        rows = self._chooses.kept(self._scores, self._tokens, count)
+        # A row serves all heads of all layers: their scores are added.
+        scores = None if self._scores is None else self._scores.sum(0)
+        rows = self._chooses.kept(scores, self._tokens, count)
         rows[self._tokens - tail :] = True
         return runs_of(rows)
+
+    def kept_in_layers(self, keep: float) -> tuple[Ranges, ...]:
+        """The (start, end) of the rows that each attention layer keeps, as many each, the last one among them.
+
+        Args:
+            keep: share of them.
+        """
+        count = Dropping(self.policy, keep).count(self._tokens, min(LEAST_ROWS, self._tokens))
+        scores = None if self._scores is None else self._scores.clone()
+        if scores is not None:
+            scores[:, -1] = torch.inf
+        rows = self._chooses.kept(scores, self._tokens, count)
+        rows[..., -1] = True
+        return tuple(runs_of(one) for one in rows.expand(self._layers, -1))
 
 
 def runs_of(rows: Tensor) -> Ranges:

@@ -36,18 +36,21 @@ def test_repair_reaches_the_rules_behind_the_checksums() -> None:
         assert gfcache.verify_cache(fuzz_reader._PATH).tokens > 0
 
 
-def test_every_kind_of_section_that_gf_writes_is_a_seed() -> None:
+def test_every_kind_of_section_that_gf_writes_and_every_kind_of_codec_is_a_seed() -> None:
     """What no seed holds, the fuzzer hardly finds."""
     import gfcache
     from gfcache import layout
+    from gfcache.codecs import registry
 
-    kinds = set()
+    kinds, codecs = set(), set()
     for seed in CORPUS:
         Path(fuzz_reader._PATH).write_bytes(fuzz_reader.repaired(seed.read_bytes()[1:]))
         with gfcache.read_cache(fuzz_reader._PATH) as file:
             kinds |= {section.kind for section in file.header.sections}
+            codecs |= {section.codec.rstrip("0123456789.") for section in file.header.sections}
     written = {layout.DOCUMENT_INDEX, layout.ROW_DIGESTS, layout.KV_KEYS, layout.WINDOW_KEYS, layout.LAYER_STATE}
     assert written <= kinds
+    assert codecs >= {name.rstrip("0123456789.") for name in registry.NAMES if name not in ("bf16", "f16")}
 
 
 def test_memory_stays_within_the_stated_bound() -> None:

@@ -296,6 +296,16 @@ def test_a_changed_document_in_blocks_is_brought_up_to_date(book: str, capsys: p
     assert gfcache.verify_cache("book.gfc", complete=True).model["blocks"]
 
 
+@pytest.mark.parametrize("codec", ["int8", "step3", "step1.5", "kivi2"])
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+@pytest.mark.usefixtures("model")
+def test_a_plan_knows_the_size_of_rounded_keys_and_values(codec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = json.loads(printed(capsys, "plan", "doc.txt", "--codec", codec, "--json"))["documents"][0]
+    printed(capsys, "prefill", "doc.txt", "--codec", codec, "-q")
+    assert Path("doc.gfc").stat().st_size == pytest.approx(planned["bytes"], rel=0.05)
+    assert {s["codec"] for s in json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))["sections"]} >= {codec}
+
+
 def test_what_codecs_cost_is_noted_and_measured_again(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     whole = ["prefill", "doc.txt", "-q", "--layout", "whole"]
     if model == "mamba":

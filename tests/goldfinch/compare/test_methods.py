@@ -37,6 +37,8 @@ def test_others_by_their_parts() -> None:
     assert method_of("raw+int8").form.coding == Coding("raw", "int8")
     assert method_of("snapkv-.3").form.dropping == Dropping("snapkv", 0.3)
     assert method_of("h2o-0.1@question").in_a_file == "h2o-0.1"
+    assert method_of("kivi2@question").form == method_of("kivi2").form
+    assert method_of("kivi2@question").settings != method_of("kivi2").settings
     assert method_of("read-lexical-3").read_blocks == 3
     assert [method_of(n).family for n in ("int4", "random-0.9", "read-attention-2")] == [CODEC, DROPPING, READING]
 
@@ -75,7 +77,7 @@ def engines(tiny_tokenizer: Path) -> dict[str, GoldFinchEngine]:
     ("kind", "name", "reason"),
     [
         ("goldfinch", "int8", None), ("goldfinch", "h2o-0.5", None), ("goldfinch", "kivi4", None),
-        ("llama", "int8", None), ("llama", "kivi2", None), ("llama", "h2o-0.5", "no GOLD layers"),
+        ("llama", "int8", None), ("llama", "kivi2", None), ("llama", "h2o-0.5", None), ("llama", "expected-0.5", "rotates its keys"), ("finch", "h2o-0.5", "no attention layers"),
         ("finch", "int8", "keeps a state and no rows"), ("finch", "raw+int8", None),
         ("finch", "read-lexical", "no attention layers"), ("goldfinch", "read-lexical", "no tokenizer"),
     ],

@@ -173,7 +173,7 @@ def test_rows_that_a_question_chooses(engine: GoldFinchEngine, prefills: list[in
     assert [cost.on_front for cost in summary.costs if cost.method.endswith("@question")] == [False]
     sizes = {cost.method: cost.parts["rows"] for cost in summary.costs}
     assert sizes["h2o-0.5@question"] < 0.9 * sizes[FULL]
-    assert ("there is no question to choose rows by", "code") in {(one.reason, one.task) for one in found.not_run}
+    assert ("there is no question to read", "code") in {(one.reason, one.task) for one in found.not_run}
 
 
 def test_random_weights_are_noticed(engine: GoldFinchEngine, tmp_path: Path) -> None:

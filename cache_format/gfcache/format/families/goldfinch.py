@@ -67,6 +67,15 @@ def _attention_shift_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
     return (model.n_attention, model.d_model)
 
 
+def _kept_shape(model: Dimensions, place: Place) -> tuple[int, ...] | None:
+    """Of keys and values, whose heads stand beside each other: one set for each layer. Of compressed_k, any runs."""
+    return None if model.n_gold else (model.n_attention, 1, place.kept or 0)
+
+
+def _attention_rows(model: Dimensions, place: Place) -> int:
+    return place.tokens if place.kept is None or model.n_gold else place.kept
+
+
 def _has_finch(model: Dimensions) -> bool:
     return model.n_finch > 0
 
@@ -80,9 +89,10 @@ _KINDS = (
     SectionKind(
         layout.KEPT_POSITIONS,
         Stands.KEPT,
-        None,
+        _kept_shape,
         fixed("u32"),
-        present=lambda model: model.n_gold > 0,
+        depends_on=lambda model: "prefill" if model.n_gold else "model",
+        present=lambda model: model.n_gold > 0 or model.n_attention > 0,
         per_token=True,
         codec="zstd",
     ),
@@ -113,7 +123,7 @@ _KINDS = (
     SectionKind(
         layout.ATTENTION_KV,
         Stands.LAYERS,
-        lambda model, place: (2, place.tokens, model.d_model),
+        lambda model, place: (2, _attention_rows(model, place), model.d_model),
         depends_on=on_model,
         present=lambda model: model.n_attention > 0,
         layers=lambda model: range(model.n_finch, model.n_finch + model.n_attention),

@@ -156,9 +156,9 @@ def test_what_goes_together(capsys) -> None:
     ):
         assert run(["prefill", "doc.txt", *options]) == 2
         assert said in capsys.readouterr().err
-    assert run(["model", "init", "--preset", "llama-tiny", "-o", "llama"]) == 0
-    assert run(["prefill", "doc.txt", "-m", "./llama", "-o", "llama.gfc", *DROP]) == 2  # before anything is loaded
-    assert "llama has no GOLD layers" in capsys.readouterr().err
+    assert run(["model", "init", "--preset", "finch-tiny", "-o", "finch"]) == 0
+    assert run(["prefill", "doc.txt", "-m", "./finch", "-o", "finch.gfc", *DROP]) == 2  # before anything is loaded
+    assert "finch has no attention layers" in capsys.readouterr().err
     assert run(["convert", "doc.gfc", "--codec", "int8", "-o", "round.gfc"]) == 0
     assert run(["convert", "round.gfc", *DROP, "-o", "no.gfc"]) != 0
     assert "a codec has rounded its rows" in capsys.readouterr().err

@@ -161,6 +161,7 @@ def test_questions_see_what_is_kept_at_its_place_and_nothing_else(policy: str) -
     expected, _ = PlainLlama(engine.model.network).attended(ids, hidden, len(QUESTION))
     torch.testing.assert_close(behind(engine, small, QUESTION), expected[-1], rtol=1e-4, atol=1e-4)
     session = engine.session(small)
+    assert session.chosen_path == f"{small.row_count} rows of each head are held of {SHORT} tokens"
     torch.testing.assert_close(session.continued(QUESTION), expected[-len(QUESTION) :], rtol=1e-4, atol=1e-4)
     answers = [session.ask(text, max_tokens=6).text for text in ("abc", "what of d?")]
     assert [answer.text for answer in engine.ask_many(session, ["abc", "what of d?"], max_tokens=6)] == answers
