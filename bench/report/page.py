@@ -104,7 +104,8 @@ def benchmarks_page() -> str:
     lines += dropping_lines(embedded("dropping"))
     lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
-    lines += flatness_lines(record("flatness"))
+    for name in ("flatness", "flatness-12x768"):
+        lines += flatness_lines(record(name))
     lines += ask_section()
     lines += first_token_lines(record("first-token"))
     lines += comparison_lines(record("compare")["models"])

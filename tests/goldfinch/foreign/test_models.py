@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from goldfinch.errors import CheckpointError, ModelChanged, ModelRefused, WeightsMismatch
-from goldfinch.foreign import library
+from goldfinch.foreign import known, library
 from goldfinch.foreign.changing import change_foreign
 from goldfinch.foreign.importing import import_foreign
 from goldfinch.foreign.models import load
@@ -184,3 +184,15 @@ def test_a_sanitised_configuration_names_no_code(folder: Path, tmp_path: Path) -
     assert "somebody" not in kept
     assert "unheard_of" not in kept
     assert library.config_of(json.loads(kept)).rope_parameters["rope_theta"] == 1e4
+
+
+def test_another_version_of_the_library_is_checked_once(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    plain = known.tried_network
+    monkeypatch.setattr(known, "tried_network", lambda *a, **k: (tried.append("again"), plain(*a, **k))[1])
+    load(imported, dtype="f32")
+    assert tried == []
+    monkeypatch.setattr(library, "library_version", lambda: "5.99.0")
+    for _ in range(2):
+        assert load(imported, dtype="f32").library_version == "5.99.0"
+    assert tried == ["again"]
