@@ -8,12 +8,15 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from goldfinch.library.opening import engine_of
 from goldfinch.serve.app import Access
+from goldfinch.serve.openai import chat
+from goldfinch.serve.refused import Refused
 from goldfinch.serve.service import Service
 
 from .conftest import TEXTS, Server, serving
@@ -71,6 +74,17 @@ def test_ways_to_name_a_document(server: Server) -> None:
         assert (status, reply["gf"]["cache"]) == (200, "tower.txt"), body
     messages = [{"role": "system", "content": TEXTS["boats.txt"]}, {"role": "user", "content": "Who?"}]
     assert server.ask("", messages=messages)[1]["gf"]["cache"] == "boats.txt"
+
+
+def test_a_cache_of_another_model_is_a_conflict(make_service: Callable[..., Service]) -> None:
+    service = make_service()
+    tower = next(one for one in service.shelf.documents() if one.name == "tower.txt")
+    documents = [tower, replace(tower, name="other.txt", model="other")]
+    asked = chat({"model": "other", "cache": "tower.txt", "messages": [{"role": "user", "content": "Who?"}]})
+    with pytest.raises(Refused, match="belongs to the model 'tiny', not to 'other'") as found:
+        service.document(asked, documents)
+    assert (found.value.status, found.value.param) == (409, "model")
+    assert service.document(replace(asked, model="tiny"), documents) == tower
 
 
 @pytest.mark.parametrize(
