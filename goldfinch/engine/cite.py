@@ -27,6 +27,8 @@ from .attention_scores import attention_to_document, copied_from
 from .session import Session
 
 MOST_CITATIONS = 3
+# A place that had less of what was read is none, unless it is the first.
+LEAST_SHARE = 0.01
 # A neighbour of a cited line belongs to it when it was read at least this much, relative to it.
 NEIGHBOUR_SHARE = 0.5
 # Tokens next to each other whose attention counts together where a place in a line is looked for: a few words.
@@ -188,7 +190,7 @@ def _citations(share: Tensor, lines: Sequence[str]) -> list[Citation]:
     """The most read places, neighbours that were read nearly as much joined to them."""
     values, taken, found = share.tolist(), set[int](), list[Citation]()
     for best in sorted(range(len(values)), key=lambda n: -values[n]):
-        if len(found) == MOST_CITATIONS or values[best] == 0:
+        if len(found) == MOST_CITATIONS or values[best] == 0 or (found and values[best] < LEAST_SHARE):
             break
         if best in taken or not lines[best].strip():
             continue

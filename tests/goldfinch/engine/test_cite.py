@@ -101,6 +101,8 @@ def test_neighbours_are_joined_and_blank_lines_left_out() -> None:
     found = _citations(shares, ["a", "b", "c", "d", " ", "f", "g"])
     assert [(c.first_line, c.last_line, c.text) for c in found] == [(2, 3, "b"), (7, 7, "g"), (5, 6, "f")]
     assert found[0].share == pytest.approx(0.5)
+    copied = _citations(torch.tensor([0.001, 0.998, 0.001], dtype=torch.float64), ["a", "b", "c"])
+    assert [c.text for c in copied] == ["b"]
     assert _citations(torch.zeros(0, dtype=torch.float64), []) == []
 
 
