@@ -114,6 +114,10 @@ LINES: dict[str, list[list[str]]] = {
     ],
     "search": [["-r", ".", "world"], [EVIL, DOC], ["world", "--library"], ["world", "--cache", CACHE], ["world", EVIL]],
     "log": [["-n", "3"], [EVIL]],
+    "serve": [
+        ["--cache", EVIL], ["--root", EVIL], ["--host", EVIL, "--port", "0", "--name", EVIL], ["-f", EVIL], ["--read", EVIL],
+        ["--memory", EVIL], ["--max-document", EVIL],
+    ],
     "prefill": [
         [DOC, "-v"], ["-r", "."], ["-r", ".", "-o", f"out{EVIL}/", "-v"], [EVIL], [f"{EVIL}.bin"], [DOC, "-o", CACHE, "--force"],
         [DOC, "-o", f"{EVIL}/{EVIL}"], [DOC, "-m", EVIL], ["--files-from", EVIL], ["--checkpoints", EVIL, DOC], ["--base", CACHE, DOC],

@@ -16,6 +16,9 @@ from gfcache.format.families.registry import FAMILIES, KINDS, family_of
 SPEC = Path(__file__).parents[4] / "cache_format" / "SPEC.md"
 GOLDEN = Path(__file__).parents[3] / "golden" / "v1"
 BASE = {"n_layer": 6, "d_model": 128, "vocab_size": 512, "head_dim": 32, "layer_ratio": 3, "compression_ratio": 16}
+ROWS_OF_LAYERS = (
+    "required, at most one, with attention layers and no GOLD layers: the positions of the rows of each attention layer"
+)
 CONFIGS: dict[str, dict[str, Any]] = {
     "goldfinch": BASE | {"time_mix": "finch_c2", "upper_time_mix": "gold"},
     "finch": BASE | {"time_mix": "finch", "upper_time_mix": None, "vocab_size": 1 << 17},
@@ -25,21 +28,30 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def spec_table() -> dict[str, list[str]]:
-    """Kind -> shape, dtype, depends_on and remark, of the tables in section 3 and of the draft."""
+def spec_table() -> dict[str, list[list[str]]]:
+    """Kind -> shape, dtype, depends_on and remark, of the tables in section 3 and of the draft; kept_positions stands
+    there once for models with GOLD layers, once for those with others, and once for models of others."""
     text = SPEC.read_text()
     frozen = text.split("## 3. Section kinds")[1].split("## 4.")[0]
     draft = text.split("### Finding")[1].split("row_digests holds")[0]
     dropped = text.split("### Dropped rows")[1].split("A run is")[0]
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[list[str]]] = {}
     for table in (dropped, frozen, draft):  # the order of a file: what others must not overlook comes first
         rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
         cells = [[cell.strip() for cell in row] for row in rows[1:]]
-        found |= {kind: row[1:] for row in cells for kind in row[0].split(", ")}
+        for row in cells:
+            for kind in row[0].split(", "):
+                found.setdefault(kind, []).append(row[1:])
     return found
 
 
 TABLE = spec_table()
+
+
+def row_of(kind: str, model: Dimensions) -> list[str]:
+    """The row of the table that a model has of a kind."""
+    rows = TABLE[kind]
+    return rows[0] if len(rows) == 1 or model.n_gold else rows[1]
 
 
 def evaluated(text: str, config: dict[str, Any], place: Place) -> tuple[int, ...]:
@@ -48,7 +60,7 @@ def evaluated(text: str, config: dict[str, Any], place: Place) -> tuple[int, ...
     symbols = {
         "T": place.tokens, "P": place.first_token, "D": model.d_model, "R": model.d_model // config["compression_ratio"],
         "H": model.d_model // model.head_dim, "F": model.n_finch, "G": model.n_gold, "A": model.n_attention,
-        "head_dim": model.head_dim, "vocab_size": model.vocab_size, "position": place.position or place.tokens,
+        "N": place.kept or 0, "head_dim": model.head_dim, "vocab_size": model.vocab_size, "position": place.position or place.tokens,
     }  # fmt: skip
     if "up to" in text:  # rows of a chunk
         assert f"{layout.CHUNK_TOKENS:,} x R per section, all but the last full, from token P" in text
@@ -66,8 +78,9 @@ def test_spec_lists_these_kinds_in_this_order() -> None:
 def test_shapes_are_those_of_the_table(config: dict[str, Any]) -> None:
     model = Dimensions.of(config)
     for kind in GOLDFINCH.kinds:
-        text = TABLE[kind.kind][0]
-        if kind.shape is None:
+        text = row_of(kind.kind, model)[0]
+        if kind.shape is None or (kind.kind == layout.KEPT_POSITIONS and model.n_gold):
+            assert kind.shape is None or kind.shape(model, Place(3)) is None
             assert text in ("any", "bytes", "n x 2", "n x 32")
             continue
         for place in (
@@ -75,6 +88,7 @@ def test_shapes_are_those_of_the_table(config: dict[str, Any]) -> None:
             Place(200_000, 70_000, 100, 135_536),
             Place(200_000, 0, 2, 65_536, 3),
             Place(3, 0, 3, 0),
+            *([Place(300, 0, 300, 0, kept=70)] if kind.kind == layout.KEPT_POSITIONS else []),
         ):
             assert kind.shape(model, place) == evaluated(text, config, place), kind.kind
 
@@ -93,7 +107,7 @@ def test_dtypes_are_those_of_the_table(config: dict[str, Any], compute_dtype: st
         "u32": ("u32",),
     }
     for kind in GOLDFINCH.kinds:
-        assert kind.dtypes(model, compute_dtype, Place(10)) == meanings[TABLE[kind.kind][1]], kind.kind
+        assert kind.dtypes(model, compute_dtype, Place(10)) == meanings[row_of(kind.kind, model)[1]], kind.kind
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -107,15 +121,16 @@ def test_dependence_and_need_are_those_of_the_table(config: dict[str, Any]) -> N
         "exactly one, from token P": True,
         "one per attention layer that is not GOLD; never with a parent": model.n_attention > 0,
         "attention layers with token shift": model.attention_shifts,
+        ROWS_OF_LAYERS: model.n_attention > 0,
     }
     for kind in GOLDFINCH.kinds:
-        _, _, depends_on, remark = TABLE[kind.kind]
+        _, _, depends_on, remark = row_of(kind.kind, model)
         expected = "model" if "where A > 0" in depends_on and model.n_attention else depends_on.split(";")[0]
         assert kind.depends_on(model) == expected, kind.kind
         assert kind.required == ("optional" not in remark), kind.kind
         # Only where rows were dropped, but then no reader may overlook it.
-        free = not kind.required or kind.kind == layout.KEPT_POSITIONS
-        assert (kind.stands is Stands.FREE) == free, kind.kind
+        assert (kind.stands is Stands.KEPT) == (kind.kind == layout.KEPT_POSITIONS), kind.kind
+        assert (kind.stands is Stands.FREE) != kind.required or kind.stands is Stands.KEPT, kind.kind
         assert kind.present(model) == conditions.get(remark, True), kind.kind
 
 
