@@ -14,7 +14,7 @@ CLASSES = {
 
 def test_the_tree_lists_every_error() -> None:
     assert errors.__doc__ is not None
-    listed = re.findall(r"^(?:[├└]── )?([A-Z]\w+)", errors.__doc__, re.MULTILINE)
+    listed = re.findall(r"^(?:[│ ]*[├└]── )?([A-Z]\w+)", errors.__doc__, re.MULTILINE)
     assert sorted(set(listed) - {"Errors"}) == sorted(CLASSES)
     assert all(issubclass(kind, errors.CacheFormatError) for kind in CLASSES.values())
 
