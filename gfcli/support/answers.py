@@ -236,10 +236,10 @@ CUT = "..."
 
 
 def citations(session: Session, question: str, answer_ids: list[int], how: How) -> list[dict[str, Any]]:
-    """The lines that the model's attention read most for an answer, as `gf ask --json` gives them.
+    """The lines that were read most for an answer, as `gf ask --json` gives them.
 
     Returns:
-        rows of first_line and last_line (from 1), share of the attention; page (from 1) and page_kind (page, slide,
+        rows of first_line and last_line (from 1), share of what was read; page (from 1) and page_kind (page, slide,
         sheet), where there are any; of the line read most its number, the
         character where what was read most begins, and the text around that; with --passage the whole block.
     """

@@ -252,23 +252,17 @@ def _place(citation: Any) -> dict[str, Any]:
     return values | {"share": round(float(values["share"]), 4)}
 
 
-def usage(answer: Answer, computed: int = 0) -> dict[str, Any]:
-    """The counts of a reply.
-
-    Args:
-        computed: document tokens that had to be computed for it.
-    """
+def usage(answer: Answer) -> dict[str, Any]:
+    """The counts of a reply. No request computes a document, so none is written."""
     found = answer.usage
     prompt = found.document_tokens_cached + found.question_tokens
     return {
         "prompt_tokens": prompt,
         "completion_tokens": found.generated_tokens,
         "total_tokens": prompt + found.generated_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": found.document_tokens_cached - computed, "cache_write_tokens": computed,
-        },
-        "cache_write_tokens": computed,
-    }  # fmt: skip
+        "prompt_tokens_details": {"cached_tokens": found.document_tokens_cached, "cache_write_tokens": 0},
+        "cache_write_tokens": 0,
+    }
 
 
 def models(documents: Sequence[Shelved], default: str | None) -> dict[str, Any]:

@@ -56,7 +56,6 @@ class Sessions:
         model: directory or name, or None for the one that wrote each cache.
         most_bytes: that open documents may take together.
         read, read_blocks: as of `Session`.
-        strict: refuse caches of other numerics.
     """
 
     def __init__(
@@ -67,10 +66,9 @@ class Sessions:
         *,
         read: str | None = None,
         read_blocks: int | None = None,
-        strict: bool = False,
     ) -> None:
         self.most_bytes = most_bytes
-        self._load, self._model, self._strict = load, model, strict
+        self._load, self._model = load, model
         self._read, self._read_blocks = read, read_blocks
         self._open = OrderedDict[str, Open]()
 
@@ -102,7 +100,7 @@ class Sessions:
             self._make_room(document, size)
             check_unknown(document.path, header)
             session = open_session(
-                file, self._load, model=self._model, strict=self._strict, memory_bytes=max(self.most_bytes - size, 0),
+                file, self._load, model=self._model, memory_bytes=max(self.most_bytes - size, 0),
                 read=self._read, read_blocks=self._read_blocks, remark=_unsaid,
             )  # fmt: skip
         held = Open(engine_of(session.model), session, size, time.perf_counter() - started)

@@ -12,8 +12,6 @@ from typing import Protocol
 import gfcache
 from gfcache import Entry, Header, Store
 
-from goldfinch.text.documents import Document
-
 from .refused import Refused
 
 # Names that are given to whoever asked for one that is not there.
@@ -72,7 +70,7 @@ class LibraryShelf:
 
     def documents(self) -> list[Shelved]:
         with self._open_store() as store:
-            entries = [entry for entry in store.entries() if entry.error is None and self._wanted(entry)]
+            entries = [entry for entry in store.entries() if _is_asked(entry) and self._wanted(entry)]
             return _named(_of_entry(store, entry) for entry in sorted(entries, key=lambda e: -e.last_used))
 
     def remove(self, document: Shelved) -> None:
@@ -129,9 +127,9 @@ def of_text(documents: Sequence[Shelved], sha256: Iterable[str]) -> Shelved | No
     return next((document for document in documents if document.sha256 in wanted), None)
 
 
-def belongs(document: Document, shelved: Shelved) -> bool:
-    """Whether a cache is that of a document as it was read."""
-    return document.source["sha256"] == shelved.sha256
+def _is_asked(entry: Entry) -> bool:
+    """Not of one that cannot be read, nor of an earlier text, which is there for the blocks that it lends."""
+    return entry.error is None and not entry.is_set_aside
 
 
 def _of_entry(store: Store, entry: Entry) -> Shelved:

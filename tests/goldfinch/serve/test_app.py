@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gfcache.format.lenders import kept_place
 
 from goldfinch.library.opening import engine_of
 from goldfinch.serve.app import Access
@@ -74,6 +75,15 @@ def test_ways_to_name_a_document(server: Server) -> None:
         assert (status, reply["gf"]["cache"]) == (200, "tower.txt"), body
     messages = [{"role": "system", "content": TEXTS["boats.txt"]}, {"role": "user", "content": "Who?"}]
     assert server.ask("", messages=messages)[1]["gf"]["cache"] == "boats.txt"
+
+
+def test_what_is_kept_for_the_blocks_that_it_lends_is_not_served(make_service: Callable[..., Service]) -> None:
+    shelf = make_service().shelf
+    tower = next(one for one in shelf.documents() if one.name == "tower.txt")
+    place = kept_place(tower.path.parent.parent, tower.digest)
+    place.parent.mkdir(exist_ok=True)
+    tower.path.rename(place)
+    assert [one.name for one in shelf.documents()] == ["boats.txt"]
 
 
 def test_a_cache_of_another_model_is_a_conflict(make_service: Callable[..., Service]) -> None:
