@@ -19,6 +19,7 @@ from gfcache.files.locks import output_lock, sweep
 from gfcache.files.replace import replacing_folder
 
 from goldfinch.errors import CheckpointError, ModelRefused, TokenizerDamaged
+from goldfinch.measure.precision import quickest_dtype
 from goldfinch.text.json_files import parse_json
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import BytePairTokenizer
@@ -31,7 +32,6 @@ from . import library
 from .chat_template import render
 from .configuration import check_counts, clean_config, with_window
 from .directories import digests_of, fingerprint_of
-from .precision import quickest_dtype
 from .prompt_choice import choose_prompt
 from .prompts import chat_prompt, open_tokenizer, plain_template
 from .recognise import Found, recognise

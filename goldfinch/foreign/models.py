@@ -82,13 +82,13 @@ def load(
     import torch
 
     from goldfinch.devices import available_device, make_current
+    from goldfinch.measure.precision import quickest_dtype
     from goldfinch.weights.headers import shapes_of_files
 
     from . import library
     from .configuration import check_counts, clean_config
     from .directories import check_unchanged, foreign_config, read_library_config
     from .known import known_check
-    from .precision import quickest_dtype
 
     card = read_card(directory)
     config = foreign_config(card)

@@ -70,7 +70,7 @@ def usual_dtypes(card: ModelCard, device: str) -> tuple[str, ...]:
         device: "cpu", "cuda", "cuda:N".
     """
     if card.is_foreign:
-        from goldfinch.foreign.precision import quickest_dtype
+        from goldfinch.measure.precision import quickest_dtype
 
         return ("bf16", "f32") if quickest_dtype(device) == "bf16" else ("f32", "bf16")
     return ("f32" if device == "cpu" else "bf16",)

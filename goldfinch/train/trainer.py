@@ -24,7 +24,7 @@ from gfcache.files.temporary import temporary_folder
 from torch import Tensor
 
 from goldfinch.devices import available_device, make_current
-from goldfinch.foreign.precision import quickest_dtype
+from goldfinch.measure.precision import quickest_dtype
 from goldfinch.models.language_model import LanguageModel, cross_entropy
 from goldfinch.text.template import PromptTemplate
 from goldfinch.text.tokenizer import Tokenizer, read_tokenizer

@@ -20,7 +20,7 @@ import json, os, sys
 os.umask(int(sys.argv[1]))
 from gfcli.app import run
 codes = [run(line) for line in json.loads(sys.argv[2])]
-from goldfinch.foreign.precision import quickest_dtype
+from goldfinch.measure.precision import quickest_dtype
 from gfcli.support.prompt import _history
 with _history():
     quickest_dtype("cpu")

@@ -151,7 +151,7 @@ def test_the_quicker_dtype_is_taken_and_a_cache_keeps_its_own(
     monkeypatch.delenv("GF_DTYPE")
 
     def quickest(name: str) -> None:
-        monkeypatch.setattr("goldfinch.foreign.precision.quickest_dtype", lambda device: name)
+        monkeypatch.setattr("goldfinch.measure.precision.quickest_dtype", lambda device: name)
 
     for now, later in (("bf16", "f32"), ("f32", "bf16")):
         quickest(now)
