@@ -164,13 +164,19 @@ class ContextTooLong(GoldFinchError):
 
     Attributes:
         found, allowed: tokens.
+
+    Args:
+        blocks: why the document is not kept in blocks, or None.
     """
 
-    def __init__(self, found: int, allowed: int, model: str, what: str = "the document") -> None:
+    def __init__(
+        self, found: int, allowed: int, model: str, what: str = "the document", *, blocks: str | None = None
+    ) -> None:
         self.found, self.allowed = found, allowed
+        why = "" if blocks is None else f"; it is not kept in blocks: {blocks}"
         super().__init__(
             f"{what} is {found:,} tokens long, {model} has positions for {allowed:,}",
-            hint="shorten it, or take a model with a longer context",
+            hint=f"shorten it, or take a model with a longer context{why}",
         )
 
 

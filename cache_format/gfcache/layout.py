@@ -74,6 +74,7 @@ BLOCK_PLACES = "block_places"
 MOST_ADDED = 8
 BLOCK_KEYS = "block_keys"
 BLOCK_VALUES = "block_values"
+BLOCK_STATE = "block_state"
 # Tokens of one section of keys or values.
 RANGE_TOKENS = 4096
 # Tokens of one compressed_k section: a reader can take a long document in pieces.

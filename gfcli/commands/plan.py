@@ -33,7 +33,6 @@ from gfcli.support.options import (
 from gfcli.support.store import open_store
 from gfcli.support.tally import Failures
 from gfcli.support.values import counted, show_bytes
-from goldfinch.errors import ContextTooLong
 from goldfinch.jobs.sources import find_sources
 
 if TYPE_CHECKING:
@@ -141,6 +140,7 @@ def _warn_of_squares(engine: Engine[Any], rows: Sequence[dict[str, Any]]) -> Non
 def _row(
     model: Model, document: Document, checkpoints: str, profile: MachineProfile, coding: Coding | None
 ) -> dict[str, Any]:
+    from gfcache.format.families.transformers import block_state_bytes
     from gfcache.format.summary import llama_bytes_per_token
 
     from goldfinch.caching.sizes import planned_bytes
@@ -151,8 +151,6 @@ def _row(
 
     engine, (ids, own) = engine_of(model), document_token_ids(model, document.text)
     tokens = len(ids)
-    if engine.most_tokens is not None and engine.most_tokens < tokens:
-        raise ContextTooLong(tokens, engine.most_tokens, engine.card.name)
     positions = engine.plan_checkpoints(tokens, checkpoints)
     source = document.source | {"relative_path": document.source["name"]}
     index = None if engine.tokenizer is None else DocumentIndex(engine.tokenizer, ids[slice(*own)]).packed()
@@ -164,6 +162,7 @@ def _row(
     blocks = len(identity["model"].get("blocks", ())) or None
     seconds, llama = round(profile.seconds(tokens), 4), tokens * llama_bytes_per_token(identity["model"]["config"])
     row = {"tokens": tokens, "blocks": blocks, "bytes": size, "seconds": seconds}
+    row |= {"block_state_bytes": block_state_bytes(identity["model"]) if blocks else None}
     return row | {"document_bytes": document.source["bytes"], "llama_bytes": llama}
 
 
@@ -193,6 +192,7 @@ def _lines(rows: Sequence[dict[str, Any]], found: dict[str, Any]) -> list[str]:
     for row in rows:
         if "error" not in row:
             parts = f", in {row['blocks']:,} blocks" if row["blocks"] else ""
+            parts += f" with {show_bytes(row['block_state_bytes'])} of states each" if row["block_state_bytes"] else ""
             name = console.fitted(str(row["source"]), len(_line(row, "")), len(parts))
             lines.append(_line(row, f"{name}{parts}"))
     lines.append(_line(found, f"total, {counted(len(rows), 'document')}"))

@@ -135,7 +135,7 @@ def planned_by(header: gfcache.Header, card: ModelCard, wanted: str) -> list[int
     if header.model.get("blocks"):
         return []  # each block is one to resume from
     if isinstance(card.config, ForeignConfig):
-        from goldfinch.foreign.running.checkpoints import planned_positions
+        from goldfinch.foreign.checkpoints import planned_positions
 
         return planned_positions(card.config, dtype, tokens, wanted)
     from goldfinch.engine.checkpoints import block_tokens_by, plan_checkpoints

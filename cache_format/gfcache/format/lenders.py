@@ -177,7 +177,7 @@ def whole_table(file: CacheFile) -> Iterator[list[tuple[Section, Callable[[], np
                 rows.append(own.pop(described.name))
             elif family.by_name[described.kind].stands is Stands.BLOCKS:
                 lender, there = lent[described.token_start or 0]
-                section = lender.section(f"{named(described.kind, Group(described.layer))}/{there}")
+                section = lender.section(f"{named(described.kind, Group(described.layer, described.role))}/{there}")
                 here = dataclasses.replace(section, name=described.name, token_start=described.token_start)
                 rows.append((here, partial(lender.array, section), True))
         yield [*rows, *own.values()]

@@ -17,8 +17,7 @@ from .blocks import (
     Planned,
     Tokens,
     check_lengths,
-    computed,
-    own_rows,
+    computed_block,
     planned_blocks,
     prompt_state,
     rows_of_blocks,
@@ -77,7 +76,7 @@ def prefill_blocks(
         if tokens not in done and held is not None:
             done[tokens] = held[1].rows_of(held[0])
         elif tokens not in done:
-            done[tokens] = own_rows(computed(model, run.state if prompt else None, tokens), len(prompt))
+            done[tokens] = computed_block(model, prompt, run.state, tokens)
         run.add(block, done[tokens])
         if progress is not None:
             progress(block.end, len(token_ids))

@@ -9,8 +9,9 @@ Notation: P tokens of the prompt before the document, T tokens with it, R rows o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +31,9 @@ from .states import Held, SequenceState, put_in, taken_out
 Tokens = tuple[int, ...]
 # Documents whose blocks are remembered: they are asked for several times on the way to a cache.
 _REMEMBERED = 2
+# A state stands behind each block, so that it may hold as many numbers as keys and values of an ordinary block would
+# in a model that attends alone, with as many layers of the same width: 2 x layers x width for each of its tokens.
+ORDINARY_TOKENS = 200
 
 
 class Blocks:
@@ -37,7 +41,8 @@ class Blocks:
 
     Args:
         token_ids: of each block, as they were computed behind the prompt.
-        rows_of: keys and values (H, R, D) of all layers for the block of a number; may read a file.
+        rows_of: keys and values (H, R, D) of all layers for the block of a number, and their states behind it; may read
+            a file.
         places: (N, 4) integers, where each stands among the document's own tokens: its heading rows from the first to
             past the last (equal: none), then its text.
         lent: numbers of those that other files hold.
@@ -82,7 +87,8 @@ def lent_among(blocks: Blocks, held: Sequence[Blocks | None]) -> tuple[list[int]
 def _joined(before: Held, after: Held) -> Held:
     if before.keys is None or before.values is None or after.keys is None or after.values is None:
         return after
-    return Held(torch.cat([before.keys, after.keys], dim=1), torch.cat([before.values, after.values], dim=1))
+    keys, values = ([before.keys, after.keys], [before.values, after.values])
+    return replace(after, keys=torch.cat(keys, dim=1), values=torch.cat(values, dim=1))
 
 
 def record_for(model: ForeignModel) -> ModelRecord:
@@ -93,10 +99,13 @@ def record_for(model: ForeignModel) -> ModelRecord:
 
 def obstacle_to_blocks(model: ForeignModel) -> str | None:
     """Why a model cannot keep documents in blocks, None where it can."""
-    if any(layer.states for layer in model.layers):
-        return "it has recurrent or convolution states, which each block would need of its own"
-    if model.schedule != "blocks":
-        return "its documents are computed in one piece"
+    found = sum(math.prod(shape) for layer in model.layers for shape in layer.states.values())
+    most = ORDINARY_TOKENS * 2 * model.config.n_layer * model.config.d_model
+    if found > most:
+        return (
+            f"each would need a state of {found:,} numbers, and {most:,} are what keys and values of {ORDINARY_TOKENS} "
+            f"tokens are in a model of its size that attends alone"
+        )
     if model.tokenizer is None:
         return "it has no tokenizer, and blocks are parts of a text"
     return None
@@ -192,22 +201,32 @@ def computed(model: ForeignModel, before: SequenceState | None, tokens: Tokens) 
     """What the layers hold behind some tokens.
 
     Args:
-        before: what they follow; nothing by default.
+        before: what they follow; nothing by default, and nothing of a model that is right in one piece alone.
     """
     start = 0 if before is None else before.position
     layers: Any = put_in(lambda: library.new_cache(model.network), model.layers, before, start + len(tokens))
     ids = torch.tensor(tokens, dtype=torch.int64)
-    for at in range(0, len(ids), model.block_tokens):
-        library.forward(model.network, ids[at : at + model.block_tokens], layers, start + at, last=True)
+    step = model.block_tokens if model.schedule == "blocks" else len(ids)
+    for at in range(0, len(ids), step):
+        library.forward(model.network, ids[at : at + step], layers, start + at, last=True)
     return taken_out(layers, model.layers, start + len(ids))
 
 
-def own_rows(state: SequenceState, start: int) -> tuple[Held, ...]:
-    """The rows of a state from position `start` on, in memory of their own."""
+def computed_block(model: ForeignModel, prompt: Tokens, behind: SequenceState, tokens: Tokens) -> tuple[Held, ...]:
+    """What the layers hold of a block: its rows, in memory of their own, and the states behind it.
+
+    Args:
+        prompt: tokens before it, which a model that is right in one piece alone computes anew.
+        behind: what the layers hold behind them (`prompt_state`).
+    """
+    if model.schedule == "blocks":
+        state = computed(model, behind if prompt else None, tokens)
+    else:
+        state = computed(model, None, (*prompt, *tokens))
     return tuple(
-        Held(held.keys[:, start:].clone(), held.values[:, start:].clone())
+        replace(held, keys=held.keys[:, len(prompt) :].clone(), values=held.values[:, len(prompt) :].clone())
         if held.keys is not None and held.values is not None
-        else Held()
+        else held
         for held in state.layers
     )
 

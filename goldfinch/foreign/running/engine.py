@@ -22,6 +22,7 @@ from goldfinch.engine.cite import Citation
 from goldfinch.engine.sampling import SamplingOptions
 from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
+from goldfinch.foreign.checkpoints import planned_positions
 from goldfinch.foreign.dropping.rows import (
     ForeignChooser,
     check_droppable,
@@ -40,11 +41,10 @@ from goldfinch.weights.directory import ModelCard, read_card
 from .batch import ask_many
 from .block_prefill import in_blocks
 from .blocks import planned_blocks
-from .checkpoints import planned_positions
 from .citing import cite
 from .coding import check, coded, rounded_rows
 from .files import ForeignCache, layers_json, unpack
-from .prefill import keeps_blocks, prefill_from, reusable_tokens
+from .prefill import check_length, keeps_blocks, prefill_from, reusable_tokens
 from .replay import compared, start_of
 from .session import ForeignSession, question_tokens
 
@@ -115,6 +115,7 @@ class ForeignEngine:
 
     def identity_of(self, token_ids: np.ndarray) -> dict[str, Any]:
         if not keeps_blocks(self.model, len(token_ids)):
+            check_length(self.model, len(token_ids))
             return self.identity
         prompt, blocks = planned_blocks(self.model, token_ids)
         return in_blocks(self.identity, prompt, [block.tokens for block in blocks])
@@ -141,6 +142,8 @@ class ForeignEngine:
         return question_tokens(self.model, text, raw=raw)
 
     def plan_checkpoints(self, tokens: int, wanted: str | None) -> list[int]:
+        if keeps_blocks(self.model, tokens):
+            return []  # each block is one to resume from
         return planned_positions(self.model.config, self.dtype, tokens, wanted)
 
     def can_continue(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import gfcache
 import numpy as np
 import torch
 from gfcache import SectionData, layout
-from gfcache.format.families.base import Described, Group, named
+from gfcache.format.families.base import Described, Group
 from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
-from gfcache.format.lenders import lender_reference, lent_blocks, open_lenders, without_lenders
+from gfcache.format.lenders import lender_reference, without_lenders
 from gfcache.format.writer import build_file
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from goldfinch.errors import DeviceError
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.weights.foreign_config import LayerShape
 
+from .block_files import packed_part, prompt_state_in, stored_blocks
 from .blocks import Blocks, lent_among
 from .states import Held, SequenceState
 
@@ -215,7 +215,7 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
             kept = [cache.kept[n] for n in groups[Group(section.layer)]]
             array = np.stack([positions for positions in kept if positions is not None])
         elif cache.blocks is not None:
-            array = _of_blocks(section, cache, groups)
+            array = packed_part(section, cache.token_ids, cache.state, cache.blocks, groups)
         else:
             layers = groups[Group(section.layer, section.role)]
             array = to_numpy(_values(section, by_position[section.position or cache.length], layers))
@@ -223,30 +223,6 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
         codec = cache.numerics.coding.codec_of(section.kind, section.codec)
         rows.append(replace(SectionData.of(section, array), codec=codec))
     return rows
-
-
-def _of_blocks(section: Described, cache: ForeignCache, groups: Mapping[Group, Sequence[int]]) -> np.ndarray:
-    """What a section of a document in blocks holds: token ids or places of all, or the rows of one, layers stacked."""
-    assert cache.blocks is not None
-    prompt = cache.token_ids[: cache.state.position].tolist()
-    if section.kind == layout.BLOCK_TOKEN_IDS:
-        return np.array([*prompt, *(token for tokens in cache.blocks.token_ids for token in tokens)])
-    if section.kind == layout.BLOCK_PLACES:
-        begun = [[0] * 4] if prompt else []
-        return np.array([*begun, *cache.blocks.places.tolist()], np.uint32).reshape(-1, 4)
-    number = _block_starts(cache)[section.token_start or 0]
-    rows = cache.state.layers if number is None else cache.blocks.rows_of(number)
-    held = [rows[n] for n in groups[Group(section.layer)]]
-    parts = [one.keys if section.kind == layout.BLOCK_KEYS else one.values for one in held]
-    return to_numpy(torch.stack([part for part in parts if part is not None]))
-
-
-def _block_starts(cache: ForeignCache) -> dict[int, int | None]:
-    """The number of each block by where its rows begin, None for those of the prompt."""
-    assert cache.blocks is not None
-    lengths = [cache.state.position, *map(len, cache.blocks.token_ids)]
-    starts = dict(zip(accumulate(lengths), range(len(lengths) - 1), strict=False))
-    return {0: None, **starts}
 
 
 def _values(section: Described, state: SequenceState, layers: Sequence[int]) -> Tensor:
@@ -283,7 +259,7 @@ def unpack(
         indexes = header.of_kind(layout.DOCUMENT_INDEX)
         return ForeignCache(
             token_ids=gfcache.whole_array(file, layout.TOKEN_IDS)[0].astype(np.int64),
-            state=_prompt_state(file, device) if in_blocks else _state(file, header.tokens, device),
+            state=prompt_state_in(file, device) if in_blocks else _state(file, header.tokens, device),
             document_range=(header.template["document_start"], header.template["document_end"]),
             identity=identity_in(header),
             numerics=Numerics.from_dict(header.numerics | {"compute_dtype": header.compute_dtype}),
@@ -295,7 +271,7 @@ def unpack(
             receipt=None if asking else gfcache.receipt_in(file),
             index=file.array(indexes[0]).reshape(-1) if indexes else None,
             row_parts=normal(gfcache.row_parts(file)),
-            blocks=_stored_blocks(file, device) if in_blocks else None,
+            blocks=stored_blocks(file, device) if in_blocks else None,
             kept=_kept(file),
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -313,45 +289,6 @@ def _kept(file: gfcache.CacheFile) -> tuple[np.ndarray | None, ...] | None:
         for n, rows in zip(groups[Group(section.layer)], file.array(section).astype(np.int64), strict=True):
             found[n] = rows
     return tuple(found)
-
-
-def _prompt_state(file: gfcache.CacheFile, device: torch.device) -> SequenceState:
-    """What the layers hold before the document."""
-    rows = file.header.template["document_start"]
-    layers = _block_rows(file, 0, device) if rows else tuple(Held() for _ in file.header.model["layers"])
-    return SequenceState(rows, layers)
-
-
-def _stored_blocks(file: gfcache.CacheFile, device: torch.device) -> Blocks:
-    """The blocks of an open file, whose rows stay there until they are asked for."""
-    header, kept = file.header, file.duplicate()
-    ids = file.array(header.of_kind(layout.BLOCK_TOKEN_IDS)[0]).tolist()
-    ends = [*accumulate(header.model["blocks"])]
-    begun = 1 if header.template["document_start"] else 0
-    ranges = [*zip([0, *ends], ends, strict=False)][begun:]
-    places = file.array(header.of_kind(layout.BLOCK_PLACES)[0])[begun:]
-    tokens = [tuple(ids[start:end]) for start, end in ranges]
-    with open_lenders(file) as lenders:
-        keeping = {id(lender): lender.duplicate() for lender in lenders}
-        lent = {start: (keeping[id(one)], at) for start, (one, at) in lent_blocks(file, lenders).items()}
-
-    def rows_of(number: int) -> tuple[Held, ...]:
-        holder, there = lent.get(ranges[number][0], (kept, ranges[number][0]))
-        return _block_rows(holder, there, device)
-
-    return Blocks(tokens, rows_of, places, {n for n, (start, _) in enumerate(ranges) if start in lent})
-
-
-def _block_rows(file: gfcache.CacheFile, start: int, device: torch.device) -> tuple[Held, ...]:
-    """Keys and values of the block whose rows begin at `start`."""
-    header = file.header
-    parts: list[dict[str, Any]] = [{} for _ in header.model["layers"]]
-    for group, layers in Dimensions.of(header.model).members.items():
-        for kind, name in ((layout.BLOCK_KEYS, "keys"), (layout.BLOCK_VALUES, "values")):
-            section = file.section(f"{named(kind, group)}/{start}")
-            for n, values in zip(layers, from_numpy(file.array(section), section.dtype).to(device), strict=True):
-                parts[n][name] = values
-    return tuple(Held(**part) for part in parts)
 
 
 def identity_in(header: gfcache.Header) -> dict[str, Any]:

@@ -35,6 +35,8 @@ def obstacle_to_joining(model: ForeignModel) -> str | None:
 
     It is tried: a token computed alone has the same keys at every position but for their turn.
     """
+    if any(layer.states for layer in model.layers):
+        return "states behind one block know nothing of another"
     if any(layer.kind != "full" for layer in model.layers):
         return "layers with a window count positions of their own"
     angles = angles_of(model)

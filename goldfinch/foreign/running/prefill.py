@@ -55,6 +55,17 @@ def keeps_blocks(model: ForeignModel, tokens: int, base: ForeignCache | None = N
     return tokens + room > model.context_length
 
 
+def check_length(model: ForeignModel, tokens: int) -> None:
+    """Refuse a document that is to be kept whole and has no room.
+
+    Raises:
+        ContextTooLong.
+    """
+    if model.context_length < tokens:
+        obstacle = obstacle_to_blocks(model)
+        raise ContextTooLong(tokens, model.context_length, model.name, blocks=obstacle or "--layout whole")
+
+
 def reusable_tokens(
     model: ForeignModel, base: ForeignCache | None, token_ids: np.ndarray, lenders: Sequence[ForeignCache] = ()
 ) -> int:
@@ -101,8 +112,8 @@ def prefill_from(
     if T == 0:
         raise EmptyInput("the document is empty: there is nothing to pre-fill")
     in_blocks = keeps_blocks(model, T, start.base)
-    if not in_blocks and model.context_length < T:
-        raise ContextTooLong(T, model.context_length, model.name)
+    if not in_blocks:
+        check_length(model, T)
     try:
         if in_blocks:
             about = {"identity": identity, "numerics": numerics, "document_range": document_range, "source": source}

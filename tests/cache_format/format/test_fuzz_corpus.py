@@ -49,6 +49,7 @@ def test_every_kind_of_section_that_gf_writes_and_every_kind_of_codec_is_a_seed(
             kinds |= {section.kind for section in file.header.sections}
             codecs |= {section.codec.rstrip("0123456789.") for section in file.header.sections}
     written = {layout.DOCUMENT_INDEX, layout.ROW_DIGESTS, layout.KV_KEYS, layout.WINDOW_KEYS, layout.LAYER_STATE}
+    written |= {layout.BLOCK_KEYS, layout.BLOCK_STATE}
     assert written <= kinds
     assert codecs >= {name.rstrip("0123456789.") for name in registry.NAMES if name not in ("bf16", "f16")}
 

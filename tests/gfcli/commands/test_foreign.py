@@ -256,6 +256,27 @@ def test_a_document_longer_than_the_context_is_kept_in_blocks(book: str, capsys:
     )
 
 
+@pytest.mark.parametrize("model", ["mamba"], indirect=True)
+@pytest.mark.usefixtures("model")
+def test_states_stand_behind_each_block(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("doc.txt").write_text("\n".join([TEXT, TEXT.replace("blue", "red"), TEXT.replace("item", "thing")]))
+    named = ["doc.txt", "--layout", "blocks"]
+    planned = json.loads(printed(capsys, "plan", *named, "--json", "-q"))["documents"][0]
+    state_bytes = 2 * 64 * (8 + 4) * 4  # two layers, twice the width, states and convolution, f32
+    assert (planned["blocks"], planned["block_state_bytes"]) == (3, state_bytes)
+    assert "in 3 blocks with 6.1 kB of states each" in printed(capsys, "plan", *named)
+    assert printed(capsys, "prefill", *named, "-q") == "doc.gfc\n"
+    assert Path("doc.gfc").stat().st_size == planned["bytes"]
+    assert printed(capsys, "prefill", *named, "--checkpoints", "8", "-q") == "doc.gfc\n"
+    printed(capsys, "verify", "--replay", "100%", "doc.gfc")
+    asked = ["What is blue?", "--max-tokens", "4", "--json"]
+    answer = json.loads(printed(capsys, "ask", "--cache", "doc.gfc", *asked))
+    assert (answer["document_tokens_computed"], len(answer["read"]["blocks"])) == (0, 1)
+    Path("doc.txt").write_text("\n".join([TEXT, TEXT.replace("blue", "grey")]))
+    row = json.loads(printed(capsys, "prefill", *named, "--jsonl", "-q"))
+    assert 0 < row["tokens_reused"] < row["tokens"]
+
+
 @pytest.mark.usefixtures("book")
 def test_a_layout_that_is_named_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     Path("short.txt").write_text(BOOK[:1500])

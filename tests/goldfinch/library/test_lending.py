@@ -25,13 +25,12 @@ PARTS = [f"Chapter {n}: the {bird}. " + f"The {bird} of the lake is grey. " * 16
 FIRST, SECOND = PARTS[:4], [PARTS[4], *PARTS[1:3], PARTS[5]]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+@pytest.fixture(scope="module", params=["llama"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("models")
-    import_foreign(
-        write_folder(folder / "hub", "llama", max_position_embeddings=2048), folder / "llama", prompt="plain"
-    )
-    return load(read_card(folder / "llama"), dtype="f32", layout="blocks")
+    hub = write_folder(folder / "hub", request.param, max_position_embeddings=2048)
+    import_foreign(hub, folder / request.param, prompt="plain")
+    return load(read_card(folder / request.param), dtype="f32", layout="blocks")
 
 
 @pytest.fixture
@@ -65,6 +64,7 @@ def answer(model: Model, cache: Any) -> list[int]:
     return list(engine_of(model).session(cache).ask("Who is the heron?", max_tokens=8).token_ids)
 
 
+@pytest.mark.parametrize("model", ["llama", "falcon_h1"], indirect=True)
 def test_a_block_that_another_document_has_is_neither_computed_nor_kept_again(
     library: Library, model: Model, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ planned without the library that ran the model. Layers that keep arrays of one s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,8 +120,13 @@ class Dimensions:
 
     @cached_property
     def stateful(self) -> tuple[Group, ...]:
-        """Groups of layers that keep a state, by role."""
-        return tuple(group for group in self.members if group.role is not None)
+        """Groups of layers that keep a state of a whole document, by role."""
+        return () if self.blocks else tuple(group for group in self.members if group.role is not None)
+
+    @cached_property
+    def stateful_in_blocks(self) -> tuple[Group, ...]:
+        """Groups of layers that keep a state behind each block, by role."""
+        return tuple(group for group in self.members if group.role is not None) if self.blocks else ()
 
     def _of_kind(self, kind: str) -> tuple[Group, ...]:
         groups = (group for group in self.members if group.role is None)
@@ -176,6 +182,17 @@ def _state_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
 def _state_dtypes(model: Dimensions, compute_dtype: str | None, place: Place) -> tuple[str, ...]:
     layers = model.layers_at(place)
     return (model.layers[layers[0]].states[str(place.role)][1],) if layers else layout.FLOAT_DTYPES
+
+
+def block_state_bytes(model: Mapping[str, Any]) -> int:
+    """Bytes of the states behind one block, of a header's `model` that has blocks."""
+    dimensions = Dimensions.of(model)
+    states = (state for group in dimensions.stateful_in_blocks for state in _states_of(dimensions, group))
+    return sum(math.prod(shape) * layout.DTYPES[dtype] for shape, dtype in states)
+
+
+def _states_of(model: Dimensions, group: Group) -> list[tuple[tuple[int, ...], str]]:
+    return [model.layers[n].states[str(group.role)] for n in model.members[group]]
 
 
 def _of_ranges(kind: str, part: str, **more: Any) -> SectionKind:
@@ -253,6 +270,17 @@ _KINDS = (
         present=lambda model: bool(model.stateful),
         groups=lambda model: model.stateful,
     ),
+    SectionKind(
+        layout.BLOCK_STATE,
+        Stands.BLOCKS,
+        _state_shape,
+        _state_dtypes,
+        depends_on=on_model,
+        per_token=True,
+        present=lambda model: bool(model.stateful_in_blocks),
+        groups=lambda model: model.stateful_in_blocks,
+        starts=lambda model: model.own_starts,
+    ),
     optional(layout.ERROR_RECEIPT, *layout.FLOAT_DTYPES, depends_on=on_model),
     optional(layout.SOURCE_TEXT, "u8", per_token=True),
     optional(layout.DOCUMENT_INDEX, "u8", per_token=True, codec="zstd"),
@@ -276,7 +304,7 @@ def _check(model: Mapping[str, Any]) -> tuple[str, str] | None:
         return f"model.rotary {rotary!r:.60}", f"1 to {MOST_PAIRS} numbers of at most {MOST_ANGLE:g}"
     if model.get("blocks") is None:
         return ("model.lent without model.blocks", "neither or both") if model.get("lent") is not None else None
-    return _check_blocks(model["blocks"], layers) or _check_lent(model.get("lent"), len(model["blocks"]))
+    return _check_blocks(model["blocks"]) or _check_lent(model.get("lent"), len(model["blocks"]))
 
 
 def _check_lent(lent: Any, blocks: int) -> tuple[str, str] | None:
@@ -286,9 +314,7 @@ def _check_lent(lent: Any, blocks: int) -> tuple[str, str] | None:
     return None
 
 
-def _check_blocks(blocks: Any, layers: list[dict[str, Any]]) -> tuple[str, str] | None:
-    if any(row.get("states") for row in layers):
-        return "model.blocks beside states", "layers that keep keys and values alone"
+def _check_blocks(blocks: Any) -> tuple[str, str] | None:
     counts = isinstance(blocks, list) and 0 < len(blocks) <= layout.MAX_SECTIONS
     if not counts or not all(_is_count(rows, 1) for rows in blocks) or sum(blocks) > layout.MAX_TOKENS:
         return f"model.blocks {blocks!r:.60}", f"1 to {layout.MAX_SECTIONS:,} counts from 1"

@@ -16,7 +16,7 @@ import pytest
 from gfcache import Header, SectionData, layout
 from gfcache.format.compare import compare_caches
 from gfcache.format.families.registry import family_of
-from gfcache.format.families.transformers import TRANSFORMERS
+from gfcache.format.families.transformers import TRANSFORMERS, block_state_bytes
 from safetensors.numpy import load_file
 
 from tests.cpu_time import PATIENCE_S
@@ -92,6 +92,51 @@ def test_layers_of_one_shape_share_a_section_and_ranges_have_4096_tokens() -> No
     assert found["layer_state/2/recurrent@100"] == ((1, 2, 3, 4), "f64", None)
     assert found["window_values/1@100"][0] == (2, 1, 7, 4)
     assert len(rows) == 1 + 2 * 2 * 2 + 2 * 2 + 2 * 2
+
+
+def in_blocks(layers: list[dict[str, Any]], **changes: Any) -> Header:
+    """A header of 40 tokens in two blocks, behind a prompt of one."""
+    header = header_of(layers, tokens=41)
+    header.model.update({"blocks": [1, 18, 22]} | changes)
+    return dataclasses.replace(header, template=header.template | {"document_end": 41})
+
+
+def test_a_state_stands_behind_each_block() -> None:
+    header = in_blocks(LAYERS)
+    rows = TRANSFORMERS.sections(header.model, 41, "f32")
+    found = {row.name: (row.shape, row.dtype, row.token_start) for row in rows if row.kind == layout.BLOCK_STATE}
+    assert found["block_state/2/conv/19"] == ((2, 5, 3), "f32", 19)
+    assert found["block_state/2/recurrent/0"] == ((1, 2, 3, 4), "f64", 0)
+    assert len(found) == 3 * 2
+    assert not [row for row in rows if row.kind in (layout.LAYER_STATE, layout.WINDOW_KEYS, layout.KV_KEYS)]
+    assert block_state_bytes(header.model) == 2 * 15 * 4 + 24 * 8
+    assert block_state_bytes(header_of().model) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "rule"),
+    [
+        ("block_state/2/conv/19", None, "R13"),
+        ("block_state/2/conv/19", {"token_start": 20}, "R13"),
+        ("block_state/2/conv/19", {"role": "recurrent"}, "R12"),
+        ("block_state/2/conv/19", {"role": None}, "R12"),
+        ("block_state/2/recurrent/0", {"dtype": "f32"}, "R12"),
+        ("block_state/2/recurrent/0", {"kind": "layer_state", "position": 41, "token_start": None}, "R13"),
+    ],
+)
+def test_states_that_are_not_those_of_the_blocks_are_refused(
+    tmp_path: Path, name: str, changes: dict[str, Any] | None, rule: str
+) -> None:
+    header = in_blocks(LAYERS)
+    rows = {row.name: row for row in rows_of(header)}
+    if changes is None:
+        del rows[name]
+    else:
+        rows[name] = dataclasses.replace(rows[name], **changes)
+    path = written(tmp_path / "a.gfc", header, list(rows.values()))
+    with pytest.raises(gfcache.DamagedCache) as caught:
+        gfcache.read_cache(path)
+    assert caught.value.rule == rule
 
 
 def test_a_short_document_fills_no_window() -> None:

@@ -27,7 +27,9 @@ NAMES = {
     "hybrid": "lfm2",
     "blocks": "llama",
     "kept": "llama",
+    "hybrid_blocks": "lfm2",
 }
+IN_BLOCKS = ("blocks", "hybrid_blocks")
 TOKENS, QUESTION, ANSWER = 60, [7, 21, 33, 9], 8
 TEXT = "bird;place;weight\n" + "".join(f"crane {n};lake {n % 7};{n * 31} g\n" for n in range(24))
 
@@ -43,7 +45,7 @@ def make(kinds: Iterable[str] = NAMES) -> None:
         engine = engine_for(kind, network_of(name))
         positions = tuple(engine.plan_checkpoints(TOKENS, "32"))
         start = Start(checkpoints=positions, form=Form(dropping=Dropping("h2o", 0.5)) if kind == "kept" else PLAIN)
-        if kind == "blocks":
+        if kind in IN_BLOCKS:
             prompt = engine.document(TEXT)
             cache = engine.prefill_from(start, prompt.token_ids, document_range=prompt.document_range)
         else:
@@ -56,7 +58,7 @@ def make(kinds: Iterable[str] = NAMES) -> None:
 
 def engine_for(kind: str, network: Any) -> ForeignEngine:
     """The engine that makes, and answers from, the file of a kind."""
-    more = {"layout": "blocks", "context_length": 1024} if kind == "blocks" else {}
+    more = {"layout": "blocks", "context_length": 1024} if kind in IN_BLOCKS else {}
     return ForeignEngine(model_on(NAMES[kind], network, **more))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from goldfinch.engine.base import Start
 from goldfinch.errors import ContextTooLong, GoldFinchError, ModelRefused
 from goldfinch.foreign import library
 from goldfinch.foreign.running.engine import ForeignEngine
+from goldfinch.foreign.running.session import ForeignSession
 from goldfinch.policies.base import Chosen, best_blocks
 from goldfinch.policies.index import DocumentIndex
 from tests.cache_format.craft import sections_of
@@ -50,17 +52,32 @@ def saved(cache: Any, path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["llama", "qwen3"])
+@pytest.fixture(params=["llama", "falcon_h1", "mamba"])
 def engine(request: pytest.FixtureRequest) -> ForeignEngine:
     return engine_of(request.param)
 
 
-def test_an_answer_is_that_of_the_model_to_prompt_block_and_question(engine: ForeignEngine, tmp_path: Path) -> None:
+WITH_STATES = (
+    "falcon_h1",
+    "mamba",
+    "mamba2",
+    "falcon_mamba",
+    "lfm2",
+    "granitemoehybrid",
+    "qwen3_next",
+    "bamba",
+    "jamba",
+)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", *WITH_STATES])
+def test_an_answer_is_that_of_the_model_to_prompt_block_and_question(name: str, tmp_path: Path) -> None:
+    engine = engine_of(name)
     cache = made(engine)
     assert cache.length > 2 * engine.model.context_length
     assert len(cache.blocks.token_ids) == len(engine.session(cache).reader.index) >= len(PARTS)
     warm = engine.open(saved(cache, tmp_path / "a.gfc"), asking=True)
-    for bird in BIRDS:
+    for bird in BIRDS[:: 1 if name == "llama" else 3]:
         question = f"Who is the {bird}?"
         cold, session = engine.session(cache), engine.session(warm)
         reading = session.reader.read(question)
@@ -88,10 +105,19 @@ def test_only_the_blocks_that_are_read_leave_the_file(
     monkeypatch.setattr(gfcache.CacheFile, "stored", lambda self, s: (read.append(s.name), whole(self, s))[1])
     session = engine.session(engine.open(path, asking=True), read="lexical")
     session.ask(QUESTION, max_tokens=2)
-    rows = {name for name in read if name.startswith(("block_keys", "block_values"))}
+    parts = {name.rpartition("/")[0] for name in read if name.startswith(("block_keys", "block_values", "block_state"))}
+    rows = {name for name in read if name.rpartition("/")[0] in parts}
     found = session.reader.read(QUESTION).found[0].block
     start = sum(session.cache.identity["model"]["blocks"][: found + 1])
-    assert rows == {f"block_{part}/0/{at}" for part in ("keys", "values") for at in (0, start)}
+    assert rows == {f"{part}/{at}" for part in parts for at in (0, start)}
+    assert (
+        parts
+        == {
+            "llama": {"block_keys/0", "block_values/0"},
+            "falcon_h1": {"block_keys/0", "block_values/0", "block_state/0/conv", "block_state/0/recurrent"},
+            "mamba": {"block_state/0/conv", "block_state/0/recurrent"},
+        }[engine.model.name]
+    )
 
 
 def test_a_heading_stands_before_each_part_of_a_table_and_a_line_break_behind_each_block() -> None:
@@ -129,7 +155,9 @@ def _sampling() -> Any:
     return Sampling(max_tokens=8)
 
 
-def test_a_batch_answers_as_one_by_one(engine: ForeignEngine) -> None:
+@pytest.mark.parametrize("name", ["llama", "falcon_h1"])
+def test_a_batch_answers_as_one_by_one(name: str) -> None:
+    engine = engine_of(name)
     cache, questions = made(engine), [f"Who is the {bird}?" for bird in BIRDS]
     for blocks in (1, 3):
         session = engine.session(cache, read_blocks=blocks)
@@ -147,8 +175,7 @@ def test_text_that_goes_on_follows_the_last_block(engine: ForeignEngine) -> None
     assert session.generate(session.question_token_ids("And then", raw=True), max_tokens=4) == answer.token_ids
 
 
-def test_equal_blocks_are_taken_over_wherever_they_stand(tmp_path: Path) -> None:
-    engine = engine_of("llama")
+def test_equal_blocks_are_taken_over_wherever_they_stand(engine: ForeignEngine, tmp_path: Path) -> None:
     old = engine.open(saved(made(engine), tmp_path / "a.gfc"))
     text = "\n\n".join([PARTS[3], "Another part. " * 50, PARTS[0], PARTS[5]]) + "\n"
     ids = engine.document(text).token_ids
@@ -171,8 +198,7 @@ def _digests(path: Path) -> list[tuple[str, str]]:
         return [(section.name, section.sha256) for section in file.header.sections]
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    engine = engine_of("llama")
+def test_a_killed_run_goes_on_to_the_same_bits(engine: ForeignEngine, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a.gfc", every_s=0)
     steps: list[int] = []
 
@@ -216,13 +242,40 @@ def test_auto_keeps_whole_what_fits_a_small_context_or_has_windows_shorter_than_
 
 
 def test_what_cannot_be_kept_in_blocks_is_named() -> None:
-    with pytest.raises(ModelRefused, match="states"):
-        made(engine_of("lfm2"))
     with pytest.raises(ModelRefused, match="layers of mistral see 23"):
         made(engine_of("mistral"))
     with pytest.raises(ContextTooLong, match="a block of the document"):
         made(engine_of("llama", context_length=300))
-    assert made(engine_of("lfm2", "auto"), PARTS[0]).blocks is None
+
+
+def test_a_state_that_is_larger_than_keys_and_values_of_a_block_keeps_documents_whole() -> None:
+    def narrow(layout: str) -> ForeignEngine:
+        """An engine of a width of 1: 200 x 2 x 2 layers x 1 = 800 numbers are the most."""
+        model = engine_of("falcon_h1", layout).model
+        return ForeignEngine(replace(model, config=replace(model.config, d_model=1)))
+
+    states = made(engine_of("falcon_h1"), PARTS[0]).blocks.rows_of(0)
+    numbers = sum(state.numel() for held in states for state in held.states.values())
+    assert numbers > 800
+    with pytest.raises(ModelRefused, match=f"a state of {numbers:,} numbers, and 800 are"):
+        made(narrow("blocks"))
+    assert made(narrow("auto"), PARTS[0]).blocks is None
+    with pytest.raises(ContextTooLong, match="positions for 1,024") as caught:
+        made(narrow("auto"))
+    assert f"a state of {numbers:,}" in str(caught.value.hint)
+
+
+def test_states_are_not_joined(engine: ForeignEngine) -> None:
+    cache = made(engine)
+    if engine.model.name == "llama":
+        assert engine_joins(engine, cache)
+    else:
+        with pytest.raises(GoldFinchError, match="states behind one block"):
+            engine_joins(engine, cache)
+
+
+def engine_joins(engine: ForeignEngine, cache: Any) -> bool:
+    return ForeignSession(engine.model, cache, read_blocks=2, joined=True).reader.blocks == 2
 
 
 def test_policies_that_cannot_be_followed_are_refused(engine: ForeignEngine) -> None:
@@ -265,16 +318,20 @@ def test_blocks_by_other_rules_are_asked_as_they_stand_in_the_file(
     assert _digests(again) == [(name, digest) for name, digest in _digests(path) if name != "document_index"]
 
 
-def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
-    engine = engine_of("llama")
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [("llama", layout.BLOCK_VALUES, "values of layer 1"), ("mamba", layout.BLOCK_STATE, "conv state of layer 1")],
+)
+def test_an_altered_value_is_found_by_replay(name: str, kind: str, said: str, tmp_path: Path) -> None:
+    engine = engine_of(name)
     path = saved(made(engine), tmp_path / "a.gfc")
     header, rows = sections_of(path)
-    section = next(row for row in rows if row.kind == layout.BLOCK_VALUES and row.token_start)
+    section = next(row for row in rows if row.kind == kind and row.token_start)
     altered = section.array.copy()
-    altered[0, 0, 3, 0] += 0.5
+    altered.reshape(-1)[-1] += 0.5
     rows[rows.index(section)] = gfcache.SectionData(**{**vars(section), "array": altered})
     gfcache.write_cache(tmp_path / "b.gfc", header, rows)
-    assert "values of layer 0 differ" in str(engine.replay(engine.open(tmp_path / "b.gfc")).difference)
+    assert f"{said} differ" in str(engine.replay(engine.open(tmp_path / "b.gfc")).difference)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +342,7 @@ def test_an_altered_value_is_found_by_replay(tmp_path: Path) -> None:
         (lambda model: model["blocks"].reverse(), "R1[23]"),
         (lambda model: model.update(blocks=[0]), "R7"),
         (lambda model: model.update(blocks="all"), "R7"),
-        (lambda model: model["layers"][0].update(states={"conv": {"shape": [1], "dtype": "f32"}}), "R7"),
+        (lambda model: model["layers"][0].update(states={"conv": {"shape": [1], "dtype": "f32"}}), "R13"),
         (lambda model: model.pop("blocks"), "R1[23]"),
     ],
 )
