@@ -109,7 +109,7 @@ class NativeExecutor(TorchExecutor):
             first = max(start - 1, 0)  # the token shift needs the row before
             ids, c = document.token_ids[:, first:end], document.compressed_k[:, first:end]
             out = [(k[:, at : at + end - start], v[:, at : at + end - start]) for k, v in pairs]
-            gold.keys_values(self.model, self.model.gold_layers, ids, c, start > 0, start, out)
+            gold.keys_values(self.model, self.model.gold_layers, ids, c, start > 0, document.turned_to(start), out)
 
 
 def _fits(rows: Tensor) -> bool:
