@@ -6,6 +6,8 @@ import io
 import json
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from tests.goldfinch.train.records import write_records
 TEXT = (SAMPLES / "four-freedoms-1941.txt").read_text()
 # These compute for seconds: their options are tried in files of their own.
 SLOW = {"bench load", "doctor"}
+# These go on until they are stopped, and say on stdout that they have begun.
+SERVERS = {"serve": ["--port", "0"]}
 RECIPE = """
 name = "toy"
 tokenizer = "{tokenizer}"
@@ -93,4 +97,12 @@ def test_first_examples_run(
     arguments = [
         found for word in words[1:] for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
     ]
+    if name in SERVERS:
+        command = [sys.executable, "-m", "gfcli", *arguments, *SERVERS[name]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            began = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert (process.wait(60), bool(began)) == (0, True)
+        return
     assert run(arguments) == 0, capsys.readouterr().err
