@@ -1,7 +1,7 @@
 """Documents in blocks by their length, with a model of others: python -m bench.speed.blocks MODEL [--record]
 
-Prefill: the CPU time per token of a long document and of a short one, the short one pre-filled anew after each fifth of
-the long one, so that both meet the same machine. Finding blocks and computing rows count; loading the model does not.
+Prefill: the CPU time per token of a long document and of short ones, one of which is pre-filled after each fifth of the
+long one, so that both meet the same machine. Finding blocks and computing rows count; loading the model does not.
 --layers 2 takes the first two layers of the model alone: what grows with the document then weighs more beside them.
 
 First token, with the whole model: a question to the file of a long document, and to one of a document that is the very
@@ -18,7 +18,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -51,18 +51,18 @@ QUESTIONS = (
 
 
 def document(engine: ForeignEngine, tokens: int, seed: int) -> str:
-    """A text of as many tokens or a few more."""
+    """A text of as many tokens or up to 5 % less: of a short one, parts that would be too long are left out."""
     files = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".txt", ".md", ".rst"))
     known = [part.strip() for path in files for part in path.read_text().split("\n\n") if part.strip()]
     tokenizer: Any = engine.tokenizer
     random, parts, length = Random(seed), list[str](), 0
-    while length < tokens:
+    while length < 0.95 * tokens:
         random.shuffle(known)
         for part in known:
-            parts.append(part)
-            length += len(tokenizer.encode(part + "\n\n"))
-            if length >= tokens:
-                break
+            more = len(tokenizer.encode(part + "\n\n"))
+            if length + more <= tokens:
+                parts.append(part)
+                length += more
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,8 +103,8 @@ def prefilled(
     }
 
 
-def prefill_both(engine: ForeignEngine, long: str, short: str) -> dict[str, Any]:
-    """The long document, and the short one after each fifth of it."""
+def prefill_both(engine: ForeignEngine, long: str, short: Sequence[str]) -> dict[str, Any]:
+    """The long document, and a short one after each fifth of it."""
     rows, begun = list[dict[str, Any]](), 0
 
     def pause(done: int, total: int) -> float:
@@ -113,10 +113,10 @@ def prefill_both(engine: ForeignEngine, long: str, short: str) -> dict[str, Any]
             return 0.0
         begun += 1
         started = time.process_time()
-        rows.append(prefilled(engine, short))
+        rows.append(prefilled(engine, short[begun - 1]))
         return time.process_time() - started
 
-    prefilled(engine, short)  # the warm-up
+    prefilled(engine, short[0])  # the warm-up
     found = prefilled(engine, long, pause)
     ratio = found["cpu_ms_per_token"] / median(row["cpu_ms_per_token"] for row in rows)
     return {"layers": len(engine.model.layers), "ratio_per_token": ratio, "long": found, "short": rows}
@@ -202,15 +202,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     engine: Any = engine_of(load(find_model(options.model), dtype=options.dtype, layout=BLOCKS))
-    texts = (document(engine, options.tokens, 0), document(engine, options.beside, 1))
+    text = document(engine, options.tokens, 0)
+    beside = [document(engine, options.beside, seed) for seed in range(1, FIFTHS + 1)]
     with tempfile.TemporaryDirectory(prefix="gf-bench-blocks-") as name:
         long = Path(name) / "long.gfc"
-        tokens = save_made_up(engine, texts[0], long)
+        tokens = save_made_up(engine, text, long)
         asked = [first_tokens(engine, long, question, options.repeats) for question in QUESTIONS]
         size = long.stat().st_size
     print(json.dumps(asked), flush=True)
     fewer = engine if options.layers is None else first_layers(engine, options.layers)
-    prefill = prefill_both(fewer, *texts)
+    prefill = prefill_both(fewer, text, beside)
     record = {
         "what": "documents in blocks by their length, with a model of others",
         "commit": git_commit(),

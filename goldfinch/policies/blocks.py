@@ -264,6 +264,19 @@ def map_tokens(
     return TokenMap(text, starts, [m.start() for m in re.finditer("\n", text)])
 
 
+def text_of(tokenizer: Tokenizer, token_ids: Sequence[int], begins: bool, pieces: Pieces) -> str:
+    """The text of `map_tokens`, where nobody asks which token a character is of.
+
+    Args:
+        begins, pieces: as of `map_tokens`.
+    """
+    if not token_ids:
+        return ""
+    text = pieces.text(token_ids, begins)
+    # A character cut in the middle is left to what looks at single tokens: how many marks stand for it differs.
+    return text if "\ufffd" not in text else map_tokens(tokenizer, token_ids, begins=begins, pieces=pieces).text
+
+
 class Pieces:
     """The texts of a few tokens inside a longer text, those of single ones kept.
 

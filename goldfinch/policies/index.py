@@ -14,7 +14,7 @@ import numpy as np
 
 from goldfinch.text.tokenizer import Tokenizer
 
-from .blocks import Block, Pieces, map_tokens, sentences_of, split_blocks
+from .blocks import Block, Pieces, map_tokens, sentences_of, split_blocks, text_of
 from .collection import rules
 from .columns import pack_columns, unpack_columns
 from .lexical import WordIndex
@@ -130,8 +130,8 @@ class DocumentIndex:
                     int(column[n]) for column in (stretches.token, stretches.skip, stretches.characters)
                 )
                 ids = self.token_ids[token : int(stretches.last_row[n])].tolist()
-                tokens = map_tokens(self.tokenizer, ids, begins=token == 0, pieces=self._pieces)
-                parts.append(tokens.text[skip : skip + characters])
+                text = text_of(self.tokenizer, ids, token == 0, self._pieces)
+                parts.append(text[skip : skip + characters])
             self._texts[block] = "".join(parts)
         return self._texts[block]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,18 +46,20 @@ class WordVectors:
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Piece ids of each text."""
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)  # no offsets are needed
         return [[i for i in e.ids if i < len(self._vectors)] for e in encoded]
 
-    def sum(self, pieces: Sequence[int], weights: dict[int, float], default: float) -> np.ndarray:
-        """The weighted sum of pieces, (D,) float64; zeros where there are none."""
-        counts = Counter(pieces)
-        if not counts:
-            return np.zeros(self._vectors.shape[1])
-        ids = sorted(counts)
-        weight = np.array([counts[i] * weights.get(i, default) for i in ids])
-        total: np.ndarray = weight @ self._vectors[ids].astype(np.float64)
-        return total
+    def sums(self, texts: Sequence[Sequence[int]], weights: Mapping[int, float], default: float) -> np.ndarray:
+        """The weighted sum of the pieces of each text, (len(texts), D) float64; zeros where there are none."""
+        pieces = np.array([piece for text in texts for piece in text], np.int64)
+        ids, rows = np.unique(pieces, return_inverse=True)
+        weight = np.array([weights.get(i, default) for i in ids.tolist()])
+        vectors = weight[:, None] * self._vectors[ids]  # each piece once, however many texts have it
+        sums, end = np.zeros((len(texts), self._vectors.shape[1])), 0
+        for n, text in enumerate(texts):
+            start, end = end, end + len(text)
+            vectors[rows[start:end]].sum(0, out=sums[n])
+        return sums
 
 
 def directions(sums: np.ndarray) -> np.ndarray:
@@ -97,7 +99,7 @@ class VectorIndex:
         holding = Counter(piece for pieces in whole for piece in set(pieces))
         self._weights = {piece: self._idf(len(blocks), n) for piece, n in holding.items()}
         self._default = self._idf(len(blocks), 0)
-        sums = np.array([self._sum(pieces) for pieces in sentences])
+        sums = vectors.sums(sentences, self._weights, self._default)
         first = np.searchsorted(owners, np.arange(len(blocks)))
         # A block is the sum of its sentences.
         self._blocks = directions(np.add.reduceat(sums, first, axis=0)) if len(blocks) else sums
@@ -108,12 +110,10 @@ class VectorIndex:
     def _idf(blocks: int, holding: int) -> float:
         return math.log(1 + (blocks - holding + 0.5) / (holding + 0.5))
 
-    def _sum(self, pieces: Sequence[int]) -> np.ndarray:
-        return self._vectors.sum(pieces, self._weights, self._default)
-
     def scores(self, question: str) -> np.ndarray:
         """Likeness of each block to the question, (N,): of the whole block plus of its best sentence."""
-        asked = directions(self._sum(self._vectors.pieces([question])[0]))
+        pieces = self._vectors.pieces([question])
+        asked = directions(self._vectors.sums(pieces, self._weights, self._default)[0])
         best = np.full(len(self._blocks), -1.0)
         np.maximum.at(best, self._owners, self._sentences @ asked)
         scores: np.ndarray = self._blocks @ asked + best

@@ -357,9 +357,9 @@ def _check_values(values: dict[str, Any], *, has_escapes: bool) -> None:
     for _ in range(layout.MAX_NESTING):
         below: list[Any] = []
         for value in level:
-            children = value if isinstance(value, list) else (*value, *value.values())
+            children = value if isinstance(value, list) else value.values()
             if has_escapes:
-                for text in (child for child in children if isinstance(child, str)):
+                for text in (child for child in (*value, *children) if isinstance(child, str)):
                     demand(_NO_TEXT.search(text) is None, "R7", f"text {text!r:.60}", "Unicode characters without NUL")
             below += [child for child in children if isinstance(child, (dict, list))]
         if not below:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldfinch.policies.blocks import LEAST, MOST, Block, map_tokens, sentences_of, split_blocks
+from goldfinch.policies.blocks import LEAST, MOST, Block, Pieces, map_tokens, sentences_of, split_blocks, text_of
 from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
 
@@ -147,3 +147,12 @@ def test_blanks_stay_where_a_decoder_drops_the_first(tmp_path: Path) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == map_tokens(tokenizer, ids).text == text
     assert map_tokens(tokenizer, ids[1:], begins=False).text == text[1:]
+    assert [text_of(tokenizer, ids[n:], not n, Pieces(tokenizer, ids)) for n in range(2)] == [text, text[1:]]
+
+
+@given(st.text(max_size=100), st.integers(0, 20), st.integers(0, 100))
+def test_a_part_of_any_text_is_the_text_of_its_tokens_one_by_one(text: str, start: int, length: int) -> None:
+    """Parts that begin or end inside a character included."""
+    ids = TOKENIZER.encode(text)
+    pieces, part = Pieces(TOKENIZER, ids), ids[start : start + length]
+    assert text_of(TOKENIZER, part, not start, pieces) == map_tokens(TOKENIZER, part, begins=not start).text

@@ -13,7 +13,7 @@ from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.lexical import K1, B, WordIndex
 from goldfinch.policies.measured import WHOLE, record_of
 from goldfinch.policies.places import Found
-from goldfinch.policies.vectors import vectors_at_hand
+from goldfinch.policies.vectors import WordVectors, vectors_at_hand
 from goldfinch.policies.words import words_of
 from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL
@@ -127,3 +127,14 @@ def test_the_embedded_model_has_a_measured_reading() -> None:
     assert record_of(card.model_fingerprint, None).reading(4000) != WHOLE
     assert record_of("0" * 64, None).reading(4000) == WHOLE
     assert record_of(None, None).reading(4000) == WHOLE
+
+
+def test_the_sum_of_a_text_is_that_of_its_weighted_pieces() -> None:
+    vectors = WordVectors.__new__(WordVectors)
+    vectors._vectors = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    texts, weights = [[3, 7, 3, 49], [], [7, 0]], {3: 0.5, 7: 2.0}
+    expected = [
+        sum((weights.get(i, 1.5) * vectors._vectors[i].astype(float) for i in text), np.zeros(8)) for text in texts
+    ]
+    assert np.allclose(vectors.sums(texts, weights, 1.5), expected, rtol=1e-12, atol=0)
+    assert vectors.sums([[]], weights, 1.5).tolist() == [[0.0] * 8]
