@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldfinch.devices import may_have_gpu
 from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO, BLOCKS
 
@@ -181,6 +183,8 @@ def choose_device(name: str) -> str:
     """The device that "auto", "cpu", "cuda" or "cuda:N" means here."""
     if name != "auto":
         return name
+    if "torch" not in sys.modules and not may_have_gpu():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -286,7 +290,13 @@ def bounds_of(
 
 
 def load(
-    model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None, *, layout: str = AUTO
+    model: str | None,
+    device: str,
+    dtype: str | None,
+    cache_dtype: str | None = None,
+    *,
+    layout: str = AUTO,
+    light: bool = False,
 ) -> Model:
     """Load a model as the options and settings say.
 
@@ -297,6 +307,7 @@ def load(
             `opening.usual_dtypes`.
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
         layout: how it keeps documents, a name of LAYOUTS.
+        light: as of `opening.load`.
 
     Raises:
         the errors of `opening.load`.
@@ -305,7 +316,8 @@ def load(
     device, name = numerics(device, dtype, cache_dtype, card=card)
     from goldfinch.library.opening import load as load_model
 
-    return load_model(card, device=device, dtype=values.FILE_DTYPES[name], layout=layout_for(card, layout))
+    layout = layout_for(card, layout)
+    return load_model(card, device=device, dtype=values.FILE_DTYPES[name], layout=layout, light=light)
 
 
 def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageModel:

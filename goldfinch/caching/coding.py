@@ -8,13 +8,13 @@ checkpoints a later run goes on as if nothing had been.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.codecs.tokens import Where
 from gfcache.format.convert import is_lossy
-from torch import Tensor
+from gfkernels import arrays
 
 from goldfinch.models.state import GrowingBuffer
 
@@ -24,12 +24,15 @@ from .numerics import file_dtype
 from .row_parts import Form, RowParts
 from .sections import from_numpy, map_state, to_numpy
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ANYWHERE = Where()
 
 
 def rounded_rows(rows: Tensor, parts: RowParts, first: int = 0) -> Tensor:
     """compressed_k (1, T, R) with each part that begins at `first` or later rounded by its codec."""
-    found = rows.clone()
+    found = arrays.copied(rows)
     ends = [start for start, _ in parts[1:]] + [rows.shape[1]]
     for (start, codec), end in zip(parts, ends, strict=True):
         if start >= first and is_lossy(codec) and start < end:
@@ -53,7 +56,7 @@ def rounded_pairs(end: Checkpoint, codec: str, head_dim: int) -> Checkpoint:
     layers = list(end.state.layers)
     for n, layer in enumerate(layers):
         if layer.keys.length:
-            pair = torch.stack([layer.keys.rows[0], layer.values.rows[0]])
+            pair = arrays.stacked([layer.keys.rows[0], layer.values.rows[0]])
             keys, values = _rounded(pair, codec, Where(layout.ATTENTION_KV, 0, head_dim))
             layers[n] = replace(layer, keys=GrowingBuffer.of(keys[None]), values=GrowingBuffer.of(values[None]))
     return replace(end, state=replace(end.state, layers=tuple(layers)))
@@ -66,7 +69,8 @@ def keeps_pairs(end: Checkpoint) -> bool:
 
 def _rounded(values: Tensor, codec: str, where: Where = _ANYWHERE) -> Tensor:
     dtype = file_dtype(values.dtype)
-    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)
+    rounded = codecs.rounded(to_numpy(values), dtype, codec, where)
+    return rounded if arrays.is_numpy(values) else from_numpy(rounded, dtype).to(values.device)  # type: ignore[return-value]
 
 
 def coded(cache: DocumentCache, form: Form) -> DocumentCache:
@@ -81,7 +85,7 @@ def coded(cache: DocumentCache, form: Form) -> DocumentCache:
         parts = ()
     elif parts:
         if parent is not None:
-            rows = rows.clone()
+            rows = arrays.copied(rows)
             rows[:, : form.parent_tokens] = parent.rows()[:, : form.parent_tokens]
         rows = rounded_rows(rows, parts, form.parent_tokens)
     coding, config = form.coding, cache.identity["model"]["config"]

@@ -13,14 +13,14 @@ from goldfinch.errors import CacheMismatch
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
 
-# Names of dtypes in torch, and in files and headers.
+# Names of dtypes in torch and numpy, and in files and headers.
 FILE_DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # What follows the backend, in a header, of a document that was computed together with others.
 _PACKED = " packed"
 
 
 def file_dtype(dtype: object) -> str:
-    """What files call a torch dtype: "f32" for torch.float32."""
+    """What files call a dtype of torch or numpy: "f32" for torch.float32."""
     return FILE_DTYPES[str(dtype).removeprefix("torch.")]
 
 
@@ -31,9 +31,9 @@ class Numerics:
     Attributes:
         device: kind of device: "cpu", "cuda".
         compute_dtype: "f64", "f32" or "bf16".
-        backend: what ran the layers: "torch", "native", "triton".
+        backend: what ran the layers: "torch", "native", "numpy", "triton".
         threads: on a CPU; None elsewhere.
-        library: torch and its version.
+        library: torch, or numpy, and its version.
         packed: computed together with other documents: products of other shapes round otherwise.
         rows_codec, state_codec: whose rounding compressed_k, and the state at the end, have passed since; None where
             nothing was rounded.
@@ -95,17 +95,8 @@ class Numerics:
 
 def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:
     """How this model computes here and now."""
-    import torch
-
-    device = model.device.type
-    return Numerics(
-        device,
-        file_dtype(model.dtype),
-        model.executor.name,
-        torch.get_num_threads() if device == "cpu" else None,
-        f"torch {torch.__version__}",
-        packed,
-    )
+    device, dtype = model.device.type, file_dtype(model.dtype)
+    return Numerics(device, dtype, model.executor.name, model.threads, model.library, packed)
 
 
 def numerics_difference(

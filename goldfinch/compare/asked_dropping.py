@@ -96,7 +96,7 @@ def dropped_for(
     if not model.config.n_gold:
         count = dropping.count(tokens, 1)
         each = top(by_head, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))
-        return without_in_layers(cache, head_rows(each, dropping, model.device), dropping)
+        return without_in_layers(cache, head_rows(each, dropping), dropping)
     scores = by_head.sum((0, 1))
     tail = min(model.config.tail_length, tokens)
     count = dropping.count(tokens, tail)

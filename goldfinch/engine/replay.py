@@ -67,7 +67,7 @@ def _other_rows(model: LanguageModel, cache: DocumentCache) -> str | None:
     if cache.kept is None:
         sets = [layer.kept for layer in cache.state.layers if layer.keys.length]
         pairs = enumerate(zip(sets, chooser.kept_in_layers(dropping.keep), strict=True))
-        differ = (n for n, (a, b) in pairs if a is None or not torch.equal(a.positions, b.positions))
+        differ = (n for n, (a, b) in pairs if a is None or not np.array_equal(a.positions, b.positions))
         other = next(differ, None)
         layer = f"kept_positions of attention layer {other} are not those that {dropping} keeps"
         return None if other is None else layer

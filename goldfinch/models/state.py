@@ -1,5 +1,7 @@
 """The memory of a sequence: what a model needs to go on after the last token.
 
+Its numbers are torch's or numpy's (`gfkernels.arrays`).
+
 Notation: B batch, T tokens so far, C d_model, H heads, K key channels, V value channels.
 
 States are values: a model call returns new ones and leaves those it was given as they are, so a caller may
@@ -10,12 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
+from gfkernels import arrays
 
-from .pointer import Pointing
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .running.pointing import Pointing
 
 
 class GrowingBuffer:
@@ -46,10 +52,10 @@ class GrowingBuffer:
             return GrowingBuffer.of(rows)
         end = self.length + rows.shape[1]
         storage = self._storage
-        if storage.used != self.length or end > storage.tensor.shape[1] or torch.is_grad_enabled():
+        if storage.used != self.length or end > storage.tensor.shape[1] or arrays.records_gradients(rows):
             old = self.rows
             capacity = max(end, 2 * self.length, 64)
-            tensor = old.new_empty(old.shape[0], capacity, *old.shape[2:])
+            tensor = arrays.empty((old.shape[0], capacity, *old.shape[2:]), old)
             tensor[:, : self.length] = old
             storage = _Storage(tensor, self.length)
         storage.tensor[:, self.length : end] = rows
@@ -76,13 +82,13 @@ class HeadRows:
     """The rows of a document that each head of an attention layer keeps, as many each.
 
     Attributes:
-        positions: (H, N) int64, ascending in each head.
+        positions: (H, N) int64, ascending in each head; of numpy, wherever the rows lie.
         length: T, tokens of the document.
         by_slot: keys are turned as if the rows stood next to each other before position T, which is StreamingLLM's
             place in the cache up to a shift that rotations do not see; else to the positions that they had.
     """
 
-    positions: Tensor
+    positions: np.ndarray
     length: int
     by_slot: bool = False
 
@@ -91,17 +97,18 @@ class HeadRows:
         """N."""
         return self.positions.shape[1]
 
-    def turned(self) -> Tensor:
+    def turned(self) -> np.ndarray:
         """The positions that keys are turned to, (H, N) int64."""
         if not self.by_slot:
             return self.positions
-        slots = torch.arange(self.length - self.count, self.length, device=self.positions.device)
-        return slots.expand_as(self.positions)
+        return np.broadcast_to(np.arange(self.length - self.count, self.length), self.positions.shape)
 
     def of(self, rows: Tensor) -> Tensor:
         """Of (1, T, C) what the heads keep, (1, N, C): each those of its own D channels."""
-        heads = rows[0].unflatten(-1, (len(self.positions), -1))  # (T, H, D)
-        return heads.take_along_dim(self.positions.t()[..., None], 0).flatten(1)[None]
+        H = len(self.positions)
+        heads = rows[0].reshape(rows.shape[1], H, -1)  # (T, H, D)
+        places = (self.positions.T, np.broadcast_to(np.arange(H), self.positions.T.shape))
+        return heads[tuple(arrays.places_on(place.copy(), rows) for place in places)].reshape(1, self.count, -1)
 
 
 # What has constant size in the memory of a layer.
@@ -144,12 +151,13 @@ class LayerState:
         Args:
             turned: the positions that their keys are turned to.
         """
-        device = self.keys.rows.device
         if self.kept is None:
-            return torch.cat([torch.arange(start, end, device=device) for start, end in self._held_rows()])
+            return arrays.positions(self._held_rows(), self.keys.rows)
         first = self.kept.turned() if turned else self.kept.positions
-        own = torch.arange(self.kept.length, self.attended_length, device=device)
-        return torch.cat([first, own.expand(len(first), -1)], dim=1)
+        own = np.broadcast_to(
+            np.arange(self.kept.length, self.attended_length), (len(first), self.keys.length - self.kept.count)
+        )
+        return arrays.places_on(np.concatenate([first, own], axis=1), self.keys.rows)
 
     def _held_rows(self) -> Ranges:
         """The (start, end) of all rows that are held, which are those of all heads."""
@@ -162,7 +170,7 @@ class LayerState:
         """The state with these rows' keys and values alone; one of a layer that keeps none stays as it is."""
         if not self.keys.length:
             return self
-        kept = [GrowingBuffer.of(torch.cat([b.rows[:, a:z] for a, z in rows], dim=1)) for b in (self.keys, self.values)]
+        kept = [GrowingBuffer.of(arrays.joined([b.rows[:, a:z] for a, z in rows], 1)) for b in (self.keys, self.values)]
         return replace(self, keys=kept[0], values=kept[1], rows=rows)
 
     def keeping(self, kept: HeadRows) -> LayerState:
@@ -188,7 +196,7 @@ class LayerState:
     def stack(cls, states: Sequence[LayerState]) -> LayerState:
         """Sequences side by side along the batch axis; for layers that keep no keys and values."""
         columns = {name: [getattr(state, name) for state in states] for name in STATE_FIELDS}
-        stacked: dict[str, Any] = {n: torch.cat(values) for n, values in columns.items() if values[0] is not None}
+        stacked: dict[str, Any] = {n: arrays.joined(values) for n, values in columns.items() if values[0] is not None}
         return cls(**stacked)
 
 
@@ -313,4 +321,4 @@ class GoldDocument:
 
     def positions(self) -> Tensor:
         """(n,) the positions of the rows that are held, or would be."""
-        return torch.cat([torch.arange(start, end, device=self.token_ids.device) for start, end in self.ranges])
+        return arrays.positions(self.ranges, self.token_ids)

@@ -151,7 +151,7 @@ def test_what_is_gone_is_not_seen_and_what_stays_stands_at_its_place(
                 rubbish[0].split(model.config.head_dim, dim=-1), kept.kept.positions, strict=True
             ):
                 gone = torch.ones(T, dtype=torch.bool)
-                gone[positions] = False
+                gone[torch.from_numpy(positions)] = False
                 head[gone] = 1e6
             layers[n] = replace(layer, keys=type(layer.keys).of(rubbish)).keeping(kept.kept)
     again = replace(small, state=replace(whole.state, layers=tuple(layers)))
@@ -174,7 +174,7 @@ def test_attention_of_each_head_is_that_of_a_mask(name: str, imported: Callable[
     # The first attention layer has the same input in both.
     (_, q, k), (core, _, _), (layer, kept) = full[0], few[0], pairs[0]
     v = core._heads(layer.values.rows)[0]
-    mask = torch.ones(len(v), T, dtype=torch.bool).scatter_(1, kept.kept.positions, False)
+    mask = torch.ones(len(v), T, dtype=torch.bool).scatter_(1, torch.from_numpy(kept.kept.positions), False)
     scores = (q[0] @ k[0, :, :T].transpose(-1, -2) / math.sqrt(q.shape[-1])).masked_fill(mask[:, None], -torch.inf)
     few_k, few_v = few[0][2][0, :, : kept.kept.count], core._heads(kept.values.rows)[0]
     own = (few[0][1][0] @ few_k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1) @ few_v

@@ -27,7 +27,7 @@ _SIZES = {"f32": 4, "bf16": 2, "f64": 8}
 _MISSING = (
     "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-3's size: they are not trained here, which takes hours for each. "
     "[The commands](methods.md#models) are there; their bytes `gf bench methods --arithmetic` gives by formula.",
-    "Trained recurrent and hybrid models of others: none were at hand. Those above that have random weights show bytes.",
+    "Trained recurrent and hybrid models of others: none were at hand. Those above with random weights show bytes.",
     "RecurrentGemma: `gf model import` refuses it, for it keeps its state in its modules, where the next document "
     "overwrites it; its bytes by formula are among those of `--arithmetic`.",
     "A GPU, and other processors than the one named.",

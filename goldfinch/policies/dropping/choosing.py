@@ -45,7 +45,6 @@ class Chooser:
         self.policy = policy
         self._chooses, self._tokens, self._tail = POLICIES[policy](), token_ids.shape[1], model.config.tail_length
         self._layers, self._heads = model.config.n_attention, model.config.d_model // model.config.head_dim
-        self._device = model.device
         self._scores: Tensor | None = None
         if self._chooses.queries(self._tokens):
             ids = token_ids.to(model.device)
@@ -73,13 +72,13 @@ class Chooser:
         """
         dropping = Dropping(self.policy, keep)
         rows = self._chooses.kept(self._scores, self._tokens, dropping.count(self._tokens, 1))
-        return head_rows(rows.expand(self._layers, self._heads, -1), dropping, self._device)
+        return head_rows(rows.expand(self._layers, self._heads, -1), dropping)
 
 
-def head_rows(rows: Tensor, dropping: Dropping, device: torch.device) -> tuple[HeadRows, ...]:
+def head_rows(rows: Tensor, dropping: Dropping) -> tuple[HeadRows, ...]:
     """(L, H, T) bool, as many true in each head, as what the heads of each layer keep."""
     L, H, T = rows.shape
-    positions = rows.nonzero()[:, 2].view(L, H, -1).to(device)
+    positions = rows.nonzero()[:, 2].view(L, H, -1).cpu().numpy()
     return tuple(HeadRows(one, T, dropping.by_slot) for one in positions)
 
 
