@@ -138,9 +138,12 @@ class GoldFinchEngine:
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
         return formed(self.model, cache, form)
 
+    def obstacle_to_basis(self) -> str | None:
+        return "only models of others have one"
+
     def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
         if coding.needs_basis:
-            raise ModelRefused(f"{coding.rows} is for models of others", hint="choose step3, or int8")
+            raise ModelRefused(f"{coding.rows} needs a basis: {self.obstacle_to_basis()}", hint="choose step3, or int8")
         return coding
 
     def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:

@@ -23,6 +23,7 @@ from goldfinch.engine.sampling import SamplingOptions
 from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
 from goldfinch.foreign.basis.kept import basis_of, offer_kept
+from goldfinch.foreign.basis.making import obstacle_to_basis
 from goldfinch.foreign.checkpoints import planned_positions
 from goldfinch.foreign.dropping.rows import (
     ForeignChooser,
@@ -189,6 +190,9 @@ class ForeignEngine:
         if form.dropping is not None:
             cache = dropped(self.model, cache, form.dropping)
         return coded(cache, replace(form, coding=self.in_basis(form.coding)))
+
+    def obstacle_to_basis(self) -> str | None:
+        return obstacle_to_basis(self.model)
 
     def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
         return replace(coding, basis=basis_of(self.model).digest) if coding.needs_basis else coding

@@ -70,6 +70,16 @@ def test_both_ways_to_multiply_give_the_same_bits(monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(InBasis(1.0)._values(codes, basis, None), once)
 
 
+@pytest.mark.parametrize("name", registry.BASED)
+def test_small_units_are_exact_in_every_codec(name: str) -> None:
+    """Values of 2^-50 are those of 1, 2^-50 times: their units are no numbers of 16 bits."""
+    given = np.random.default_rng(0).standard_normal((1, 2, 40, 16)).astype(np.float32)
+    there = where(16)
+    small = there._replace(basis=dataclasses.replace(there.basis, exponents=there.basis.exponents - np.int16(50)))
+    once = registry.rounded(given, "f32", name, there)
+    assert np.array_equal(registry.rounded(np.ldexp(given, -50), "f32", name, small), np.ldexp(once, -50))
+
+
 def test_what_no_code_reaches_stays_and_costs_the_others_nothing() -> None:
     """A token whose head is far out, and heads in 16 bits whose middles are far from zero, are stored as they are."""
     given = np.random.default_rng(0).standard_normal((1, 2, 300, 16)).astype(np.float32)

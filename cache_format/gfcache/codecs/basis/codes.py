@@ -41,7 +41,7 @@ class InBasis:
     """
 
     def __init__(self, step: float) -> None:
-        self._step = step
+        self._step = float(step)  # of an integer, numpy would make a unit of 16 bits
 
     def rounded(self, block: np.ndarray, dtype: str, like: np.ndarray, where: Where, at: int) -> np.ndarray:
         """Each head to what codes make; the first positions of a document to bf16; what no code reaches stays."""
