@@ -23,9 +23,9 @@ from .support.console import console
 
 
 def _basis_files() -> Iterable[Path]:
-    from goldfinch.weights.bases import all_files
+    from goldfinch.weights.noted import all_basis_files
 
-    return all_files()
+    return all_basis_files()
 
 
 offer_bases(_basis_files)

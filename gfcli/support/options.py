@@ -253,9 +253,9 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
 def say_basis(coding: Coding, card: ModelCard) -> None:
     """Say what takes its time, where the model of a card has no basis yet that a codec needs."""
     if coding.needs_basis:
-        from goldfinch.weights.bases import files_of
+        from goldfinch.weights.noted import basis_files_of
 
-        if not any(path.exists() for path in files_of(card.path, card.model_fingerprint)):
+        if not any(path.exists() for path in basis_files_of(card.path, card.model_fingerprint)):
             console.say(f"making the basis of {card.name} for {coding.rows}, once: this may take minutes")
 
 

@@ -12,7 +12,7 @@ from gfcache.format.bases import known_basis, offer, offer_basis, read_basis
 
 from goldfinch.errors import ModelDamaged, ModelRefused
 from goldfinch.foreign.models import ForeignModel
-from goldfinch.weights.bases import files_of
+from goldfinch.weights.noted import basis_files_of
 
 from .making import made_basis
 
@@ -24,7 +24,7 @@ def basis_of(model: ForeignModel) -> Basis:
         ModelDamaged: a file in its place that is none.
         ModelRefused: the model can have none (`making.obstacle_to_basis`), or it can be kept nowhere.
     """
-    places = list(files_of(model.path, model.fingerprints["model_fingerprint"]))
+    places = list(basis_files_of(model.path, model.fingerprints["model_fingerprint"]))
     for path in places:
         if path.exists():
             try:
@@ -50,6 +50,6 @@ def basis_of(model: ForeignModel) -> Basis:
 def offer_kept(model: ForeignModel, digests: Iterable[str | None]) -> None:
     """Let sections that name the basis of a model be read, where it was kept."""
     if any(digest is not None and known_basis(digest) is None for digest in digests):
-        for path in files_of(model.path, model.fingerprints["model_fingerprint"]):
+        for path in basis_files_of(model.path, model.fingerprints["model_fingerprint"]):
             with contextlib.suppress(OSError, ValueError):
                 offer_basis(path)

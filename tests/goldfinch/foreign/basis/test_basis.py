@@ -111,7 +111,7 @@ def test_a_basis_is_made_once_and_kept(folder: Path, tmp_path: Path, monkeypatch
 def test_a_basis_that_can_be_kept_nowhere_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     basis = basis_of(replace(tiny_model("llama"), path=folder))
     monkeypatch.setattr("goldfinch.foreign.basis.kept.made_basis", lambda model: basis)
-    monkeypatch.setattr("goldfinch.weights.bases.place_of", lambda fingerprint: None)
+    monkeypatch.setattr("goldfinch.weights.noted.place_of", lambda fingerprint: None)
     with pytest.raises(ModelRefused, match="cannot be written"):
         basis_of(tiny_model("llama"))  # whose directory is none
 
