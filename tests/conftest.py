@@ -20,6 +20,11 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 WORKERS = 4
+# Files, or folders of them, of minutes.
+LONG = (
+    "attack/", "kernels/test_aot_triton.py", "gfcli/test_endless_files.py", "gfcli/test_process.py", "test_main_job.py",
+    "goldfinch/backends/triton/", "goldfinch/caching/test_journal.py", "goldfinch/foreign/test_strange_folders.py",
+)  # fmt: skip
 HERE = Path(__file__).parent
 SMALL_GOLDEN = HERE / "golden"
 SAMPLES = HERE.parent / "docs" / "samples"
@@ -45,7 +50,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     is_free = option.numprocesses is None and option.dist == "no" and option.capture != "no" and not option.usepdb
     if is_whole and is_free and cores > 1:
-        option.numprocesses, option.dist = min(WORKERS, cores), "loadfile"
+        option.numprocesses, option.dist, option.loadscopereorder = min(WORKERS, cores), "loadfile", False
         os.environ.setdefault("OMP_NUM_THREADS", str(cores // option.numprocesses))
 
 
@@ -63,6 +68,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last, one of these would be waited for by the other processes.
+    items.sort(key=lambda item: not str(item.path.relative_to(HERE)).startswith(LONG))
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from gfkernels import arrays
 
 
 class PoisonedTorch:
@@ -19,6 +21,17 @@ class PoisonedTorch:
 
 
 def poison_outputs(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-    """Give these modules the poisoned torch."""
+    """Give these modules the poisoned torch, and those that take rows of either library poisoned rows."""
+    empty = arrays.empty
+
+    def poisoned(*given: Any, **options: Any) -> Any:
+        rows = empty(*given, **options)
+        if "float" in str(rows.dtype):
+            rows[...] = float("nan")
+        return rows
+
     for module in modules:
-        monkeypatch.setattr(module, "torch", PoisonedTorch())
+        if getattr(module, "arrays", None) is arrays:
+            monkeypatch.setattr(arrays, "empty", poisoned)
+        else:
+            monkeypatch.setattr(module, "torch", PoisonedTorch())

@@ -206,8 +206,9 @@ def ask(
     memory_bytes = parse_bytes(memory, "--memory")
     reading = reading_of(encoding, verbatim, skip_blobs)
     options = Options(
-        model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, reading
-    )
+        model, Models(device, dtype), memory_bytes, strict, explain, require_cached, require_verified, reading,
+        _torch_for(questions, temperature, cite),
+    )  # fmt: skip
     only = chosen_files(recursive, exclude, include, extensions)
     scope = Scope(first if recursive else None, library, filters or (), cache or (), reading, only)
     several = recursive or library or are_several(cache or [])
@@ -227,6 +228,15 @@ def ask(
         return
     place, question = _place_and_question(first, second, cache or [])
     _ask_one(place, question, bool(cache) or place.endswith(layout.SUFFIX), how, options)
+
+
+def _torch_for(questions: str | None, temperature: float, cite: bool) -> str | None:
+    """What of the options torch alone does."""
+    if questions is not None:
+        return "several answers are computed together"
+    if temperature > 0:
+        return "tokens are drawn with --temperature"
+    return "--cite looks at the model's attention" if cite else None
 
 
 def _check_several(

@@ -180,7 +180,7 @@ def _shelf(
     def load_once() -> Any:
         card = model_card(model)
         chosen, names = numerics_allowed(device, dtype, card)
-        key = str(card.path), FILE_DTYPES[names[0]]
+        key = str(card.path), FILE_DTYPES[names[0]], False
         if key not in models.loaded:
             models.loaded[key] = load(key[0], chosen, names[0], layout=setting("layout"))
         return models.loaded[key]

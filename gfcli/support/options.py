@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from goldfinch.devices import may_have_gpu
 from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO, BLOCKS
 
@@ -72,7 +74,7 @@ CodecOption = Annotated[
         "--codec",
         metavar="CODEC",
         help="How compressed keys, or keys and values, are rounded and stored: raw (as computed), int8, step4, step3, "
-        "step2, ... (see the guide).",
+        "step2, ..., for models of others basis3, ... (see the guide).",
         callback=values.checked("--codec", values.codec),
     ),
 ]
@@ -181,6 +183,8 @@ def choose_device(name: str) -> str:
     """The device that "auto", "cpu", "cuda" or "cuda:N" means here."""
     if name != "auto":
         return name
+    if "torch" not in sys.modules and not may_have_gpu():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,6 +233,11 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     from gfcache.codecs.registry import RAW
 
     coding = Coding(codec or RAW.name, state_codec or RAW.name)
+    if coding.needs_basis and card is not None and not card.is_foreign:
+        raise CommandError(
+            f"--codec is {coding.rows}, which is for models of others; {card.name} is none",
+            hint="choose step3, or int8",
+        )
     if card is None or not card.is_foreign:
         return coding
     if coding.is_state_lossy:
@@ -237,7 +246,17 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     if coding.is_lossy and not any(layer.kind == "full" for layer in getattr(card.config, "layers", ())):
         console.warn_once(f"no layer of {card.name} keeps keys and values of every token: nothing is rounded")
         coding = Coding()
+    say_basis(coding, card)
     return coding
+
+
+def say_basis(coding: Coding, card: ModelCard) -> None:
+    """Say what takes its time, where the model of a card has no basis yet that a codec needs."""
+    if coding.needs_basis:
+        from goldfinch.weights.noted import basis_files_of
+
+        if not any(path.exists() for path in basis_files_of(card.path, card.model_fingerprint)):
+            console.say(f"making the basis of {card.name} for {coding.rows}, once: this may take minutes")
 
 
 def dropping_of(drop: str | None, keep: float | None, chosen: bool) -> Dropping | None:
@@ -286,7 +305,13 @@ def bounds_of(
 
 
 def load(
-    model: str | None, device: str, dtype: str | None, cache_dtype: str | None = None, *, layout: str = AUTO
+    model: str | None,
+    device: str,
+    dtype: str | None,
+    cache_dtype: str | None = None,
+    *,
+    layout: str = AUTO,
+    light: bool = False,
 ) -> Model:
     """Load a model as the options and settings say.
 
@@ -297,6 +322,7 @@ def load(
             `opening.usual_dtypes`.
         cache_dtype: compute dtype of the cache ("f32", "bf16", "f64"), if there is one.
         layout: how it keeps documents, a name of LAYOUTS.
+        light: as of `opening.load`.
 
     Raises:
         the errors of `opening.load`.
@@ -305,7 +331,8 @@ def load(
     device, name = numerics(device, dtype, cache_dtype, card=card)
     from goldfinch.library.opening import load as load_model
 
-    return load_model(card, device=device, dtype=values.FILE_DTYPES[name], layout=layout_for(card, layout))
+    layout = layout_for(card, layout)
+    return load_model(card, device=device, dtype=values.FILE_DTYPES[name], layout=layout, light=light)
 
 
 def load_ours(model: str | None, device: str, dtype: str | None) -> LanguageModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from goldfinch.errors import NotVerified
 from goldfinch.library.freshness import FRESH, check_unknown, source_state
 from goldfinch.library.known import is_verified
 from goldfinch.library.library import HIT, STALE, Library, Prepared
+from goldfinch.library.light import Wanted, reason_for_torch
 from goldfinch.library.opening import check_numerics, model_asked, open_session, open_with_model, session_on
 from goldfinch.policies.named import INSTALL_VECTORS
 from goldfinch.text.documents import USUAL, Document, Reading
@@ -20,7 +21,7 @@ from . import explain as explaining
 from . import settings
 from .console import console
 from .exits import CONDITION_NOT_MET, CommandError
-from .options import coding_of, journal_seconds, load, model_card, numerics_allowed
+from .options import coding_of, journal_seconds, load, model_card, numerics, numerics_allowed
 from .store import open_store, say_index, say_removed
 from .values import FILE_DTYPES, counted
 
@@ -36,18 +37,23 @@ class Models:
 
     device: str = "auto"
     dtype: str | None = None
-    loaded: dict[tuple[str, str], Model] = field(default_factory=dict)
+    loaded: dict[tuple[str, str, bool], Model] = field(default_factory=dict)
+    light: bool = False
 
     def __call__(self, place: str, cache_dtype: str | None) -> Model:
-        key = (place, self.dtype or str(cache_dtype))
+        key = (place, self.dtype or str(cache_dtype), self.light)
         if key not in self.loaded:
-            self.loaded[key] = load(place, self.device, self.dtype, cache_dtype)
+            self.loaded[key] = load(place, self.device, self.dtype, cache_dtype, light=self.light)
         return self.loaded[key]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the options say of model, memory and conditions."""
+    """What the options say of model, memory and conditions.
+
+    Attributes:
+        torch_for: what of them torch alone does; None where it may do without.
+    """
 
     model: str | None
     models: Models
@@ -57,6 +63,7 @@ class Options:
     require_cached: bool
     require_verified: bool = False
     reading: Reading = USUAL
+    torch_for: str | None = "several answers are computed together"
 
 
 def open_cache_file(cache: str, model: str | None, models: Models) -> tuple[Model, Any]:
@@ -103,7 +110,8 @@ def cache_session(cache: str, how: How, options: Options) -> Any:
         elif not options.explain:
             explaining.warn_if_stale(cache, header)
         session = open_session(
-            file, options.models, model=options.model, strict=options.strict, memory_bytes=options.memory_bytes,
+            file, _models_for(header, how, options), model=options.model,
+            strict=options.strict, memory_bytes=options.memory_bytes,
             read=how.read, read_blocks=how.read_blocks, templated=not how.raw, remark=console.warn_once,
             detail=console.detail,
         )  # fmt: skip
@@ -111,6 +119,19 @@ def cache_session(cache: str, how: How, options: Options) -> Any:
     if options.explain:
         _explain(session, header, how, *source_state(header, Path(cache)))
     return session
+
+
+def _models_for(header: gfcache.Header, how: How, options: Options) -> Models:
+    """Who loads the model for questions to a cache: without torch where that can be."""
+    if options.torch_for is not None:
+        return options.models
+    card = model_asked(header, options.model, remark=console.warn_once)
+    device, dtype = numerics(options.models.device, options.models.dtype, header.compute_dtype, card=card)
+    exact = options.strict or options.explain
+    wanted = Wanted(device, FILE_DTYPES[dtype], how.read, options.memory_bytes, exact)
+    reason = reason_for_torch(card, header, wanted)
+    console.detail("without torch" if reason is None else f"with torch: {reason}")
+    return replace(options.models, light=reason is None)
 
 
 def library_session(document: Document, how: How, options: Options) -> Any:

@@ -8,14 +8,15 @@ checkpoints a later run goes on as if nothing had been.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.codecs.tokens import Where
-from gfcache.format.convert import is_lossy
-from torch import Tensor
+from gfcache.format.convert import is_lossy, obstacle_of
+from gfkernels import arrays
 
+from goldfinch.errors import ModelRefused
 from goldfinch.models.state import GrowingBuffer
 
 from .checkpoint import Checkpoint
@@ -24,12 +25,15 @@ from .numerics import file_dtype
 from .row_parts import Form, RowParts
 from .sections import from_numpy, map_state, to_numpy
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ANYWHERE = Where()
 
 
 def rounded_rows(rows: Tensor, parts: RowParts, first: int = 0) -> Tensor:
     """compressed_k (1, T, R) with each part that begins at `first` or later rounded by its codec."""
-    found = rows.clone()
+    found = arrays.copied(rows)
     ends = [start for start, _ in parts[1:]] + [rows.shape[1]]
     for (start, codec), end in zip(parts, ends, strict=True):
         if start >= first and is_lossy(codec) and start < end:
@@ -53,7 +57,7 @@ def rounded_pairs(end: Checkpoint, codec: str, head_dim: int) -> Checkpoint:
     layers = list(end.state.layers)
     for n, layer in enumerate(layers):
         if layer.keys.length:
-            pair = torch.stack([layer.keys.rows[0], layer.values.rows[0]])
+            pair = arrays.stacked([layer.keys.rows[0], layer.values.rows[0]])
             keys, values = _rounded(pair, codec, Where(layout.ATTENTION_KV, 0, head_dim))
             layers[n] = replace(layer, keys=GrowingBuffer.of(keys[None]), values=GrowingBuffer.of(values[None]))
     return replace(end, state=replace(end.state, layers=tuple(layers)))
@@ -66,7 +70,8 @@ def keeps_pairs(end: Checkpoint) -> bool:
 
 def _rounded(values: Tensor, codec: str, where: Where = _ANYWHERE) -> Tensor:
     dtype = file_dtype(values.dtype)
-    return from_numpy(codecs.rounded(to_numpy(values), dtype, codec, where), dtype).to(values.device)
+    rounded = codecs.rounded(to_numpy(values), dtype, codec, where)
+    return rounded if arrays.is_numpy(values) else from_numpy(rounded, dtype).to(values.device)  # type: ignore[return-value]
 
 
 def coded(cache: DocumentCache, form: Form) -> DocumentCache:
@@ -75,13 +80,19 @@ def coded(cache: DocumentCache, form: Form) -> DocumentCache:
     Args:
         cache: as computed; rows that it took over from one that `can_continue` so may be rounded already.
         form: of its file.
+
+    Raises:
+        ModelRefused: a codec of models of others.
     """
+    obstacle = obstacle_of(cache.identity["model"], form.coding)
+    if obstacle is not None:
+        raise ModelRefused(obstacle, hint="choose another codec")
     rows, parts, parent = cache.compressed_k, form.parts(cache.row_count), form.parent
     if rows is None:
         parts = ()
     elif parts:
         if parent is not None:
-            rows = rows.clone()
+            rows = arrays.copied(rows)
             rows[:, : form.parent_tokens] = parent.rows()[:, : form.parent_tokens]
         rows = rounded_rows(rows, parts, form.parent_tokens)
     coding, config = form.coding, cache.identity["model"]["config"]

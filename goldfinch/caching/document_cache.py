@@ -10,22 +10,22 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gfcache
 import numpy as np
-import torch
 from gfcache import Header, Receipt, SectionData, layout
 from gfcache.files.places import seen_from
 from gfcache.format.kept import tokens_stored
 from gfcache.format.stored_rows import kept_in
 from gfcache.format.writer import build_file
-from torch import Tensor
+from gfkernels import arrays
+from gfkernels.arrays import Host
 
 from goldfinch import version
+from goldfinch.devices import out_of_memory
 from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import GoldDocument, ModelState, Ranges, Rows
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.text.documents import storable_name
@@ -36,7 +36,13 @@ from .identity import check_belongs
 from .kept_rows import KeptRows, common, rows_in
 from .numerics import Numerics, check_parent_dtype, file_dtype
 from .row_parts import RowParts, normal, parts_of
-from .sections import RowsOnDevice, SectionReader, converted, from_numpy, index_section, pack, receipt_section
+from .sections import RowsOnDevice, SectionReader, converted, index_section, numbers, pack, receipt_section
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from goldfinch.models.language_model import LanguageModel
 
 
 @dataclass(repr=False)
@@ -114,8 +120,12 @@ class DocumentCache:
         """(n,) int64, those of the document itself."""
         return self.token_ids[slice(*self.document_range)]
 
-    def ids_on(self, device: torch.device) -> Tensor:
+    def ids_on(self, device: torch.device | Host) -> Tensor:
         """All token ids (1, T) as the layers take them."""
+        if isinstance(device, Host):
+            return self.token_ids[None]  # type: ignore[return-value]
+        import torch
+
         return torch.from_numpy(self.token_ids)[None].to(device)
 
     def document_index(self) -> DocumentIndex | None:
@@ -148,7 +158,7 @@ class DocumentCache:
         """Rows that questions read."""
         return self.row_count if self.kept is None else rows_in(self.kept)
 
-    def on_device(self, device: torch.device, *, whole: bool = True) -> GoldDocument:
+    def on_device(self, device: torch.device | Host, *, whole: bool = True) -> GoldDocument:
         """What GOLD layers attend to, of a model that has them; arguments as of `rows`."""
         rows: Rows | None = self.rows(whole=whole)
         assert rows is not None
@@ -215,7 +225,13 @@ class DocumentCache:
         if rows is None or self.compressed_k is None:
             return ()
         if self.kept is not None:
-            rows = rows[:, torch.from_numpy(tokens_stored(self.kept)).to(rows.device)]
+            rows = rows[:, arrays.places_on(tokens_stored(self.kept), rows)]
+        if isinstance(rows, np.ndarray):
+            wrong, right = (self.compressed_k - rows).astype(np.float64), rows.astype(np.float64)
+            sizes = np.maximum(np.sqrt(np.square(right).mean((0, 1))), np.finfo(np.float32).tiny)
+            return tuple((np.sqrt(np.square(wrong).mean((0, 1))) / sizes).tolist())
+        import torch
+
         error, size = (self.compressed_k - rows).double(), rows.double()
         least = torch.finfo(torch.float32).tiny
         ratio = error.square().mean((0, 1)).sqrt() / size.square().mean((0, 1)).sqrt().clamp_min(least)
@@ -245,7 +261,7 @@ class DocumentCache:
             header = replace(header, numerics=header.numerics | ({"rows_parts": parts} if parts else {}))
         try:
             sections = self.packed(first)
-        except torch.OutOfMemoryError as error:
+        except out_of_memory() as error:
             raise DeviceError(f"not enough memory to save the cache of {self.length} tokens") from error
         if index:
             self.document_index()
@@ -334,7 +350,7 @@ def cache_in(file: gfcache.CacheFile, model: LanguageModel, *, asking: bool = Fa
     check_belongs(file.header, model)
     try:
         return _load(file, model, asking)
-    except torch.OutOfMemoryError as error:
+    except out_of_memory() as error:
         raise DeviceError(f"not enough memory on {model.device} for the cache {file.path}") from error
 
 
@@ -343,7 +359,7 @@ def _load(file: gfcache.CacheFile, model: LanguageModel, asking: bool) -> Docume
     final = SectionReader(file, model, header.tokens).checkpoint()
     compressed_k, stored_rows = None, RowsOnDevice.of(file, model) if config.n_gold and asking else None
     if config.n_gold and stored_rows is None:
-        rows = from_numpy(*gfcache.whole_array(file, layout.COMPRESSED_K))
+        rows = numbers(*gfcache.whole_array(file, layout.COMPRESSED_K), model)
         compressed_k = converted(rows, model, model.dtype, file, layout.COMPRESSED_K)[None]
     token_ids = gfcache.whole_array(file, layout.TOKEN_IDS)[0].astype(np.int64)
     for section in header.of_kind(layout.ROW_DIGESTS):

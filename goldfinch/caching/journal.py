@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gfcache
 from gfcache.files.locks import lock_path
@@ -22,10 +22,12 @@ from gfcache.files.names import fitting
 from gfcache.files.regular import open_regular, starts_with
 
 from goldfinch.errors import GoldFinchError
-from goldfinch.models.language_model import LanguageModel
 
 from .document_cache import DocumentCache, open_cache
 from .numerics import numerics_difference
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
 
 # A cache, of whatever model.
 T = TypeVar("T")

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
 from gfcache.format.kept import tokens_stored
-from torch import Tensor
+from gfkernels import arrays
 
 from goldfinch.errors import GoldFinchError
-from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import Ranges
-from goldfinch.policies.dropping.choosing import Chooser
 from goldfinch.policies.dropping.named import EXPECTED, Dropping
 
 from .coding import coded
 from .document_cache import DocumentCache
 from .row_parts import Form
+from .sections import RowsOnDevice
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.models.state import Ranges
+    from goldfinch.policies.dropping.choosing import Chooser
 
 
 def obstacle_to_dropping(model: LanguageModel, policy: str) -> str | None:
@@ -69,7 +72,10 @@ def dropped(
         GoldFinchError: see `check_droppable`.
     """
     check_droppable(model, cache, dropping)
-    chooser = chooser or Chooser(model, cache.ids_on(model.device), dropping.policy)
+    if chooser is None:
+        from goldfinch.policies.dropping.choosing import Chooser
+
+        chooser = Chooser(model, cache.ids_on(model.device), dropping.policy)
     if not model.config.n_gold:
         return without_in_layers(cache, chooser.kept_in_layers(dropping.keep), dropping)
     return without(cache, chooser.kept(dropping.keep), dropping)
@@ -90,10 +96,11 @@ def without_in_layers(cache: DocumentCache, kept: Sequence[Ranges], dropping: Dr
 def without(cache: DocumentCache, kept: Ranges, dropping: Dropping) -> DocumentCache:
     """A cache that keeps these runs of its rows. Nothing can be resumed from it: it has no checkpoints."""
     rows = cache.rows()
-    assert isinstance(rows, Tensor)
+    assert rows is not None
+    assert not isinstance(rows, RowsOnDevice)
     if kept == ((0, cache.length),):
         return cache
-    stored = torch.from_numpy(tokens_stored(kept)).to(rows.device)
+    stored = arrays.places_on(tokens_stored(kept), rows)
     numerics = replace(cache.numerics, dropping=str(dropping))
     return replace(cache, compressed_k=rows[:, stored], kept=kept, checkpoints=(), numerics=numerics)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-import torch
 from gfcache.format.kept import stretches
-from torch import Tensor
 
-from goldfinch.models.state import Ranges, Rows
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from goldfinch.models.state import Ranges, Rows
 
 
 class KeptRows:
@@ -30,7 +32,7 @@ class KeptRows:
         self._starts = [start for start, _ in stored]
         self._ends = [end for _, end in stored]
         self._before = [0, *accumulate(end - start for start, end in stored)]
-        self.shape = torch.Size((1, tokens, rows[:, :1].shape[-1]))
+        self.shape = (1, tokens, rows[:, :1].shape[-1])
         self.dtype, self.device = rows.dtype, rows.device
 
     def __getitem__(self, index: tuple[slice | int, slice]) -> Tensor:

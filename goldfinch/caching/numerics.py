@@ -13,14 +13,14 @@ from goldfinch.errors import CacheMismatch
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
 
-# Names of dtypes in torch, and in files and headers.
+# Names of dtypes in torch and numpy, and in files and headers.
 FILE_DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 # What follows the backend, in a header, of a document that was computed together with others.
 _PACKED = " packed"
 
 
 def file_dtype(dtype: object) -> str:
-    """What files call a torch dtype: "f32" for torch.float32."""
+    """What files call a dtype of torch or numpy: "f32" for torch.float32."""
     return FILE_DTYPES[str(dtype).removeprefix("torch.")]
 
 
@@ -31,12 +31,13 @@ class Numerics:
     Attributes:
         device: kind of device: "cpu", "cuda".
         compute_dtype: "f64", "f32" or "bf16".
-        backend: what ran the layers: "torch", "native", "triton".
+        backend: what ran the layers: "torch", "native", "numpy", "triton".
         threads: on a CPU; None elsewhere.
-        library: torch and its version.
+        library: torch, or numpy, and its version.
         packed: computed together with other documents: products of other shapes round otherwise.
         rows_codec, state_codec: whose rounding compressed_k, and the state at the end, have passed since; None where
             nothing was rounded.
+        rows_basis: digest of the basis that the codec of rows needed; None where it needed none.
         dropping: the policy that dropped rows and the share that it kept ("h2o 0.2"), None where all are there.
 
     A field is None where a file does not tell.
@@ -51,6 +52,7 @@ class Numerics:
     rows_codec: str | None = None
     state_codec: str | None = None
     dropping: str | None = None
+    rows_basis: str | None = None
 
     @property
     def coding(self) -> Coding:
@@ -59,6 +61,7 @@ class Numerics:
 
     def _codecs(self) -> dict[str, Any]:
         found = {"rows_codec": self.rows_codec, "state_codec": self.state_codec}
+        found |= {"rows_basis": self.rows_basis}
         return {name: codec for name, codec in found.items() if codec is not None}
 
     @classmethod
@@ -76,6 +79,7 @@ class Numerics:
             values.get("rows_codec"),
             values.get("state_codec"),
             values.get("dropping"),
+            values.get("rows_basis"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,17 +99,8 @@ class Numerics:
 
 def numerics_of(model: LanguageModel, *, packed: bool = False) -> Numerics:
     """How this model computes here and now."""
-    import torch
-
-    device = model.device.type
-    return Numerics(
-        device,
-        file_dtype(model.dtype),
-        model.executor.name,
-        torch.get_num_threads() if device == "cpu" else None,
-        f"torch {torch.__version__}",
-        packed,
-    )
+    device, dtype = model.device.type, file_dtype(model.dtype)
+    return Numerics(device, dtype, model.executor.name, model.threads, model.library, packed)
 
 
 def numerics_difference(

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import gfcache
 import numpy as np
-import torch
 from gfcache import Coding, Receipt, SectionData, layout
 from gfcache.format.families.base import Described
 from gfcache.format.families.goldfinch import GOLDFINCH
 from gfcache.format.stored_rows import StoredRows
 from gfcache.format.writer import digests_of
-from gfkernels.precision import accumulation_dtype
-from torch import Tensor
+from gfkernels import arrays
+from gfkernels.arrays import Host
 
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.state import GrowingBuffer, LayerState, ModelState, Ranges
 
 from .checkpoint import Checkpoint
 from .numerics import file_dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from goldfinch.models.language_model import LanguageModel
 
 
 def pack(
@@ -138,7 +143,7 @@ def map_state(checkpoint: Checkpoint, change: Callable[[Tensor], Tensor]) -> Che
     attention = [n for n, state in enumerate(layers) if state.keys.length and state.time_shift_state is not None]
     for fields, members in ((_RECURRENT, recurrent), (_ATTENTION, attention)):
         for name in fields.values() if members else ():
-            changed = change(torch.stack([getattr(layers[n], name)[0] for n in members]))
+            changed = change(arrays.stacked([getattr(layers[n], name)[0] for n in members]))
             for n, values in zip(members, changed, strict=True):
                 layers[n] = replace(layers[n], **{name: values[None]})
     state = replace(checkpoint.state, layers=tuple(layers))
@@ -151,17 +156,21 @@ def _state_values(section: Described, checkpoint: Checkpoint) -> Tensor:
     if kind == layout.TAIL_HIDDEN:
         return checkpoint.tail_hidden[0]
     if kind in _RECURRENT:
-        return torch.stack([getattr(s, _RECURRENT[kind])[0] for s in layers if s.wkv_state is not None])
+        return arrays.stacked([getattr(s, _RECURRENT[kind])[0] for s in layers if s.wkv_state is not None])
     if kind in _ATTENTION:
-        return torch.stack([getattr(s, _ATTENTION[kind])[0] for s in layers if s.keys.length])
+        return arrays.stacked([getattr(s, _ATTENTION[kind])[0] for s in layers if s.keys.length])
     assert kind == layout.ATTENTION_KV, kind
     assert section.layer is not None
     state = layers[section.layer]
-    return torch.stack([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
+    return arrays.stacked([state.keys.rows[0], state.values.rows[0]])  # (2, T, C)
 
 
 def to_numpy(values: Tensor) -> np.ndarray:
     """A numpy array of the same bits; bf16 as 16-bit words."""
+    if arrays.is_numpy(values):
+        return np.ascontiguousarray(values)
+    import torch
+
     values = values.detach().cpu().contiguous()
     if values.dtype == torch.bfloat16:
         return values.view(torch.int16).numpy().view(np.uint16)
@@ -170,15 +179,32 @@ def to_numpy(values: Tensor) -> np.ndarray:
 
 def from_numpy(array: np.ndarray, dtype_name: str) -> Tensor:
     """The inverse of `to_numpy`; copies, for the array is a read-only view of file bytes."""
+    import torch
+
     if dtype_name == "bf16":
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     return torch.from_numpy(array.copy())
 
 
-def converted(values: Tensor, model: LanguageModel, dtype: torch.dtype, file: gfcache.CacheFile, name: str) -> Tensor:
+def numbers(array: np.ndarray, dtype_name: str, model: LanguageModel) -> Any:
+    """Values of a section in the model's library, in the dtype of the file or, where numpy has none, a wider one."""
+    if not isinstance(model.device, Host):
+        return from_numpy(array, dtype_name)
+    if dtype_name == "bf16":
+        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array.copy()
+
+
+def converted(values: Tensor, model: LanguageModel, dtype: Any, file: gfcache.CacheFile, name: str) -> Tensor:
     """Values of a section on the model's device in `dtype`; DamagedCache (R16) when one is too large for it."""
-    out = values.to(model.device, dtype)
-    if out.dtype != values.dtype and not bool(out.isfinite().all()):
+    if isinstance(values, np.ndarray):
+        with np.errstate(over="ignore"):
+            out = values.astype(dtype, copy=False)
+        is_finite = out.dtype == values.dtype or bool(np.isfinite(out).all())
+    else:
+        out = values.to(model.device, dtype)
+        is_finite = out.dtype == values.dtype or bool(out.isfinite().all())
+    if not is_finite:
         raise gfcache.DamagedCache(file.path, "R16", f"{name} beyond what {dtype} can hold", "finite values")
     return out
 
@@ -194,7 +220,7 @@ class RowsOnDevice:
 
     def __init__(self, rows: StoredRows, model: LanguageModel, file: gfcache.CacheFile) -> None:
         self._rows, self._model, self._file = rows, model, file.duplicate()
-        self.shape = torch.Size((1, *rows.shape))
+        self.shape = (1, *rows.shape)
         self.dtype, self.device = model.dtype, model.device
 
     @classmethod
@@ -207,8 +233,17 @@ class RowsOnDevice:
         """[:, start:end] -> (1, n, R), [0, start:end] -> (n, R)."""
         sequence, tokens = index
         start, end, _ = tokens.indices(self.shape[1])
-        values = from_numpy(self._rows.read(start, end), self._rows.dtype)
+        values = numbers(self._rows.read(start, end), self._rows.dtype, self._model)
         return converted(values, self._model, self.dtype, self._file, layout.COMPRESSED_K)[None][sequence]
+
+
+def _accumulation_dtype(model: LanguageModel) -> Any:
+    """Of wkv_state."""
+    if isinstance(model.device, Host):
+        return model.dtype
+    from gfkernels.precision import accumulation_dtype
+
+    return accumulation_dtype(model.dtype)
 
 
 class SectionReader:
@@ -232,8 +267,8 @@ class SectionReader:
         if not sections:
             raise gfcache.DamagedCache(file.path, "R13", f"no {kind} section", "every section that the model needs")
         sections.sort(key=lambda s: s.token_start or 0)
-        parts = [from_numpy(file.array(s), s.dtype) for s in sections]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        parts = [numbers(file.array(s), s.dtype, self._model) for s in sections]
+        joined = parts[0] if len(parts) == 1 else arrays.joined(parts)
         return converted(joined, self._model, dtype or joined.dtype, file, kind)
 
     def checkpoint(self) -> Checkpoint:
@@ -246,8 +281,7 @@ class SectionReader:
     def _finch_states(self) -> list[LayerState]:
         if not self._n_finch:
             return []
-        dtype = self._model.dtype
-        acc = accumulation_dtype(dtype)
+        dtype, acc = self._model.dtype, _accumulation_dtype(self._model)
         wkv = self.tensor(layout.WKV_STATE, acc)
         time_shift = self.tensor(layout.TIME_SHIFT_STATE, dtype)
         channel_shift = self.tensor(layout.CHANNEL_SHIFT_STATE, dtype)
@@ -267,7 +301,7 @@ class SectionReader:
             section = by_layer.get(self._n_finch + n)
             if section is None:
                 raise gfcache.DamagedCache(file.path, "R13", f"no keys of layer {self._n_finch + n}", "one per layer")
-            values = from_numpy(file.array(section), section.dtype)
+            values = numbers(file.array(section), section.dtype, self._model)
             pair = converted(values, self._model, dtype, file, section.name)
             out.append(
                 LayerState(

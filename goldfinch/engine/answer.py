@@ -6,16 +6,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from goldfinch.datasets.facts import NOT_STATED
 from goldfinch.errors import GoldFinchError
 
 from .quoting import Quote, Quoting
 from .reading import Reading
-from .sampling import Sampling, choose_token
+from .sampling import Sampling, choose_token, log_probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -214,8 +215,7 @@ class Answering:
 
     def _weigh(self, logits: Tensor, token: int) -> None:
         """Count in how likely the model, as it is, found a token."""
-        logits = logits.float()
-        self._log_probability += float(logits[token] - logits.logsumexp(-1))
+        self._log_probability += log_probability(logits, token)
         self._weighed += 1
         self.usage.likelihood = math.exp(self._log_probability / self._weighed)
 

@@ -39,9 +39,8 @@ MOST_ROWS = 32
 
 
 def can_batch(model: LanguageModel) -> bool:
-    """Whether answers of this model can share a batch: its prefill layers are all recurrent, and no key is rotated."""
-    config = model.config
-    return config.n_finch == config.n_prefill and config.rope is None
+    """Whether answers of this model can share a batch."""
+    return model.config.can_batch
 
 
 class Asked(Protocol):

@@ -1,36 +1,37 @@
-"""Our models as an engine."""
+"""Our models as an engine; torch is loaded by those of its methods that need it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import gfcache
 import numpy as np
-import torch
 
 from goldfinch.caching.document_cache import DocumentCache, cache_in, open_cache
 from goldfinch.caching.identity import identity_of
 from goldfinch.caching.kept import check_droppable, dropped, formed, obstacle_to_dropping
 from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
 from goldfinch.caching.row_parts import Form
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.errors import ModelRefused
 from goldfinch.policies.base import Chosen
-from goldfinch.policies.dropping.choosing import Chooser
 from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO
-from goldfinch.text.prompt import document_token_ids, question_token_ids
+from goldfinch.text.prompt import check_reads_text, document_prompt, question_token_ids, template_of
 
 from .answer import Answer, Question, Step
 from .base import Progress, Prompt, ReplayReport, Start
-from .batch_decode import answer_together, ask_many
 from .checkpoints import library_checkpoints, plan_checkpoints, reusable_tokens
-from .cite import Citation, cite
 from .prefill import prefill_from
-from .replay import replay_cache
 from .sampling import SamplingOptions
 from .session import DEFAULT_MEMORY_BYTES, Session
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.policies.dropping.choosing import Chooser
+
+    from .cite import Citation
 
 
 class GoldFinchEngine:
@@ -92,7 +93,7 @@ class GoldFinchEngine:
         return numerics_difference(numerics, self.model, packing=packing)
 
     def plan_checkpoints(self, tokens: int, wanted: str | None) -> list[int]:
-        config, element_bytes = self.model.config, self.model.emb.weight.element_size()
+        config, element_bytes = self.model.config, self.model.element_bytes
         if wanted is None:
             return library_checkpoints(config, tokens, element_bytes, self.block_tokens)
         return plan_checkpoints(config, tokens, wanted, element_bytes, self.block_tokens)
@@ -109,8 +110,9 @@ class GoldFinchEngine:
         return []
 
     def document(self, text: str) -> Prompt:
-        ids, own = document_token_ids(self.model, text)
-        return Prompt(ids[0].numpy(), own)
+        check_reads_text(self.model)
+        ids, own = document_prompt(self.model.tokenizer, template_of(self.model), text)
+        return Prompt(np.array(ids, np.int64), own)
 
     def question(self, text: str, *, raw: bool = False) -> list[int]:
         return question_token_ids(self.model, text, raw=raw)
@@ -130,16 +132,26 @@ class GoldFinchEngine:
         source: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> DocumentCache:
-        ids = torch.from_numpy(token_ids)[None]
+        ids = self.model.row_of(token_ids)
         return prefill_from(start, self.model, ids, document_range=document_range, source=source, progress=progress)
 
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
         return formed(self.model, cache, form)
 
+    def obstacle_to_basis(self) -> str | None:
+        return "only models of others have one"
+
+    def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
+        if coding.needs_basis:
+            raise ModelRefused(f"{coding.rows} needs a basis: {self.obstacle_to_basis()}", hint="choose step3, or int8")
+        return coding
+
     def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
         return obstacle_to_dropping(self.model, policy)
 
     def chooser(self, cache: DocumentCache, policy: str) -> Chooser:
+        from goldfinch.policies.dropping.choosing import Chooser
+
         check_droppable(self.model, cache, Dropping(policy, 0.5))
         return Chooser(self.model, cache.ids_on(self.model.device), policy)
 
@@ -169,13 +181,21 @@ class GoldFinchEngine:
     def ask_many(
         self, session: Session, questions: Sequence[str], *, raw: bool = False, **sampling: Unpack[SamplingOptions]
     ) -> list[Answer]:
+        from .batch_decode import ask_many
+
         return ask_many(session, questions, raw=raw, **sampling)
 
     def answer_together(self, session: Session, questions: Sequence[Question]) -> Iterator[list[Step]]:
+        from .batch_decode import answer_together
+
         return answer_together(session, questions)
 
     def cite(self, session: Session, question: str, answer_ids: Sequence[int], *, raw: bool = False) -> list[Citation]:
+        from .cite import cite
+
         return cite(session, question, answer_ids, raw=raw)
 
     def replay(self, cache: DocumentCache, *, share: float = 1.0, seed: int | None = None) -> ReplayReport:
+        from .replay import replay_cache
+
         return replay_cache(self.model, cache, share=share, seed=seed)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from gfkernels import arrays
 
 from goldfinch.caching.checkpoint import Checkpoint
 from goldfinch.caching.document_cache import DocumentCache
@@ -22,11 +22,16 @@ from goldfinch.caching.journal import Journal
 from goldfinch.caching.kept import formed
 from goldfinch.caching.numerics import numerics_difference, numerics_of
 from goldfinch.caching.row_parts import RowParts
+from goldfinch.devices import out_of_memory, without_gradients
 from goldfinch.errors import DeviceError, EmptyInput
-from goldfinch.models.language_model import LanguageModel
 
 from .base import Progress, Start
 from .checkpoints import shared_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from goldfinch.models.language_model import LanguageModel
 
 
 def prefill(
@@ -90,7 +95,7 @@ def prefill_from(
     source: dict[str, Any] | None = None,
 ) -> DocumentCache:
     """Pre-fill a document; arguments, result and errors as in `prefill`."""
-    if token_ids.dim() != 2 or token_ids.shape[0] != 1:
+    if len(token_ids.shape) != 2 or token_ids.shape[0] != 1:
         raise ValueError(f"token_ids of shape {tuple(token_ids.shape)}, expected (1, T)")
     block_tokens = block_tokens or model.executor.block_tokens
     T = token_ids.shape[1]
@@ -100,11 +105,9 @@ def prefill_from(
     if bad:
         raise ValueError(f"checkpoint at {bad[0]}, expected multiples of {block_tokens} between 0 and {T}")
     try:
-        with torch.no_grad():
-            ids = token_ids.to(model.device)
-            run = _Run(model, ids, block_tokens, start, document_range or (0, T), source)
-            run.finish(progress)
-    except torch.OutOfMemoryError as error:
+        run = _Run(model, token_ids, block_tokens, start, document_range or (0, T), source)
+        run.finish(progress)
+    except out_of_memory() as error:
         raise DeviceError(f"not enough memory on {model.device} to pre-fill {T} tokens") from error
     return formed(model, run.cache(), start.form)
 
@@ -121,8 +124,10 @@ class _Run:
         document_range: tuple[int, int],
         source: dict[str, Any] | None,
     ) -> None:
-        self.model, self.token_ids, self.block_tokens = model, token_ids, block_tokens
-        self.kept_ids = token_ids[0].cpu().numpy()
+        is_numpy = arrays.is_numpy(token_ids)
+        self.model, self.block_tokens = model, block_tokens
+        self.token_ids = token_ids if is_numpy else token_ids.to(model.device)
+        self.kept_ids = np.asarray(token_ids[0]) if is_numpy else token_ids[0].cpu().numpy()
         self.wanted, self.journal = frozenset(start.checkpoints), start.journal
         self.document_range, self.source = document_range, source
         self.identity, self.numerics = identity_of(model), numerics_of(model)
@@ -133,7 +138,7 @@ class _Run:
         self.compressed_k: Tensor | None = None
         if model.config.n_gold:
             shape = (1, token_ids.shape[1], model.config.d_compressed)
-            self.compressed_k = torch.empty(shape, dtype=model.dtype, device=model.device)
+            self.compressed_k = arrays.empty(shape, model.emb.weight)
         if start.base is not None:
             self.take_over(start.base, start.base_tokens)
 
@@ -175,6 +180,7 @@ class _Run:
             checkpoints=tuple(c for c in self.checkpoints if c.position < done),
         )
 
+    @without_gradients
     def finish(self, progress: Progress | None) -> None:
         """Run the remaining blocks."""
         T, kept = self.token_ids.shape[1], self.model.config.tail_length
@@ -184,8 +190,8 @@ class _Run:
             end = start + block.shape[1]
             if self.compressed_k is not None:
                 self.compressed_k[:, start:end] = self.model.compress_keys(x)
-            rows = x if self.tail is None else torch.cat([self.tail, x], dim=1)
-            self.tail = rows[:, -kept:].clone()
+            rows = x if self.tail is None else arrays.joined([self.tail, x], 1)
+            self.tail = arrays.copied(rows[:, -kept:])
             if end in self.wanted:
                 self.checkpoints.append(Checkpoint(end, self.state, self.tail))
             if progress is not None:

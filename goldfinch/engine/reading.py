@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.kept_rows import rows_in
 from goldfinch.errors import GoldFinchError
-from goldfinch.models.language_model import LanguageModel
-from goldfinch.policies.attention import AttentionFinder, GoldScores, LayerScores
 from goldfinch.policies.base import Chosen, best_blocks, rows_to_read
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.policies.measured import Evidence, ModelRecord, record_of
@@ -32,6 +31,10 @@ from goldfinch.policies.named import (
 from goldfinch.policies.places import Found
 from goldfinch.policies.vectors import PACKAGE, vectors_at_hand
 from goldfinch.weights.noted import place_of
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.policies.attention import AttentionFinder
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -231,6 +234,8 @@ class DocumentReader:
 
     @cached_property
     def _attention(self) -> AttentionFinder:
+        from goldfinch.policies.attention import AttentionFinder, GoldScores, LayerScores
+
         cache, model = self._cache, self._model
         if not model.config.n_gold:
             return AttentionFinder(model, LayerScores(model, cache.state), cache.own_token_ids, cache.document_range)

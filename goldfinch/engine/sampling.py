@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from goldfinch.errors import GoldFinchError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,12 @@ class Sampling:
             if not holds:
                 raise GoldFinchError(f"{name} is {getattr(self, name)}, allowed: {allowed}")
 
-    def generator(self) -> torch.Generator:
-        """A generator on the CPU, so that a seed means the same on every device."""
+    def generator(self) -> torch.Generator | None:
+        """A generator on the CPU, so that a seed means the same on every device; none where nothing is drawn."""
+        if self.temperature == 0:
+            return None
+        import torch
+
         generator = torch.Generator()
         if self.seed is None:
             generator.seed()
@@ -76,10 +83,25 @@ class SamplingOptions(TypedDict, total=False):
 LEAST_TEMPERATURE = 1e-30
 
 
-def choose_token(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """The next token from logits (V,)."""
+def log_probability(logits: Tensor, token: int, *, whole: bool = False) -> float:
+    """The logarithm of a token's probability, from logits (V,) of torch or numpy, in float32 or better.
+
+    Args:
+        whole: as the softmax of all tokens gives it, which rounds otherwise.
+    """
+    if isinstance(logits, np.ndarray):
+        most = logits.max()
+        return float(logits[token] - (most + np.log(np.exp(logits - most).sum())))
+    logits = logits.float()
+    return float(logits.log_softmax(-1)[token]) if whole else float(logits[token] - logits.logsumexp(-1))
+
+
+def choose_token(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> int:
+    """The next token from logits (V,); with a temperature, of torch's alone."""
     if sampling.temperature == 0:
         return int(logits.argmax())
+    import torch
+
     logits = logits.float().cpu()
     scores = (logits - logits.max()) / max(sampling.temperature, LEAST_TEMPERATURE)  # at most 0: nothing to overflow
     if sampling.top_k:

@@ -13,31 +13,33 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-import torch
-from torch import Tensor
+from gfkernels import arrays
 
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.datasets.facts import NOT_STATED
-from goldfinch.devices import synchronize
+from goldfinch.devices import out_of_memory, synchronize, without_gradients
 from goldfinch.errors import DeviceError
-from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory, expanded_bytes
-from goldfinch.models.state import ModelState
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.measured import Evidence
 from goldfinch.policies.named import ALL, AUTO
 from goldfinch.text.prompt import question_token_ids, template_of
 
 from .answer import Answer, Answering, Confidence, StreamedText, Usage
-from .batch_decode import can_batch
 from .quoting import Quotable, Quoting
 from .reading import DocumentReader, Reading, Rows
-from .sampling import Sampling, SamplingOptions
+from .sampling import Sampling, SamplingOptions, log_probability
 
-# Logits (V,) behind a question, and the state there.
-Started = tuple[Tensor, ModelState]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.models.state import ModelState
+
+    # Logits (V,) behind a question, and the state there.
+    Started = tuple[Tensor, ModelState]
 
 DEFAULT_MEMORY_BYTES = 4 << 30
 # Tokens decoded before a CUDA graph is captured, which costs a few steps: most answers are shorter.
@@ -82,7 +84,7 @@ class Session:
         self.template = template_of(model)
         self.runs_on = model.executor.name
         self.reader = DocumentReader(model, cache, read, read_blocks, candidates)
-        needed = expanded_bytes(model.config, cache.read_count, model.emb.weight.element_size())
+        needed = expanded_bytes(model.config, cache.read_count, model.element_bytes)
         self.expands = needed <= memory_bytes
         kept = f"kept: {needed:,} bytes, at most {memory_bytes:,} allowed"
         rebuilt = f"rebuilt by block at every step: {needed:,} bytes would be needed, {memory_bytes:,} allowed"
@@ -97,6 +99,7 @@ class Session:
         name = (self.cache.source or {}).get("name") or "a document"
         return f"<Session: {self.cache.length:,} tokens of {name!r}, read={self.reader.policy!r}>"
 
+    @without_gradients
     def _expanded(self, rows: Rows | None) -> ModelState:
         """The state behind the document, with keys and values of some rows, or of all that fit into the memory."""
         if not self.model.config.n_gold:
@@ -105,9 +108,8 @@ class Session:
         started = time.perf_counter()
         if self.expands or rows is not None:
             try:
-                with torch.no_grad():
-                    document = self.model.executor.expand(document, self.cache.held(rows))
-            except torch.OutOfMemoryError as error:
+                document = self.model.executor.expand(document, self.cache.held(rows))
+            except out_of_memory() as error:
                 raise DeviceError(
                     "not enough memory to expand the keys and values", hint="give a smaller --memory"
                 ) from error
@@ -131,7 +133,7 @@ class Session:
     @property
     def question_bytes(self) -> int:
         """What a question under way takes, estimated: states, keys and values of what it reads, twice in a batch."""
-        config, element = self.model.config, self.model.emb.weight.element_size()
+        config, element = self.model.config, self.model.element_bytes
         states = config.n_finch * config.d_model * config.head_dim * 4
         kept = 2 * config.n_attention * self.cache.length * config.d_model * element
         return 2 * (states + expanded_bytes(config, QUESTION_ROWS, element) + kept)
@@ -140,7 +142,7 @@ class Session:
         """The state behind the document, its GOLD memory or its attention layers holding what a question reads."""
         return self.document_state if reading.rows is None else self._expanded(reading.rows)
 
-    @torch.no_grad()
+    @without_gradients
     def start(
         self, token_ids: list[int], state: ModelState | None = None, *, copies: bool = True
     ) -> tuple[Tensor, ModelState]:
@@ -154,7 +156,7 @@ class Session:
         x, state = self.behind_layers(token_ids, self.document_state if state is None else state, copies=copies)
         return self.model.first_logits(x, state)[0, -1], state
 
-    @torch.no_grad()
+    @without_gradients
     def behind_layers(
         self, token_ids: list[int], state: ModelState, *, copies: bool = True
     ) -> tuple[Tensor, ModelState]:
@@ -162,15 +164,15 @@ class Session:
         x, state = self._behind_question(token_ids, state)
         return self._behind_gold_layers(x, state, copies=copies)
 
-    @torch.no_grad()
+    @without_gradients
     def behind(self, first: list[int], then: list[int], *, copies: bool = True) -> Tensor:
         """Logits (1 + len(then), V) behind `first` and behind each token of `then`; arguments as of `start`."""
         logits, state = self.start(first, copies=copies)
         rows = [logits[None]]
         if then:
-            more, _ = self.model(torch.tensor([then], device=self.model.device), state)
+            more, _ = self.model(self.model.row_of(then), state)
             rows.append(more[0])
-        return torch.cat(rows)
+        return arrays.joined(rows)
 
     def likeliest(self, token_ids: list[int], count: int) -> list[int]:
         """The likeliest tokens behind `token_ids`, one after the other; one that ends an answer ends nothing."""
@@ -186,7 +188,7 @@ class Session:
         """The end of tail and question below the GOLD layers, (1, T, C), and the state there."""
         model = self.model
         rows = [self.cache.tail_hidden]
-        ids = torch.tensor([token_ids], dtype=torch.int64, device=model.device)
+        ids = model.row_of(token_ids)
         for start in range(0, ids.shape[1], QUESTION_BLOCK):
             block = ids[:, start : start + QUESTION_BLOCK]
             x, state = model.run_prefill_layers(block, state)
@@ -195,7 +197,7 @@ class Session:
                 rows.append(x)
             else:
                 rows = [x]  # nothing above looks at the tail
-        return torch.cat(rows, dim=1)[:, -model.config.tail_length :], state
+        return arrays.joined(rows, 1)[:, -model.config.tail_length :], state
 
     def _behind_gold_layers(self, x: Tensor, state: ModelState, *, copies: bool) -> tuple[Tensor, ModelState]:
         """The last position above all layers, (1, 1, C), and the state there."""
@@ -214,14 +216,14 @@ class Session:
         best = self.reader.choose(question, readings, evidence)
         return readings[best], starts[best]
 
-    @torch.no_grad()
+    @without_gradients
     def weighed(self, token_ids: list[int], readings: Sequence[Reading]) -> list[tuple[Started, Evidence]]:
         """The start of an answer from each of several parts of the document, and what speaks for it; as in `choose`."""
         model, behind = self.model, None
-        found = list[tuple[Started, Evidence]]()
+        found: list[tuple[Started, Evidence]] = []
         for reading in readings:
             state = self.state_for(reading)
-            if behind is None or not (model.config.n_gold and can_batch(model)):
+            if behind is None or not (model.config.n_gold and model.config.can_batch):
                 behind = self._behind_question(token_ids, state)
             elif isinstance(memory := state.memory, GoldMemory) and isinstance(behind[1].memory, GoldMemory):
                 # Recurrent layers do not know what is read: the question passes them once.
@@ -229,7 +231,7 @@ class Session:
                 behind = behind[0], replace(behind[1], memory=shared)
             x, state = self._behind_gold_layers(*behind, copies=True)
             logits = model.first_logits(x, state)[0, -1]
-            silence = float(logits.float().log_softmax(-1)[self._silence])
+            silence = log_probability(logits, self._silence, whole=True)
             found.append(((logits, state), Evidence(reading.score, silence, *model.found(x, state))))
         return found
 
@@ -369,9 +371,8 @@ def _not_calibrated(_: Usage) -> tuple[float | None, str | None]:
     return None, "nothing was calibrated for quotes and for a temperature"
 
 
-@torch.no_grad()
+@without_gradients
 def decode_one_token(model: LanguageModel, token: int, state: ModelState) -> tuple[Tensor, ModelState]:
     """Logits (V,) after one more token, and the state there."""
-    ids = torch.tensor([[token]], dtype=torch.int64, device=model.device)
-    logits, state = model(ids, state)
+    logits, state = model(model.row_of([token]), state)
     return logits[0, -1], state

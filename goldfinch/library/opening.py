@@ -37,7 +37,9 @@ def load_as_computed(place: str, dtype: str | None) -> Model:
     return load(find_model(place), dtype=dtype or "f32")
 
 
-def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32", layout: str = "auto") -> Model:
+def load(
+    card: ModelCard, *, device: str = "cpu", dtype: str = "f32", layout: str = "auto", light: bool = False
+) -> Model:
     """Load a model, of ours or of others.
 
     Args:
@@ -45,6 +47,7 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32", layout: st
         device: "cpu", "cuda", "cuda:N".
         dtype: compute dtype as files name it: "f32", "bf16", "f64".
         layout: how a model of others keeps documents: a name of `policies.named.LAYOUTS`.
+        light: without torch, which nothing stands against (`library.light`).
 
     Raises:
         the errors of `weights.loading.load_model` and of `foreign.models.load`.
@@ -53,6 +56,10 @@ def load(card: ModelCard, *, device: str = "cpu", dtype: str = "f32", layout: st
         from goldfinch.foreign.models import load as load_foreign
 
         return load_foreign(card.path, device=device, dtype=dtype, layout=layout)
+    if light:
+        from goldfinch.weights.light import load_light
+
+        return load_light(card)
     import torch
 
     from goldfinch.weights.loading import load_model
@@ -78,12 +85,12 @@ def usual_dtypes(card: ModelCard, device: str) -> tuple[str, ...]:
 
 def engine_of(model: Model) -> Engine[Any]:
     """What a loaded model can do. This file is the one place that tells models of ours from those of others."""
-    from goldfinch.models.language_model import LanguageModel
+    from goldfinch.models.running.sequences import Sequences
 
-    if isinstance(model, LanguageModel):
+    if isinstance(model, Sequences):
         from goldfinch.engine.goldfinch import GoldFinchEngine
 
-        return GoldFinchEngine(model)
+        return GoldFinchEngine(model)  # type: ignore[arg-type]
     from goldfinch.foreign.running.engine import ForeignEngine
 
     return ForeignEngine(model)

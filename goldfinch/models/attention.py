@@ -13,9 +13,9 @@ import torch
 from gfkernels import attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import SHIFT_LORA_RANK, ModelConfig
 from .finch import data_dependent_mixes
-from .layers import SHIFT_LORA_RANK, LayerNorm, PlainLinear, Rope, mix_vector, parameter, split_heads, token_shift
+from .layers import LayerNorm, PlainLinear, Rope, mix_vector, parameter, split_heads, token_shift
 from .state import LayerState
 
 

@@ -20,6 +20,8 @@ MOST = {
     "layer_ratio": 1024, "compression_ratio": 1 << 16, "context_length": (1 << 31) - 1, "group_norm_divisor": 1 << 16,
 }  # fmt: skip
 MOST_LOOKS = 64
+# Ranks of the low-rank parts, of all models alike.
+SHIFT_LORA_RANK, DECAY_LORA_RANK, VALUE2_LORA_RANK = 32, 64, 64
 _MOST_ROPE = 1e18
 
 
@@ -150,6 +152,16 @@ class ModelConfig:
     def tail_length(self) -> int:
         """K = 2G + 1 last tokens whose residual stream a cache keeps (1 without GOLD layers)."""
         return 2 * self.n_gold + 1
+
+    @property
+    def can_batch(self) -> bool:
+        """Whether answers can share a batch: the prefill layers are all recurrent, and no key is rotated."""
+        return self.n_finch == self.n_prefill and self.rope is None
+
+    @property
+    def gold_lora_rank(self) -> int:
+        """Rank of the low-rank parts of keys and values in GOLD layers."""
+        return max(self.d_model // 16, 64)
 
     @property
     def d_compressed(self) -> int:

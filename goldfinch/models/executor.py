@@ -9,14 +9,17 @@ twin and the base class of the others, which override what they do faster.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from .state import GoldDocument, LayerState, Memory, ModelState, Ranges
+    from .state import GoldDocument, LayerState, Memory, ModelState, Ranges
 
-KeysValues = tuple[Tensor, Tensor]
-Partial = tuple[Tensor, Tensor]
+    KeysValues = tuple[Tensor, Tensor]
+    Partial = tuple[Tensor, Tensor]
+else:
+    KeysValues = Partial = tuple
 
 
 class Decoder(Protocol):
@@ -117,10 +120,15 @@ class Executor(Protocol):
     def attend_document(self, index: int, q: Tensor, q_start: int, document: GoldDocument) -> Iterator[Partial]:
         """Partial results of one GOLD layer over a document, expanded or not; arguments and results as in `attend`."""
 
+    def attend_memory(self, index: int, q: Tensor, memory: Any) -> Tensor:
+        """Attention of the last positions of a `memory.GoldMemory` over it, as `state.Memory.attend`."""
+
     def decoder(self, state: ModelState, capacity: int) -> Decoder | None:
         """A decoder for `capacity` tokens from a state, which it copies; None where there is none that gains."""
 
 
+# Tokens rebuilt at a time; the transient keys and values of one block, whatever the context, stay this small.
+REBUILD_BLOCK = 2048
 # Tokens per block: large enough for the matrix products, small enough for the caches of the CPU.
 BLOCK_TOKENS = 512
 # A GPU needs long products, and the intermediate rows must stay small.
@@ -130,3 +138,13 @@ GPU_BLOCK_TOKENS = 8192
 def block_tokens_of(name: str | None, device: str | None) -> int:
     """`Executor.block_tokens` of the executor of that name on a kind of device, as a cache's numerics note both."""
     return GPU_BLOCK_TOKENS if name == "triton" and device == "cuda" else BLOCK_TOKENS
+
+
+def blocks_of(ranges: Ranges, size: int) -> Iterator[tuple[int, int, int]]:
+    """(start, end, rows before it) of blocks of at most `size` rows, each within one range."""
+    at = 0
+    for first, last in ranges:
+        for start in range(first, last, size):
+            end = min(start + size, last)
+            yield start, end, at
+            at += end - start

@@ -15,9 +15,8 @@ from gfkernels import wkv6
 from gfkernels.precision import accumulation_dtype
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import DECAY_LORA_RANK, SHIFT_LORA_RANK, VALUE2_LORA_RANK, ModelConfig
 from .layers import (
-    SHIFT_LORA_RANK,
     GroupNorm,
     LayerNorm,
     Linear,
@@ -28,9 +27,6 @@ from .layers import (
     token_shift,
 )
 from .state import LayerState
-
-DECAY_LORA_RANK = 64
-VALUE2_LORA_RANK = 64
 
 
 def data_dependent_mixes(

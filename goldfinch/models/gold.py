@@ -15,13 +15,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from .config import SHIFT_LORA_RANK, ModelConfig
 from .layers import (
-    SHIFT_LORA_RANK,
     LayerNorm,
     Linear,
     Rope,
-    gold_lora_rank,
     lora_pair,
     mix_vector,
     parameter,
@@ -36,7 +34,7 @@ class GoldTimeMix(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        C, rank = config.d_model, gold_lora_rank(config)
+        C, rank = config.d_model, config.gold_lora_rank
         self.config = config
         self.time_maa_x = mix_vector(C)
         self.time_maa_q = mix_vector(C)

@@ -14,13 +14,6 @@ from torch import Tensor, nn
 
 from .config import ModelConfig, RopeConfig
 
-SHIFT_LORA_RANK = 32
-
-
-def gold_lora_rank(config: ModelConfig) -> int:
-    """Rank of the low-rank parts of keys and values in GOLD layers."""
-    return max(config.d_model // 16, 64)
-
 
 def token_shift(h: Tensor, previous: Tensor | None) -> Tensor:
     """h_{t-1} - h_t.

@@ -5,16 +5,16 @@ Notation: B batch, n rows after the document, C d_model, R = C / compression_rat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from gfkernels import causal_attention, merge_partials
-from torch import Tensor
-
-from .config import ModelConfig
-from .executor import Executor, Partial
-from .layers import split_heads
 from .state import EMPTY, GoldDocument, GrowingBuffer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .config import ModelConfig
+    from .executor import Executor
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,7 @@ class GoldMemory:
 
     def attend(self, index: int, q: Tensor) -> Tensor:
         """Attention of q (B, H, Tq, D), the last Tq positions, over what is held."""
-        if self.document is None and q.shape[2] == self.token_ids.length:
-            k, v = (split_heads(x.rows, q.shape[-1]).transpose(1, 2) for x in self.expanded[index])
-            return causal_attention(q, k, v)
-        return merge_partials(self._partials(index, q, self.length - q.shape[2]))[0].to(q.dtype)
-
-    def _partials(self, index: int, q: Tensor, q_start: int) -> Iterator[Partial]:
-        if self.document is not None:
-            yield from self.executor.attend_document(index, q, q_start, self.document)
-        if self.token_ids.length:
-            k, v = (x.rows for x in self.expanded[index])
-            yield from self.executor.attend(q, k, v, q_start, self.document_length)
+        return self.executor.attend_memory(index, q, self)
 
 
 def expanded_bytes(config: ModelConfig, tokens: int, element_bytes: int) -> int:

@@ -31,76 +31,21 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .layers import LayerNorm, PlainLinear, parameter
-
-# How many of the last tokens a row may continue.
-MATCHED = 8
-DILATIONS = (1, 2, 4, 8)
-# Of the question's tokens, and of the rows after each further look at it.
-QUESTION_DILATIONS = (1, 2, 4)
-LOOK_DILATIONS = (1, 2, 4)
-LOOK_HEAD_DIM = 32
-# Rows that share so many tokens in a row with the question are marked.
-RUNS = (2, 3)
-# What parts a line into columns, one kind of sign after the other, and how many columns are told apart.
-SEPARATORS = ("|\t", ",;")
-MOST_COLUMNS = 32
-# How many rows a look may choose whose line and columns are then known to all.
-MARKS = 4
-GATES = 3  # vocabulary, copy, end
-NOTHING = -1  # no token: before the first one, or padding
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of B sequences, as the cache has them.
-
-    Attributes:
-        token_ids: (B, n) int64; NOTHING in rows that only pad.
-        embedded: (B, n, C), the normed embeddings.
-        compressed_k: (B, n, R).
-    """
-
-    token_ids: Tensor
-    embedded: Tensor
-    compressed_k: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Pointing:
-    """What a pointer needs to choose among the rows; constant but for the last tokens.
-
-    Attributes:
-        token_ids: (B, n) int64; NOTHING in rows that only pad.
-        before: (B, n, M) int64, the tokens before each row in its document, the nearest first.
-        keys: (B, n, D).
-        gates: (B, n, GATES), what a chosen row adds to the gates.
-        recent: (B, M) int64, the last tokens, the latest first.
-        end: id of the token that ends an answer, or None.
-    """
-
-    token_ids: Tensor
-    before: Tensor
-    keys: Tensor
-    gates: Tensor
-    recent: Tensor
-    end: int | None = None
-
-    def select(self, rows: Tensor) -> Pointing:
-        """That of some of the sequences."""
-        ids, before, keys = self.token_ids[rows], self.before[rows], self.keys[rows]
-        return Pointing(ids, before, keys, self.gates[rows], self.recent[rows], self.end)
-
-    @classmethod
-    def stack(cls, pointings: Sequence[Pointing]) -> Pointing:
-        """Sequences side by side along the batch axis, padded behind."""
-
-        def padded(name: str, value: float) -> Tensor:
-            rows = [getattr(pointing, name)[0] for pointing in pointings]
-            return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
-
-        ids, before = padded("token_ids", NOTHING), padded("before", NOTHING)
-        recent = torch.cat([pointing.recent for pointing in pointings])
-        return cls(ids, before, padded("keys", 0.0), padded("gates", 0.0), recent, pointings[0].end)
+from .running.pointing import (
+    DILATIONS,
+    GATES,
+    LOOK_DILATIONS,
+    LOOK_HEAD_DIM,
+    MARKS,
+    MATCHED,
+    MOST_COLUMNS,
+    NOTHING,
+    QUESTION_DILATIONS,
+    RUNS,
+    SEPARATORS,
+    Pointing,
+    Rows,
+)
 
 
 class _Neighbours(nn.Module):
@@ -198,8 +143,24 @@ class _Look(nn.Module):
         return h
 
 
+def recent_tokens(token_ids: Tensor, recent: Tensor) -> Tensor:
+    """The last M tokens at each position, the latest first: token_ids (B, T), recent (B, M) -> (B, T, M)."""
+    line = torch.cat([recent.flip(1), token_ids], dim=1)  # (B, M + T)
+    return line.unfold(1, recent.shape[1], 1)[:, 1:].flip(-1)
+
+
+def tokens_before(token_ids: Tensor) -> Tensor:
+    """The M tokens before each row of whole sequences, the nearest first: (B, T) -> (B, T, M); NOTHING before the
+    first."""
+    padded = F.pad(token_ids, (MATCHED, 0), value=NOTHING)
+    return padded.unfold(1, MATCHED, 1)[:, :-1].flip(-1)
+
+
 class Pointer(nn.Module):
-    """The pointer's weights; D is `config.pointer_width`."""
+    """The pointer's weights; D is `config.pointer_width`. Its twin in numpy is `running.light_pointer`."""
+
+    recent_tokens = staticmethod(recent_tokens)
+    tokens_before = staticmethod(tokens_before)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -364,12 +325,6 @@ class Pointer(nn.Module):
         return mixed.clamp_min(torch.finfo(acc).tiny).log()
 
 
-def recent_tokens(token_ids: Tensor, recent: Tensor) -> Tensor:
-    """The last M tokens at each position, the latest first: token_ids (B, T), recent (B, M) -> (B, T, M)."""
-    line = torch.cat([recent.flip(1), token_ids], dim=1)  # (B, M + T)
-    return line.unfold(1, recent.shape[1], 1)[:, 1:].flip(-1)
-
-
 def in_runs(same: Tensor) -> Tensor:
     """Whether each row stands in a run of two, of three tokens that the question has too.
 
@@ -387,13 +342,6 @@ def in_runs(same: Tensor) -> Tensor:
         here = F.pad(ends.any(-1), (0, length - 1))
         found.append(torch.stack([here[:, at : at + n] for at in range(length)]).any(0))
     return torch.stack(found, dim=-1)
-
-
-def tokens_before(token_ids: Tensor) -> Tensor:
-    """The M tokens before each row of whole sequences, the nearest first: (B, T) -> (B, T, M); NOTHING before the
-    first."""
-    padded = F.pad(token_ids, (MATCHED, 0), value=NOTHING)
-    return padded.unfold(1, MATCHED, 1)[:, :-1].flip(-1)
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The memory of a sequence: what a model needs to go on after the last token.
 
+Its numbers are torch's or numpy's (`gfkernels.arrays`).
+
 Notation: B batch, T tokens so far, C d_model, H heads, K key channels, V value channels.
 
 States are values: a model call returns new ones and leaves those it was given as they are, so a caller may
@@ -10,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+from gfkernels import arrays
 
-from .pointer import Pointing
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .running.pointing import Pointing
 
 
 class GrowingBuffer:
@@ -46,10 +51,10 @@ class GrowingBuffer:
             return GrowingBuffer.of(rows)
         end = self.length + rows.shape[1]
         storage = self._storage
-        if storage.used != self.length or end > storage.tensor.shape[1] or torch.is_grad_enabled():
+        if storage.used != self.length or end > storage.tensor.shape[1] or arrays.records_gradients(rows):
             old = self.rows
             capacity = max(end, 2 * self.length, 64)
-            tensor = old.new_empty(old.shape[0], capacity, *old.shape[2:])
+            tensor = arrays.empty((old.shape[0], capacity, *old.shape[2:]), old)
             tensor[:, : self.length] = old
             storage = _Storage(tensor, self.length)
         storage.tensor[:, self.length : end] = rows
@@ -109,7 +114,7 @@ class LayerState:
         """The state with these rows' keys and values alone; one of a layer that keeps none stays as it is."""
         if not self.keys.length:
             return self
-        kept = [GrowingBuffer.of(torch.cat([b.rows[:, a:z] for a, z in rows], dim=1)) for b in (self.keys, self.values)]
+        kept = [GrowingBuffer.of(arrays.joined([b.rows[:, a:z] for a, z in rows], 1)) for b in (self.keys, self.values)]
         return replace(self, keys=kept[0], values=kept[1], rows=rows)
 
     def tensors(self) -> list[Tensor]:
@@ -130,7 +135,7 @@ class LayerState:
     def stack(cls, states: Sequence[LayerState]) -> LayerState:
         """Sequences side by side along the batch axis; for layers that keep no keys and values."""
         columns = {name: [getattr(state, name) for state in states] for name in STATE_FIELDS}
-        stacked: dict[str, Any] = {n: torch.cat(values) for n, values in columns.items() if values[0] is not None}
+        stacked: dict[str, Any] = {n: arrays.joined(values) for n, values in columns.items() if values[0] is not None}
         return cls(**stacked)
 
 
@@ -246,4 +251,4 @@ class GoldDocument:
 
     def positions(self) -> Tensor:
         """(n,) the positions of the rows that are held, or would be."""
-        return torch.cat([torch.arange(start, end, device=self.token_ids.device) for start, end in self.ranges])
+        return arrays.positions(self.ranges, self.token_ids)

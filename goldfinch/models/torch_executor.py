@@ -11,16 +11,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from gfkernels import attend_block, attend_expanded
+from gfkernels import attend_block, attend_expanded, causal_attention, merge_partials
 from torch import Tensor
 
-from .executor import Decoder, KeysValues, Partial, block_tokens_of
+from .executor import REBUILD_BLOCK, Decoder, KeysValues, Partial, block_tokens_of, blocks_of
 from .layers import rms_scale, split_heads, token_shift
+from .memory import GoldMemory
 from .stack import Stack
 from .state import GoldDocument, LayerState, Memory, ModelState, Ranges
-
-# Tokens rebuilt at a time; the transient keys and values of one block, whatever the context, stay this small.
-REBUILD_BLOCK = 2048
 
 
 class TorchExecutor:
@@ -132,6 +130,19 @@ class TorchExecutor:
             for start, (k, v) in self.rebuilt(document, index):
                 yield attend_block(q, _heads(q, k), _heads(q, v), q_start, start)
 
+    def attend_memory(self, index: int, q: Tensor, memory: GoldMemory) -> Tensor:
+        if memory.document is None and q.shape[2] == memory.token_ids.length:
+            k, v = (_heads(q, x.rows) for x in memory.expanded[index])
+            return causal_attention(q, k, v)
+        return merge_partials(self._partials(index, q, memory, memory.length - q.shape[2]))[0].to(q.dtype)
+
+    def _partials(self, index: int, q: Tensor, memory: GoldMemory, q_start: int) -> Iterator[Partial]:
+        if memory.document is not None:
+            yield from self.attend_document(index, q, q_start, memory.document)
+        if memory.token_ids.length:
+            k, v = (x.rows for x in memory.expanded[index])
+            yield from self.attend(q, k, v, q_start, memory.document_length)
+
     def decoder(self, state: ModelState, capacity: int) -> Decoder | None:
         return None
 
@@ -151,13 +162,3 @@ def with_previous(
         torch.cat([previous[0].expand(token_ids.shape[0], 1), token_ids], dim=1),
         torch.cat([previous[1].expand(compressed_k.shape[0], 1, -1), compressed_k], dim=1),
     )
-
-
-def blocks_of(ranges: Ranges, size: int) -> Iterator[tuple[int, int, int]]:
-    """(start, end, rows before it) of blocks of at most `size` rows, each within one range."""
-    at = 0
-    for first, last in ranges:
-        for start in range(first, last, size):
-            end = min(start + size, last)
-            yield start, end, at
-            at += end - start

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from goldfinch.models.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def prefill_keys(config: ModelConfig, keys: Iterable[str]) -> list[str]:
 
 
 def fingerprints(config: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[str, str]:
-    """(prefill_fingerprint, model_fingerprint), hex SHA-256.
+    """(prefill_fingerprint, model_fingerprint), hex SHA-256; of torch's tensors or numpy's arrays.
 
     Over the meaning-giving configuration and the sorted published keys, each with its shape and its values as
     little-endian float32, so that one set of values has one fingerprint whatever file or dtype it came in.
@@ -56,7 +58,10 @@ def fingerprints(config: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[st
 
 def _tensor_digest(key: str, tensor: Tensor) -> bytes:
     head = f"{key}\0{tuple(tensor.shape)}\0".encode()
-    values = tensor.detach().cpu().float().contiguous().numpy().astype("<f4", copy=False)
+    if isinstance(tensor, np.ndarray):
+        values = np.ascontiguousarray(tensor, "<f4")
+    else:
+        values = tensor.detach().cpu().float().contiguous().numpy().astype("<f4", copy=False)
     digest = hashlib.sha256(head)
     digest.update(values.data)
     return digest.digest()

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from gfcache.files.regular import open_regular
 
@@ -63,7 +63,8 @@ def _shapes_of_file(path: Path) -> dict[str, Shape]:
 
             return shapes_of_pickle(path)
         with open(path, "rb") as stream:
-            return _shapes_in(stream, os.fstat(stream.fileno()).st_size)
+            found = _stored_in(stream, os.fstat(stream.fileno()).st_size)
+            return {key: one.shape for key, one in found.items()}
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -81,8 +82,34 @@ def damaged(path: Path, error: Exception) -> WeightsDamaged:
     return WeightsDamaged(f"cannot read the weights {path}: {error}", hint="download or copy the file again")
 
 
-def _shapes_in(stream: BinaryIO, size: int) -> dict[str, Shape]:
-    """Shapes that a .safetensors file states; every byte behind the header belongs to one tensor.
+class Stored(NamedTuple):
+    """A tensor in a .safetensors file: its dtype there, its shape, and the two ends of its bytes in the file."""
+
+    dtype: str
+    shape: Shape
+    start: int
+    end: int
+
+
+def stored_in(path: Path) -> dict[str, Stored]:
+    """The tensors of a .safetensors file by key.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        WeightsDamaged: its header is damaged, or states what no weights have.
+    """
+    check_regular(path)
+    try:
+        with open(path, "rb") as stream:
+            return _stored_in(stream, os.fstat(stream.fileno()).st_size)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def _stored_in(stream: BinaryIO, size: int) -> dict[str, Stored]:
+    """What a .safetensors file states; every byte behind the header belongs to one tensor.
 
     Raises:
         ValueError: naming what does not hold.
@@ -92,22 +119,19 @@ def _shapes_in(stream: BinaryIO, size: int) -> dict[str, Shape]:
             f"up to {min(max(size - 8, 0), _MOST_HEADER_BYTES):,} bytes")  # fmt: skip
     header = parse_json(stream.read(length))
     _demand(isinstance(header, dict), "the header", header, "a JSON object")
-    ends, shapes = [], {}
-    for key, entry in header.items():
-        if key != "__metadata__":
-            shapes[key], start, end = _described(key, entry)
-            ends.append((start, end))
-    at = 0
-    for start, end in sorted(ends):
+    found = {key: _described(key, entry, 8 + length) for key, entry in header.items() if key != "__metadata__"}
+    at = 8 + length
+    for start, end in sorted((one.start, one.end) for one in found.values()):
         if start != at:
-            _demand(False, "the start of a tensor", start, f"{at}, the end of the one before")
+            _demand(False, "the start of a tensor", start - 8 - length, f"{at - 8 - length}, the end of the one before")
         at = end
-    _demand(at == size - 8 - length, "the size of the file", size, f"{8 + length + at}, as its header says")
-    return shapes
+    _demand(at == size, "the size of the file", size, f"{at}, as its header says")
+    return found
 
 
-def _described(key: str, entry: Any) -> tuple[Shape, int, int]:
-    """Shape, start and end of one tensor. Words are made for what does not hold only: a model has thousands."""
+def _described(key: str, entry: Any, before: int) -> Stored:
+    """One tensor; `before` bytes stand in front of all. Words are made for what does not hold only: a model has
+    thousands."""
     if not is_text(key, _MOST_KEY) or not isinstance(entry, dict):
         _demand(False, "a tensor", key, f"a name of up to {_MOST_KEY} characters with an object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
@@ -120,7 +144,7 @@ def _described(key: str, entry: Any) -> tuple[Shape, int, int]:
     start, end = offsets
     if end - start != math.prod(shape) * _ITEM_BYTES[dtype]:
         _demand(False, f"bytes of {key}", end - start, f"{math.prod(shape) * _ITEM_BYTES[dtype]}")
-    return tuple(shape), start, end
+    return Stored(dtype, tuple(shape), before + start, before + end)
 
 
 def _are_counts(value: Any) -> bool:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from goldfinch.backends.choose import choose_executor
 from goldfinch.devices import available_device, make_current
-from goldfinch.errors import DeviceError, ModelChanged, ModelDamaged
+from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
+from goldfinch.text.tokenizer import read_tokenizer
 
+from .checking import check_identity, fingerprint_differences
 from .directory import ModelCard, find_model
 from .files import check_finite, read_weights, shapes_of
-from .fingerprints import fingerprints
 from .headers import check_shapes, check_sizes, read_shapes
-from .noted import note, noted, state_of
+from .noted import note, state_of
 from .parts import weights_file_of
 
 
@@ -59,7 +57,7 @@ def load_model(
         raise DeviceError(f"not enough memory on {device} for the weights of {card.name}") from error
     if card.tokenizer_file is not None:
         model.tokenizer = read_tokenizer(card.path / card.tokenizer_file)
-    check_identity(card, state, weights, model.tokenizer)
+    check_identity(card, state, weights, model.tokenizer, read_weights)
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
     model.choose_executor(partial(choose_executor, requested=backend))
@@ -98,42 +96,8 @@ def checked_weights(card: ModelCard) -> dict[str, Tensor]:
     """
     state = state_of(card)
     _, weights = fitting_weights(card.own_config, weights_file_of(card.path))
-    check_identity(card, state, weights, None)
+    check_identity(card, state, weights, None, read_weights)
     return weights
-
-
-def check_identity(
-    card: ModelCard, state: dict[str, Any], weights: Mapping[str, Tensor], tokenizer: Tokenizer | None
-) -> None:
-    """Refuse a model that is not what its card says; what was checked before, and has not changed, is believed.
-
-    Args:
-        state: of the directory before the weights were read (`noted.state_of`).
-        weights: as they were loaded, in any dtype.
-        tokenizer: as it was loaded.
-
-    Raises:
-        ModelChanged: weights, tokenizer or template are not those that the card was written for.
-    """
-    if tokenizer is not None and tokenizer.fingerprint != card.tokenizer_fingerprint:
-        raise ModelChanged(card.path, f"the tokenizer of {card.path} is not the one that its config.json names")
-    if tokenizer is not None and tokenizer.vocab_size > card.config.vocab_size:
-        highest, rows = tokenizer.vocab_size - 1, card.config.vocab_size
-        raise ModelDamaged(f"the tokenizer of {card.path} has ids up to {highest}, the model {rows} rows for them")
-    before = noted(card)
-    if before == state:
-        return
-    # A directory whose card names no fingerprint of its template: the note does.
-    unnamed = card.template_fingerprint is None
-    if before is not None and unnamed and before.get("template_fingerprint") != state["template_fingerprint"]:
-        raise ModelChanged(card.path, f"the prompt template of {card.path} has changed since the model was last used")
-    if any(tensor.dtype != torch.float32 for tensor in weights.values()):
-        weights = read_weights(weights_file_of(card.path))
-    differences = fingerprint_differences(card, weights)
-    if differences:
-        raise ModelChanged(card.path, f"{card.path} is not the model that its config.json describes: {differences[0]}")
-    if state_of(card) == state:
-        note(card, state)
 
 
 def verify_model(card: ModelCard) -> list[str]:
@@ -149,13 +113,3 @@ def verify_model(card: ModelCard) -> list[str]:
     if not differences and state_of(card) == state:
         note(card, state)
     return differences
-
-
-def fingerprint_differences(card: ModelCard, weights: Mapping[str, Tensor]) -> list[str]:
-    """Fingerprints of weights that are not the card's, in words."""
-    names = ("prefill_fingerprint", "model_fingerprint")
-    found = dict(zip(names, fingerprints(card.own_config, weights), strict=True))
-    expected = {name: getattr(card, name) for name in names}
-    return [
-        f"{name} is {found[name]}, config.json says {expected[name]}" for name in names if found[name] != expected[name]
-    ]

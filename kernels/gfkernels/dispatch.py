@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from .errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    import torch
 
 ENVIRONMENT_VARIABLE = "GF_KERNELS"
 BACKENDS = ("native", "triton", "torch", "reference")
@@ -71,6 +73,8 @@ def triton_obstacle(device: torch.device, dtype: torch.dtype, requested: str | N
     interpreting = requested_backend(requested) == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
     if device.type != "cuda" and not interpreting:
         return f"tensors on {device}, Triton needs a GPU (TRITON_INTERPRET=1 interprets, slowly, on the CPU)"
+    import torch
+
     from . import triton_common
 
     return triton_common.obstacle(torch.empty(0, dtype=dtype, device=device))

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -190,6 +191,7 @@ def _become(wanted: dict[str, Any], texts: list[int]) -> None:
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         finally:
+            threading._shutdown()  # type: ignore[attr-defined]  # the end of an interpreter waits for files underway
             library.faults_end()
         sys.stdout.flush()
         sys.stderr.flush()

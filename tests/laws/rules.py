@@ -33,7 +33,7 @@ OTHERS = {
         "torch",
         "zstandard",
     },
-    "gfkernels": {"torch", "triton"},
+    "gfkernels": {"numpy", "torch", "triton"},
     "gfcache": {"filelock", "numpy", "platformdirs", "safetensors", "zstandard"},
 }
 # Who else may import a package that serves one purpose.
@@ -68,8 +68,8 @@ FLOORS = {
     "gfcli": (("",), ("support",), ("commands",), ("registry", "completing"), ("parser",), ("app",), _LAST),
     "gfcache": (("errors", "layout"), ("codecs", "files"), ("format",), ("store",), ("",)),
 }
-# bench/gpu times single parts of a backend, as measure does.
-BACKEND_USERS = ("goldfinch/backends/", "goldfinch/weights/loading.py", "goldfinch/measure/", "bench/gpu/")
+# bench/gpu times single parts of a backend, as measure does; weights/l are loading and light.
+BACKEND_USERS = ("goldfinch/backends/", "goldfinch/weights/l", "goldfinch/measure/", "bench/gpu/")
 
 FILE_LINES, LONG_FILE_LINES = 400, 600
 LONG_FILES = ("goldfinch/models/", "gfkernels/")
@@ -133,7 +133,7 @@ def _folder(module: str) -> str:
 
 
 def backends_are_chosen_once(sources: list[Source]) -> Iterator[str]:
-    """Backends are imported by weights/loading and measure only."""
+    """Backends are imported by weights/loading, weights/light and measure only."""
     for source in sources:
         if not source.place.startswith(BACKEND_USERS):
             for target in _ours(source, "goldfinch"):

@@ -21,7 +21,7 @@ from gfcache import layout
 import goldfinch
 from gfcli.app import run
 from goldfinch.errors import CacheMismatch
-from goldfinch.models.language_model import LanguageModel
+from goldfinch.models.running.sequences import Sequences
 from goldfinch.text.tokenizer import read_tokenizer
 from goldfinch.weights.changing import change_model
 from tests.cache_format.craft import craft, sections_of
@@ -140,8 +140,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_layers(*_: object, **__: object) -> None:
         raise AssertionError("the model ran")
 
-    for name in ("run_prefill_layers", "run_gold_layers", "forward"):
-        monkeypatch.setattr(LanguageModel, name, run_layers)
+    for name in ("run_prefill_layers", "run_gold_layers", "run"):
+        monkeypatch.setattr(Sequences, name, run_layers)
 
 
 @pytest.mark.parametrize(("happens", "error", "fields", "code"), CASES, ids=[happens.__name__ for happens, *_ in CASES])

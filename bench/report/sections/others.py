@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.report.sections.codecs import against_published
+from bench.report.sections.codecs import against_published, against_steps
 
 
 def others_lines(
@@ -79,7 +79,7 @@ def _pairs(record: dict[str, Any]) -> list[str]:
             f"{row['max_kl']:.2f} | {row['flips']:.1%} |"
         )
     curve = [(row["codec"], row["kl"], row["bits_per_value"]) for row in record["rows"]]
-    return [*lines, "", *against_published(curve), ""]
+    return [*lines, "", *against_steps(curve), *against_published(curve), ""]
 
 
 def _answers(record: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 Notation: C d_model, H heads, D head dim, R width of compressed_k. Batch is 1. finch.py, layers.py and gold.py are the
 twins. Between the weights everything is float32 here; only what is kept (states, keys, values) is rounded to the dtype.
+Rows and weights are torch's or numpy's (`gfkernels.arrays`).
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from gfkernels import KernelInputError
+from gfkernels import arrays
+from gfkernels.arrays import address
 from gfkernels.decode import native as native_decode
-from gfkernels.decode.native import ChannelMix, Dims, FinchLayer, GoldLayer, GoldRows, Norm, State, address
-from torch import Tensor, nn
+from gfkernels.decode.native import ChannelMix, Dims, FinchLayer, GoldLayer, GoldRows, Norm, State
+from gfkernels.errors import KernelInputError
 
-from goldfinch.backends.prepared import f32, mix_order
-from goldfinch.models.finch import DECAY_LORA_RANK, VALUE2_LORA_RANK, FinchC2TimeMix, FinchTimeMix
-from goldfinch.models.gold import GoldTimeMix
-from goldfinch.models.layers import SHIFT_LORA_RANK, FinchChannelMix, gold_lora_rank
-from goldfinch.models.memory import GoldMemory
-from goldfinch.models.stack import Block, Stack
+from goldfinch.backends.vectors import f32, is_finch_c2, mix_order
+from goldfinch.models.config import DECAY_LORA_RANK, SHIFT_LORA_RANK, VALUE2_LORA_RANK
 from goldfinch.models.state import LayerState
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from goldfinch.models.memory import GoldMemory
+    from goldfinch.models.stack import Block, Stack
+    from goldfinch.models.state import GoldDocument
 
 
 @dataclass
@@ -66,7 +70,7 @@ def _dims(model: Stack, layers: int) -> Dims:
         mix_rank=SHIFT_LORA_RANK,
         decay_rank=DECAY_LORA_RANK,
         value2_rank=VALUE2_LORA_RANK,
-        rank=gold_lora_rank(config),
+        rank=config.gold_lora_rank,
     )
 
 
@@ -78,13 +82,13 @@ class _Addresses:
 
     def of(self, tensor: Tensor) -> int | None:
         """A matrix as it is stored."""
-        kept = tensor.detach().contiguous()
+        kept = arrays.contiguous(arrays.detached(tensor))
         self._tensors.append(kept)
         return address(kept)
 
     def turned(self, matrix: Tensor) -> int | None:
         """A matrix transposed."""
-        return self.of(matrix.detach().t())
+        return self.of(matrix.T)
 
     def vector(self, parameter: Tensor) -> int | None:
         """A parameter vector in float32."""
@@ -93,15 +97,14 @@ class _Addresses:
     def norm(self, norm: nn.LayerNorm | nn.GroupNorm) -> Norm:
         return Norm(self.vector(norm.weight), self.vector(norm.bias), norm.eps)
 
-    def channel_mix(self, mix: nn.Module) -> ChannelMix:
-        assert isinstance(mix, FinchChannelMix)
+    def channel_mix(self, mix: Any) -> ChannelMix:
         weights = (self.of(linear.weight) for linear in (mix.key, mix.receptance, mix.value))
         return ChannelMix(self.vector(mix.time_maa_k), self.vector(mix.time_maa_r), *weights)
 
 
 def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
-    mix, at = block.att, _Addresses(tensors)
-    assert isinstance(mix, FinchC2TimeMix | FinchTimeMix)
+    mix: Any = block.att
+    at = _Addresses(tensors)
     order = mix_order(mix)
     places = [mix.groups.index(group) for group in order]
     C = mix.time_maa_w1.shape[0]
@@ -110,8 +113,8 @@ def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
         ln2=at.norm(block.ln2),
         ln_x=at.norm(mix.ln_x),
         mix_x=at.vector(mix.time_maa_x),
-        mixes=at.vector(torch.cat([getattr(mix, f"time_maa_{group}").detach().view(-1) for group in order])),
-        mix_down=at.turned(mix.time_maa_w1.view(C, len(order), -1)[:, places].reshape(C, -1)),
+        mixes=at.vector(arrays.joined([f32(getattr(mix, f"time_maa_{group}")) for group in order])),
+        mix_down=at.turned(mix.time_maa_w1.reshape(C, len(order), -1)[:, places].reshape(C, -1)),
         mix_up=at.of(mix.time_maa_w2[places]),
         receptance=at.of(mix.receptance.weight),
         key=at.of(mix.key.weight),
@@ -122,7 +125,7 @@ def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
         decay=at.vector(mix.time_decay),
         ffn=at.channel_mix(block.ffn),
     )
-    if isinstance(mix, FinchTimeMix):
+    if not is_finch_c2(mix):
         layer.gate = at.of(mix.gate.weight)
         layer.bonus = at.vector(mix.time_faaaa)
         return layer
@@ -136,7 +139,8 @@ def _finch_layer(block: Block, tensors: list[Tensor]) -> FinchLayer:
 
 
 def _gold_layer(block: Block, tensors: list[Tensor]) -> GoldLayer:
-    mix, at = cast("GoldTimeMix", block.att), _Addresses(tensors)
+    mix: Any = block.att
+    at = _Addresses(tensors)
     return GoldLayer(
         ln1=at.norm(block.ln1),
         ln2=at.norm(block.ln2),
@@ -168,8 +172,9 @@ def run_finch_layers(
 ) -> tuple[Tensor, list[LayerState]]:
     """One token, token_ids (1, 1), through the lower layers; as `layers.run_layers`."""
     config, before = model.config, states[: model.config.n_finch]
-    wkv = torch.empty(config.n_finch, 1, config.n_head, config.head_dim, config.head_dim)
-    after = _shift_states(before, model.embed(token_ids)[0, 0].contiguous(), wkv)
+    row = arrays.contiguous(model.embed(token_ids)[0, 0])
+    wkv = arrays.empty((config.n_finch, 1, config.n_head, config.head_dim, config.head_dim), row, f32=True)
+    after = _shift_states(before, row, wkv)
     x = native_decode.finch_step(plan.finch_dims, plan.finch, after.structures, after.x)
     new = [
         replace(state, wkv_state=wkv[i], time_shift_state=after.time[i], channel_shift_state=after.channel[i])
@@ -190,43 +195,52 @@ def rebuild_row(
     Returns:
         (K, V), each (1, 1, C), per GOLD layer.
     """
-    e = model.embed(token_ids)[0].contiguous()
-    rows = [(e[i], compressed_k[0, i].contiguous()) for i in range(e.shape[0])]
+    e = arrays.contiguous(model.embed(token_ids)[0])
+    rows = [(e[i], arrays.contiguous(compressed_k[0, i])) for i in range(e.shape[0])]
     before = rows[0] if len(rows) == 2 else None
-    weight = model.w_kv_cache_b.weight.detach()
+    weight = arrays.detached(model.w_kv_cache_b.weight)
     both = native_decode.gold_row(plan.gold_dims, plan.gold, weight, rows[-1], before, _rotation(model, start))
     return [(k[None, None], v[None, None]) for k, v in both]
 
 
 def run_gold_layers(
-    model: Stack, plan: Plan, x: Tensor, states: Sequence[LayerState], memory: GoldMemory
+    model: Stack, plan: Plan, x: Tensor, states: Sequence[LayerState], memory: GoldMemory, behind: int = 0
 ) -> tuple[Tensor, list[LayerState]]:
     """One row x (1, 1, C) through the GOLD layers; `memory` holds its keys and values and, expanded, the document's.
 
     Args:
         states: of the GOLD layers.
+        behind: positions of the memory that come after the row, which it does not see.
 
     Returns:
         x (1, 1, C) and the states after it.
     """
     document = memory.document
-    after = _shift_states(states, x[0, 0].contiguous(), None)
+    after = _shift_states(states, arrays.contiguous(x[0, 0]), None)
+    recent_rows, hidden = max(memory.token_ids.length - behind, 0), max(behind - memory.token_ids.length, 0)
     rows = []
-    for i, (recent_k, recent_v) in enumerate(memory.expanded):
-        structure = GoldRows(recent_rows=memory.token_ids.length)
-        structure.recent_k, structure.recent_v = address(recent_k.rows), address(recent_v.rows)
+    for i, (recent_k, recent_v) in enumerate(memory.expanded or ((None, None),) * len(states)):
+        structure = GoldRows(recent_rows=recent_rows)
+        if recent_k is not None and recent_v is not None:
+            structure.recent_k, structure.recent_v = address(recent_k.rows), address(recent_v.rows)
         if document is not None:
             assert document.expanded is not None
             structure.document_k, structure.document_v = (address(part) for part in document.expanded[i])
-            structure.document_rows = document.expanded[i][0].shape[1]
+            structure.document_rows = _seen(document, hidden)
         rows.append(structure)
-    rotation = _rotation(model, memory.length - 1)
+    rotation = _rotation(model, memory.length - 1 - behind)
     x = native_decode.gold_step(plan.gold_dims, plan.gold, after.structures, rows, rotation, after.x)
     new = [
         replace(state, time_shift_state=after.time[i], channel_shift_state=after.channel[i])
         for i, state in enumerate(states)
     ]
     return x[None, None], new
+
+
+def _seen(document: GoldDocument, hidden: int) -> int:
+    """How many of the rows of a document that are held come before its last `hidden` positions."""
+    end = document.length - hidden
+    return sum(max(min(last, end) - first, 0) for first, last in document.ranges)
 
 
 @dataclass
@@ -242,10 +256,11 @@ class _Shifts:
 
 def _shift_states(states: Sequence[LayerState], x: Tensor, wkv: Tensor | None) -> _Shifts:
     """`wkv` (layers, 1, H, D, D) takes the recurrent states of layers that have one."""
-    shifts = _Shifts(x, x.new_empty(len(states), 1, len(x)), x.new_empty(len(states), 1, len(x)), [], [])
+    shape = (len(states), 1, len(x))
+    shifts = _Shifts(x, arrays.empty(shape, x), arrays.empty(shape, x), [], [])
     for i, state in enumerate(states):
-        given = [_like(shift, x.dtype, x[None].shape) for shift in (state.time_shift_state, state.channel_shift_state)]
-        recurrent = None if wkv is None else _like(state.wkv_state, torch.float32, wkv[i].shape)
+        given = [_like(shift, x, shape[1:]) for shift in (state.time_shift_state, state.channel_shift_state)]
+        recurrent = None if wkv is None else _like(state.wkv_state, wkv, wkv.shape[1:])
         shifts.kept += [*given, recurrent]
         shifts.structures.append(
             State(
@@ -259,13 +274,13 @@ def _shift_states(states: Sequence[LayerState], x: Tensor, wkv: Tensor | None) -
     return shifts
 
 
-def _like(tensor: Tensor | None, dtype: torch.dtype, shape: torch.Size) -> Tensor | None:
-    """A state as the kernel reads it; it goes as an address, so its shape is checked here."""
+def _like(tensor: Tensor | None, rows: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A state as the kernel reads it, of the dtype of `rows`; it goes as an address, so its shape is checked here."""
     if tensor is None:
         return None
-    if tensor.shape != shape:
+    if tuple(tensor.shape) != tuple(shape):
         raise KernelInputError("decode", f"a state of shape {tuple(tensor.shape)}", f"{tuple(shape)}")
-    return tensor.to(dtype).contiguous()
+    return arrays.as_rows(tensor, rows)
 
 
 def _rotation(model: Stack, position: int) -> tuple[Tensor, Tensor] | None:
@@ -274,4 +289,4 @@ def _rotation(model: Stack, position: int) -> tuple[Tensor, Tensor] | None:
     if rope is None:
         return None
     cosine, sine = rope.rotation(position, 1, model.device)
-    return cosine[0].to(torch.float32), sine[0].to(torch.float32)
+    return arrays.as_f32(cosine[0]), arrays.as_f32(sine[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 
 import torch
@@ -10,12 +10,13 @@ from gfkernels.native.build import unavailable
 from gfkernels.wkv.native import supports as wkv6_supports
 from torch import Tensor
 
-from goldfinch.backends.prepared import BlockVectors, Prepared, block_vectors
+from goldfinch.backends.prepared import Prepared
+from goldfinch.backends.vectors import BlockVectors, block_vectors
 from goldfinch.models.executor import KeysValues
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.stack import Stack
 from goldfinch.models.state import GoldDocument, LayerState, Memory, Ranges
-from goldfinch.models.torch_executor import REBUILD_BLOCK, TorchExecutor, blocks_of, with_previous
+from goldfinch.models.torch_executor import TorchExecutor, with_previous
 
 from . import decode, gold, layers
 
@@ -94,37 +95,9 @@ class NativeExecutor(TorchExecutor):
         if not _fits(document.token_ids):
             super()._fill(document, ranges, pairs)
             return
-        if ranges == ((0, document.length),):
-            distinct = gold.DistinctPairs.of(document.token_ids[0])
-            if distinct.pay_off:
-                gold.expand_by_pairs(self.model, distinct, document.compressed_k[:, :], pairs, REBUILD_BLOCK)
-                return
-        if len(ranges) > 1 and self.model.config.rope is None:
-            for together, at, end in _together(ranges):
-                gold.keys_values_of_ranges(
-                    self.model, document, together, [(k[:, at:end], v[:, at:end]) for k, v in pairs]
-                )
-            return
-        for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
-            first = max(start - 1, 0)  # the token shift needs the row before
-            ids, c = document.token_ids[:, first:end], document.compressed_k[:, first:end]
-            out = [(k[:, at : at + end - start], v[:, at : at + end - start]) for k, v in pairs]
-            gold.keys_values(self.model, self.model.gold_layers, ids, c, start > 0, start, out)
+        gold.fill(self.model, document, ranges, pairs)
 
 
 def _fits(rows: Tensor) -> bool:
     """Whether the kernels take these rows (B, T, ...): those of one sequence, and no gradients."""
     return rows.shape[0] == 1 and not torch.is_grad_enabled()
-
-
-def _together(ranges: Ranges) -> Iterator[tuple[Ranges, int, int]]:
-    """(ranges, rows before them, rows with them) of as many rows as one pass takes."""
-    group: list[tuple[int, int]] = []
-    at = rows = 0
-    for start, end, _ in blocks_of(ranges, REBUILD_BLOCK):
-        if rows + end - start > REBUILD_BLOCK:
-            yield tuple(group), at, at + rows
-            group, at, rows = [], at + rows, 0
-        group.append((start, end))
-        rows += end - start
-    yield tuple(group), at, at + rows

@@ -1,25 +1,32 @@
 """Keys and values of GOLD layers on the CPU with fused C kernels; gold.GoldTimeMix.keys_values is the twin.
 
 Notation: T tokens, C d_model, R = C / compression_ratio, U distinct tokens, P distinct pairs of neighbours. Batch is 1.
+Rows and weights are torch's or numpy's (`gfkernels.arrays`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
+import numpy as np
+from gfkernels import arrays
 from gfkernels.layer import native
-from torch import Tensor
+from gfkernels.layer.product import product as linear
 
-from goldfinch.backends.prepared import f32
-from goldfinch.models.gold import GoldTimeMix
-from goldfinch.models.layers import SHIFT_LORA_RANK
-from goldfinch.models.stack import Stack
-from goldfinch.models.state import GoldDocument, Ranges
+from goldfinch.backends.vectors import f32
+from goldfinch.models.config import SHIFT_LORA_RANK
+from goldfinch.models.executor import REBUILD_BLOCK, blocks_of
 
-Place = tuple[Tensor | None, Tensor | None]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from goldfinch.models.gold import GoldTimeMix
+    from goldfinch.models.stack import Stack
+    from goldfinch.models.state import GoldDocument, Ranges
+
 # With fewer pairs than this share of the tokens each is computed once and copied; above it copying costs what it saves.
 PAIRS_SHARE = 0.6
 
@@ -59,7 +66,7 @@ def keys_values(
         (K, V), each (1, T, C), per layer.
     """
     kappa, e_bar = (_rows(x, has_previous) for x in _kappa_and_e_bar(model, token_ids, compressed_k))
-    places: Sequence[Place] = out or [(None, None)] * len(layers)
+    places: Sequence[tuple[Tensor | None, Tensor | None]] = out or [(None, None)] * len(layers)
     pairs = []
     for layer, place in zip(layers, places, strict=True):
         z = _mix_codes(layer, e_bar)
@@ -78,14 +85,15 @@ def keys_values_of_ranges(
     """
     # Each range with the row before it, and before the document's first a row of zeros: so each row follows its own.
     with_before = [(max(start - 1, 0), end) for start, end in ranges]
-    ids = torch.cat([document.token_ids[:, first:end] for first, end in with_before], dim=1)
-    c = torch.cat([document.compressed_k[:, first:end] for first, end in with_before], dim=1)
+    ids = arrays.joined([document.token_ids[:, first:end] for first, end in with_before], 1)
+    c = arrays.joined([document.compressed_k[:, first:end] for first, end in with_before], 1)
     counts = [end - first for first, end in with_before]
     ends = [sum(counts[: n + 1]) for n in range(len(counts))]
-    now = torch.cat([torch.arange(z - (b - a), z) + 1 for z, (a, b) in zip(ends, ranges, strict=True)])
+    places = np.concatenate([np.arange(z - (b - a), z) + 1 for z, (a, b) in zip(ends, ranges, strict=True)])
+    now = arrays.indices(places, c)
 
     def apart(x: Tensor) -> _Rows:
-        x = F.pad(x, (0, 0, 1, 0))
+        x = arrays.joined([arrays.zeros(x[:1].shape, x), x])
         return _Rows(x[now], previous=x[now - 1])
 
     kappa, e_bar = (apart(x) for x in _kappa_and_e_bar(model, ids, c))
@@ -99,8 +107,8 @@ def _kappa_and_e_bar(model: Stack, token_ids: Tensor, compressed_k: Tensor) -> t
     """What keys and values are made from (paper eq. 15, 19), (T, C) each."""
     e = model.embed(token_ids)[0]
     wide, narrow = _token_cat(model)
-    kappa = native.rms_scale(torch.addmm(F.linear(e, wide), compressed_k[0], narrow.t()))
-    return kappa, native.rms_scale(e.contiguous())
+    kappa = native.rms_scale(arrays.added_product(linear(e, wide), compressed_k[0], narrow.T))
+    return kappa, native.rms_scale(arrays.contiguous(e))
 
 
 def _rows(x: Tensor, has_previous: bool) -> _Rows:
@@ -158,18 +166,18 @@ class DistinctPairs:
     @classmethod
     def of(cls, token_ids: Tensor) -> DistinctPairs:
         """token_ids (T,)."""
-        tokens, token_of = torch.unique(token_ids, return_inverse=True)
+        tokens, token_of = np.unique(np.asarray(token_ids), return_inverse=True)
         U = len(tokens)
-        before = torch.cat([token_of.new_full((1,), U), token_of[:-1]])
-        pairs, pair_of = torch.unique(token_of * (U + 1) + before, return_inverse=True)
-        return cls(tokens, token_of, pairs // (U + 1), pairs % (U + 1), pair_of)
+        before = np.concatenate([[U], token_of[:-1]])
+        pairs, pair_of = np.unique(token_of * (U + 1) + before, return_inverse=True)
+        parts = (tokens, token_of, pairs // (U + 1), pairs % (U + 1), pair_of)
+        return cls(*(arrays.indices(part, token_ids) for part in parts))
 
     @property
     def pay_off(self) -> bool:
         return len(self.now) <= PAIRS_SHARE * len(self.pair_of)
 
 
-@torch.no_grad()
 def expand_by_pairs(
     model: Stack,
     pairs: DistinctPairs,
@@ -190,9 +198,9 @@ def expand_by_pairs(
     """
     e = model.embed(pairs.tokens[None])[0]
     wide, narrow = _token_cat(model)
-    from_tokens = F.linear(e, wide)  # (U, C)
-    e_bar = native.rms_scale(e.contiguous())
-    padded = torch.cat([e_bar, torch.zeros_like(e_bar[:1])])
+    from_tokens = linear(e, wide)  # (U, C)
+    e_bar = native.rms_scale(arrays.contiguous(e))
+    padded = arrays.joined([e_bar, arrays.zeros(e_bar[:1].shape, e_bar)])
     codes = []
     for layer, (_, v) in zip(model.gold_layers, out, strict=True):
         code: list[Tensor] = []
@@ -202,12 +210,43 @@ def expand_by_pairs(
             rows = _Rows(now, previous=before)
             code.append(_mix_codes(layer, rows))
             values.append(_values(layer, rows, code[-1], None)[0])
-        codes.append(torch.cat(code)[:, :SHIFT_LORA_RANK])
-        torch.index_select(torch.cat(values), 0, pairs.pair_of, out=v[0])
+        codes.append(arrays.joined(code)[:, :SHIFT_LORA_RANK])
+        arrays.pick(arrays.joined(values), pairs.pair_of, v[0])
     for start in range(0, compressed_k.shape[1], block):
         first = max(start - 1, 0)  # the token shift needs the row before
         wide_part = from_tokens[pairs.token_of[first : start + block]]
         c = compressed_k[0, first : start + block]
-        kappa = _rows(native.rms_scale(torch.addmm(wide_part, c, narrow.t())), start > 0)
+        kappa = _rows(native.rms_scale(arrays.added_product(wide_part, c, narrow.T)), start > 0)
         for layer, z, (k, _) in zip(model.gold_layers, codes, out, strict=True):
             _keys(layer, kappa, z[pairs.pair_of[start : start + block]], start, k[:, start : start + block])
+
+
+def fill(model: Stack, document: GoldDocument, ranges: Ranges, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Put keys and values of the rows of `ranges` into `pairs`, per GOLD layer (K, V), (1, n, C) each."""
+    if ranges == ((0, document.length),):
+        distinct = DistinctPairs.of(document.token_ids[0])
+        if distinct.pay_off:
+            expand_by_pairs(model, distinct, document.compressed_k[:, :], pairs, REBUILD_BLOCK)
+            return
+    if len(ranges) > 1 and model.config.rope is None:
+        for together, at, end in _together(ranges):
+            keys_values_of_ranges(model, document, together, [(k[:, at:end], v[:, at:end]) for k, v in pairs])
+        return
+    for start, end, at in blocks_of(ranges, REBUILD_BLOCK):
+        first = max(start - 1, 0)  # the token shift needs the row before
+        ids, c = document.token_ids[:, first:end], document.compressed_k[:, first:end]
+        out = [(k[:, at : at + end - start], v[:, at : at + end - start]) for k, v in pairs]
+        keys_values(model, model.gold_layers, ids, c, start > 0, start, out)
+
+
+def _together(ranges: Ranges) -> Iterator[tuple[Ranges, int, int]]:
+    """(ranges, rows before them, rows with them) of as many rows as one pass takes."""
+    group: list[tuple[int, int]] = []
+    at = rows = 0
+    for start, end, _ in blocks_of(ranges, REBUILD_BLOCK):
+        if rows + end - start > REBUILD_BLOCK:
+            yield tuple(group), at, at + rows
+            group, at, rows = [], at + rows, 0
+        group.append((start, end))
+        rows += end - start
+    yield tuple(group), at, at + rows

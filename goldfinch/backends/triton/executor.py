@@ -10,11 +10,12 @@ import torch
 from gfkernels import dispatch
 from torch import Tensor
 
-from goldfinch.backends.prepared import BlockVectors, Prepared, block_vectors
-from goldfinch.models.executor import Decoder, KeysValues, Partial, Ranges
+from goldfinch.backends.prepared import Prepared
+from goldfinch.backends.vectors import BlockVectors, block_vectors
+from goldfinch.models.executor import Decoder, KeysValues, Partial
 from goldfinch.models.layers import FinchChannelMix, split_heads
 from goldfinch.models.stack import Stack
-from goldfinch.models.state import GoldDocument, LayerState, ModelState
+from goldfinch.models.state import GoldDocument, LayerState, ModelState, Ranges
 from goldfinch.models.torch_executor import TorchExecutor
 
 from . import gold, layers

@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldfinch.backends.prepared import f32
-from goldfinch.models.executor import KeysValues, Ranges
+from goldfinch.backends.vectors import f32
+from goldfinch.models.executor import KeysValues, blocks_of
 from goldfinch.models.gold import GoldTimeMix
 from goldfinch.models.layers import rms_scale
 from goldfinch.models.stack import Stack
-from goldfinch.models.state import GoldDocument
-from goldfinch.models.torch_executor import blocks_of
+from goldfinch.models.state import GoldDocument, Ranges
 
 # Tokens rebuilt at a time: long products, and few enough rows to stay near the processor.
 REBUILD_BLOCK = 8192

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goldfinch.backends.prepared import BlockVectors, Prepared
+from goldfinch.backends.prepared import Prepared
+from goldfinch.backends.vectors import BlockVectors
 from goldfinch.models.finch import FinchC2TimeMix, FinchTimeMix
 from goldfinch.models.layers import FinchChannelMix
 from goldfinch.models.stack import Block, Stack

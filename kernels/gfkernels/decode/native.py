@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from gfkernels import arrays
 from gfkernels.native.call import call
 
-
-def address(tensor: Tensor | None) -> int | None:
-    """Where a contiguous CPU tensor lies; None for None."""
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    assert tensor.device.type == "cpu"
-    return tensor.data_ptr()
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def _pointers(*names: str) -> list[tuple[str, type]]:
@@ -99,7 +92,7 @@ def finch_step(dims: Dims, layers: ctypes.Array, states: Sequence[State], x: Ten
         dims: sizes; layers: an array of FinchLayer of that length.
         states: one per layer.
     """
-    out = torch.empty_like(x)
+    out = arrays.empty(x.shape, x)
     _call("finch_step", x.dtype, ctypes.byref(dims), layers, (State * len(states))(*states), x, out)
     return out
 
@@ -122,7 +115,7 @@ def gold_row(
     Returns:
         (layers, 2, C): K and V.
     """
-    out = torch.empty(dims.layers, 2, dims.C, dtype=row[0].dtype)
+    out = arrays.empty((dims.layers, 2, dims.C), row[0])
     pairs = [x for pair in (row, before, rotation) for x in (pair or (None, None))]
     _call("gold_row", out.dtype, ctypes.byref(dims), layers, token_cat, *pairs, out)
     return out
@@ -137,12 +130,12 @@ def gold_step(
     x: Tensor,
 ) -> Tensor:
     """One token through GOLD layers: x (C,) -> (C,). `rows` hold the token's own keys and values already."""
-    out = torch.empty_like(x)
-    arrays = (State * len(states))(*states), (GoldRows * len(rows))(*rows)
-    _call("gold_step", x.dtype, ctypes.byref(dims), layers, *arrays, *(rotation or (None, None)), x, out)
+    out = arrays.empty(x.shape, x)
+    lists = (State * len(states))(*states), (GoldRows * len(rows))(*rows)
+    _call("gold_step", x.dtype, ctypes.byref(dims), layers, *lists, *(rotation or (None, None)), x, out)
     return out
 
 
-def _call(name: str, dtype: torch.dtype, *arguments: object) -> None:
+def _call(name: str, dtype: object, *arguments: object) -> None:
     if call(name, dtype, *arguments):
         raise MemoryError(f"no memory for the scratch space of {name}")

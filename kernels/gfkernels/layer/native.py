@@ -1,18 +1,20 @@
 """What lies between the matrix products of a layer, on the CPU in C (native/kernels.c, native/decode.c).
 
 Notation: T tokens, C channels, G groups, N rows of a matrix. Rows are float32 or bfloat16 and contiguous, parameter
-vectors float32; there are no gradients.
+vectors float32; there are no gradients. All of them are torch's or all numpy's (`gfkernels.arrays`).
 """
 
 from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from gfkernels import arrays
 from gfkernels.native.build import unavailable
-from gfkernels.native.call import MAX_ROW, NAMES, call, check_shapes
+from gfkernels.native.call import MAX_ROW, call, check_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor | None = None) -> Tensor:
@@ -25,7 +27,7 @@ def shift_lerp(h: Tensor, before: Tensor | None, mix: Tensor, previous: Tensor |
     Returns:
         (T, C) in the dtype of h.
     """
-    out = torch.empty_like(h)
+    out = arrays.empty(h.shape, h)
     T, C = h.shape
     check_shapes("shift_lerp", before=(before, (C,)), mix=(mix, (C,)), previous=(previous, (T, C)))
     call("shift_lerp", h.dtype, T, C, h, before, previous, mix, out)
@@ -44,7 +46,7 @@ def shift_ddlerp(
     Returns:
         (G, T, C).
     """
-    out = torch.empty_like(dynamic)
+    out = arrays.empty(dynamic.shape, dynamic)
     G, T, C = dynamic.shape
     check_shapes("shift_ddlerp", h=(h, (T, C)), before=(before, (C,)), mix=(mix, (G, C)), previous=(previous, (T, C)))
     call("shift_ddlerp", h.dtype, T, C, G, h, before, previous, mix, dynamic, out)
@@ -56,25 +58,26 @@ def add_norm(
 ) -> Tensor:
     """Layer norm of x + add, adding in place: x (T, C) changes; weight and bias (C,) float32. Returns (T, C), `out`
     if given."""
-    h = torch.empty_like(x) if out is None else out
+    h = arrays.empty(x.shape, x) if out is None else out
     T, C = x.shape
     call("add_norm", x.dtype, T, C, x, add, weight, bias, float(eps), h)
     return h
 
 
 def sum_norm(
-    y: Tensor, a: Tensor | None, b: Tensor | None, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+    y: Tensor, a: Tensor | None, b: Tensor | None, weight: Tensor, bias: Tensor, eps: float, like: Tensor
 ) -> Tensor:
-    """Layer norm of y + a + b. y (T, C) float32, overwritten; a, b (T, C) in `dtype` or None. Returns (T, C)."""
-    out = torch.empty(y.shape, dtype=dtype)
+    """Layer norm of y + a + b. y (T, C) float32, overwritten; a, b (T, C) in the dtype of `like` or None. Returns
+    (T, C) in that dtype."""
+    out = arrays.empty(y.shape, like)
     T, C = y.shape
-    call("sum_norm", dtype, T, C, y, a, b, weight, bias, float(eps), out)
+    call("sum_norm", like.dtype, T, C, y, a, b, weight, bias, float(eps), out)
     return out
 
 
 def rms_scale(x: Tensor) -> Tensor:
     """x / (sqrt(mean(x^2)) + 1e-8) per row, (T, C) -> (T, C), as `layers.rms_scale`."""
-    out = torch.empty_like(x)
+    out = arrays.empty(x.shape, x)
     T, C = x.shape
     call("rms_scale", x.dtype, T, C, x, out)
     return out
@@ -86,33 +89,41 @@ def tanh(x: Tensor) -> Tensor:
     torch's own, which MKL computes, now and then rounds differently in the first moments of a process (one run of
     five was seen to); equal runs must give equal bits.
     """
-    call("tanh", x.dtype, ctypes.c_int64(x.numel()), x)
+    call("tanh", x.dtype, ctypes.c_int64(arrays.count(x)), x)
     return x
 
 
 def relu_squared(x: Tensor) -> Tensor:
     """relu(x)^2, in place."""
-    call("relu_squared", x.dtype, ctypes.c_int64(x.numel()), x)
+    call("relu_squared", x.dtype, ctypes.c_int64(arrays.count(x)), x)
+    return x
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x (1 + erf(x / sqrt(2))) / 2, in place."""
+    call("gelu", x.dtype, ctypes.c_int64(arrays.count(x)), x)
     return x
 
 
 def gate_add(x: Tensor, gate: Tensor, value: Tensor) -> None:
     """x += sigmoid(gate) * value, in place; equal shapes and dtypes."""
-    call("gate_add", x.dtype, ctypes.c_int64(x.numel()), x, gate, value)
+    call("gate_add", x.dtype, ctypes.c_int64(arrays.count(x)), x, gate, value)
 
 
 def matvec(weight: Tensor, x: Tensor) -> Tensor:
     """weight @ x for one row: weight (N, K) contiguous, x (K,) of one dtype, K at most MAX_ROW. Returns (N,)."""
-    out = torch.empty(weight.shape[0], dtype=x.dtype)
-    call("matvec", x.dtype, weight.shape[0], weight.shape[1], weight, x.contiguous(), out)
+    out = arrays.empty(weight.shape[:1], x)
+    call("matvec", x.dtype, weight.shape[0], weight.shape[1], weight, arrays.contiguous(x), out)
     return out
 
 
 def matvec_fits(weight: Tensor, x: Tensor) -> bool:
     """Whether `matvec` takes this product: one row, on the CPU, one supported dtype, no gradients."""
+    import torch
+
     return (
         x.numel() == x.shape[-1]
-        and x.dtype in NAMES
+        and arrays.row_type(x.dtype) is not None
         and x.dtype == weight.dtype
         and x.device.type == "cpu"
         and weight.shape[1] <= MAX_ROW

@@ -3,8 +3,8 @@
 It is FOLDER in XDG_CACHE_HOME, by default ~/.cache; neither settings of a project nor GF_CACHE_DIR, which they set,
 move it. What others could have written is never loaded: where there is no such folder, each process builds for itself.
 
-The library is linked without an OpenMP runtime of its own and takes the one that torch has loaded: two pools of threads
-on the same cores would wait for each other.
+The library is linked without an OpenMP runtime of its own and takes the one that torch has loaded, or would load: two
+pools of threads on the same cores would wait for each other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import fcntl
 import functools
 import hashlib
+import importlib.util
 import logging
 import os
 import platform
@@ -21,6 +22,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -94,6 +96,13 @@ def loaded() -> Loaded:
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error)
         raise NativeUnavailable(f"{compiler} cannot build the kernels: {str(detail).strip()[:300]}") from error
+
+
+@functools.cache
+def default_threads() -> int:
+    """How many threads kernels take where torch, which would say, is not loaded: what OpenMP says."""
+    library()
+    return int(ctypes.CDLL(None).omp_get_max_threads())
 
 
 def library() -> ctypes.CDLL:
@@ -196,6 +205,20 @@ def _private_folder() -> Iterator[int]:
         os.close(folder)
 
 
+def _have_openmp() -> None:
+    """Load the OpenMP runtime that torch would, where torch has not: its own, or the system's where it brings none.
+
+    Raises:
+        OSError: there is none.
+    """
+    if "torch" in sys.modules:
+        return
+    found = importlib.util.find_spec("torch")
+    folders = [Path(place) / "lib" for place in (found.submodule_search_locations or ())] if found else []
+    brought = [str(file) for folder in folders for file in sorted(folder.glob("libgomp*.so*"))]
+    ctypes.CDLL((brought or ["libgomp.so.1"])[0], mode=ctypes.RTLD_GLOBAL)
+
+
 def _is_intact(folder: int, name: str) -> bool:
     """Whether the library is there, and is the one that was noted when it was built."""
     try:
@@ -239,6 +262,7 @@ def _kept(folder: int, name: str) -> Loaded:
     """Load from the folder that was checked, whatever has its path by now."""
     path = folder_path() / f"{name}.so"
     held = f"/proc/self/fd/{folder}/{name}.so"
+    _have_openmp()
     return Loaded(ctypes.CDLL(held if os.path.exists(held) else str(path)), str(path))
 
 
@@ -255,6 +279,7 @@ def _build(compiler: str, folder: int | None, name: str, problem: str = "") -> L
             except OSError as error:
                 problem = f"{folder_path()}: {error.strerror or error}"
         warnings.warn(f"compiled kernels are not kept, and built again each time: {problem}", stacklevel=2)
+        _have_openmp()
         return Loaded(ctypes.CDLL(str(built)), f"not kept: {problem}")
 
 
@@ -281,5 +306,5 @@ def _compile(compiler: str, folder: Path) -> Path:
     for name, made in zip(SOURCES, objects, strict=True):
         run([compiler, *FLAGS, "-c", str(SOURCE_FOLDER / name), "-o", made])
     linked = folder / "kernels.so"
-    run([compiler, "-shared", *objects, "-o", str(linked)])
+    run([compiler, "-shared", *objects, "-lm", "-o", str(linked)])
     return linked

@@ -1,40 +1,46 @@
-"""How Python calls a C kernel: by name and dtype of the rows, with tensors as pointers and everything checked first."""
+"""How Python calls a C kernel: by name and dtype of the rows, with rows as pointers and everything checked first."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from gfkernels.arrays import address, row_type
 from gfkernels.errors import KernelInputError
 
-from .build import library
+from .build import default_threads, library
 
-NAMES = {torch.float32: "f32", torch.bfloat16: "bf16"}  # dtypes of rows, as the C functions' names begin
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MAX_HEAD_DIM = 128  # MAX_D of common.h
 MAX_ROW = 16_384  # the same there
 
 
-def call(name: str, dtype: torch.dtype, *arguments: object) -> int:
-    """Call a kernel: tensors go as pointers, ints as 32-bit numbers, floats as C floats; threads come last.
+def threads() -> int:
+    """How many threads a kernel takes: those of torch where it is loaded."""
+    torch = sys.modules.get("torch")
+    return default_threads() if torch is None else torch.get_num_threads()
+
+
+def call(name: str, dtype: object, *arguments: object) -> int:
+    """Call a kernel: rows go as pointers, ints as 32-bit numbers, floats as C floats; threads come last.
 
     The return value means something only for kernels that return one.
     """
-    function = getattr(library(), f"{NAMES[dtype]}_{name}")
+    function = getattr(library(), f"{row_type(dtype)}_{name}")
     values: list[object] = []
     for argument in arguments:
         if argument is None:
             values.append(ctypes.c_void_p(0))
-        elif isinstance(argument, Tensor):
-            assert argument.is_contiguous()
-            assert argument.device.type == "cpu"
-            values.append(ctypes.c_void_p(argument.data_ptr()))
         elif isinstance(argument, float):
             values.append(ctypes.c_float(argument))
+        elif hasattr(argument, "shape"):
+            values.append(ctypes.c_void_p(address(argument)))  # type: ignore[arg-type]
         else:
             values.append(argument)
-    return function(*values, ctypes.c_int(torch.get_num_threads()))
+    return function(*values, ctypes.c_int(threads()))
 
 
 def check_shapes(op: str, **tensors: tuple[Tensor | None, tuple[int, ...]]) -> None:

@@ -4,6 +4,7 @@
  */
 #ifndef GFKERNELS_NATIVE_COMMON_H
 #define GFKERNELS_NATIVE_COMMON_H
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__SSE__)

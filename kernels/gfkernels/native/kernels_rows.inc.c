@@ -81,6 +81,15 @@ void FN(tanh)(int64_t n, ROW *x, int threads) {
     for (int64_t i = 0; i < n; i++) x[i] = STORE(tanh_of(LOAD(x[i])));
 }
 
+/* x = x (1 + erf(x / sqrt 2)) / 2 in place, n numbers. */
+void FN(gelu)(int64_t n, ROW *x, int threads) {
+    #pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) {
+        float f = LOAD(x[i]);
+        x[i] = STORE(0.5f * f * (1.0f + erff(f * 0.70710678f)));
+    }
+}
+
 /* x = relu(x)^2 in place, n numbers. */
 void FN(relu_squared)(int64_t n, ROW *x, int threads) {
     #pragma omp parallel for num_threads(threads) schedule(static)

@@ -1,26 +1,26 @@
-"""WKV6 on the CPU in C: forwards (native/kernels.c), gradients (native/wkv6_gradients.c), and both as one operator.
+"""WKV6 on the CPU in C, forwards (native/kernels.c). Gradients: native_gradients.py.
 
 Notation: B batch, T tokens, H heads, D head dim, K = V = D its key and value channels.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from gfkernels import arrays
 from gfkernels.native.build import unavailable
-from gfkernels.native.call import MAX_HEAD_DIM, NAMES, call, check_shapes
+from gfkernels.native.call import MAX_HEAD_DIM, call, check_shapes
 
-from .inputs import check_wkv6_inputs
-from .operator import differentiable
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def supports(dtype: torch.dtype, head_dim: int) -> bool:
+def supports(dtype: object, head_dim: int) -> bool:
     """Whether the kernels are written for these rows: float32 or bfloat16, head dim 16, 32, ... 128."""
-    return dtype in NAMES and head_dim % 16 == 0 and head_dim <= MAX_HEAD_DIM
+    return arrays.row_type(dtype) is not None and head_dim % 16 == 0 and head_dim <= MAX_HEAD_DIM
 
 
-def obstacle(device: str, dtype: torch.dtype, K: int, V: int) -> str | None:
+def obstacle(device: str, dtype: object, K: int, V: int) -> str | None:
     """Why WKV6 over such rows with heads of K and V channels cannot run here, None when it can."""
     if device != "cpu":
         return f"tensors on {device}"
@@ -56,105 +56,11 @@ def wkv6(
     Raises:
         KernelInputError: other shapes.
     """
-    B, T, H, D = r.shape if r.dim() == 4 else (1, *r.shape)
-    rows, heads, states = tuple(r.shape), (H, D), (B, H, D, D) if r.dim() == 4 else (H, D, D)
+    B, T, H, D = r.shape if len(r.shape) == 4 else (1, *r.shape)
+    rows, heads, states = tuple(r.shape), (H, D), (B, H, D, D) if len(r.shape) == 4 else (H, D, D)
     check_shapes("wkv6", k=(k, rows), v=(v, rows), w_low=(w_low, rows), decay=(decay, heads), bonus=(bonus, heads))
     check_shapes("wkv6", wkv_state=(wkv_state, states))
-    state = wkv_state.to(torch.float32).contiguous().clone()
-    y = torch.empty(r.shape, dtype=torch.float32)
+    state = arrays.copied(arrays.as_f32(wkv_state))
+    y = arrays.empty(r.shape, r, f32=True)
     call("wkv6", r.dtype, B, T, H, D, r, k, v, w_low, decay, int(times_one_minus_w), bonus, state, y)
     return y, state
-
-
-def wkv6_gradients(
-    r: Tensor,
-    k: Tensor,
-    v: Tensor,
-    w_raw: Tensor,
-    bonus: Tensor | None,
-    wkv_state: Tensor,
-    dy: Tensor,
-    d_end: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of WKV6 (`wkv6` with decay 0). Twin: autograd of `wkv6_recurrent`.
-
-    Args:
-        r, k, v, w_raw: (B, T, H, D), contiguous float32; bonus: (H, D) float32 or None.
-        wkv_state: (B, H, V, K) float32, the state before the tokens.
-        dy: (B, T, H, D), the gradient of y; d_end: (B, H, V, K), that of the state after the tokens.
-
-    Returns:
-        gradients of r, k, v, w_raw, bonus (H, D; zeros without one) and wkv_state, all float32.
-
-    Raises:
-        MemoryError: the scratch memory of 36 T D bytes per thread cannot be had.
-    """
-    B, T, H, D = r.shape
-    dr, dk, dv, dw = (torch.empty_like(r) for _ in range(4))
-    du = torch.zeros(B, H, D)
-    d_state = d_end.to(torch.float32).contiguous().clone()
-    failed = call(
-        "wkv6_gradients", r.dtype, B, T, H, D, r, k, v, w_raw, bonus, wkv_state, dy, dr, dk, dv, dw, du, d_state
-    )
-    if failed:
-        raise MemoryError(f"no memory for the gradients of {T} tokens")
-    return dr, dk, dv, dw, du.sum(0), d_state
-
-
-def _forward(
-    r: Tensor, k: Tensor, v: Tensor, w_raw: Tensor, u: Tensor | None, wkv_state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    r, k, v, w_raw = (x.contiguous() for x in (r, k, v, w_raw))
-    bonus = None if u is None else u.contiguous()
-    return wkv6(r, k, v, w_raw, torch.zeros(r.shape[2:]), bonus, _state(r, wkv_state))
-
-
-def _gradients(
-    r: Tensor,
-    k: Tensor,
-    v: Tensor,
-    w_raw: Tensor,
-    u: Tensor | None,
-    wkv_state: Tensor | None,
-    dy: Tensor,
-    d_end: Tensor,
-) -> tuple[Tensor | None, ...]:
-    r, k, v, w_raw, dy = (x.contiguous() for x in (r, k, v, w_raw, dy))
-    bonus = None if u is None else u.contiguous()
-    found = wkv6_gradients(r, k, v, w_raw, bonus, _state(r, wkv_state).contiguous(), dy, d_end)
-    return *found[:4], None if u is None else found[4], None if wkv_state is None else found[5]
-
-
-def _state(r: Tensor, wkv_state: Tensor | None) -> Tensor:
-    B, _, H, D = r.shape
-    return r.new_zeros(B, H, D, D) if wkv_state is None else wkv_state
-
-
-_operator = differentiable("wkv6_native", _forward, _gradients)
-
-
-def wkv6_differentiable(
-    r: Tensor,
-    k: Tensor,
-    v: Tensor,
-    w_raw: Tensor,
-    u: Tensor | None = None,
-    wkv_state: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """WKV6 with gradients for every argument; contract of `wkv6_recurrent`, K = V = D.
-
-    Args:
-        r, k, v, w_raw: (B, T, H, D) on the CPU, float32 or bfloat16; computed in float32.
-        u: (H, D) or None; wkv_state: (B, H, D, D) or None.
-
-    Returns:
-        y (B, T, H, D) in the dtype of r; the state after the last token in float32.
-
-    Raises:
-        NativeUnavailable: the kernels cannot be compiled here.
-        KernelInputError: shapes that do not belong together.
-    """
-    check_wkv6_inputs("wkv6_differentiable", r, k, v, w_raw, u, wkv_state)
-    u, wkv_state = (None if x is None else x.float() for x in (u, wkv_state))
-    y, end = _operator(r.float(), k.float(), v.float(), w_raw.float(), u, wkv_state)
-    return y.to(r.dtype), end

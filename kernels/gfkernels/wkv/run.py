@@ -11,6 +11,7 @@ from gfkernels.dispatch import choose_backend, requested_backend, triton_obstacl
 
 from . import native
 from .chunked import wkv6_chunked, wkv6_step
+from .native_gradients import wkv6_differentiable
 from .reference import wkv6_recurrent
 
 Form = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
@@ -84,7 +85,7 @@ def _triton(
 
 
 _FORMS: dict[str, Form] = {
-    "native": native.wkv6_differentiable,
+    "native": wkv6_differentiable,
     "triton": _triton,
     "torch": _torch,
     "reference": wkv6_recurrent,

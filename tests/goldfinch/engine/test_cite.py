@@ -79,7 +79,7 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
     one = session(model, text)
     ids = torch.cat([one.cache.ids_on(model.device), torch.tensor([[5, 6, 7, 8]])], dim=1)
     with torch.no_grad():
-        from goldfinch.models import memory as memory_module
+        from goldfinch.models import torch_executor
 
         def judge(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
@@ -88,12 +88,12 @@ def test_weights_are_those_of_attention_written_out(tiny_model: Path) -> None:
             kept.append(weights[0, :, -2:, : one.cache.length].sum((0, 1)))
             return weights @ v
 
-        before = memory_module.causal_attention
-        memory_module.causal_attention = judge
+        before = torch_executor.causal_attention
+        torch_executor.causal_attention = judge
         try:
             model(ids)
         finally:
-            memory_module.causal_attention = before
+            torch_executor.causal_attention = before
     assert torch.allclose(found[0].double(), sum(kept), rtol=1e-4, atol=1e-6)
 
 

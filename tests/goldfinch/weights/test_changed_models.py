@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gfcli.app import run
 from goldfinch.errors import ConfigError, ModelChanged, ModelDamaged
-from goldfinch.weights import loading, noted
+from goldfinch.weights import checking, noted
 from goldfinch.weights.changing import change_model
 from goldfinch.weights.directory import ASSETS, DEFAULT_MODEL, find_model, read_card
 from goldfinch.weights.loading import load_model
@@ -101,13 +101,13 @@ def test_a_changed_model_is_refused_until_the_change_is_adopted(
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Directories whose weights are hashed from now on."""
     seen: list[Path] = []
-    taken = loading.fingerprint_differences
+    taken = checking.fingerprint_differences
 
     def counted(card: object, weights: object) -> list[str]:
         seen.append(card.path)  # type: ignore[attr-defined]
         return taken(card, weights)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loading, "fingerprint_differences", counted)
+    monkeypatch.setattr(checking, "fingerprint_differences", counted)
     return seen
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from gfkernels import linear
 from gfkernels.layer import native
+from gfkernels.layer.product import product
 from gfkernels.native.build import unavailable
 from torch import Tensor
 
@@ -64,7 +69,7 @@ def test_norms(T: int, C: int, dtype: torch.dtype) -> None:
     y = rows(T, C, dtype=torch.float32, seed=6)
     for a, b in ((None, None), (add, None), (add, more)):
         total = y.double() + (0 if a is None else a.double()) + (0 if b is None else b.double())
-        found = native.sum_norm(y.clone(), a, b, weight, bias, 1e-5, dtype)
+        found = native.sum_norm(y.clone(), a, b, weight, bias, 1e-5, torch.empty(0, dtype=dtype))
         close(found, F.layer_norm(total, (C,), weight.double(), bias.double()))
 
 
@@ -89,6 +94,7 @@ def test_channel_mix_parts(dtype: torch.dtype) -> None:
         found, expected = native.tanh(sign * small).double(), torch.tanh((sign * small).double())
         assert float((found / expected - 1).abs().max()) <= (2**-8 if dtype == torch.bfloat16 else 1e-6)
     close(native.relu_squared(x.clone()), torch.relu(x.double()).square())
+    close(native.gelu(x.clone()), F.gelu(x.double()))
     out = x.clone()
     native.gate_add(out, gate, value)
     close(out, x.double() + torch.sigmoid(gate.double()) * value.double())
@@ -96,3 +102,26 @@ def test_channel_mix_parts(dtype: torch.dtype) -> None:
     out = torch.zeros(5, dtype=dtype)
     native.gate_add(out, extreme, torch.ones(5, dtype=dtype))
     assert out.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+
+
+def test_rows_of_numpy_give_the_same_bits() -> None:
+    """The kernels take addresses: whose they are changes nothing."""
+    h, previous, x = (rows(9, 32, dtype=torch.float32, seed=s) for s in range(3))
+    mix, weight, dynamic = h[0].clone(), rows(5, 32, dtype=torch.float32, seed=4), rows(2, 9, 32, dtype=torch.float32)
+    forms: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+        (native.shift_lerp, (h, None, mix, previous)),
+        (native.shift_ddlerp, (h, mix, torch.stack([mix, mix]), dynamic)),
+        (native.add_norm, (h.clone(), x, mix, mix, 1e-5)),
+        (native.sum_norm, (h.clone(), x, None, mix, mix, 1e-5, h)),
+        (native.rms_scale, (h,)),
+        (native.gelu, (h.clone(),)),
+        (native.tanh, (h.clone(),)),
+        (native.matvec, (weight, mix)),
+        (product, (mix[None], weight)),
+    ]
+    for form, given in forms:
+        as_numpy = [one.numpy().copy() if isinstance(one, Tensor) else one for one in given]
+        found = form(*as_numpy)
+        assert isinstance(found, np.ndarray)
+        with torch.no_grad():
+            assert np.array_equal(found, form(*given).numpy())

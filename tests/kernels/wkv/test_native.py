@@ -8,7 +8,7 @@ import pytest
 import torch
 from gfkernels import KernelInputError, wkv6, wkv6_recurrent
 from gfkernels.native.build import unavailable
-from gfkernels.wkv import native
+from gfkernels.wkv import native, native_gradients
 from torch import Tensor
 
 from tests import tolerances
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailabl
 
 @pytest.fixture(autouse=True)
 def _poisoned_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    poison_outputs(monkeypatch, native)
+    poison_outputs(monkeypatch, native, native_gradients)
 
 
 @pytest.mark.parametrize("w_high", [-3.0, 0.0, 3.0, 20.0, 1000.0])
@@ -75,7 +75,7 @@ def test_denormal_states_are_flushed_and_cost_nothing() -> None:
 
 def check(given: list[Tensor | None]) -> None:
     expected = gradients(wkv6_recurrent, given, torch.float64)
-    found = gradients(native.wkv6_differentiable, given, torch.float32)
+    found = gradients(native_gradients.wkv6_differentiable, given, torch.float32)
     for a, b in zip(expected, found, strict=True):
         assert torch.isfinite(b).all()
         assert relative(b, a) <= tolerances.WKV6_GRADIENT_FP32
@@ -95,7 +95,7 @@ def test_every_decay(w_high: float) -> None:
 def test_decays_beyond_every_number_leave_finite_gradients() -> None:
     """exp(-exp(1000)): the twin's own chain rule multiplies 0 by infinity there."""
     given = square_inputs(1, 40, 2, 32, 1000.0)
-    for gradient in gradients(native.wkv6_differentiable, list(given), torch.float32):
+    for gradient in gradients(native_gradients.wkv6_differentiable, list(given), torch.float32):
         assert torch.isfinite(gradient).all()
 
 
@@ -106,7 +106,7 @@ def test_without_bonus_and_state() -> None:
 def test_rows_that_do_not_lie_in_a_row() -> None:
     given = square_inputs(2, 20, 3, 16, 0.0)
     strided = [x.transpose(1, 2).contiguous().transpose(1, 2) if x.dim() == 4 else x for x in given]
-    form = native.wkv6_differentiable
+    form = native_gradients.wkv6_differentiable
     for a, b in zip(
         gradients(form, list(given), torch.float32), gradients(form, list(strided), torch.float32), strict=True
     ):
@@ -120,7 +120,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            found.append(gradients(native.wkv6_differentiable, list(given), torch.float32))
+            found.append(gradients(native_gradients.wkv6_differentiable, list(given), torch.float32))
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -130,7 +130,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 def test_low_precision_rows_are_computed_in_float32() -> None:
     r, k, v, w_raw, u, state = square_inputs(1, 40, 2, 16, 0.0)
     low = [x.to(torch.bfloat16) for x in (r, k, v)]
-    y, end = native.wkv6_differentiable(*low, w_raw, u, state)
+    y, end = native_gradients.wkv6_differentiable(*low, w_raw, u, state)
     expected, expected_end = wkv6_recurrent(*(x.double() for x in low), w_raw.double(), u.double(), state.double())
     assert y.dtype == torch.bfloat16
     assert relative(end, expected_end) <= tolerances.WKV6_FP32
@@ -147,11 +147,11 @@ def test_the_compiler_takes_it_as_it_is() -> None:
 
 def test_operators_keep_the_rules_of_torch() -> None:
     r, k, v, w_raw, u, state = (x.requires_grad_() for x in square_inputs(1, 5, 2, 16, 0.0))
-    torch.library.opcheck(native._operator, (r, k, v, w_raw, u, state))
-    torch.library.opcheck(native._operator, (r, k, v, w_raw, None, None))
+    torch.library.opcheck(native_gradients._operator, (r, k, v, w_raw, u, state))
+    torch.library.opcheck(native_gradients._operator, (r, k, v, w_raw, None, None))
 
 
 def test_wrong_shapes_are_named() -> None:
     r, k, v, w_raw, u, state = square_inputs(1, 5, 2, 16, 0.0)
     with pytest.raises(KernelInputError, match="w_raw"):
-        native.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)
+        native_gradients.wkv6_differentiable(r, k, v, w_raw[:, :4], u, state)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gfkernels import BackendUnavailable, wkv6, wkv6_chunked, wkv6_recurrent
 from gfkernels.native.build import unavailable
-from gfkernels.wkv import native
+from gfkernels.wkv.native_gradients import wkv6_differentiable
 
 from tests import tolerances
 from tests.kernels.given import gradients, inputs, relative, rows, square_inputs
@@ -43,7 +43,7 @@ def test_native_runs_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 def test_gradients_are_native_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients come from C on the CPU by themselves, from torch where it is asked for or C cannot."""
     given = list(square_inputs(1, 40, 2, 16, 0.0))
-    native_ones = gradients(native.wkv6_differentiable, given, torch.float32)
+    native_ones = gradients(wkv6_differentiable, given, torch.float32)
     chunked = gradients(wkv6_chunked, given, torch.float32)
     assert not torch.equal(native_ones[0], chunked[0])  # so that the comparisons below can fail
     assert torch.equal(gradients(wkv6, given, torch.float32)[0], native_ones[0])

@@ -1,0 +1,1 @@
+"""Running a model: with torch and without."""
