@@ -29,7 +29,7 @@ _NO_OTHERS = (
     "drop keys and values, and with quantisation as the papers' code does it. It needs hours on these cores."
 )
 _MISSING = (
-    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-3's size: they are not trained. Random weights would give their "
+    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-4's size: they are not trained. Random weights would give their "
     "bytes, which `gf bench methods --arithmetic` gives as well, and no quality.",
     "Mamba and RecurrentGemma: no trained weights were at hand.",
     "A GPU, and other processors than the one named.",
