@@ -107,7 +107,7 @@ def test_planted_facts_are_found() -> None:
             question, value = fact.questions[0]
             right += session.ask(question, max_tokens=20).text == value
             asked += 1
-    # Some of these values are 7 digits long or hold letters: see exact_mixed of bench/results/reading-gf-mini-3.json.
+    # Some of these values are 7 digits long or hold letters: see exact_mixed of bench/results/reading-gf-mini-4.json.
     assert right / asked >= 0.85
 
 

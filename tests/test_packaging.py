@@ -49,7 +49,7 @@ def test_the_wheel_has_types_licences_and_the_model(built: tuple[Path, Path]) ->
         names = wheel.namelist()
         (metadata,) = (wheel.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
-    assert {"goldfinch/assets/gf-mini-3/model.safetensors", "gfkernels/native/kernels.c"} <= set(names)
+    assert {"goldfinch/assets/gf-mini-4/model.safetensors", "gfkernels/native/kernels.c"} <= set(names)
     assert sum(".dist-info/licenses/" in name for name in names) == 2
     assert "License-Expression: Apache-2.0 AND CC-BY-SA-4.0\n" in metadata
     assert "Author: The gf authors\n" in metadata

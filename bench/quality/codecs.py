@@ -6,7 +6,7 @@ Documents are held-out texts of the encyclopedia, joined and cut to so many toke
 first length), of states, and for both together: bits per value, the file against the one without codecs, KL of
 next-token distributions at 256 positions per document and behind general questions, and the speed of encoding and
 decoding keys, as bf16 values, on one core (CPU time; encoding includes the check that the very same bits are read).
---record writes bench/results/codecs-gf-mini-3.json.
+--record writes bench/results/codecs-gf-mini-4.json.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Documents are held-out texts of the encyclopedia, joined and cut to so many toke
 made smaller by every policy at every share, and by some codecs; for each: bytes of rows, and of what says which they
 are, against the rows as computed; KL of next-token distributions at 256 positions of the document and behind general
 questions, read whole; CPU time of choosing, of that of the pre-fill. --record writes
-bench/results/dropping-gf-mini-3.json.
+bench/results/dropping-gf-mini-4.json.
 """
 
 from __future__ import annotations

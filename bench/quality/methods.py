@@ -1,6 +1,6 @@
 """One record of reports of `gf bench methods`, small enough to be kept.
 
-    gf bench methods --models gf-mini-3 --tasks facts,needles-7 --lengths 1k --json -o report/ > report.json
+    gf bench methods --models gf-mini-4 --tasks facts,needles-7 --lengths 1k --json -o report/ > report.json
     python -m bench.quality.methods report.json [OTHER.json ...] [--record] [--add]
 
 Each report is what the command printed with --json; with --add the record keeps those that it has of other commands.

@@ -4,7 +4,7 @@
 
 All in CPU time of one thread, which others that use the machine do not change; what is compared is interleaved.
 Encoding and decoding count values as bf16, and encoding includes the check that the very same bits are read: rows of
-gf-mini-3 and, with --others, keys and values of MODEL, a folder of `gf model import`. `gf ask` is a process of its
+gf-mini-4 and, with --others, keys and values of MODEL, a folder of `gf model import`. `gf ask` is a process of its
 own from its start to its end, and reads what it always reads; answers read all rows, with their keys and values kept,
 or rebuilt at every step. --record writes bench/results/codec-speed.json.
 """

@@ -72,7 +72,7 @@ def evaluate(
       gf eval --task samples --data corpora
       gf eval -m runs/gf-mini/gf-mini --documents 10 --passages 50
       gf eval --task articles --read all --read lexical --read hybrid
-      gf eval --read all --read auto --through-file -o bench/results/reading-gf-mini-3.json
+      gf eval --read all --read auto --through-file -o bench/results/reading-gf-mini-4.json
     """
     from goldfinch.evaluate.tasks import evaluate as run_tasks
 

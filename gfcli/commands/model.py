@@ -78,7 +78,7 @@ def show(
     Shows template and fingerprints, too.
 
     Examples:
-      gf model show gf-mini-3
+      gf model show gf-mini-4
       gf model show ./my-model --json
     """
     from goldfinch.weights.directory import weights_bytes_of
@@ -204,7 +204,7 @@ def verify(name: Name = None) -> None:
     They must match the fingerprints in the model folder. Exit code 6 when they do not.
 
     Examples:
-      gf model verify gf-mini-3
+      gf model verify gf-mini-4
       gf model verify ./my-model
     """
     card = model_card(name)

@@ -27,7 +27,7 @@ SORT_KEYS: dict[str, tuple[Callable[[Entry], Any], bool]] = {
     "hits": (lambda e: e.hits, True),
     "name": (lambda e: e.source_name or "", False),
 }
-FILTER_HELP = "size>1g, tokens<=500, hits=0, used>7d, created<2h, name=*.md, model=gf-mini-3, tag=kb, pinned=yes"
+FILTER_HELP = "size>1g, tokens<=500, hits=0, used>7d, created<2h, name=*.md, model=gf-mini-4, tag=kb, pinned=yes"
 
 
 def parse_filter(text: str) -> Callable[[Entry], bool]:

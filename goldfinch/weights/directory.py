@@ -38,7 +38,7 @@ from goldfinch.text.tokenizer import Tokenizer, read_tokenizer
 from .foreign_config import LIBRARY, ForeignConfig
 from .parts import files_of_weights, weights_file_of
 
-DEFAULT_MODEL = "gf-mini-3"
+DEFAULT_MODEL = "gf-mini-4"
 ASSETS = Path(__file__).parent.parent / "assets"
 CONFIG_FILE = "config.json"
 # The only names that gf gives to tokenizers; no card may lead out of its directory.

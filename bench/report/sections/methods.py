@@ -25,7 +25,7 @@ WIDTH = 116
 _SIZES = {"f32": 4, "bf16": 2, "f64": 8}
 # What a comparison should have, and no record here has.
 _MISSING = (
-    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-3's size: they are not trained here, which takes hours for each. "
+    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-4's size: they are not trained here, which takes hours for each. "
     "[The commands](methods.md#models) are there; their bytes `gf bench methods --arithmetic` gives by formula.",
     "Trained recurrent and hybrid models of others: none were at hand. Those above with random weights show bytes.",
     "RecurrentGemma: `gf model import` refuses it, for it keeps its state in its modules, where the next document "

@@ -96,7 +96,7 @@ def methods(
       gf bench methods --arithmetic
       gf bench methods --arithmetic --lengths 32768 --json -o methods.json
       gf bench methods --methods int8,step3+int8,h2o-0.25 --tasks needles-7,facts --lengths 1k -o report/
-      gf bench methods --models gf-mini-3,my-llama --lengths 1k,4k,8k --budget 30m -o report/
+      gf bench methods --models gf-mini-4,my-llama --lengths 1k,4k,8k --budget 30m -o report/
     """
     console.quiet = quiet
     wanted = parse_lengths(lengths or (_ARITHMETIC_LENGTHS if arithmetic else _LENGTHS), "--lengths")

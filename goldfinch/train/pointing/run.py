@@ -38,15 +38,20 @@ CHOSEN_BY_DOCUMENTS = 40
 
 
 class _Pool:
-    """All examples so far, made document after document."""
+    """The examples so far, made document after document; those that are seen once are forgotten then."""
 
     def __init__(self, maker: ExampleMaker, documents: Callable[[int], tuple[str, list[tuple[str, str]]]], seed: int):
         self._maker, self._documents, self._seed = maker, documents, seed
         self.examples: list[Example] = []
-        self.made = 0
+        self.made = self._forgotten = 0
+
+    @property
+    def count(self) -> int:
+        """How many there have been."""
+        return self._forgotten + len(self.examples)
 
     def fill(self, count: int) -> None:
-        while len(self.examples) < count:
+        while self.count < count:
             self.add()
 
     def add(self) -> None:
@@ -62,7 +67,10 @@ class _Pool:
         rng = Random(f"batches-{plan.seed}-{group}")
         if plan.visits == 1:
             self.fill((group + 1) * size)
-            drawn = self.examples[group * size : (group + 1) * size]
+            seen = group * size - self._forgotten
+            self._forgotten += seen
+            del self.examples[:seen]
+            drawn = self.examples[:size]
         else:
             known = min(len(self.examples), plan.examples_at(group * SORTED_BATCHES))
             drawn = [self.examples[rng.randrange(known)] for _ in range(size)]
@@ -143,7 +151,7 @@ class _Run:
         self.losses.append({key: loss.item() for key, loss in losses.items()})
         self.step += 1
         if self.step % LOG_EVERY == 0:
-            made = {"examples": len(self.pool.examples), "documents": self.pool.made}
+            made = {"examples": self.pool.count, "documents": self.pool.made}
             self._log(made | _means(self.losses) | {"cpu_s": round(time.process_time())})
             self.losses = []
         if time.monotonic() - self.saved_at > plan.save_seconds:

@@ -24,7 +24,7 @@ def completed(command: str, option: str, incomplete: str = "") -> list[str]:
 
 @pytest.mark.usefixtures("named_model")
 def test_values_are_completed() -> None:
-    assert {"tiny", "gf-mini-3"} <= set(completed("ask", "--model"))
+    assert {"tiny", "gf-mini-4"} <= set(completed("ask", "--model"))
     assert completed("ask", "--dtype", "b") == ["bfloat16"]
     assert completed("ask", "--device", "cu") == ["cuda", "cuda:0"]
     assert completed("ask", "--read", "le") == ["lexical"]

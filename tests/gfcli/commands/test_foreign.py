@@ -302,7 +302,7 @@ def test_a_layout_that_is_named_is_kept(capsys: pytest.CaptureFixture[str]) -> N
     assert "leave out --base" in capsys.readouterr().err
     assert run(["prefill", "short.txt", "--layout", "rows"]) == 2
     assert "auto, whole, blocks" in capsys.readouterr().err
-    printed(capsys, "prefill", "short.txt", "-m", "gf-mini-3", "--layout", "blocks", "-q", "-o", "ours.gfc")
+    printed(capsys, "prefill", "short.txt", "-m", "gf-mini-4", "--layout", "blocks", "-q", "-o", "ours.gfc")
     assert gfcache.verify_cache("ours.gfc").model.get("blocks") is None
 
 

@@ -71,7 +71,7 @@ def test_the_official_client_asks(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(openai.BadRequestError, match="temperature"):
             client.chat.completions.create(**asked, temperature=9, extra_body={"cache": "doc.txt"})
         with pytest.raises(openai.NotFoundError, match="there is 'tiny'"):
-            client.chat.completions.create(**(asked | {"model": "gf-mini-3"}), extra_body={"cache": "doc.txt"})
+            client.chat.completions.create(**(asked | {"model": "gf-mini-4"}), extra_body={"cache": "doc.txt"})
         assert "tiny/doc.txt" in {one.id for one in client.models.list()}
         client.close()
         process.send_signal(signal.SIGINT)

@@ -16,14 +16,14 @@ def test_a_chat_is_the_last_message_of_the_user() -> None:
     parts = [{"type": "text", "text": "Who "}, {"type": "text", "text": "keeps it?"}]
     asked = openai.chat(
         {
-            "model": "gf-mini-3/notes/a.txt",
+            "model": "gf-mini-4/notes/a.txt",
             "messages": [{"role": "system", "content": "S"}, USER, {"role": "user", "content": parts}],
             "stream": True, "stream_options": {"include_usage": True}, "stop": "x", "seed": 3, "temperature": 1,
             "max_tokens": 7, "tools": [], "n": 1, "response_format": {"type": "text"}, "user": "anybody",
         }
     )  # fmt: skip
     assert (asked.question, asked.texts, asked.raw) == ("Who keeps it?", ("S", "Who?"), False)
-    assert (asked.model, asked.named) == ("gf-mini-3", ("notes/a.txt", "model"))
+    assert (asked.model, asked.named) == ("gf-mini-4", ("notes/a.txt", "model"))
     assert asked.stream
     assert asked.counts
     sampling = asked.sampling
@@ -31,11 +31,11 @@ def test_a_chat_is_the_last_message_of_the_user() -> None:
 
 
 def test_what_names_a_cache() -> None:
-    body = {"messages": [USER], "model": "gf-mini-3/a"}
+    body = {"messages": [USER], "model": "gf-mini-4/a"}
     assert openai.chat(body).named == ("a", "model")
     assert openai.chat(body | {"prompt_cache_key": "b"}).named == ("b", "prompt_cache_key")
     assert openai.chat(body | {"prompt_cache_key": "b", "cache": "c"}).named == ("c", "cache")
-    assert openai.chat({"messages": [USER], "model": "gf-mini-3"}).named is None
+    assert openai.chat({"messages": [USER], "model": "gf-mini-4"}).named is None
 
 
 def test_greedy_unless_asked_otherwise() -> None:

@@ -159,6 +159,8 @@ def test_with_one_visit_every_example_is_seen_once() -> None:
         for step in range(2 * pointer_run.SORTED_BATCHES):
             pool.fill(wanted.examples_at(step))
             batches += pool.batch(wanted, step)
+        forgotten = pool.count - len(pool.examples)
+        assert forgotten == (4 * pointer_run.SORTED_BATCHES if wanted.visits == 1 else 0)
         return sorted(example.number - batches[0].number for example in batches)
 
     once = seen(visits=1.0)
