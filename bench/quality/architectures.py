@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from bench.others.tiny_models import CONFIGS, config_json
 from bench.places import RESULTS
-from bench.quality.tiny_models import CONFIGS, config_json
 from goldfinch.errors import GoldFinchError
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config

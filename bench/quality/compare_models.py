@@ -2,6 +2,7 @@
 
     python -m bench.quality.compare_models -o runs/compare [--kinds goldfinch,llama] [--seeds 1,2] [--device cuda]
     python -m bench.quality.compare_models -o runs/compare --optimizers adamw,muon --shrink 10 --record FILE
+    python -m bench.quality.compare_models -o runs/long --recipe bench/compare-long.toml --seeds 1
 
 Interrupted runs resume; finished runs are skipped. The record grows with every model measured. On two cores,
 two of these side by side with OMP_NUM_THREADS=1 and different kinds train 1.2 to 1.3 times as many tokens as one.
@@ -44,6 +45,7 @@ def main() -> None:
     """Train, measure, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="compare.toml, or one for long documents")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--optimizers", default="adamw")
@@ -77,7 +79,8 @@ def _record(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _one(kind: str, seed: int, optimizer: str, options: argparse.Namespace) -> dict[str, Any]:
-    recipe, directory = _recipe(kind, seed, options.shrink, options.output), data_directory(options.data)
+    recipe = _recipe(read_recipe(options.recipe), kind, seed, options.shrink, options.output)
+    directory = data_directory(options.data)
     recipe = replace(recipe, optimizer=optimizer, precision=options.precision or recipe.precision)
     folder = f"{kind}-{seed}-{optimizer}-{options.shrink}"
     print(f"{folder}: {recipe.total_steps} steps", flush=True)
@@ -113,9 +116,8 @@ def _positions(model: LanguageModel, directory: Path) -> dict[str, list[dict[str
     return found
 
 
-def _recipe(kind: str, seed: int, shrink: int, folder: Path) -> Recipe:
+def _recipe(recipe: Recipe, kind: str, seed: int, shrink: int, folder: Path) -> Recipe:
     """The common recipe for one architecture; one tokenizer for all."""
-    recipe = read_recipe(RECIPE)
     preset = presets()[f"{kind.removesuffix('_rope')}-small"]
     model = replace(preset, context_length=recipe.model.context_length)
     if kind == ROPE:

@@ -1,9 +1,10 @@
 """One record of reports of `gf bench methods`, small enough to be kept.
 
     gf bench methods --models gf-mini-3 --tasks facts,needles-7 --lengths 1k --json -o report/ > report.json
-    python -m bench.quality.methods report.json [OTHER.json ...] [--record]
+    python -m bench.quality.methods report.json [OTHER.json ...] [--record] [--add]
 
-Each report is what the command printed with --json. Kept are its conditions, what was compared, scores with intervals
+Each report is what the command printed with --json; with --add the record keeps those that it has of other commands.
+Kept are its conditions, what was compared, scores with intervals
 and paired differences, and bytes. Times and memory are left out: a comparison that goes on for hours shares its
 machine. A report of a checkout with changes is refused.
 """
@@ -69,9 +70,14 @@ def main() -> None:
     """Write the record of some reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT")
+    parser.add_argument("--add", action="store_true", help="keep the reports that the record has of other commands")
     add_record(parser, RESULTS / "methods.json")
     options = parser.parse_args()
     reports = [compact(json.loads(path.read_text())) for path in options.reports]
+    if options.add and options.record is not None and options.record.exists():
+        made = {report["command"] for report in reports}
+        known = json.loads(options.record.read_text())["reports"]
+        reports = [report for report in known if report["command"] not in made] + reports
     record = {"what": "methods compared by quality and bytes", "reports": reports}
     for report in reports:
         for cost in report["costs"]:

@@ -27,6 +27,7 @@ from goldfinch.devices import out_of_memory
 from goldfinch.errors import DeviceError
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.state import GoldDocument, ModelState, Ranges, Rows
+from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.index import DocumentIndex
 from goldfinch.text.documents import storable_name
 from goldfinch.text.tokenizer import Tokenizer
@@ -150,7 +151,7 @@ class DocumentCache:
     def row_count(self) -> int:
         """N: rows that are stored, T where none was dropped."""
         if self.kept is None:
-            return next((layer.keys.length for layer in self.state.layers if layer.rows is not None), self.length)
+            return next((layer.kept.count for layer in self.state.layers if layer.kept is not None), self.length)
         return len(tokens_stored(self.kept))
 
     @property
@@ -163,7 +164,9 @@ class DocumentCache:
         rows: Rows | None = self.rows(whole=whole)
         assert rows is not None
         rows = rows if self.kept is None else KeptRows(rows, self.kept, self.length)
-        return GoldDocument(self.ids_on(device), rows, rows=self.kept)
+        dropping = Dropping.of(self.numerics.dropping)
+        slots = self.kept if dropping is not None and dropping.by_slot else None
+        return GoldDocument(self.ids_on(device), rows, rows=self.kept, slots=slots)
 
     def held(self, rows: Ranges | None) -> Ranges | None:
         """Those of `rows` (None: of all rows) that were not dropped; None for all."""

@@ -5,7 +5,7 @@ Notation: T document tokens, N rows that are stored, R width of compressed_k.
 Token ids stay, all of them: they are a hundredth of what rows take, and of them citations, the index of words, a later
 `append` and a replay are made. What is dropped are rows of compressed_k. A key is made of a row and the one before it,
 so the row before each run that is kept is stored as well, its halo; no question attends to it. Of models without GOLD
-layers, each attention layer keeps keys and values of rows of its own, the same for all of its heads.
+layers, each head of each attention layer keeps keys and values of rows of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .sections import RowsOnDevice
 
 if TYPE_CHECKING:
     from goldfinch.models.language_model import LanguageModel
-    from goldfinch.models.state import Ranges
+    from goldfinch.models.state import HeadRows, Ranges
     from goldfinch.policies.dropping.choosing import Chooser
 
 
@@ -81,14 +81,14 @@ def dropped(
     return without(cache, chooser.kept(dropping.keep), dropping)
 
 
-def without_in_layers(cache: DocumentCache, kept: Sequence[Ranges], dropping: Dropping) -> DocumentCache:
-    """The same of attention layers that keep keys and values, each of which keeps these rows; as many each."""
-    if kept[0] == ((0, cache.length),):
+def without_in_layers(cache: DocumentCache, kept: Sequence[HeadRows], dropping: Dropping) -> DocumentCache:
+    """The same of attention layers that keep keys and values, the heads of each of which keep these rows."""
+    if kept[0].count == cache.length:
         return cache
     layers, sets = list(cache.state.layers), iter(kept)
     for n, layer in enumerate(layers):
         if layer.keys.length:
-            layers[n] = layer.holding(next(sets))
+            layers[n] = layer.keeping(next(sets))
     state, numerics = replace(cache.state, layers=tuple(layers)), replace(cache.numerics, dropping=str(dropping))
     return replace(cache, state=state, checkpoints=(), numerics=numerics)
 

@@ -17,7 +17,8 @@ from gfkernels import arrays
 from gfkernels.arrays import Host
 
 from goldfinch.models.config import ModelConfig
-from goldfinch.models.state import GrowingBuffer, LayerState, ModelState, Ranges
+from goldfinch.models.state import GrowingBuffer, HeadRows, LayerState, ModelState, Ranges
+from goldfinch.policies.dropping.named import Dropping
 
 from .checkpoint import Checkpoint
 from .numerics import file_dtype
@@ -66,8 +67,8 @@ def pack(
         if section.kind == layout.TOKEN_IDS:
             packed = _checked(section, token_ids[start:])
         elif section.kind == layout.KEPT_POSITIONS:
-            sets = [positions_in(layer.rows) for layer in end.state.layers if layer.rows is not None]
-            packed = _checked(section, np.stack(sets)[:, None])
+            sets = [layer.kept.positions for layer in end.state.layers if layer.kept is not None]
+            packed = _checked(section, np.stack(sets))
         elif section.kind == layout.COMPRESSED_K:
             assert compressed_k is not None
             packed = _packed(section, compressed_k[0, start : start + section.shape[0]])
@@ -83,19 +84,7 @@ def _rows_left(kept: Ranges | None, compressed_k: Tensor | None, end: Checkpoint
     """Rows that are stored where others were dropped."""
     if kept is not None and compressed_k is not None:
         return compressed_k.shape[1]
-    return next((layer.keys.length for layer in end.state.layers if layer.rows is not None), None)
-
-
-def positions_in(rows: Ranges) -> np.ndarray:
-    """The positions (N,) int64 of some rows."""
-    return np.concatenate([np.arange(start, end) for start, end in rows])
-
-
-def runs_at(positions: np.ndarray) -> Ranges:
-    """Ascending positions (N,) as the (start, end) of runs; the inverse of `positions_in`."""
-    at = positions.astype(np.int64)
-    borders = np.flatnonzero(np.diff(at) != 1) + 1
-    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(at, borders))
+    return next((layer.kept.count for layer in end.state.layers if layer.kept is not None), None)
 
 
 def _kept_section(kept: Ranges) -> SectionData:
@@ -295,7 +284,7 @@ class SectionReader:
         time_shift = self.tensor(layout.ATTENTION_TIME_SHIFT_STATE, dtype) if shifts else None
         channel_shift = self.tensor(layout.ATTENTION_CHANNEL_SHIFT_STATE, dtype) if shifts else None
         by_layer = {s.layer: s for s in file.header.of_kind(layout.ATTENTION_KV)}
-        sets = self._kept_layers()
+        kept = self._kept_layers()
         out = []
         for n in range(self._n_attention):
             section = by_layer.get(self._n_finch + n)
@@ -309,12 +298,17 @@ class SectionReader:
                     channel_shift_state=None if channel_shift is None else channel_shift[n][None],
                     keys=GrowingBuffer.of(pair[0][None]),
                     values=GrowingBuffer.of(pair[1][None]),
-                    rows=None if sets is None else sets[n],
+                    kept=None if kept is None else kept[n],
                 )
             )
         return out
 
-    def _kept_layers(self) -> list[Ranges] | None:
-        """The rows that each attention layer keeps; None where none was dropped."""
-        found = [section for section in self._file.header.of_kind(layout.KEPT_POSITIONS) if len(section.shape) == 3]
-        return [runs_at(positions[0]) for positions in self._file.array(found[0])] if found else None
+    def _kept_layers(self) -> list[HeadRows] | None:
+        """The rows that the heads of each attention layer keep; None where none was dropped."""
+        header = self._file.header
+        found = [section for section in header.of_kind(layout.KEPT_POSITIONS) if len(section.shape) == 3]
+        if not found:
+            return None
+        sets = self._file.array(found[0]).astype(np.int64)
+        dropping = Dropping.of(header.numerics.get("dropping"))
+        return [HeadRows(one, header.tokens, dropping is not None and dropping.by_slot) for one in sets]

@@ -21,7 +21,7 @@ from goldfinch.foreign.models import ForeignModel
 from goldfinch.foreign.running.files import ForeignCache
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.policies.dropping.base import Observer, Policy, at_ends, top
-from goldfinch.policies.dropping.choosing import LEAST_ROWS, POLICIES, runs_of
+from goldfinch.policies.dropping.choosing import POLICIES, head_rows, runs_of
 from goldfinch.policies.dropping.named import H2O, SNAPKV, Dropping
 from goldfinch.policies.dropping.snapkv import WINDOW
 from goldfinch.policies.dropping.watching import watched_scores
@@ -92,12 +92,12 @@ def dropped_for(
     ids = torch.cat([cache.ids_on(model.device), torch.tensor([list(question_ids)], device=model.device)], dim=1)
     seen = _looked_at(dropping, tokens, asked)
     policy = _LastQueries(POLICIES[dropping.policy](), seen)
-    by_layer = watched_scores(model, ids, policy).sum(1)[:, :tokens]
+    by_head = watched_scores(model, ids, policy)[..., :tokens]  # (L, H, T)
     if not model.config.n_gold:
-        by_layer[:, -1], count = torch.inf, dropping.count(tokens, min(LEAST_ROWS, tokens))
-        each = top(by_layer, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))
-        return without_in_layers(cache, [runs_of(rows) for rows in each], dropping)
-    scores = by_layer.sum(0)
+        count = dropping.count(tokens, 1)
+        each = top(by_head, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))
+        return without_in_layers(cache, head_rows(each, dropping), dropping)
+    scores = by_head.sum((0, 1))
     tail = min(model.config.tail_length, tokens)
     count = dropping.count(tokens, tail)
     rows = top(scores, count, at_ends(tokens, 0, _stay(dropping, seen, asked, count)))

@@ -22,7 +22,7 @@ from goldfinch.text.inputs import read_named
 from goldfinch.text.json_files import is_count, is_text, parse_json
 
 # Of what is computed for a row: another one, and rows of before are not taken for those of now.
-VERSION = 1
+VERSION = 2
 # Of the file, of a line, of a text in it, and of numbers.
 MOST_FILE_BYTES, MOST_LINE_BYTES, MOST_TEXT = 1 << 28, 1 << 16, 300
 MOST_QUESTIONS, MOST_COUNT = 1000, 1 << 48

@@ -191,6 +191,8 @@ class ModelRun:
             known = {name: row for name, key in keys.items() if (row := self._rows.get(key)) is not None}
             if len(known) < len(keys):
                 if budget is not None and self.spent_s + expected > budget:
+                    if known:  # of a document that was not finished
+                        break
                     self._stop(group, "the time was spent")
                     return
                 started = time.perf_counter()
@@ -204,9 +206,11 @@ class ModelRun:
                 words = f"{group.task.name}, {group.tokens:,} tokens, document {group.number + 1}"
                 self._tell(Step(self.spent_s, self._total(), words))
                 known |= self._measured(group, exam, {n: k for n, k in keys.items() if n not in known}, started)
-            self._take(group, [known[method.name] for method in group.methods if method.name in known])
+            break
+        else:
+            self._stop(group, NO_DOCUMENT)
             return
-        self._stop(group, NO_DOCUMENT)
+        self._take(group, [known[method.name] for method in group.methods if method.name in known])
 
     def _take(self, group: _Group, rows: list[Row]) -> None:
         group.number += 1
@@ -275,9 +279,9 @@ class ModelRun:
                     continue
                 path.unlink(missing_ok=True)
                 now = time.perf_counter()
-                rows[method.name] = _row(keys[method.name], length, asked, sizes, (prefill_s, making_s, now - started))
-                started = now
-        self._rows.add(rows.values())
+                row = _row(keys[method.name], length, asked, sizes, (prefill_s, making_s, now - started))
+                self._rows.add((row,))  # at once: of a document with thirty methods much is done before the last
+                rows[method.name], started = row, now
         return rows
 
     def _key(self, group: _Group, method: Method) -> Key:

@@ -56,6 +56,8 @@ def copied_from(session: Session, state: ModelState, question_ids: Sequence[int]
     """
     model = session.model
     weights = torch.zeros(session.cache.length, device=model.device)
+    if not model.config.pointer_width:
+        return weights  # before anything runs: the attention is what is asked next
     before, state = session.behind_layers(list(question_ids), state)
     pointing, memory = state.pointing, state.memory
     if pointing is None or not isinstance(memory, GoldMemory) or memory.document is None:
@@ -80,11 +82,12 @@ def _of_layers(session: Session, state: ModelState, token_ids: Sequence[int], ro
         model.run_prefill_layers(torch.tensor([list(token_ids)], dtype=torch.int64, device=model.device), state)
     keeping = [layer for layer in state.layers if layer.keys.length]
     for (_, q, k), layer in zip(seen, keeping, strict=True):
-        held = torch.cat([torch.arange(start, end, device=k.device) for start, end in layer.held_rows()])
+        held = layer.held_positions()  # (n,), or (H, n)
         q = q[0, :, -rows:].float()
         scores = q @ k[0].float().transpose(-1, -2) / math.sqrt(q.shape[-1])  # (H, N, held rows + own rows)
         later = torch.ones(scores.shape[1:], dtype=torch.bool, device=k.device).triu(k.shape[2] - q.shape[1] + 1)
-        weights[held] += scores.masked_fill(later, -torch.inf).softmax(-1)[..., : len(held)].sum((0, 1))
+        by_head = scores.masked_fill(later, -torch.inf).softmax(-1)[..., : held.shape[-1]].sum(1)  # (H, n)
+        weights.index_add_(0, held.expand_as(by_head).flatten(), by_head.flatten())
     return weights
 
 

@@ -257,7 +257,7 @@ def _record(model: LanguageModel) -> ModelRecord:
 def _obstacle_of(cache: DocumentCache) -> str | None:
     """Why no blocks can be chosen of a cache, None where they can."""
     if cache.kept is None and cache.numerics.dropping is not None:
-        return f"rows of each layer were dropped ({cache.numerics.dropping}): what is left is read whole"
+        return f"rows of each head were dropped ({cache.numerics.dropping}): what is left is read whole"
     return None
 
 

@@ -65,9 +65,10 @@ def _other_rows(model: LanguageModel, cache: DocumentCache) -> str | None:
         return None
     chooser = Chooser(model, cache.ids_on(model.device), dropping.policy)
     if cache.kept is None:
-        sets = [layer.rows for layer in cache.state.layers if layer.keys.length]
+        sets = [layer.kept for layer in cache.state.layers if layer.keys.length]
         pairs = enumerate(zip(sets, chooser.kept_in_layers(dropping.keep), strict=True))
-        other = next((n for n, (mine, theirs) in pairs if mine != theirs), None)
+        differ = (n for n, (a, b) in pairs if a is None or not np.array_equal(a.positions, b.positions))
+        other = next(differ, None)
         layer = f"kept_positions of attention layer {other} are not those that {dropping} keeps"
         return None if other is None else layer
     expected = chooser.kept(dropping.keep)
@@ -118,9 +119,9 @@ def _replay_window(
         if where is not None:
             return f"compressed_k differs first at token {tokens[where]}"
     assert tail is not None
-    if any(layer.rows is not None for layer in end.state.layers):
+    if any(layer.kept is not None for layer in end.state.layers):
         pairs = zip(state.layers, end.state.layers, strict=True)
-        state = replace(state, layers=tuple(a if b.rows is None else a.holding(b.rows) for a, b in pairs))
+        state = replace(state, layers=tuple(a if b.kept is None else a.keeping(b.kept) for a, b in pairs))
     computed = Checkpoint(end.position, state, tail)
     rounded_state, coding = computed, cache.numerics.coding
     if end.position == cache.length:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
 from gfkernels import attend_expanded, causal_attention, merge_partials
 from torch import Tensor, nn
 
@@ -57,10 +56,9 @@ class CachedAttention(nn.Module):
         heads = self._heads(rows)
         if self.rope is None:
             return heads
-        held = state.held_rows()
-        if len(held) == 1:
-            return self.rope(heads, held[0][0])
-        return self.rope.at(heads, torch.cat([torch.arange(start, end, device=rows.device) for start, end in held]))
+        if state.rows is None and state.kept is None:
+            return self.rope(heads, 0)
+        return self.rope.at(heads, state.held_positions(turned=True))
 
 
 @contextmanager

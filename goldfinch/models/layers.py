@@ -120,7 +120,7 @@ class Rope(nn.Module):
         return self._turned(x, self.rotation(start, x.shape[-2], x.device))
 
     def at(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Rotate x (B, H, T, D) whose rows stand at `positions` (T,) int64; the bits are those of `forward`."""
+        """Rotate x (B, H, T, D) whose rows stand at `positions`, (T,) or (H, T) int64; bits are those of `forward`."""
         cos, sin = self.rotation(0, int(positions.max()) + 1, x.device)
         return self._turned(x, (cos[positions], sin[positions]))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from gfkernels import arrays
 
 if TYPE_CHECKING:
@@ -74,6 +75,42 @@ EMPTY = GrowingBuffer()
 
 # (start, end) of rows, ascending and apart.
 Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadRows:
+    """The rows of a document that each head of an attention layer keeps, as many each.
+
+    Attributes:
+        positions: (H, N) int64, ascending in each head; of numpy, wherever the rows lie.
+        length: T, tokens of the document.
+        by_slot: keys are turned as if the rows stood next to each other before position T, which is StreamingLLM's
+            place in the cache up to a shift that rotations do not see; else to the positions that they had.
+    """
+
+    positions: np.ndarray
+    length: int
+    by_slot: bool = False
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.positions.shape[1]
+
+    def turned(self) -> np.ndarray:
+        """The positions that keys are turned to, (H, N) int64."""
+        if not self.by_slot:
+            return self.positions
+        return np.broadcast_to(np.arange(self.length - self.count, self.length), self.positions.shape)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Of (1, T, C) what the heads keep, (1, N, C): each those of its own D channels."""
+        H = len(self.positions)
+        heads = rows[0].reshape(rows.shape[1], H, -1)  # (T, H, D)
+        places = (self.positions.T, np.broadcast_to(np.arange(H), self.positions.T.shape))
+        return heads[tuple(arrays.places_on(place.copy(), rows) for place in places)].reshape(1, self.count, -1)
+
+
 # What has constant size in the memory of a layer.
 STATE_FIELDS = ("wkv_state", "time_shift_state", "channel_shift_state")
 
@@ -89,6 +126,8 @@ class LayerState:
         keys, values: (B, T, C), before rotary positions: GPTAlpha and Llama layers.
         rows: the (start, end) of the document's rows that `keys` and `values` begin with, ascending and apart, the last
             token's among them; None where every row is held. This is how a reading policy reads less of a document.
+        kept: what `keys` and `values` begin with in each head, where others of the document were dropped; then `rows`
+            is None.
     """
 
     wkv_state: Tensor | None = None
@@ -97,14 +136,31 @@ class LayerState:
     keys: GrowingBuffer = EMPTY
     values: GrowingBuffer = EMPTY
     rows: Ranges | None = None
+    kept: HeadRows | None = None
 
     @property
     def attended_length(self) -> int:
         """Tokens so far, as the attention of this layer counts them: also those whose rows are not held."""
-        return self.held_rows()[-1][1]
+        if self.kept is not None:
+            return self.kept.length + self.keys.length - self.kept.count
+        return self._held_rows()[-1][1]
 
-    def held_rows(self) -> Ranges:
-        """The (start, end) of all rows that are held."""
+    def held_positions(self, *, turned: bool = False) -> Tensor:
+        """Where the rows that are held stand, (n,) int64, or (H, n) where each head has its own.
+
+        Args:
+            turned: the positions that their keys are turned to.
+        """
+        if self.kept is None:
+            return arrays.positions(self._held_rows(), self.keys.rows)
+        first = self.kept.turned() if turned else self.kept.positions
+        own = np.broadcast_to(
+            np.arange(self.kept.length, self.attended_length), (len(first), self.keys.length - self.kept.count)
+        )
+        return arrays.places_on(np.concatenate([first, own], axis=1), self.keys.rows)
+
+    def _held_rows(self) -> Ranges:
+        """The (start, end) of all rows that are held, which are those of all heads."""
         if self.rows is None:
             return ((0, self.keys.length),)
         end = self.rows[-1][1] + self.keys.length - sum(end - start for start, end in self.rows)
@@ -116,6 +172,11 @@ class LayerState:
             return self
         kept = [GrowingBuffer.of(arrays.joined([b.rows[:, a:z] for a, z in rows], 1)) for b in (self.keys, self.values)]
         return replace(self, keys=kept[0], values=kept[1], rows=rows)
+
+    def keeping(self, kept: HeadRows) -> LayerState:
+        """The state behind a document with the rows alone that its heads keep."""
+        keys, values = (GrowingBuffer.of(kept.of(buffer.rows)) for buffer in (self.keys, self.values))
+        return replace(self, keys=keys, values=values, kept=kept)
 
     def tensors(self) -> list[Tensor]:
         """Those of the states of constant size that are there, in the order of STATE_FIELDS."""
@@ -204,12 +265,15 @@ class GoldDocument:
         rows: the (start, end) of the rows that are there, ascending and apart, in `expanded` where that is; None for
             all of them. Queries see no others: this is how a reading policy reads less of a document, and what is left
             of one whose rows were dropped. Of the rows before each of them, `compressed_k` is there, too.
+        slots: the rows that a policy left, where keys are turned as if these stood next to each other at the
+            document's end (`HeadRows.by_slot`); else None.
     """
 
     token_ids: Tensor
     compressed_k: Tensor | Rows
     expanded: tuple[tuple[Tensor, Tensor], ...] | None = None
     rows: Ranges | None = None
+    slots: Ranges | None = None
 
     @property
     def length(self) -> int:
@@ -220,6 +284,12 @@ class GoldDocument:
     def ranges(self) -> Ranges:
         """The rows that are there."""
         return ((0, self.length),) if self.rows is None else self.rows
+
+    def turned_to(self, position: int) -> int:
+        """The position that the key of a row which is there is turned to; those behind it in its range follow."""
+        if self.slots is None:
+            return position
+        return self.length - sum(end - max(start, position) for start, end in self.slots if end > position)
 
     def row_before(self, position: int) -> tuple[Tensor, Tensor] | None:
         """(token id (1, 1), compressed_k (1, 1, R)) of the row before a position, None at the beginning."""

@@ -96,7 +96,7 @@ class TorchExecutor:
 
     def _block(self, document: GoldDocument, start: int, end: int, only: int | None = None) -> list[KeysValues]:
         ids, c = document.token_ids[:, start:end], document.compressed_k[:, start:end]
-        return self.rebuild(ids, c, document.row_before(start), start, only)
+        return self.rebuild(ids, c, document.row_before(start), document.turned_to(start), only)
 
     def expand(self, document: GoldDocument, rows: Ranges | None = None) -> GoldDocument:
         ranges = ((0, document.length),) if rows is None else rows

@@ -150,7 +150,7 @@ def _recipe(folder: Path, must: Must) -> None:
 
 
 def _gguf(folder: Path, must: Must) -> None:
-    from bench.quality.tiny_models import config_json
+    from bench.others.tiny_models import config_json
     from goldfinch.foreign import library
     from goldfinch.foreign.configuration import clean_config
     from tests.goldfinch.foreign.gguf_files import write_gguf

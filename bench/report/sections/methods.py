@@ -24,14 +24,12 @@ WIDTH = 116
 # Bytes of a value, by compute dtype.
 _SIZES = {"f32": 4, "bf16": 2, "f64": 8}
 # What a comparison should have, and no record here has.
-_NO_OTHERS = (
-    "A model of others with attention: the same command takes it (`--models DIR`), with codecs, with policies that "
-    "drop keys and values, and with quantisation as the papers' code does it. It needs hours on these cores."
-)
 _MISSING = (
-    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-3's size: they are not trained. Random weights would give their "
-    "bytes, which `gf bench methods --arithmetic` gives as well, and no quality.",
-    "Mamba and RecurrentGemma: no trained weights were at hand.",
+    "Finch, Finch-C2, GPTAlpha and Llama of gf-mini-3's size: they are not trained here, which takes hours for each. "
+    "[The commands](methods.md#models) are there; their bytes `gf bench methods --arithmetic` gives by formula.",
+    "Trained recurrent and hybrid models of others: none were at hand. Those above with random weights show bytes.",
+    "RecurrentGemma: `gf model import` refuses it, for it keeps its state in its modules, where the next document "
+    "overwrites it; its bytes by formula are among those of `--arithmetic`.",
     "A GPU, and other processors than the one named.",
 )
 
@@ -42,8 +40,7 @@ def methods_page(record: Row) -> str:
     lines = [line.format(enough=reports[0]["enough_questions"]) for line in _HEAD]
     lines += [line for report in reports for line in _report(report)]
     lines += ["## Where GoldFinch wins, and where it loses", "", *_beside(reports), ""]
-    ours_alone = all(model["kind"] == "goldfinch" for report in reports for model in report["models"])
-    missing = (*_not_run(reports), *([_NO_OTHERS] if ours_alone else []), *_MISSING)
+    missing = (*_not_run(reports), *_MISSING)
     lines += ["## Not run", "", *(f"- {reason}" for reason in missing), ""]
     lines += ["## Made by", ""]
     lines += ["| commit | command |", "|---|---|"]
@@ -65,35 +62,37 @@ def _report(report: Row) -> Iterator[str]:
             costs = [c for c in report["costs"] if (c["model"], c["tokens"]) == (model["name"], tokens)]
             cells = [c for c in report["cells"] if (c["model"], c["tokens"]) == (model["name"], tokens)]
             yield from _table(report, model, tokens, costs, cells)
-            yield from _conclusions(report, costs, cells)
+            if not model["untrained"]:
+                yield from _conclusions(report, costs, cells)
             yield ""
 
 
 def _table(report: Row, model: Row, tokens: int, costs: list[Row], cells: list[Row]) -> Iterator[str]:
-    tasks = [task["name"] for task in report["tasks"] if any(cell["task"] == task["name"] for cell in cells)]
+    scored = [] if model["untrained"] else cells
+    tasks = [task["name"] for task in report["tasks"] if any(cell["task"] == task["name"] for cell in scored)]
     yield f"## {model['name']}, documents of {tokens:,} tokens"
     yield ""
-    random = "; random weights, of which the bytes are true and the scores are not" if model["untrained"] else ""
+    random = "; random weights: the bytes are true, and there are no scores" if model["untrained"] else ""
     yield (
         f"{model['kind']}, {model['shape']}{random}; {model['numerics']}; {report['conditions']['processor']}, "
         f"commit {report['conditions']['commit']}."
     )
     yield ""
-    yield "| method | bytes per token | of rows | mean | " + " | ".join(tasks) + " |"
-    yield "|---|---|---|---|" + "---|" * len(tasks)
+    yield "| " + " | ".join(["method", "bytes per token", "of rows", *(["mean"] if tasks else []), *tasks]) + " |"
+    yield "|---|---|---|" + "---|" * (len(tasks) + bool(tasks))
     for cost in costs:
         found = {cell["task"]: cell for cell in cells if cell["method"] == cost["method"]}
-        scores = " | ".join(_score(found.get(task), report["enough_questions"]) for task in tasks)
-        mean = "" if cost["quality"] is None else _percent(cost["quality"])
-        front = "**" if cost["on_front"] else ""
-        rows = cost["parts"]["rows"] / cost["length"]
-        yield (
-            f"| {front}`{cost['method']}`{front} | {cost['bytes'] / cost['length']:,.1f} | {rows:,.1f} | {mean} | "
-            f"{scores} |"
-        )
+        front = "**" if cost["on_front"] and tasks else ""
+        shown = [f"{front}`{cost['method']}`{front}"]
+        shown += [f"{size / cost['length']:,.1f}" for size in (cost["bytes"], cost["parts"]["rows"])]
+        if tasks:
+            shown.append("" if cost["quality"] is None else _percent(cost["quality"]))
+            shown += [_score(found.get(task), report["enough_questions"]) for task in tasks]
+        yield "| " + " | ".join(shown) + " |"
     yield ""
-    yield "Bold: no other file has fewer bytes and as good a mean."
-    yield ""
+    if tasks:
+        yield "Bold: no other file has fewer bytes and as good a mean."
+        yield ""
 
 
 def _score(cell: Row | None, enough: int) -> str:

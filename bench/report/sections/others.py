@@ -50,7 +50,7 @@ def _saved(record: dict[str, Any]) -> list[str]:
         "",
         _made(record),
         "",
-        f"{record['tokens']:,} tokens, the model loaded in both cases, medians (minimum to maximum) of "
+        f"{record['tokens']:,} tokens, the model loaded in both cases, CPU time, medians (minimum to maximum) of "
         f"{len(record['rounds'])} rounds: reading the file again and the first token come {again['median']:.1f} times "
         f"({again['min']:.1f} to {again['max']:.1f}) sooner than pre-filling and the first token. Saving takes "
         f"{saving['median']:.1%} of the time of pre-filling. A process that pre-fills has at most "

@@ -1,8 +1,7 @@
 """Caches that keep some of their rows: which those are (SPEC 1.1, kept_positions).
 
 Of compressed keys a row serves all heads of all layers, and what is kept are runs. Of keys and values each head of each
-layer has rows of its own, of our models each layer, and their positions are listed: (n, heads, N) of n layers,
-ascending along the last axis.
+layer has rows of its own, and their positions are listed: (n, heads, N) of n layers, ascending along the last axis.
 
 A run is (first token, past the last) of rows that questions read. A row is rebuilt with the one before it, so the
 stretch that is stored for a run begins one row earlier, unless the run before it ends there.
@@ -49,13 +48,12 @@ def wrong_runs(array: np.ndarray, tokens: int, tail: int, rows: int) -> tuple[st
     return None
 
 
-def wrong_positions(array: np.ndarray, tokens: int, *, to_the_end: bool) -> tuple[str, str] | None:
+def wrong_positions(array: np.ndarray, tokens: int) -> tuple[str, str] | None:
     """What of a kept_positions section of keys and values breaks R19, (found, expected), or None.
 
     Args:
         array: (n, heads, N), N at least 1.
         tokens: T.
-        to_the_end: each set must hold the last of them.
     """
     positions = array.astype(np.int64)
     if (np.diff(positions, axis=-1) <= 0).any() or positions.max(initial=0) >= tokens:
@@ -63,6 +61,4 @@ def wrong_positions(array: np.ndarray, tokens: int, *, to_the_end: bool) -> tupl
             "positions that do not ascend, or are none of the document",
             f"ascending ones below {tokens} of each head",
         )
-    if to_the_end and (positions[..., -1] != tokens - 1).any():
-        return f"rows up to token {int(positions[..., -1].min())}", f"{tokens - 1}, the last one"
     return None

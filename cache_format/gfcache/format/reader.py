@@ -171,7 +171,7 @@ class CacheFile:
     def _wrong_kept(self, array: np.ndarray) -> tuple[str, str] | None:
         """What of the rows that are left breaks R19, (found, expected), or None."""
         if array.ndim == 3:
-            return wrong_positions(array, self.header.tokens, to_the_end="layers" not in self.header.model)
+            return wrong_positions(array, self.header.tokens)
         tail = max((s.shape[0] for s in self.header.of_kind(layout.TAIL_HIDDEN)), default=1)
         return wrong_runs(array, self.header.tokens, tail, self.header.kept_rows or 0)
 

@@ -237,7 +237,7 @@ def fill(model: Stack, document: GoldDocument, ranges: Ranges, pairs: Sequence[t
         first = max(start - 1, 0)  # the token shift needs the row before
         ids, c = document.token_ids[:, first:end], document.compressed_k[:, first:end]
         out = [(k[:, at : at + end - start], v[:, at : at + end - start]) for k, v in pairs]
-        keys_values(model, model.gold_layers, ids, c, start > 0, start, out)
+        keys_values(model, model.gold_layers, ids, c, start > 0, document.turned_to(start), out)
 
 
 def _together(ranges: Ranges) -> Iterator[tuple[Ranges, int, int]]:

@@ -45,7 +45,7 @@ def fill(model: Stack, tables: Tables, document: GoldDocument, ranges: Ranges, p
         block = _block(model, document, tables, start, end)
         for index, (layer, (k, v)) in enumerate(zip(model.gold_layers, pairs, strict=True)):
             rows = slice(at, at + end - start)
-            _keys_values(layer, tables, index, block, start, (k[0, rows], v[0, rows]))
+            _keys_values(layer, tables, index, block, document.turned_to(start), (k[0, rows], v[0, rows]))
 
 
 def attend_rebuilt(
@@ -58,7 +58,8 @@ def attend_rebuilt(
     """
     layer = model.gold_layers[index]
     for start, end, _ in blocks_of(document.ranges, REBUILD_BLOCK):
-        k, v = _keys_values(layer, tables, index, _block(model, document, tables, start, end), start, (None, None))
+        block = _block(model, document, tables, start, end)
+        k, v = _keys_values(layer, tables, index, block, document.turned_to(start), (None, None))
         yield attend(q, layer.heads(k[None]), layer.heads(v[None]), q_start, start)
 
 

@@ -19,7 +19,7 @@ from goldfinch.evaluate.retrieval import (
 
 from .base import Exam, Place, Question, Task
 from .material import Material
-from .scoring import exact
+from .scoring import stated
 
 # Of a document, prose has at least as many tokens as what is hidden in it.
 _LEAST_PROSE = 64
@@ -86,18 +86,18 @@ _KEYS = "{} pass keys of {} digits and of different colours, at even depths"
 TASKS = (
     *(
         Task(
-            f"passkey-{n}", "needle", "exact match", _KEY.format(n), partial(passkey, digits=n), exact, n + 8,
+            f"passkey-{n}", "needle", "value stated", _KEY.format(n), partial(passkey, digits=n), stated, n + 16,
             is_needle=True,
         )
         for n in (7, 64)
     ),
     *(
         Task(
-            f"needles-{n}", "several needles", "exact match", _KEYS.format(count, n), partial(needles, digits=n), exact,
-            n + 8, is_needle=True,
+            f"needles-{n}", "several needles", "value stated", _KEYS.format(count, n), partial(needles, digits=n),
+            stated, n + 16, is_needle=True,
         )
         for n, count in ((7, "ten"), (64, "four"))
     ),
-    Task("pairs", "key-value list", "exact match", "a list of names with five digits each", pairs, exact, 12),
-    Task("facts", "key-value list", "exact match", "five facts planted in prose", facts, exact, 24),
+    Task("pairs", "key-value list", "value stated", "a list of names with five digits each", pairs, stated, 24),
+    Task("facts", "key-value list", "value stated", "five facts planted in prose", facts, stated, 24),
 )  # fmt: skip

@@ -13,9 +13,11 @@ INSTALL = "pip install 'goldfinch-gf[compare]'"
 _NUMBER = re.compile(r"[0-9]+")
 
 
-def exact(answer: str, references: tuple[str, ...]) -> float:
-    """Equal after SQuAD's normalisation."""
-    return float(exact_match(answer, references))
+def stated(answer: str, references: tuple[str, ...]) -> float:
+    """Whether the answer is a value (SQuAD's normalisation), or has it and no other number of as many digits."""
+    numbers = _NUMBER.findall(answer)
+    alone = any({one for one in numbers if len(one) == len(value)} == {value} for value in references)
+    return float(alone or exact_match(answer, references))
 
 
 def words(answer: str, references: tuple[str, ...]) -> float:

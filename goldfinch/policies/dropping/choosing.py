@@ -1,7 +1,7 @@
-"""Which rows of a document a cache of ours keeps, as runs: a policy's choice for all heads of all GOLD layers together,
-or for all heads of each other attention layer.
+"""Which rows of a document a cache of ours keeps: a policy's choice for all heads of all GOLD layers together, as runs,
+or for each head of each other attention layer.
 
-Notation: T document tokens, L attention layers, G key-value heads.
+Notation: T document tokens, L attention layers, H heads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from goldfinch.models.language_model import LanguageModel
-from goldfinch.models.state import Ranges
+from goldfinch.models.state import HeadRows, Ranges
 
 from .base import Policy
 from .expected import ExpectedAttention
@@ -30,10 +30,6 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
-# Of an attention layer: more than a policy keeps anyway, so that the last row is always among them.
-LEAST_ROWS = 8
-
-
 class Chooser:
     """Chooses rows of one document; what a policy sees of it is computed once.
 
@@ -48,11 +44,11 @@ class Chooser:
     ) -> None:
         self.policy = policy
         self._chooses, self._tokens, self._tail = POLICIES[policy](), token_ids.shape[1], model.config.tail_length
-        self._layers = model.config.n_attention
+        self._layers, self._heads = model.config.n_attention, model.config.d_model // model.config.head_dim
         self._scores: Tensor | None = None
         if self._chooses.queries(self._tokens):
             ids = token_ids.to(model.device)
-            self._scores = watched_scores(model, ids, self._chooses, progress=progress).sum(1)
+            self._scores = watched_scores(model, ids, self._chooses, progress=progress)
 
     def kept(self, keep: float) -> Ranges:
         """The (start, end) of the rows to keep, ascending and apart.
@@ -63,24 +59,27 @@ class Chooser:
         tail = min(self._tail, self._tokens)
         count = Dropping(self.policy, keep).count(self._tokens, tail)
         # A row serves all heads of all layers: their scores are added.
-        scores = None if self._scores is None else self._scores.sum(0)
+        scores = None if self._scores is None else self._scores.sum((0, 1))
         rows = self._chooses.kept(scores, self._tokens, count)
         rows[self._tokens - tail :] = True
         return runs_of(rows)
 
-    def kept_in_layers(self, keep: float) -> tuple[Ranges, ...]:
-        """The (start, end) of the rows that each attention layer keeps, as many each, the last one among them.
+    def kept_in_layers(self, keep: float) -> tuple[HeadRows, ...]:
+        """The rows that the heads of each attention layer keep, as many each.
 
         Args:
             keep: share of them.
         """
-        count = Dropping(self.policy, keep).count(self._tokens, min(LEAST_ROWS, self._tokens))
-        scores = None if self._scores is None else self._scores.clone()
-        if scores is not None:
-            scores[:, -1] = torch.inf
-        rows = self._chooses.kept(scores, self._tokens, count)
-        rows[..., -1] = True
-        return tuple(runs_of(one) for one in rows.expand(self._layers, -1))
+        dropping = Dropping(self.policy, keep)
+        rows = self._chooses.kept(self._scores, self._tokens, dropping.count(self._tokens, 1))
+        return head_rows(rows.expand(self._layers, self._heads, -1), dropping)
+
+
+def head_rows(rows: Tensor, dropping: Dropping) -> tuple[HeadRows, ...]:
+    """(L, H, T) bool, as many true in each head, as what the heads of each layer keep."""
+    L, H, T = rows.shape
+    positions = rows.nonzero()[:, 2].view(L, H, -1).cpu().numpy()
+    return tuple(HeadRows(one, T, dropping.by_slot) for one in positions)
 
 
 def runs_of(rows: Tensor) -> Ranges:

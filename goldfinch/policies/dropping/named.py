@@ -42,6 +42,11 @@ class Dropping:
             return None
         return cls(policy, share) if policy in DROPPERS and 0 < share < 1 else None
 
+    @property
+    def by_slot(self) -> bool:
+        """Whether keys that are turned when they are read are turned by the place of their row in the cache."""
+        return self.policy == STREAMING
+
     def count(self, tokens: int, least: int) -> int:
         """Rows to keep of T.
 

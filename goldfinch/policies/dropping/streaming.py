@@ -1,8 +1,10 @@
 """StreamingLLM (arXiv 2309.17453, sections 3.1 and 3.2): the first rows, attention sinks, and a window of the last.
 
-The paper numbers positions by place in the cache. Here rows keep the position that they had: a GoldFinch key has none
-unless the model rotates, and where it does, or a model of others has turned its keys, what is gone leaves a gap. It
-looks at no query: a pre-fill stays as it is.
+The paper numbers positions by place in the cache (section 3.2). So do models of ours that rotate: their caches hold
+keys from before the rotation, and the first rows move up to the window, which is the same numbering counted from the
+end of the document. A GoldFinch key has no position unless the model rotates. A model of others has turned its keys
+when they are stored: there rows keep the position that they had, and what is gone leaves a gap. It looks at no query:
+a pre-fill stays as it is.
 """
 
 from __future__ import annotations

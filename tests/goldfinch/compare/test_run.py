@@ -97,6 +97,34 @@ def test_an_interrupted_run_ends_with_the_same_report(
     assert len(prefills) == before + 1
 
 
+def test_a_row_is_written_before_the_next_method_begins(
+    engine: GoldFinchEngine, prefills: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document that was interrupted is pre-filled once more, for the methods that are left alone."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = compared(engine, tmp_path / "whole")
+    asked: list[str] = []
+    ask = module.ask
+
+    def interrupted(*arguments: Any) -> Any:
+        asked.append(arguments[3].name)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return ask(*arguments)
+
+    monkeypatch.setattr(module, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compared(engine, tmp_path / "cut")
+    spent = compared(engine, tmp_path / "cut", replace(OPTIONS, budget_s=-1.0))
+    assert [row.key.method for row in spent.rows] == asked[:2] == [FULL, "int8"]
+    before = len(prefills)
+    found = compared(engine, tmp_path / "cut")
+    assert asked[3:] == ["h2o-0.5", *(one.name for one in OPTIONS.methods)]
+    assert len(prefills) == before + 2
+    assert quality(found) == quality(whole)
+
+
 def test_rows_of_something_else_are_not_taken(engine: GoldFinchEngine, prefills: list[int], tmp_path: Path) -> None:
     compared(engine, tmp_path)
     before = len(prefills)

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from bench.quality.tiny_models import config_json
+from bench.others.tiny_models import config_json
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 
@@ -22,7 +22,7 @@ def write_folder(folder: Path, name: str = "llama", *, tokenizer: bool = True, *
     """A model folder with random weights.
 
     Args:
-        name: of an architecture in `bench.quality.tiny_models`.
+        name: of an architecture in `bench.others.tiny_models`.
         tokenizer: with tokenizer.json of 256 bytes and six control tokens, and a chat template.
         **changes: of config.json.
     """

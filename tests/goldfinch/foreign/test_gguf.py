@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.quality.tiny_models import config_json
+from bench.others.tiny_models import config_json
 from goldfinch.errors import ModelRefused, WeightsMismatch
 from goldfinch.foreign import importing, library
 from goldfinch.foreign.configuration import clean_config

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.quality.tiny_models import CONFIGS, config_json
+from bench.others.tiny_models import CONFIGS, config_json
 from goldfinch.errors import ModelRefused
 from goldfinch.foreign import library, selfcheck
 from goldfinch.foreign.configuration import clean_config

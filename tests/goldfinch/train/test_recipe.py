@@ -16,15 +16,18 @@ from .records import write_records
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "goldfinch" / "train" / "recipes"
-COMPARE = ROOT / "bench" / "compare.toml"
+COMPARE, LONG = ROOT / "bench" / "compare.toml", ROOT / "bench" / "compare-long.toml"
 
 
 def test_the_shipped_recipe_reads() -> None:
     paths = sorted(RECIPES.glob("*.toml"))
     assert [path.name for path in paths] == ["gf-mini-2.toml", "gf-mini-3.toml", "gf-mini.toml", "gf-small-gpu.toml"]
-    for path in (*paths, COMPARE):
+    for path in (*paths, COMPARE, LONG):
         model = LanguageModel(read_runs(path)[-1].recipe.model)
         assert 2 * sum(p.numel() for p in model.parameters()) < 24e6  # bytes in bf16: what may be shipped
+    long, short = (read_runs(path)[-1].recipe for path in (LONG, COMPARE))
+    assert long.stages[:-1] == short.stages
+    assert long.stages[-1].sequence == long.model.context_length == 4096
     pointed = [*read_runs(RECIPES / "gf-mini-2.toml"), *read_runs(RECIPES / "gf-mini-3.toml")]
     steps = [run.recipe.pointer.steps for run in pointed if run.recipe.pointer]
     assert steps == [272, 129, 400, 330, 420, 1104, 594, 1200, 124, 400]

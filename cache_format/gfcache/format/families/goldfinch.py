@@ -68,8 +68,8 @@ def _attention_shift_shape(model: Dimensions, place: Place) -> tuple[int, ...]:
 
 
 def _kept_shape(model: Dimensions, place: Place) -> tuple[int, ...] | None:
-    """Of keys and values, whose heads stand beside each other: one set for each layer. Of compressed_k, any runs."""
-    return None if model.n_gold else (model.n_attention, 1, place.kept or 0)
+    """Of keys and values one set for each head of each layer. Of compressed_k, any runs."""
+    return None if model.n_gold else (model.n_attention, model.d_model // model.head_dim, place.kept or 0)
 
 
 def _attention_rows(model: Dimensions, place: Place) -> int:

@@ -17,7 +17,7 @@ SPEC = Path(__file__).parents[4] / "cache_format" / "SPEC.md"
 GOLDEN = Path(__file__).parents[3] / "golden" / "v1"
 BASE = {"n_layer": 6, "d_model": 128, "vocab_size": 512, "head_dim": 32, "layer_ratio": 3, "compression_ratio": 16}
 ROWS_OF_LAYERS = (
-    "required, at most one, with attention layers and no GOLD layers: the positions of the rows of each attention layer"
+    "required, at most one, with attention layers and no GOLD layers: the positions of the rows of each head"
 )
 CONFIGS: dict[str, dict[str, Any]] = {
     "goldfinch": BASE | {"time_mix": "finch_c2", "upper_time_mix": "gold"},

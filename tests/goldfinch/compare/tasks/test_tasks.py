@@ -10,7 +10,7 @@ import pytest
 from goldfinch.compare.tasks.base import ASKED, PREDICTED, Exam, Task
 from goldfinch.compare.tasks.material import Material
 from goldfinch.compare.tasks.registry import TASKS, tasks_of
-from goldfinch.compare.tasks.scoring import edit_similarity, exact, label, number, rouge_l, words
+from goldfinch.compare.tasks.scoring import edit_similarity, label, number, rouge_l, stated, words
 from goldfinch.datasets.corpora import is_held_out_document
 from goldfinch.errors import GoldFinchError
 from goldfinch.text.tokenizer import read_tokenizer
@@ -128,7 +128,11 @@ def test_material_is_known_by_what_is_in_it(material: Material) -> None:
 
 
 def test_scores() -> None:
-    assert exact("The 12345.", ("12345",)) == 1
+    assert stated("The 12345.", ("12345",)) == 1
+    assert stated("The extension of room 7 is 12345.", ("12345",)) == 1
+    assert stated("It is 12345 or 54321.", ("12345",)) == 0
+    assert stated("It is 123456.", ("12345",)) == 0
+    assert stated("", ("12345",)) == 0
     assert words("in the old mill", ("old mill",)) == pytest.approx(0.8)
     assert label("A novel", ("novel", "speech")) == 1
     assert label("novel or speech", ("novel", "speech")) == 0

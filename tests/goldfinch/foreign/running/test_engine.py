@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.quality.tiny_models import CONFIGS, config_json
+from bench.others.tiny_models import CONFIGS, config_json
 from goldfinch.caching.journal import Journal
 from goldfinch.engine.base import Start
 from goldfinch.errors import CacheMismatch, ContextTooLong, EmptyInput, GoldFinchError

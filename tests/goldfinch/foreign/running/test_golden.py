@@ -8,7 +8,7 @@ import json
 import gfcache
 import pytest
 
-from bench.quality.tiny_models import config_json
+from bench.others.tiny_models import config_json
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 from tests.cache_format.craft import sections_of

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.quality.tiny_models import config_json
+from bench.others.tiny_models import config_json
 from goldfinch.foreign import library
 from goldfinch.foreign.configuration import clean_config
 from goldfinch.foreign.models import ForeignModel
