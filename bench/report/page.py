@@ -30,6 +30,7 @@ from bench.report.sections.codecs import codec_lines, codec_speed_lines
 from bench.report.sections.confidence import confidence_lines
 from bench.report.sections.dropping import dropping_lines
 from bench.report.sections.first_token import first_token_lines
+from bench.report.sections.light import light_lines
 from bench.report.sections.many import many_lines
 from bench.report.sections.methods import methods_page
 from bench.report.sections.ordinary import ordinary_lines, ordinary_rows
@@ -108,6 +109,7 @@ def benchmarks_page() -> str:
         lines += flatness_lines(record(name))
     lines += ask_section()
     lines += first_token_lines(record("first-token"))
+    lines += light_lines(known("light"))
     lines += comparison_lines(record("compare")["models"])
     lines += training_speed_lines(record("training-speed"))
     lines += library_sections()

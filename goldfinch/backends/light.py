@@ -1,8 +1,8 @@
-"""Who runs the layers where torch is not loaded: the C kernels and the BLAS that numpy brings.
+"""Who runs the layers where torch is not loaded: the C kernels, products of several rows included.
 
-The layers are those of `native`, which takes rows of either library; only products of several rows are another
-library's, and round otherwise, so its name in the numerics of caches is "numpy". Of the GOLD layers it runs one row
-after the other: of a question, the last 2G + 1.
+The layers are those of `native`, which takes rows of either library; only those products are not torch's, and round
+otherwise, so its name in the numerics of caches is "numpy", whose arrays hold the rows. Of the GOLD layers it runs one
+row after the other: of a question, the last 2G + 1.
 
 Notation: B batch (1), T tokens, C d_model, R = C / compression_ratio.
 """

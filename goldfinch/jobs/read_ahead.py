@@ -9,7 +9,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from goldfinch.devices import synchronize
-from goldfinch.engine import packed_prefill
 from goldfinch.library.making import Made
 from goldfinch.library.opening import Model, engine_of
 
@@ -99,7 +98,7 @@ def in_packs(
                 yield job
                 yield from jobs
                 return
-            longest = min(most_tokens, packed_prefill.most_packed_tokens(model()))
+            longest = min(most_tokens, engine_of(model()).block_tokens)
         count = job.tokens if job.tokens <= longest else 0
         characters = 0 if job.document is None else len(job.document.text)
         if tokens + count > most_tokens or held + characters > HELD_CHARACTERS or len(pack) == LONGEST_PACK:
@@ -115,6 +114,8 @@ def _computed(pack: list[Job], longest: int, model: Callable[[], Model], tell: T
     together = [job for job in pack if 0 < job.tokens <= longest]
     if len(together) < 2:
         return pack
+    from goldfinch.engine import packed_prefill  # torch's; nothing is packed without
+
     units = []
     for job in together:
         assert job.token_ids is not None

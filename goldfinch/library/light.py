@@ -1,4 +1,4 @@
-"""Whether a question to a cache, or a pre-fill, can go without torch (`weights.light`): the one place that decides.
+"""Whether a question to a cache can go without torch (`weights.light`): the one place that decides.
 
 What only torch does is done by torch, and whatever decides for it costs an import of some seconds, never an answer.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gfcache import Coding
 from gfcache.format.convert import obstacle_of
@@ -18,7 +18,9 @@ from goldfinch.caching.row_parts import Form
 from goldfinch.errors import ModelRefused, NoCodecFits
 from goldfinch.policies.dropping.named import Dropping
 
-from .divergence import Yardstick
+if TYPE_CHECKING:
+    from .divergence import Yardstick
+
 
 # From the largest file to the smallest: keys and states lose about as much in each. bench/quality/codecs.py measures.
 LADDER = (
@@ -83,6 +85,8 @@ def measured(
         ModelRefused: see `check_measurable`.
     """
     check_measurable(computed.identity["model"])
+    from .divergence import Yardstick  # it needs torch, and what no bounds are given for needs none of it
+
     yardstick = Yardstick(engine, computed)
     if not bounds.choose:
         return _with_receipt(yardstick, engine.coded(computed, form))

@@ -6,23 +6,24 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from gfkernels import dispatch
 from gfkernels.native import build as native
 
-from goldfinch.backends.native.executor import NativeExecutor
-from goldfinch.backends.triton.executor import TritonExecutor
 from goldfinch.caching.numerics import numerics_of
-from goldfinch.models.language_model import LanguageModel
 from goldfinch.version import __version__
+
+if TYPE_CHECKING:
+    from goldfinch.models.language_model import LanguageModel
 
 RECORDS = "bench/results"
 
 
 def conditions(model: LanguageModel) -> dict[str, Any]:
     """Commit, CPU, versions, model shape and numerics, for the head of a record."""
+    import torch
+
     card, config = model.card, model.config
     return {
         "commit": git_commit(),
@@ -83,6 +84,9 @@ def _cpuinfo() -> dict[str, str]:
 
 def kernel_backends(model: LanguageModel) -> dict[str, str]:
     """Which backend runs the model's layers here, and why; where the compiled kernels are."""
+    from goldfinch.backends.native.executor import NativeExecutor
+    from goldfinch.backends.triton.executor import TritonExecutor
+
     asked = os.environ.get(dispatch.ENVIRONMENT_VARIABLE)
     obstacle = NativeExecutor.obstacle(model)
     reason = f"{dispatch.ENVIRONMENT_VARIABLE}={asked}" if asked else (obstacle or "automatic")

@@ -1,6 +1,6 @@
 """The light path: a model of ours on the CPU in float32 without torch, whose import takes longer than most questions.
 
-What computes are the C kernels and the BLAS that numpy brings (`backends.light`). Here alone it is decided whether a
+What computes are the C kernels, on numpy's arrays (`backends.light`). Here alone it is decided whether a
 model can go that way; whoever asks for a model gives his own reasons against it (`opening.load`). Who names a backend
 in GF_KERNELS gets that one, and with it torch.
 """

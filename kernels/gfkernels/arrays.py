@@ -108,11 +108,6 @@ def stacked(parts: Sequence[Any]) -> Any:
     return np.stack(parts) if is_numpy(parts[0]) else _torch().stack(list(parts))
 
 
-def added_product(rows: Any, x: Any, matrix: Any) -> Any:
-    """rows + x matrix: (T, N), (T, K), (K, N)."""
-    return rows + x @ matrix if is_numpy(rows) else _torch().addmm(rows, x, matrix)
-
-
 def indices(places: np.ndarray, like: Any) -> Any:
     """Places (n,) as rows on the CPU of that library are indexed with."""
     places = places.astype(np.int64, copy=False)

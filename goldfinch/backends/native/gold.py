@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gfkernels import arrays
 from gfkernels.layer import native
+from gfkernels.layer.product import added_times, times
 from gfkernels.layer.product import product as linear
 
 from goldfinch.backends.vectors import f32
@@ -107,7 +108,7 @@ def _kappa_and_e_bar(model: Stack, token_ids: Tensor, compressed_k: Tensor) -> t
     """What keys and values are made from (paper eq. 15, 19), (T, C) each."""
     e = model.embed(token_ids)[0]
     wide, narrow = _token_cat(model)
-    kappa = native.rms_scale(arrays.added_product(linear(e, wide), compressed_k[0], narrow.T))
+    kappa = native.rms_scale(added_times(linear(e, wide), compressed_k[0], narrow.T))
     return kappa, native.rms_scale(arrays.contiguous(e))
 
 
@@ -123,12 +124,12 @@ def _token_cat(model: Stack) -> tuple[Tensor, Tensor]:
 
 def _mix_codes(layer: GoldTimeMix, e_bar: _Rows) -> Tensor:
     """tanh of the low-rank code of both dynamic mixes, (T, 2 * 32): depends on a token and the one before it alone."""
-    return native.tanh(e_bar.lerp(f32(layer.time_maa_v_cache)) @ layer.time_maa_kv_w1)
+    return native.tanh(times(e_bar.lerp(f32(layer.time_maa_v_cache)), layer.time_maa_kv_w1))
 
 
 def _keys(layer: GoldTimeMix, kappa: _Rows, z: Tensor, start: int, out: Tensor | None) -> Tensor:
-    mixed = kappa.ddlerp(f32(layer.time_maa_k), z[:, :SHIFT_LORA_RANK] @ layer.time_maa_kv_w2[0])
-    low_rank = native.tanh(mixed @ layer.time_key_w1) @ layer.time_key_w2
+    mixed = kappa.ddlerp(f32(layer.time_maa_k), times(z[:, :SHIFT_LORA_RANK], layer.time_maa_kv_w2[0]))
+    low_rank = times(native.tanh(times(mixed, layer.time_key_w1)), layer.time_key_w2)
     k = _normed(mixed, low_rank, layer.ln_k, out)
     if layer.rope is None:
         return k
@@ -137,8 +138,8 @@ def _keys(layer: GoldTimeMix, kappa: _Rows, z: Tensor, start: int, out: Tensor |
 
 
 def _values(layer: GoldTimeMix, e_bar: _Rows, z: Tensor, out: Tensor | None) -> Tensor:
-    mixed = e_bar.ddlerp(f32(layer.time_maa_v), z[:, SHIFT_LORA_RANK:] @ layer.time_maa_kv_w2[1])
-    low_rank = native.tanh(mixed @ layer.time_value_w1) @ layer.time_value_w2
+    mixed = e_bar.ddlerp(f32(layer.time_maa_v), times(z[:, SHIFT_LORA_RANK:], layer.time_maa_kv_w2[1]))
+    low_rank = times(native.tanh(times(mixed, layer.time_value_w1)), layer.time_value_w2)
     return _normed(mixed, low_rank, layer.ln_v, out)
 
 
@@ -216,7 +217,7 @@ def expand_by_pairs(
         first = max(start - 1, 0)  # the token shift needs the row before
         wide_part = from_tokens[pairs.token_of[first : start + block]]
         c = compressed_k[0, first : start + block]
-        kappa = _rows(native.rms_scale(arrays.added_product(wide_part, c, narrow.T)), start > 0)
+        kappa = _rows(native.rms_scale(added_times(wide_part, c, narrow.T)), start > 0)
         for layer, z, (k, _) in zip(model.gold_layers, codes, out, strict=True):
             _keys(layer, kappa, z[pairs.pair_of[start : start + block]], start, k[:, start : start + block])
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gfkernels import arrays
 from gfkernels.layer import native
 from gfkernels.layer.product import product as linear
+from gfkernels.layer.product import times
 from gfkernels.wkv.native import wkv6
 
 from goldfinch.backends.vectors import BlockVectors, is_finch_c2
@@ -74,7 +75,7 @@ def _time_mix(mix: Any, vectors: BlockVectors, h: Tensor, state: LayerState) -> 
     before = _before(state.time_shift_state, h)
     groups = vectors.mixes.shape[0]
     z = native.tanh(linear(native.shift_lerp(h, before, vectors.mix_x), vectors.mix_w1))  # (T, G * 32)
-    dynamic = z.reshape(T, groups, -1).swapaxes(0, 1) @ vectors.mix_w2  # (G, T, C)
+    dynamic = times(z.reshape(T, groups, -1).swapaxes(0, 1), vectors.mix_w2)  # (G, T, C)
     mixed = native.shift_ddlerp(h, before, vectors.mixes, dynamic)
     r, k = linear(mixed[0], mix.receptance.weight), linear(mixed[1], mix.key.weight)
     w_low = linear(native.tanh(linear(mixed[4], vectors.decay_w1)), vectors.decay_w2)

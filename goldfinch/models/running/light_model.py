@@ -3,8 +3,7 @@
 Notation: B batch (1), T tokens, C d_model, R = C / compression_ratio, V vocab_size.
 
 Its weights hang together as the modules of torch do, by the keys of the published checkpoints, so that what lays them
-out for kernels reads either. Layer norms and products of one row are in C, products of more rows the BLAS's that numpy
-brings.
+out for kernels reads either. Layer norms and products are in C.
 """
 
 from __future__ import annotations

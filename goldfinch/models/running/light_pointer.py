@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from gfkernels.layer.native import gelu
+from gfkernels.layer.product import times
 
 from goldfinch.models.config import ModelConfig
 
@@ -71,13 +72,13 @@ class LightPointer:
         q = w.row(np.concatenate([asked, np.asarray(question.compressed_k)[0]], -1))  # (m, D)
         same = ids[:, None] == asked_ids
         overlap = np.where(same.any(-1), w.word_weight[ids], np.float32(0))[:, None]
-        likeness = w.align(rows) @ w.align(asked).T / np.float32(math.sqrt(h.shape[-1]))  # (n, m)
-        aligned = softmax(likeness) @ q
-        whole = softmax(q @ w.attend_question)[None] @ q  # (1, D)
+        likeness = times(w.align(rows), w.align(asked).T) / np.float32(math.sqrt(h.shape[-1]))  # (n, m)
+        aligned = times(softmax(likeness), q)
+        whole = times(softmax(times(q, w.attend_question[:, None])[:, 0])[None], q)  # (1, D)
         parts = [h, aligned, h * aligned, h * whole, overlap, likeness.max(-1, keepdims=True)]
         mixed = w.blend(np.concatenate(parts, -1))
         if self._looks:
-            mixed = mixed + _in_runs(same).astype(np.float32) @ w.runs
+            mixed = mixed + times(_in_runs(same).astype(np.float32), w.runs)
         h = _gelu(mixed)
         h = _through(w.neighbours, DILATIONS, h)
         if self._looks:
@@ -95,8 +96,8 @@ class LightPointer:
         x = look.row_norm(h)
         keys, values = np.split(look.tell(look.question_norm(q)), 2, -1)
         ask, keys, values = (y.reshape(len(y), self._heads, -1).swapaxes(0, 1) for y in (look.ask(x), keys, values))
-        scores = ask @ keys.swapaxes(1, 2) / np.float32(math.sqrt(ask.shape[-1]))  # (H, n, m)
-        found = (softmax(scores) @ values).swapaxes(0, 1).reshape(len(h), -1)
+        scores = times(ask, keys.swapaxes(1, 2)) / np.float32(math.sqrt(ask.shape[-1]))  # (H, n, m)
+        found = times(softmax(scores), values).swapaxes(0, 1).reshape(len(h), -1)
         placed = look.placed(layout.shares(softmax(look.mark(x), 0)))
         blended = look.blend(np.concatenate([x, found, x * found, x * whole], -1))
         h = h + _gelu(blended + placed)
@@ -113,7 +114,7 @@ class LightPointer:
         same = (recent[:, :, None] == before) & (before != NOTHING)
         matched = np.logical_and.accumulate(same, -1).sum(-1)
         q = self._weights.query(stream)
-        scores = q @ keys.swapaxes(1, 2) / np.float32(math.sqrt(q.shape[-1]))
+        scores = times(q, keys.swapaxes(1, 2)) / np.float32(math.sqrt(q.shape[-1]))
         return scores + self._weights.matched[matched], matched
 
     def shares(self, stream: Any, pointing: Pointing, recent: Any) -> tuple[Array, Array, Array]:
@@ -121,10 +122,10 @@ class LightPointer:
         w = self._weights
         scores, matched = self.scores(stream, pointing, recent)
         attention = softmax(scores)
-        gates = w.gate(stream) + w.gate_start + attention @ np.asarray(pointing.gates)
+        gates = w.gate(stream) + w.gate_start + times(attention, np.asarray(pointing.gates))
         counts = np.stack([(attention * (matched == n)).sum(-1) for n in range(MATCHED + 1)], -1)
-        gates = gates + counts @ w.gate_matched + scores.max(-1, keepdims=True) * w.gate_best
-        found = attention @ np.asarray(pointing.keys)
+        gates = gates + times(counts, w.gate_matched) + scores.max(-1, keepdims=True) * w.gate_best
+        found = times(attention, np.asarray(pointing.keys))
         seen = _gelu(w.seen(np.concatenate([stream, found], -1)))
         assert gates.shape[-1] == GATES
         return attention, log_softmax(gates), stream + w.change(seen)
@@ -218,5 +219,5 @@ class _Layout:
         found = [sums[self.last + 1] - sums[self.first]]
         for columns in self.columns:
             held = (columns[:, None] == np.arange(MOST_COLUMNS)).astype(np.float32)
-            found.append(held @ (held.T @ weights))
+            found.append(times(held, times(held.T, weights)))
         return np.concatenate(found, -1)

@@ -34,7 +34,7 @@ from gfkernels.temporary import temporary_folder
 
 _LOG = logging.getLogger(__name__)
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("kernels.c", "decode.c", "wkv6_gradients.c")
+SOURCES = ("kernels.c", "decode.c", "product.c", "wkv6_gradients.c")
 INCLUDED = (
     "common.h",
     "each_row_type.inc.c",

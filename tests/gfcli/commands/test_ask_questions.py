@@ -19,7 +19,6 @@ import goldfinch
 from gfcli.app import run
 from gfcli.support.question_file import default_id
 from goldfinch.engine import batch_decode as batching
-from goldfinch.engine import goldfinch as engine
 from goldfinch.weights import loading
 from tests.conftest import SAMPLES
 from tests.cpu_time import PATIENCE_S
@@ -102,7 +101,7 @@ def test_a_cut_run_goes_on(kb: Path, capsys, monkeypatch) -> None:
     (kb / "a.jsonl").write_text("".join(lines[3:9]) + lines[9][:40])  # some missing before, one cut
     asked: list[str] = []
     real = batching.ask_many
-    monkeypatch.setattr(engine, "ask_many", lambda s, q, **k: asked.extend(q) or real(s, q, **k))
+    monkeypatch.setattr(batching, "ask_many", lambda s, q, **k: asked.extend(q) or real(s, q, **k))
     rows(capsys, "--questions", "q.txt", "-o", "a.jsonl")
     assert len(asked) == 9
     again = [json.loads(line) for line in (kb / "a.jsonl").read_text().splitlines()]
@@ -142,7 +141,7 @@ def test_no_good_answer_is_lost(kb: Path, capsys, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     before = answers()
-    monkeypatch.setattr(engine, "ask_many", interrupted)
+    monkeypatch.setattr(batching, "ask_many", interrupted)
     rows(capsys, "--questions", "q.txt", "-o", "a.jsonl", "-n", "3", code=130)
     assert sorted(row["key"] for row in answers()) == sorted(row["key"] for row in before)
 

@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gfcache
+import gfkernels
+import numpy as np
 import pytest
 from gfkernels.native.build import unavailable
 
+import gfcli
 from gfcli.app import run
 from goldfinch.weights.directory import find_model
 from goldfinch.weights.light import obstacle
@@ -48,6 +52,25 @@ def in_a_new_process(commands: list[list[str]]) -> tuple[str, str]:
         [sys.executable, "-P", "-c", SAYING, json.dumps(commands)], capture_output=True, text=True, env=environment
     )
     return done.stdout, done.stderr.strip().split("\n")[-1]
+
+
+def test_without_torch_installed(handbook: Path, tmp_path: Path) -> None:
+    """A machine that only asks needs none; what does need it says so in a sentence."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for installed in Path(np.__file__).parents[1].iterdir():
+        if not installed.name.startswith(("torch", "functorch", "triton", "nvidia")):
+            (packages / installed.name).symlink_to(installed)
+    ours = [str(Path(one.__file__ or "").parents[1]) for one in (gfcli, gfcache, gfkernels)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(packages), *ours])}
+    found = []
+    for arguments in (["ask", "--cache", handbook.name, QUESTIONS[0]], ["ask", "handbook.txt", QUESTIONS[0]]):
+        command = [sys.executable, "-P", "-S", "-m", "gfcli", *arguments]
+        found.append(subprocess.run(command, capture_output=True, text=True, env=environment))
+    assert (found[0].returncode, found[0].stderr) == (0, "")
+    assert found[0].stdout.strip()
+    assert (found[1].returncode, found[1].stdout) == (2, "")
+    assert found[1].stderr.startswith("error: this needs torch, which is not installed")
 
 
 def with_torch(commands: list[list[str]], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> str:
