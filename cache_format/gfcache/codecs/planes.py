@@ -150,7 +150,7 @@ class Planes:
         for number, plane in enumerate(coded):
             step = 2 * int(exponents[plane]) + (int(factors[plane]) - _FACTORS[0])
             own = slice(number * D, (number + 1) * D)
-            codes = columns[place[own]].astype(np.float64 if turn else np.float32) + middle[own, None]
+            codes = columns[place[own]].astype(np.float32) + middle[own, None]
             with np.errstate(over="ignore"):
                 out[kept:, plane] = _values(codes, step, turn).T
         return out

@@ -19,6 +19,8 @@ import numpy as np
 # Sine and cosine are multiples of 2^-BITS.
 BITS = 15
 _ONE = 1 << BITS
+# float32 holds all integers below; and units of exponents up to _PLAIN, 2^-BITS of them, and sums of them.
+_EXACT_F32, _PLAIN = 1 << 24, 100
 # Terms of the series that is summed below: for |x| up to pi, what is left out is far below 2^-BITS.
 _TERMS = 14
 
@@ -75,19 +77,25 @@ def turned_back(keys: np.ndarray, turn: Turn, dtype: type[np.floating] = np.floa
 
 
 def turned(codes: np.ndarray, turn: Turn, unit: float = 1.0) -> np.ndarray:
-    """Integers (D, T) turned, float64, in multiples of `unit`, a power of two or three times one: exact.
+    """Integers (D, T) turned, in multiples of `unit`, a power of two or three times one: exact, in float64 or float32.
 
     Channels beyond the pairs are multiples of it; those of pairs, of 2^-BITS of it.
     """
-    cosine, sine, _ = turn
-    pairs = len(cosine)
-    given, out = codes.astype(np.float64), np.empty(codes.shape)
+    pairs, dtype = len(turn.cosine), _holds(codes, unit)
+    given, out = codes.astype(dtype, copy=False), np.empty(codes.shape, dtype)
     one, other = given[:pairs], given[pairs : 2 * pairs]
-    cosine, sine = cosine * (unit / _ONE), sine * (unit / _ONE)
+    cosine, sine = (np.multiply(array.astype(dtype, copy=False), float(unit) / _ONE) for array in turn[:2])
     _sum_of_products(out[:pairs], np.subtract, one, cosine, other, sine)
     _sum_of_products(out[pairs : 2 * pairs], np.add, other, cosine, one, sine)
-    np.multiply(given[2 * pairs :], unit, out=out[2 * pairs :])
+    np.multiply(given[2 * pairs :], np.asarray(unit, dtype), out=out[2 * pairs :])
     return out
+
+
+def _holds(codes: np.ndarray, unit: float) -> type[np.float32] | type[np.float64]:
+    """What holds all products of integers with sines and the factor of a unit, and their sums: float32 is quicker."""
+    odd = 1 if np.frexp(unit)[0] == 0.5 else 3
+    largest = 2.0 * float(np.abs(codes).max(initial=0)) * _ONE * odd
+    return np.float32 if largest < _EXACT_F32 and abs(np.frexp(unit)[1]) <= _PLAIN else np.float64
 
 
 def _sum_of_products(

@@ -127,7 +127,8 @@ def decode(pair: Pair, stored: bytes, dtype: str, shape: tuple[int, ...], where:
         else:
             block = from_f32(pair[name].unpack(data, size, dtype, where.behind(at)), dtype)
         out.setdefault(name, []).append(block)
-    return _whole([np.concatenate(rows) for rows in out.values()], shape, where).tobytes()
+    parts = [rows[0] if len(rows) == 1 else np.concatenate(rows) for rows in out.values()]
+    return _whole(parts, shape, where).tobytes()
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def from_f32(values: np.ndarray, dtype: str) -> np.ndarray:
         words = np.ascontiguousarray(values, np.float32).view(np.uint32)
         return ((words + 0x7FFF + ((words >> 16) & 1)) >> 16).astype(np.uint16)
     with np.errstate(over="ignore"):
-        return values.astype(layout.NUMPY_DTYPES[dtype])
+        return values.astype(layout.NUMPY_DTYPES[dtype], copy=False)
 
 
 def middles(columns: np.ndarray) -> np.ndarray:

@@ -170,3 +170,18 @@ def test_turns_are_sines_and_undo_each_other() -> None:
     assert np.abs(turned_back(once, turn, np.float32) - codes).max() < 0.1
     assert np.array_equal(once * 2**BITS, np.rint(once * 2**BITS))
     assert np.array_equal(turned(codes, turn, 0.375), once * 0.375)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.375, 2.0**-99, 3 * 2.0**90])
+@pytest.mark.parametrize("most", [80, 85, 86, 255, 256, 4000])
+def test_turning_in_float32_gives_the_bits_of_float64(unit: float, most: int) -> None:
+    """Around the sizes up to which it is exact, of units with a factor of three and without."""
+    turn = turns(ROTARY, 4, 500)
+    codes = np.random.default_rng(0).choice([-most, most, 1], (17, 500)).astype(np.float32)
+    quick = turned(codes, turn, unit)
+    codes[16, 0] = 1 << 20  # beyond what float32 is asked to hold, in a channel of no pair
+    sure = turned(codes, turn, unit)
+    assert quick.dtype == (np.float32 if most * (3 if unit in (0.375, 3 * 2.0**90) else 1) < 256 else np.float64)
+    assert sure.dtype == np.float64
+    assert np.array_equal(quick[:16].astype(np.float32), sure[:16].astype(np.float32))
+    assert np.array_equal(quick[:16], sure[:16])  # nothing was rounded
