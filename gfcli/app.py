@@ -8,15 +8,27 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
+from gfcache.files.basis_files import offer_bases
 
 from . import registry
 from .parser import Group, click, complaint
 from .support import exits, settings
 from .support.console import console
+
+
+def _basis_files() -> Iterable[Path]:
+    from goldfinch.weights.noted import all_basis_files
+
+    return all_basis_files()
+
+
+offer_bases(_basis_files)
 
 
 class Terminated(BaseException):

@@ -62,7 +62,7 @@ def _codecs(option: str) -> Iterator[str]:
     from gfcache.codecs import registry
 
     yield registry.RAW.name
-    yield from registry.serving("wkv_state" if option == "--state-codec" else "compressed_k")
+    yield from registry.serving("wkv_state") if option == "--state-codec" else registry.LOSSY
 
 
 def _entries() -> Words:

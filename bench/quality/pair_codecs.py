@@ -39,7 +39,10 @@ from goldfinch.measure.conditions import git_commit, processor
 from goldfinch.measure.divergence import between
 from goldfinch.policies.named import ALL
 
-CODECS = ("int8", "step4", "step3.5", "step3", "step2.5", "step2", "kivi4", "kivi2", "flexgen4")
+CODECS = (
+    "int8", "basis4", "basis3.5", "basis3", "basis2.5", "basis2", "basis1.5",
+    "step4", "step3.5", "step3", "step2.5", "step2", "kivi4", "kivi2", "flexgen4",
+)  # fmt: skip
 # Documents whose codecs are timed.
 TIMED = 2
 # Tokens behind the document that are predicted.
@@ -92,7 +95,7 @@ def _timed(cache: Any) -> dict[str, float]:
     for section in cache.packed():
         if section.kind not in _PAIRS:
             continue
-        where = where_of(cache.identity["model"], section.kind, section.token_start, section.rotated)
+        where = where_of(cache.identity["model"], section, basis=section.basis)
         array = np.ascontiguousarray(section.array)
         started = time.process_time()
         codec, stored = registry.encode(array, section.dtype, section.codec, where)

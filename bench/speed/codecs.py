@@ -98,7 +98,7 @@ def pairs_of(folder: Path, path: Path) -> list[Values]:
     with gfcache.read_cache(path) as file:
         model = file.header.model
         return [
-            (file.array(s), s.dtype, where_of(model, s.kind, s.token_start, s.rotated))
+            (file.array(s), s.dtype, where_of(model, s))
             for s in file.header.sections
             if s.kind in KINDS and s.dtype in ("f32", "bf16")
         ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfcache.errors import (
+        BasisMissing,
         CacheFormatError,
         CacheLocked,
         CacheWriteError,
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
         UnwritableCache,
     )
     from gfcache.files.atomic import temporary_beside
+    from gfcache.files.basis_files import offer_bases
     from gfcache.files.locks import lent_lock, output_lock
+    from gfcache.format.bases import offer_basis
     from gfcache.format.convert import Coding, convert_cache
     from gfcache.format.export import copy_cache, export_safetensors
     from gfcache.format.header import Header, Section
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from gfcache.store.store import Store
 
 _HOMES = {
+    "BasisMissing": ".errors",
     "CacheFile": ".format.reader",
     "CacheFormatError": ".errors",
     "CacheLocked": ".errors",
@@ -84,6 +88,8 @@ _HOMES = {
     "identity_key": ".store.entries",
     "inspect_cache": ".format.summary",
     "lent_lock": ".files.locks",
+    "offer_bases": ".files.basis_files",
+    "offer_basis": ".format.bases",
     "open_parent": ".format.parents",
     "output_lock": ".files.locks",
     "parent_reference": ".format.parents",
@@ -97,6 +103,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BasisMissing",
     "CacheFile",
     "CacheFormatError",
     "CacheLocked",
@@ -131,6 +138,8 @@ __all__ = [
     "identity_key",
     "inspect_cache",
     "lent_lock",
+    "offer_bases",
+    "offer_basis",
     "open_parent",
     "output_lock",
     "parent_reference",

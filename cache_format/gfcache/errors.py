@@ -8,6 +8,7 @@ CacheFormatError
 ├── CacheLocked           another process writes this file now
 ├── ParentMissing         the base cache that this one continues is not there
 │   └── LenderMissing     a cache that holds some of its blocks is not there
+├── BasisMissing          the basis that its keys and values were coded in is not known here
 ├── ParentChanged         the base cache is another file than the one that this one continues
 ├── UnwritableCache       what is to be written breaks a rule that readers check; nothing was written
 ├── CannotRound           the values are not to be rounded by the codec asked for; nothing was written
@@ -124,6 +125,21 @@ class LenderMissing(ParentMissing):
         self.parent, self.digest = parent, digest
         why = f"{parent} (digest {digest[:16]}), which holds some of its blocks, is not there"
         CacheFormatError.__init__(self, path, why)
+
+
+class BasisMissing(CacheFormatError):
+    """The basis that keys and values were coded in is not known here.
+
+    Attributes:
+        section: that needs it.
+        digest: of the basis.
+    """
+
+    hint = "it lies in the directory of the model that made the cache; else pre-fill the document again"
+
+    def __init__(self, path: Path | str, section: str, digest: str) -> None:
+        self.section, self.digest = section, digest
+        super().__init__(path, f"section {section!r} was coded in the basis {digest[:16]}, which is not here")
 
 
 class ParentChanged(CacheFormatError):

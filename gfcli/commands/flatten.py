@@ -8,6 +8,7 @@ from typing import Annotated
 
 import gfcache
 import typer
+from gfcache.format.convert import obstacle_of
 
 from gfcli.support.console import console
 from gfcli.support.exits import CommandError
@@ -25,6 +26,7 @@ from gfcli.support.options import (
     bounds_of,
     coding_of,
     dropping_of,
+    say_basis,
 )
 from gfcli.support.outputs import InPlaceOutputOption, check_may_replace
 from gfcli.support.sessions import Models, open_cache_file
@@ -73,8 +75,8 @@ def convert(
     computed, so that the document can still grow. The result is what gf prefill with these options makes. What is
     rounded once is rounded for good: another codec needs the document to be pre-filled again, and raw only stores
     the rounded values longer. --drop leaves out rows, before the others are rounded. Caches that continue this one
-    need it as it was: give -o. No model is loaded, unless --drop chooses, or --receipt, --max-kl or --max-bytes ask
-    for what is lost in predictions.
+    need it as it was: give -o. No model is loaded, unless the codec has its basis from it, --drop chooses, or
+    --receipt, --max-kl or --max-bytes ask for what is lost in predictions.
 
     Examples:
       gf convert doc.gfc --codec step3 --state-codec int8 -o small.gfc
@@ -91,6 +93,8 @@ def convert(
         check_may_replace(path, force)
     with gfcache.output_lock(path), gfcache.read_cache(cache) as file:
         before = file.file_bytes
+        if coding is not None and coding.needs_basis and bounds is None and dropping is None:
+            coding = _in_basis(cache, model, device, coding)
         if bounds is None and dropping is None:
             written = gfcache.convert_cache(file, path, coding or gfcache.Coding())
         else:
@@ -106,3 +110,15 @@ def convert(
         note_same(written.digest, file.header.digest)
     console.say(f"{show_bytes(before)} before, {show_bytes(path.stat().st_size)} now")
     console.path(path)
+
+
+def _in_basis(cache: str, model: str | None, device: str, coding: gfcache.Coding) -> gfcache.Coding:
+    """The codec with the basis of the model that made a cache; it is made where there is none."""
+    from goldfinch.library.opening import engine_of
+
+    engine = engine_of(open_cache_file(cache, model, Models(device))[0])
+    obstacle = obstacle_of(engine.identity["model"], coding)
+    if obstacle is not None:
+        raise gfcache.CannotRound(cache, obstacle)
+    say_basis(coding, engine.card)
+    return engine.in_basis(coding)

@@ -132,6 +132,10 @@ def _lines(s: dict[str, Any]) -> list[str]:
     rounded = ((rows_of, numerics.get("rows_codec")), ("state", numerics.get("state_codec")))
     if any(codec for _, codec in rounded):
         rows.append(("rounded", ", ".join(f"{what} by {codec}" for what, codec in rounded if codec)))
+    if numerics.get("rows_basis"):
+        rows.append(
+            ("basis", f"{numerics['rows_basis'][:16]}, which lies beside the model; without it, nothing is read")
+        )
     if s["kept"] is not None:
         rows.append(("dropped", _dropped(s)))
     if s["error_receipt"] is not None:

@@ -68,6 +68,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (gfcache.UnsupportedSection, UNSUPPORTED),
     (gfcache.CacheLocked, LOCKED),
     (gfcache.ParentMissing, NOT_FOUND),
+    (gfcache.BasisMissing, NOT_FOUND),
     (gfcache.ParentChanged, DOES_NOT_BELONG),
     (gfcache.UnwritableCache, USAGE),
     (gfcache.CannotRound, USAGE),

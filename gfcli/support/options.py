@@ -74,7 +74,7 @@ CodecOption = Annotated[
         "--codec",
         metavar="CODEC",
         help="How compressed keys, or keys and values, are rounded and stored: raw (as computed), int8, step4, step3, "
-        "step2, ... (see the guide).",
+        "step2, ..., for models of others basis3, ... (see the guide).",
         callback=values.checked("--codec", values.codec),
     ),
 ]
@@ -233,6 +233,11 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     from gfcache.codecs.registry import RAW
 
     coding = Coding(codec or RAW.name, state_codec or RAW.name)
+    if coding.needs_basis and card is not None and not card.is_foreign:
+        raise CommandError(
+            f"--codec is {coding.rows}, which is for models of others; {card.name} is none",
+            hint="choose step3, or int8",
+        )
     if card is None or not card.is_foreign:
         return coding
     if coding.is_state_lossy:
@@ -241,7 +246,17 @@ def coding_of(codec: str | None, state_codec: str | None, card: ModelCard | None
     if coding.is_lossy and not any(layer.kind == "full" for layer in getattr(card.config, "layers", ())):
         console.warn_once(f"no layer of {card.name} keeps keys and values of every token: nothing is rounded")
         coding = Coding()
+    say_basis(coding, card)
     return coding
+
+
+def say_basis(coding: Coding, card: ModelCard) -> None:
+    """Say what takes its time, where the model of a card has no basis yet that a codec needs."""
+    if coding.needs_basis:
+        from goldfinch.weights.noted import basis_files_of
+
+        if not any(path.exists() for path in basis_files_of(card.path, card.model_fingerprint)):
+            console.say(f"making the basis of {card.name} for {coding.rows}, once: this may take minutes")
 
 
 def dropping_of(drop: str | None, keep: float | None, chosen: bool) -> Dropping | None:

@@ -150,7 +150,8 @@ def kept_share(value: object) -> float:
 def _codec(value: object, kind: str) -> str:
     from gfcache.codecs import registry
 
-    allowed = (registry.RAW.name, *registry.serving(kind))
+    based = registry.BASED if kind == "compressed_k" else ()
+    allowed = (registry.RAW.name, *registry.serving(kind), *based)
     if value not in allowed:
         raise ValueError(", ".join(allowed))
     return str(value)

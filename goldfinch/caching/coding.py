@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.codecs.tokens import Where
-from gfcache.format.convert import is_lossy
+from gfcache.format.convert import is_lossy, obstacle_of
 from gfkernels import arrays
 
+from goldfinch.errors import ModelRefused
 from goldfinch.models.state import GrowingBuffer
 
 from .checkpoint import Checkpoint
@@ -79,7 +80,13 @@ def coded(cache: DocumentCache, form: Form) -> DocumentCache:
     Args:
         cache: as computed; rows that it took over from one that `can_continue` so may be rounded already.
         form: of its file.
+
+    Raises:
+        ModelRefused: a codec of models of others.
     """
+    obstacle = obstacle_of(cache.identity["model"], form.coding)
+    if obstacle is not None:
+        raise ModelRefused(obstacle, hint="choose another codec")
     rows, parts, parent = cache.compressed_k, form.parts(cache.row_count), form.parent
     if rows is None:
         parts = ()

@@ -37,6 +37,7 @@ class Numerics:
         packed: computed together with other documents: products of other shapes round otherwise.
         rows_codec, state_codec: whose rounding compressed_k, and the state at the end, have passed since; None where
             nothing was rounded.
+        rows_basis: digest of the basis that the codec of rows needed; None where it needed none.
         dropping: the policy that dropped rows and the share that it kept ("h2o 0.2"), None where all are there.
 
     A field is None where a file does not tell.
@@ -51,6 +52,7 @@ class Numerics:
     rows_codec: str | None = None
     state_codec: str | None = None
     dropping: str | None = None
+    rows_basis: str | None = None
 
     @property
     def coding(self) -> Coding:
@@ -59,6 +61,7 @@ class Numerics:
 
     def _codecs(self) -> dict[str, Any]:
         found = {"rows_codec": self.rows_codec, "state_codec": self.state_codec}
+        found |= {"rows_basis": self.rows_basis}
         return {name: codec for name, codec in found.items() if codec is not None}
 
     @classmethod
@@ -76,6 +79,7 @@ class Numerics:
             values.get("rows_codec"),
             values.get("state_codec"),
             values.get("dropping"),
+            values.get("rows_basis"),
         )
 
     def to_dict(self) -> dict[str, Any]:

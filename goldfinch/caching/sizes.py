@@ -48,7 +48,7 @@ class Rates:
         for section in sections:
             if coding.codec_of(section.kind, codecs.RAW.name) in codecs.LOSSY:
                 raw[section.kind] += section.array.nbytes
-                where = where_of(model, section.kind, section.token_start, section.rotated)
+                where = where_of(model, section, basis=section.basis)
                 stored[section.kind] += len(codecs.encode(section.array, section.dtype, section.codec, where)[1])
         return cls(coding, {kind: stored[kind] / raw[kind] for kind in raw if raw[kind]})
 
@@ -80,6 +80,7 @@ def planned_bytes(
     model = identity["model"]
     if rates is not None:
         numerics = replace(numerics, rows_codec=rates.coding.rows, state_codec=rates.coding.state)
+        numerics = replace(numerics, rows_basis=rates.coding.basis)
     described = family_of(model).sections(model, tokens, str(numerics.compute_dtype), checkpoints=checkpoints)
     coding = LOSSLESS if rates is None else rates.coding
     if any(row.kind == layout.COMPRESSED_K for row in described) and not is_lossy(coding.rows):
@@ -99,7 +100,7 @@ def planned_bytes(
         elif codec in codecs.LOSSY and rates is not None:
             stored_bytes = round(raw_bytes * rates.stored.get(row.kind, 1.0))
         facts = (row.name, row.kind, row.dtype, row.shape, codec, row.depends_on, row.required)
-        places = (row.position, row.token_start, row.layer, row.role, row.rotated)
+        places = (row.position, row.token_start, row.layer, row.role, row.rotated, coding.basis_for(codec))
         sections.append(Section(*facts, offset, raw_bytes, stored_bytes, _SHA256, *places))
         offset += layout.align(stored_bytes)
     start, end = document_range or (tokens, tokens)

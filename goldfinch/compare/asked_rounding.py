@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from gfcache import layout
-from gfcache.format.families.registry import where_of
+from gfcache.codecs.tokens import Where
 from torch import Tensor
 
 from goldfinch.caching.document_cache import DocumentCache
@@ -120,9 +120,8 @@ class FlexGenSession(ForeignSession):
 
 def _rounding(cache: ForeignCache, codec: str) -> Callable[[Any], Any]:
     """What makes of a layer's `update` one that rounds keys and values (1, H, n, D) first."""
-    keys, values = (
-        where_of(cache.identity["model"], kind, 0, None) for kind in (layout.KV_KEYS, layout.KV_VALUES)
-    )  # no codec here turns keys back
+    head_dim = cache.identity["model"]["config"]["head_dim"]
+    keys, values = (Where(kind, 0, head_dim) for kind in (layout.KV_KEYS, layout.KV_VALUES))  # none turns keys back
 
     def rounds(update: Any) -> Any:
         def inner(k: Tensor, v: Tensor, *more: Any, **named: Any) -> Any:

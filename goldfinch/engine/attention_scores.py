@@ -56,6 +56,8 @@ def copied_from(session: Session, state: ModelState, question_ids: Sequence[int]
     """
     model = session.model
     weights = torch.zeros(session.cache.length, device=model.device)
+    if not model.config.pointer_width:
+        return weights  # before anything runs: the attention is what is asked next
     before, state = session.behind_layers(list(question_ids), state)
     pointing, memory = state.pointing, state.memory
     if pointing is None or not isinstance(memory, GoldMemory) or memory.document is None:

@@ -220,6 +220,17 @@ class Engine(Protocol[Cache]):
             GoldFinchError: rows of this cache cannot be dropped.
         """
 
+    def obstacle_to_basis(self) -> str | None:
+        """Why no codec of keys and values has a basis of this model, None where one can."""
+
+    def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
+        """The same with the model's basis named, where its codec needs one, which is made where there is none.
+
+        Raises:
+            ModelRefused: the model can have none.
+            ModelDamaged: a file in its place that is none.
+        """
+
     def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
         """Why a policy (`policies.dropping.named`) drops no rows of caches of this model, None where it can.
 

@@ -14,6 +14,7 @@ from goldfinch.caching.identity import identity_of
 from goldfinch.caching.kept import check_droppable, dropped, formed, obstacle_to_dropping
 from goldfinch.caching.numerics import Numerics, file_dtype, numerics_difference, numerics_of
 from goldfinch.caching.row_parts import Form
+from goldfinch.errors import ModelRefused
 from goldfinch.policies.base import Chosen
 from goldfinch.policies.dropping.named import Dropping
 from goldfinch.policies.named import AUTO
@@ -136,6 +137,14 @@ class GoldFinchEngine:
 
     def coded(self, cache: DocumentCache, form: Form) -> DocumentCache:
         return formed(self.model, cache, form)
+
+    def obstacle_to_basis(self) -> str | None:
+        return "only models of others have one"
+
+    def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
+        if coding.needs_basis:
+            raise ModelRefused(f"{coding.rows} needs a basis: {self.obstacle_to_basis()}", hint="choose step3, or int8")
+        return coding
 
     def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
         return obstacle_to_dropping(self.model, policy)

@@ -213,7 +213,9 @@ def new_cache(network: Any) -> Any:
     return library().DynamicCache(config=network.config)
 
 
-def forward(network: Any, token_ids: Tensor, cache: Any = None, start: int = 0, *, last: bool = False) -> Tensor:
+def forward(
+    network: Any, token_ids: Tensor, cache: Any = None, start: int = 0, *, last: bool = False, graph: bool = False
+) -> Tensor:
     """Logits of tokens that follow those in a cache, which grows by them.
 
     Args:
@@ -221,6 +223,7 @@ def forward(network: Any, token_ids: Tensor, cache: Any = None, start: int = 0, 
         cache: of `new_cache`, or None for a pass without one.
         start: tokens before these: positions are always given, since some architectures guess them wrongly.
         last: logits of the last token alone, which spares V values for every other.
+        graph: gradients can be taken with respect to what the cache holds.
 
     Returns:
         (T, V); (1, V) of the last.
@@ -232,7 +235,7 @@ def forward(network: Any, token_ids: Tensor, cache: Any = None, start: int = 0, 
         given["cache"] = cache
     if last and "logits_to_keep" in _arguments(network):
         given["logits_to_keep"] = 1
-    with torch.inference_mode():
+    with torch.enable_grad() if graph else torch.inference_mode():
         logits: Tensor = network(**given).logits[0]
     return logits[-1:] if last else logits
 

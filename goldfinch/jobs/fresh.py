@@ -129,7 +129,8 @@ def _is_within(bounds: Bounds | None, receipt: gfcache.Receipt | None, size: int
 def has_form(header: gfcache.Header, wanted: Wanted) -> bool:
     """Whether a cache keeps its document as the run would."""
     in_blocks = wanted.layout == "auto" or (wanted.layout == "blocks") == bool(header.model.get("blocks"))
-    return in_blocks and wanted.coding in (None, Coding.of(header.numerics)) and _has_rows(header, wanted)
+    coded = wanted.coding is None or wanted.coding.is_met_by(Coding.of(header.numerics))
+    return in_blocks and coded and _has_rows(header, wanted)
 
 
 def _has_rows(header: gfcache.Header, wanted: Wanted) -> bool:

@@ -107,18 +107,23 @@ def check_measurable(model: Mapping[str, Any]) -> None:
         raise ModelRefused(obstacle, hint="leave out --receipt, --max-kl and --max-bytes")
 
 
-def ladder_of(model: Mapping[str, Any]) -> tuple[Coding, ...]:
-    """What caches of a header's `model` can be rounded by, from the largest file to the smallest."""
+def ladder_of(model: Mapping[str, Any], based: bool) -> tuple[Coding, ...]:
+    """What caches of a header's `model` can be rounded by, from the largest file to the smallest.
+
+    Args:
+        based: the model can have a basis, in which each step loses less for its bits (bench/quality/pair_codecs.py).
+    """
     if all(obstacle_of(model, coding) is None for coding in LADDER):
         return LADDER
-    rows = (Coding(name) for name in dict.fromkeys(coding.rows for coding in LADDER))
+    names = dict.fromkeys(coding.rows for coding in LADDER)
+    rows = (Coding(name.replace("step", "basis") if based else name) for name in names)
     return tuple(coding for coding in rows if obstacle_of(model, coding) is None)
 
 
 def _steps(engine: Any, computed: Any, form: Form, policy: str | None) -> list[Step]:
     """From the largest file to the smallest."""
     if policy is None:
-        ladder = ladder_of(computed.identity["model"])
+        ladder = ladder_of(computed.identity["model"], engine.obstacle_to_basis() is None)
         return [partial(engine.coded, computed, Form(coding)) for coding in ladder]
     chooser = engine.chooser(computed, policy)
 

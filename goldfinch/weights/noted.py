@@ -25,10 +25,12 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gfcache import CacheFormatError
+from gfcache.files.basis_files import FILE_NAME
 from gfcache.files.locks import sweep
 from gfcache.files.places import is_private, make_private, user_folder
 from gfcache.files.regular import read_regular
@@ -36,7 +38,7 @@ from gfcache.files.replace import replacing_output
 
 from goldfinch.text.json_files import parse_json
 
-from .directory import ModelCard, weights_files_of
+from .directory import ModelCard, list_models, weights_files_of
 from .parts import check_regular
 
 _VERSION = 1
@@ -103,3 +105,21 @@ def _note_of(card: ModelCard) -> Path | None:
     place = place_of(card.model_fingerprint)
     name = hashlib.sha256(os.fsencode(os.path.realpath(card.path))).hexdigest()
     return None if place is None else place / f"checked-{name[:32]}.json"
+
+
+def basis_files_of(path: Path, model_fingerprint: str | None) -> Iterator[Path]:
+    """Where the basis of a model may lie, in which codecs code its keys and values (SPEC, "Bases").
+
+    That is its directory; of one that cannot be written, the user's private folder.
+    """
+    yield path / FILE_NAME
+    private = None if model_fingerprint is None else place_of(model_fingerprint)
+    if private is not None:
+        yield private / FILE_NAME
+
+
+def all_basis_files() -> Iterator[Path]:
+    """Those of all models of others that have a name here."""
+    for card in list_models():
+        if card.is_foreign:
+            yield from basis_files_of(card.path, card.model_fingerprint)

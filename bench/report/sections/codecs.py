@@ -97,7 +97,7 @@ def against_published(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     Args:
         rows: codec, KL, bits per value.
     """
-    steps = sorted((kl, bits) for codec, kl, bits in rows if codec.startswith("step"))
+    steps, based = _curve(rows, "step"), _curve(rows, "basis")
     found = [(codec, bits, bits_at(steps, kl)) for codec, kl, bits in rows if codec in PUBLISHED]
     words = [f"of `{codec}`, {own / bits:.2f} of its bits" for codec, bits, own in found if own]
     least = min((kl for kl, _ in steps), default=0.0)
@@ -106,11 +106,26 @@ def against_published(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     lines = (
         [f"A constant step needs, at the divergence {', and at that '.join(words)} (interpolated)."] if words else []
     )
+    found = [(codec, bits, bits_at(based, kl)) for codec, kl, bits in rows if codec in PUBLISHED]
+    words = [f"of `{codec}`, {own / bits:.2f}" for codec, bits, own in found if own]
+    lines += [f"In a basis of the model, it needs at that {', and at that '.join(words)} of its bits."] if words else []
     if beyond:
         lines.append(f"Less is lost by {' and '.join(beyond)} than by any step measured here, in more bits.")
     if worse:
         lines.append(f"More is lost by {' and '.join(worse)} than by any step measured here, in more bits.")
     return lines
+
+
+def against_steps(rows: Sequence[tuple[str, float, float]]) -> list[str]:
+    """The bits of a constant step in a basis of the model at the divergence of each without one; rows as above."""
+    based = _curve(rows, "basis")
+    found = [(codec, bits, bits_at(based, kl)) for codec, kl, bits in rows if codec.startswith("step")]
+    words = [f"of `{codec}` {own / bits:.2f}" for codec, bits, own in found if own]
+    return [f"In a basis of the model, a constant step needs less: {', '.join(words)} (interpolated)."] if words else []
+
+
+def _curve(rows: Sequence[tuple[str, float, float]], family: str) -> list[tuple[float, float]]:
+    return sorted((kl, bits) for codec, kl, bits in rows if codec.startswith(family))
 
 
 def bits_at(curve: Sequence[tuple[float, float]], kl: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.report.sections.codecs import against_published
+from bench.report.sections.codecs import against_published, against_steps
 
 
 def others_lines(
@@ -50,7 +50,7 @@ def _saved(record: dict[str, Any]) -> list[str]:
         "",
         _made(record),
         "",
-        f"{record['tokens']:,} tokens, the model loaded in both cases, medians (minimum to maximum) of "
+        f"{record['tokens']:,} tokens, the model loaded in both cases, CPU time, medians (minimum to maximum) of "
         f"{len(record['rounds'])} rounds: reading the file again and the first token come {again['median']:.1f} times "
         f"({again['min']:.1f} to {again['max']:.1f}) sooner than pre-filling and the first token. Saving takes "
         f"{saving['median']:.1%} of the time of pre-filling. A process that pre-fills has at most "
@@ -79,7 +79,7 @@ def _pairs(record: dict[str, Any]) -> list[str]:
             f"{row['max_kl']:.2f} | {row['flips']:.1%} |"
         )
     curve = [(row["codec"], row["kl"], row["bits_per_value"]) for row in record["rows"]]
-    return [*lines, "", *against_published(curve), ""]
+    return [*lines, "", *against_steps(curve), *against_published(curve), ""]
 
 
 def _answers(record: dict[str, Any]) -> list[str]:

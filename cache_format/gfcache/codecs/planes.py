@@ -46,10 +46,10 @@ class Planes:
     def rounded(self, block: np.ndarray, dtype: str, like: np.ndarray, where: Where, at: int) -> np.ndarray:
         """Each head to multiples of its step; the first positions of a document to bf16."""
         here, D = where.behind(at), block.shape[2]
-        kept, skipped = _kept(len(block), here), _kept(len(like), where)
+        kept, skipped = kept_tokens(len(block), here), kept_tokens(len(like), where)
         out = block.copy()
         out[:kept] = np.where(np.isfinite(found := _as_bf16(block[:kept])), found, block[:kept])
-        turn, like_turn = _turn(here, len(block), D, kept), _turn(where, len(like), D, skipped)
+        turn, like_turn = turn_of(here, len(block), D, kept), turn_of(where, len(like), D, skipped)
         for plane in range(block.shape[1] if kept < len(block) else 0):
             columns = _back(block[kept:, plane].T, turn)
             first = like[skipped:, plane]
@@ -77,9 +77,9 @@ class Planes:
 
     def pack(self, block: np.ndarray, dtype: str, where: Where) -> bytes | None:
         """Steps; the tokens that stay; planes that are no multiples; middles and spreads; integers, by their spread."""
-        kept = _kept(len(block), where)
+        kept = kept_tokens(len(block), where)
         n, (_, P, D) = len(block) - kept, block.shape
-        turn = _turn(where, len(block), D, kept)
+        turn = turn_of(where, len(block), D, kept)
         numbers, plain, channels = np.zeros(P, np.int16), b"", _Channels()
         factors = np.zeros(P, np.uint8)
         for plane in range(P if n else 0):
@@ -123,7 +123,7 @@ class Planes:
     def unpack(self, data: bytes, shape: tuple[int, int, int], dtype: str, where: Where) -> np.ndarray:
         """The values; ValueError where these are not such bytes."""
         T, P, D = shape
-        kept, size = _kept(T, where), layout.DTYPES[dtype]
+        kept, size = kept_tokens(T, where), layout.DTYPES[dtype]
         n, at = T - kept, 3 * P + 2 * kept * P * D
         if len(data) < at:
             raise ValueError(f"{len(data)} bytes, expected {at} or more")
@@ -146,7 +146,7 @@ class Planes:
                 raise ValueError(f"{len(data) - at} bytes behind the last plane")
             return out
         columns, middle, place = _columns(data[at:], len(coded) * D, n)
-        turn = _turn(where, T, D, kept)
+        turn = turn_of(where, T, D, kept)
         for number, plane in enumerate(coded):
             step = 2 * int(exponents[plane]) + (int(factors[plane]) - _FACTORS[0])
             own = slice(number * D, (number + 1) * D)
@@ -205,7 +205,7 @@ def _columns(data: bytes, channels: int, n: int) -> tuple[np.ndarray, np.ndarray
     return from_byte_planes(decompressed(data[end:], channels * n * width), (channels, n), width), middle, place
 
 
-def _kept(tokens: int, where: Where) -> int:
+def kept_tokens(tokens: int, where: Where) -> int:
     """How many of the first tokens stay."""
     return min(max(SINKS - where.first, 0), tokens)
 
@@ -215,7 +215,7 @@ def _size(number: int) -> float:
     return float(np.ldexp(1.0 + 0.5 * (number % 2), number // 2))
 
 
-def _turn(where: Where, tokens: int, channels: int, kept: int) -> Turn | None:
+def turn_of(where: Where, tokens: int, channels: int, kept: int) -> Turn | None:
     """How the keys of a block are turned; None where they are not, or what is said of it fits no head."""
     if not where.rotary or 2 * len(where.rotary) > channels:
         return None

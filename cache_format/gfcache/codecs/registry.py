@@ -10,6 +10,7 @@ from gfcache import layout
 
 from . import blocks, tokens
 from .base import Codec, Raw, RowCodec
+from .basis.codes import InBasis
 from .casts import Cast
 from .groups import FlexGen, Kivi, OfTokens, beyond_groups, latest
 from .ids import Ids
@@ -66,16 +67,25 @@ _OF_TOKENS: dict[str, tokens.Pair] = {
         for bits in (4, 2)
     },
 }
-NAMES = (*_LOSSLESS, *_LOSSY)
+# Of keys and values in a basis of the model, by the step in its unit.
+_BASED: dict[str, tokens.Pair] = {
+    f"basis{bits:g}": _alike(InBasis(step))
+    for bits, step in ((4, 0.5), (3.5, 0.75), (3, 1), (2.5, 1.5), (2, 2), (1.5, 3))
+}
+_OF_TOKENS |= _BASED
+# Those that need a basis.
+BASED = tuple(_BASED)
+NAMES = (*_LOSSLESS, *_LOSSY, *BASED)
 # Those that change values.
-LOSSY = tuple(_LOSSY)
+LOSSY = (*_LOSSY, *BASED)
 _ANYWHERE = Where()
 
 
 def serving(kind: str) -> tuple[str, ...]:
     """The lossy codecs that sections of a kind may have."""
     if kind in tokens.KINDS:
-        return tuple(name for name in _LOSSY if name in _OF_TOKENS)
+        based = () if kind == layout.ATTENTION_KV else BASED
+        return (*(name for name in _LOSSY if name in _OF_TOKENS), *based)
     return tuple(name for name, codec in _LOSSY.items() if kind in codec.kinds)
 
 
@@ -92,7 +102,7 @@ def rounded(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE
         return array
     if where.kind in tokens.KINDS:
         return tokens.rounded(_OF_TOKENS[wanted], array, dtype, where)
-    return blocks.rounded(_LOSSY[wanted], array, dtype)
+    return blocks.rounded(_of_rows(wanted), array, dtype)
 
 
 def encode(array: np.ndarray, dtype: str, wanted: str, where: Where = _ANYWHERE) -> tuple[str, bytes | memoryview]:
@@ -130,7 +140,7 @@ def _encoded_ids(raw: memoryview, dtype: str) -> tuple[str, bytes | memoryview]:
 def _encoded(array: np.ndarray, dtype: str, wanted: str, where: Where) -> bytes:
     if where.kind in tokens.KINDS:
         return tokens.encode(_OF_TOKENS[wanted], array, dtype, where)
-    return blocks.encode(_LOSSY[wanted], array, dtype)
+    return blocks.encode(_of_rows(wanted), array, dtype)
 
 
 def decode(name: str, stored: bytes, dtype: str, shape: tuple[int, ...], where: Where = _ANYWHERE) -> bytes:
@@ -143,7 +153,13 @@ def decode(name: str, stored: bytes, dtype: str, shape: tuple[int, ...], where: 
         return _LOSSLESS[name].decode(stored, math.prod(shape) * layout.DTYPES[dtype])
     if where.kind in tokens.KINDS:
         return tokens.decode(_OF_TOKENS[name], stored, dtype, shape, where)
-    return blocks.decode(_LOSSY[name], stored, dtype, shape)
+    return blocks.decode(_of_rows(name), stored, dtype, shape)
+
+
+def _of_rows(name: str) -> RowCodec:
+    if name in _BASED:
+        raise ValueError(f"codec {name!r} is of keys and values alone")
+    return _LOSSY[name]
 
 
 def _known(name: str) -> str:

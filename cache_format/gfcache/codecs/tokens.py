@@ -15,6 +15,7 @@ import numpy as np
 
 from gfcache import layout
 
+from .basis.matrices import Matrices
 from .blocks import joined_blocks, split_blocks
 from .words import as_f32, from_f32
 
@@ -33,12 +34,14 @@ class Where(NamedTuple):
         head_dim: D of an attention_kv section, whose heads stand beside each other.
         rotary: angle for each position, by pair of channels (c, c + pairs) of a head, by which keys have been rotated;
             none where they have not, or where nobody knows.
+        basis: of the heads of the section, for codecs that need one.
     """
 
     kind: str = layout.COMPRESSED_K
     first: int = 0
     head_dim: int = 0
     rotary: tuple[float, ...] = ()
+    basis: Matrices | None = None
 
     def behind(self, tokens: int) -> Where:
         """The same so many tokens later."""

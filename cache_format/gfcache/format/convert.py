@@ -16,6 +16,7 @@ from gfcache.codecs import tokens
 from gfcache.codecs.casts import STATES
 from gfcache.errors import CannotRound
 
+from .bases import known_basis
 from .families.registry import where_of
 from .header import Header
 from .lenders import whole_table, without_lenders
@@ -29,6 +30,7 @@ ROWS = tokens.KINDS | {layout.COMPRESSED_K}
 _OF_BYTES = (codecs.ZSTD.name, codecs.LZMA.name, codecs.IDS.name)
 # Noted in numerics: the rounding that the state at the end has passed; of rows, see parents.
 STATE_CODEC = "state_codec"
+ROWS_BASIS = "rows_basis"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,21 +41,37 @@ class Coding:
         rows: of compressed_k, of a model that keeps keys and values of these; a lossless one changes nothing.
         state: of the states, shift states and tail_hidden at the end; those of checkpoints stay as they were computed,
             so that what resumes there gives the bits of a cold run.
+        basis: digest of the one that the codec of the rows needs; None where it needs none, or the model's is meant.
     """
 
     rows: str = codecs.RAW.name
     state: str = codecs.RAW.name
+    basis: str | None = None
 
     @classmethod
     def of(cls, numerics: Mapping[str, Any]) -> Coding:
         """As a header notes it."""
         raw = codecs.RAW.name
-        return cls(numerics.get(ROWS_CODEC) or raw, numerics.get(STATE_CODEC) or raw)
+        return cls(numerics.get(ROWS_CODEC) or raw, numerics.get(STATE_CODEC) or raw, numerics.get(ROWS_BASIS))
 
     def noted(self, numerics: Mapping[str, Any]) -> dict[str, Any]:
         """`numerics` of a header with what values have passed; what is lossless is not noted."""
         own = {name: codec for name, codec in ((ROWS_CODEC, self.rows), (STATE_CODEC, self.state)) if is_lossy(codec)}
-        return {n: v for n, v in numerics.items() if n not in (ROWS_CODEC, STATE_CODEC)} | own
+        own |= {} if self.basis is None else {ROWS_BASIS: self.basis}
+        return {n: v for n, v in numerics.items() if n not in (ROWS_CODEC, STATE_CODEC, ROWS_BASIS)} | own
+
+    def is_met_by(self, found: Coding) -> bool:
+        """Whether values that have passed `found` are what this asks for: in whatever basis where it names none."""
+        return (self.rows, self.state) == (found.rows, found.state) and self.basis in (None, found.basis)
+
+    def basis_for(self, codec: str) -> str | None:
+        """Digest of the basis for a section in this codec, None where that needs none."""
+        return self.basis if codec in codecs.BASED else None
+
+    @property
+    def needs_basis(self) -> bool:
+        """Whether the codec of the rows needs a basis, and none is named yet."""
+        return self.rows in codecs.BASED and self.basis is None
 
     @property
     def is_lossy(self) -> bool:
@@ -113,8 +131,8 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
                 continue  # of other values
             array, at_end = values(), section.position in (None, file.header.tokens)
             if coding.codec_of(section.kind, section.codec, at_end=at_end) != section.codec and at_end:
-                facts = section.kind, section.token_start, section.rotated
-                where = where_of(file.header.model, *facts, dropped=file.header.kept_rows is not None)
+                dropped = file.header.kept_rows is not None
+                where = where_of(file.header.model, section, dropped=dropped, basis=coding.basis)
                 array = rounded(array, section.dtype, where, coding)
             default = (
                 codecs.ZSTD.name
@@ -122,7 +140,8 @@ def convert_cache(cache: CacheFile | Path | str, out: Path | str, coding: Coding
                 else codecs.RAW.name
             )
             codec = coding.codec_of(section.kind, default, at_end=at_end)
-            data.append(dataclasses.replace(SectionData.of(section, array), codec=codec))
+            basis = passed.basis_for(codec)
+            data.append(dataclasses.replace(SectionData.of(section, array), codec=codec, basis=basis))
         numerics = passed.noted(file.header.numerics)
         header = dataclasses.replace(without_lenders(file.header), numerics=numerics, sections=())
         return write_cache(out, header, [*data, *digests_of(data)])
@@ -135,13 +154,20 @@ def _passed(file: CacheFile, coding: Coding) -> Coding:
     obstacle = obstacle_of(header.model, coding)
     if obstacle is not None:
         raise CannotRound(file.path, obstacle)
+    if coding.rows in codecs.BASED:
+        if header.kept_rows is not None:
+            raise CannotRound(file.path, f"{coding.rows} codes caches of all rows, and rows of this one were dropped")
+        if coding.basis is None or known_basis(coding.basis) is None:
+            raise CannotRound(file.path, f"{coding.rows} needs the basis of {header.model['name']}, which is not here")
     earlier = {before.rows, *(codec for _, codec in own_row_parts(header))}, {before.state}
     for what, found, wanted in zip(("keys", "state"), earlier, (coding.rows, coding.state), strict=True):
         other = sorted(name for name in found if is_lossy(name) and name != wanted)
         if is_lossy(wanted) and other:
             raise CannotRound(file.path, f"its {what} have been rounded by {other[0]}, and cannot be by {wanted} now")
-    rows = coding.rows if is_lossy(coding.rows) and has_rows else before.rows
-    return Coding(rows, coding.state if is_lossy(coding.state) else before.state)
+    rows, basis = (coding.rows, coding.basis) if is_lossy(coding.rows) and has_rows else (before.rows, before.basis)
+    if before.basis not in (None, basis):
+        raise CannotRound(file.path, f"its keys have been rounded in the basis {str(before.basis)[:16]}")
+    return Coding(rows, coding.state if is_lossy(coding.state) else before.state, basis)
 
 
 def obstacle_of(model: Mapping[str, Any], coding: Coding) -> str | None:
@@ -150,7 +176,10 @@ def obstacle_of(model: Mapping[str, Any], coding: Coding) -> str | None:
     Of a model of others, keys and values that all of a whole document has may be.
     """
     layers = model.get("layers")
-    if layers is None or not coding.is_lossy:
+    if layers is None:
+        based = coding.rows in codecs.BASED
+        return f"{coding.rows} is of keys and values of models of others, which have a basis" if based else None
+    if not coding.is_lossy:
         return None
     if is_lossy(coding.state):
         return f"{model['name']} is a model of others, whose states are kept as they are: leave the codec of states out"

@@ -17,7 +17,7 @@ from .families.registry import COMPUTE_KINDS, KINDS, family_of
 
 MAX_CONFIG_COUNT = 1 << 31
 # Fields of a section that only some kinds have.
-OPTIONAL = ("position", "token_start", "layer", "role", "rotated")
+OPTIONAL = ("position", "token_start", "layer", "role", "rotated", "basis")
 
 
 class HeaderError(ValueError):
@@ -47,6 +47,7 @@ class Section:
         layer: layer number (attention_kv), or the first of the layers that it stacks; None elsewhere.
         role: of a state: "conv", "recurrent", ...; None elsewhere.
         rotated: keys: whether they are as queries meet them; None elsewhere.
+        basis: SHA-256 of the basis that its codec needs, hex; None where it needs none.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Section:
     layer: int | None = None
     role: str | None = None
     rotated: bool | None = None
+    basis: str | None = None
 
     @property
     def is_known(self) -> bool:
@@ -240,6 +242,8 @@ def _check_numerics(numerics: dict[str, Any]) -> None:
     for name in ("device", "backend", "library", "rows_codec", "state_codec", "dropping"):
         found = numerics.get(name)
         demand(found is None or isinstance(found, str), "R7", f"numerics.{name}={found!r:.40}", "a text or null")
+    basis = numerics.get("rows_basis")
+    demand(basis is None or _is_digest(basis), "R7", f"numerics.rows_basis={basis!r:.80}", "64 hex digits or null")
     parts = numerics.get("rows_parts")
     holds = parts is None or (isinstance(parts, list) and 0 < len(parts) <= layout.MAX_SECTIONS)
     holds = holds and all(
@@ -309,6 +313,8 @@ def _parse_section(row: Any) -> Section:
         raise HeaderError("R9", f"role={row['role']!r:.40}", "a short text")
     if row.get("rotated") not in (None, True, False):
         raise HeaderError("R9", f"rotated={row.get('rotated')!r:.40}", "true or false")
+    if not (row.get("basis") is None or _is_digest(row["basis"])):
+        raise HeaderError("R9", f"basis={row['basis']!r:.80}", "64 hex digits")
     shape = row.get("shape")
     if not (isinstance(shape, list) and all(map(_is_count, shape))):
         raise HeaderError("R9", f"shape {shape!r:.60}", "a list of counts")

@@ -251,9 +251,10 @@ def _joined(file: CacheFile, kind: str, layer: int | None) -> list[SectionData]:
         header.model, header.tokens, str(header.compute_dtype), kept=header.kept_rows
     )
     data = []
-    own = continuing(header, kind, layer)[0].codec  # the others may be stored raw, where that wins
+    first = continuing(header, kind, layer)[0]
+    own = first.codec  # the others may be stored raw, where that wins
     for section in (section for section in described if section.kind == kind and section.layer == layer):
         start, codec = section.token_start or 0, own if own in LOSSY else section.codec
         values = rows_of(array, axis, start, start + section.shape[axis])
-        data.append(dataclasses.replace(SectionData.of(section, values), codec=codec))
+        data.append(dataclasses.replace(SectionData.of(section, values), codec=codec, basis=first.basis))
     return data

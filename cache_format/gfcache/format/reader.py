@@ -15,7 +15,7 @@ import numpy as np
 
 from gfcache import layout
 from gfcache.codecs import registry as codecs
-from gfcache.errors import DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
+from gfcache.errors import BasisMissing, DamagedCache, NotACacheFile, UnsupportedSection, UnsupportedVersion
 from gfcache.files.regular import NotRegular, open_regular
 
 from .families.base import Stands
@@ -138,11 +138,17 @@ class CacheFile:
         return data
 
     def array(self, section: Section) -> np.ndarray:
-        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17, R19)."""
+        """The decoded values, read-only, in `section.shape`; bf16 as 16-bit words (R14 to R17, R19).
+
+        Raises:
+            BasisMissing: it was coded in a basis that nobody has offered (`offer_basis`).
+        """
         stored = self.stored(section)
         try:
-            facts = section.kind, section.token_start, section.rotated
-            where = where_of(self.header.model, *facts, dropped=self.header.kept_rows is not None)
+            dropped = self.header.kept_rows is not None
+            where = where_of(self.header.model, section, dropped=dropped, basis=section.basis)
+            if section.basis is not None and where.basis is None:
+                raise BasisMissing(self.path, section.name, section.basis)
             raw = codecs.decode(section.codec, stored, section.dtype, section.shape, where)
         except ValueError as error:
             raise self._damaged(

@@ -86,6 +86,10 @@ def _check_values(
         section.codec not in codecs.serving(section.kind) or section.dtype not in layout.FLOAT_DTYPES
     ):
         raise _fault("R12", section, f" in codec {section.codec}", "one that may serve its kind")
+    if (section.codec in codecs.BASED) != (section.basis is not None):
+        raise _fault("R12", section, f" in codec {section.codec} with basis {section.basis!r:.20}", "both or neither")
+    if section.basis is not None and header.kept_rows is not None:
+        raise _fault("R12", section, f" in codec {section.codec} beside {layout.KEPT_POSITIONS}", "another")
     if section.rotated != kind.rotated:
         raise _fault("R12", section, f" with rotated {section.rotated}", kind.rotated)
     if section.kind == layout.ROW_DIGESTS:

@@ -25,7 +25,8 @@ class SectionData:
     """An array to store.
 
     Attributes:
-        name, kind, dtype, depends_on, required, position, token_start, layer, role, rotated: as in `header.Section`.
+        name, kind, dtype, depends_on, required, position, token_start, layer, role, rotated, basis: as in
+            `header.Section`.
         array: the values; bf16 as 16-bit words.
         codec: to try; the values are stored exactly as they are, raw where it does not win.
     """
@@ -42,12 +43,14 @@ class SectionData:
     codec: str = codecs.RAW.name
     role: str | None = None
     rotated: bool | None = None
+    basis: str | None = None
 
     @classmethod
     def of(cls, section: Described | Section, array: np.ndarray) -> SectionData:
         """A section as the family describes it, or as a file has it, with its values."""
         facts = (section.depends_on, section.required, section.position, section.token_start, section.layer)
-        more = section.codec, section.role, section.rotated
+        basis = section.basis if isinstance(section, Section) else None
+        more = section.codec, section.role, section.rotated, basis
         return cls(section.name, section.kind, section.dtype, array, *facts, *more)
 
 
@@ -72,7 +75,9 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
     for item in data:
         array = np.ascontiguousarray(item.array, dtype=layout.NUMPY_DTYPES[item.dtype])
         demand(all_finite(array, item.dtype), "R16", f"NaN or infinity in {item.name!r}", "finite values")
-        where = where_of(header.model, item.kind, item.token_start, item.rotated, dropped=dropped)
+        where = where_of(header.model, item, dropped=dropped, basis=item.basis)
+        if item.codec in codecs.BASED:
+            demand(where.basis is not None, "R12", f"{item.name!r} in codec {item.codec}", "a basis that is known here")
         codec, stored = codecs.encode(array, item.dtype, item.codec, where)
         sections.append(
             Section(
@@ -92,6 +97,7 @@ def build_file(header: Header, data: Sequence[SectionData]) -> tuple[Header, lis
                 layer=item.layer,
                 role=item.role,
                 rotated=item.rotated,
+                basis=item.basis if codec in codecs.BASED else None,
             )
         )
         padding = layout.align(len(stored)) - len(stored)

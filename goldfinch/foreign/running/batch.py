@@ -26,7 +26,7 @@ from goldfinch.foreign import library
 from goldfinch.foreign.models import ForeignModel
 
 from .session import ForeignSession
-from .states import Held, SequenceState, can_cut, put_in, taken_out
+from .states import SequenceState, can_cut, put_together, taken_out
 
 # Memory that the rows of one batch may take, each with its own copy of the document's.
 MOST_BYTES = 2 << 30
@@ -129,14 +129,8 @@ class _Batch:
         self._model = model
         lengths = [row.state.rows for row in rows]
         longest, most = max(lengths), max(row.answering.sampling.max_tokens for row in rows)
-        stacked = []
-        for number in range(len(self._model.layers)):
-            keys = [_padded(row.state.layers[number].keys, longest) for row in rows]
-            values = [_padded(row.state.layers[number].values, longest) for row in rows]
-            stacked.append(Held(_together(keys), _together(values)))
-        network = self._model.network
-        state = SequenceState(longest, tuple(stacked))
-        self._layers = put_in(lambda: library.new_cache(network), self._model.layers, state, longest + most)
+        network, states = model.network, [row.state for row in rows]
+        self._layers = put_together(lambda: library.new_cache(network), model.layers, states, longest + most)
         device = torch.device(self._model.device)
         self._positions = torch.tensor([row.state.position for row in rows], device=device)
         self._mask = (torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]).long()
@@ -150,19 +144,9 @@ class _Batch:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows."""
+        """Go on with some of the rows, named in their order."""
         index = torch.tensor(rows, dtype=torch.int64, device=self._mask.device)
         self._positions, self._mask = self._positions[index], self._mask[index]
         for layer in self._layers.layers:
             if hasattr(layer, "slots"):
-                layer.slots.keep(index)
-
-
-def _padded(rows: Tensor | None, length: int) -> Tensor | None:
-    """Rows (H, R, D) as (H, length, D)."""
-    return None if rows is None else pad(rows, (0, 0, 0, length - rows.shape[1]))
-
-
-def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
-    there = [part for part in parts if part is not None]
-    return torch.stack(there) if there else None
+                layer.slots.keep(rows)

@@ -15,7 +15,7 @@ from gfcache import layout
 from gfcache.codecs import registry as codecs
 from gfcache.codecs.tokens import Where
 from gfcache.format.convert import is_lossy, obstacle_of
-from gfcache.format.families.registry import where_of
+from gfcache.format.families.registry import CodedPlace, where_of
 from gfcache.format.families.transformers import TRANSFORMERS, Dimensions
 from torch import Tensor
 
@@ -42,8 +42,12 @@ def coded(cache: ForeignCache, form: Form) -> ForeignCache:
     parts = form.parts(cache.row_count, layout.RANGE_TOKENS)
     return replace(
         cache,
-        state=rounded_rows(cache, parts),
-        numerics=replace(cache.numerics, rows_codec=form.coding.rows if parts else None),
+        state=rounded_rows(cache, parts, form.coding.basis),
+        numerics=replace(
+            cache.numerics,
+            rows_codec=form.coding.rows if parts else None,
+            rows_basis=form.coding.basis if parts else None,
+        ),
         row_parts=parts,
     )
 
@@ -63,12 +67,18 @@ def check(identity: Mapping[str, Any], form: Form) -> None:
             hint="pre-fill the base again without --codec",
         )
     obstacle = obstacle_of(identity["model"], form.coding)
+    if form.dropping is not None and form.coding.rows in codecs.BASED:
+        obstacle = f"{form.coding.rows} codes caches of all rows, and rows are to be dropped"
     if obstacle is not None:
         raise ModelRefused(obstacle, hint="leave out --codec and --state-codec, or keep the document whole")
 
 
-def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
-    """The state of a cache with each part of its keys and values rounded by its codec."""
+def rounded_rows(cache: ForeignCache, parts: RowParts, basis: str | None = None) -> SequenceState:
+    """The state of a cache with each part of its keys and values rounded by its codec.
+
+    Args:
+        basis: digest of the one that the codecs need, where they need one.
+    """
     model, state = cache.identity["model"], cache.state
     layers = list(state.layers)
     ends = [start for start, _ in parts[1:]] + [cache.row_count]
@@ -81,7 +91,8 @@ def rounded_rows(cache: ForeignCache, parts: RowParts) -> SequenceState:
             rotated = TRANSFORMERS.by_name[kind].rotated
             for (start, codec), end in zip(parts, ends, strict=True):
                 if is_lossy(codec) and start < end:
-                    where = where_of(model, kind, start, rotated, dropped=cache.kept is not None)
+                    place = CodedPlace(kind, start, group.layer, rotated)
+                    where = where_of(model, place, dropped=cache.kept is not None, basis=basis)
                     rows[:, :, start:end] = rounded_values(rows[:, :, start:end], codec, where)
             found[name] = rows
         for number, n in enumerate(members):

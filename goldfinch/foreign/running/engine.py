@@ -22,6 +22,8 @@ from goldfinch.engine.cite import Citation
 from goldfinch.engine.sampling import SamplingOptions
 from goldfinch.errors import CacheMismatch, TokenizerError
 from goldfinch.foreign import library
+from goldfinch.foreign.basis.kept import basis_of, offer_kept
+from goldfinch.foreign.basis.making import obstacle_to_basis
 from goldfinch.foreign.checkpoints import planned_positions
 from goldfinch.foreign.dropping.rows import (
     ForeignChooser,
@@ -171,6 +173,7 @@ class ForeignEngine:
     ) -> ForeignCache:
         if start.form.coding.is_lossy:
             check(self.identity_of(token_ids), start.form)
+            start = replace(start, form=replace(start.form, coding=self.in_basis(start.form.coding)))
         cache = prefill_from(
             start, self.model, token_ids, identity=self.identity, numerics=self.numerics, progress=progress,
             document_range=document_range or (0, len(token_ids)), source=source,
@@ -186,7 +189,13 @@ class ForeignEngine:
     def coded(self, cache: ForeignCache, form: Form) -> ForeignCache:
         if form.dropping is not None:
             cache = dropped(self.model, cache, form.dropping)
-        return coded(cache, form)
+        return coded(cache, replace(form, coding=self.in_basis(form.coding)))
+
+    def obstacle_to_basis(self) -> str | None:
+        return obstacle_to_basis(self.model)
+
+    def in_basis(self, coding: gfcache.Coding) -> gfcache.Coding:
+        return replace(coding, basis=basis_of(self.model).digest) if coding.needs_basis else coding
 
     def obstacle_to_dropping(self, policy: str, token_ids: np.ndarray | None = None) -> str | None:
         return obstacle_to_dropping(self.model, policy, token_ids)
@@ -213,6 +222,7 @@ class ForeignEngine:
                 "numerics.compute_dtype", str(stored), self.dtype, hint="leave out --dtype to use that of the cache"
             )
         check_identity(file.header, own)
+        offer_kept(self.model, {section.basis for section in file.header.sections})
         return unpack(file, device=torch.device(self.device), tokenizer=self.tokenizer, asking=asking)
 
     def session(
@@ -254,5 +264,9 @@ class ForeignEngine:
                     other = f"kept_positions of {where} are not those that {dropping} keeps"
                     return ReplayReport(cache.length, 1, exact, other)
             again = without(again, cache.kept, dropping or Dropping("unknown", 0.5))
-        rounded = replace(again, state=rounded_rows(again, cache.row_parts)) if cache.row_parts else again
+        rounded = (
+            replace(again, state=rounded_rows(again, cache.row_parts, cache.numerics.rows_basis))
+            if cache.row_parts
+            else again
+        )
         return compared(again, rounded, cache, exact=exact)

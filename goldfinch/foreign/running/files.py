@@ -195,7 +195,7 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
     Args:
         first: tokens that a parent file holds; only the ones after it are packed.
     """
-    model = cache.identity["model"]
+    model, coding = cache.identity["model"], cache.numerics.coding
     groups = Dimensions.of(model).members
     by_position = {state.position: state for state in (*cache.checkpoints, cache.state)}
     described = TRANSFORMERS.sections(
@@ -220,8 +220,8 @@ def pack(cache: ForeignCache, first: int = 0) -> list[SectionData]:
             layers = groups[Group(section.layer, section.role)]
             array = to_numpy(_values(section, by_position[section.position or cache.length], layers))
         assert array.shape == section.shape, section.name
-        codec = cache.numerics.coding.codec_of(section.kind, section.codec)
-        rows.append(replace(SectionData.of(section, array), codec=codec))
+        codec = coding.codec_of(section.kind, section.codec)
+        rows.append(replace(SectionData.of(section, array), codec=codec, basis=coding.basis_for(codec)))
     return rows
 
 

@@ -136,8 +136,9 @@ class ForeignSession:
     def likeliest(self, token_ids: list[int], count: int) -> list[int]:
         """The likeliest tokens behind `token_ids`, one after the other; one that ends an answer ends nothing."""
         found = list[int]()
-        logits, layers = self.start(token_ids, count)
-        at = self.cache.length + len(token_ids)
+        state = self.reader.state(self.reader.read(None))
+        logits, layers = self.start(token_ids, count, state)
+        at = state.position + len(token_ids)
         while len(found) < count:
             found.append(int(logits.argmax()))
             if len(found) < count:

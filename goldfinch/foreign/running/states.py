@@ -163,11 +163,31 @@ class _Slots:
         layer.keys[:, :, start:], layer.values[:, :, start:] = keys, values
         return layer.keys, layer.values
 
-    def keep(self, index: Tensor) -> None:
-        """Go on with some of the sequences (B,) that the rows are of."""
+    def begin(self, sequences: Sequence[Held]) -> None:
+        """Take in the rows of several sequences, B, each copied once; zeros follow those of the shorter ones."""
+        pairs = [(held.keys, held.values) for held in sequences if held.keys is not None and held.values is not None]
+        self._pair = self._beside([keys for keys, _ in pairs]), self._beside([values for _, values in pairs])
+        layer, longest = self._layer, max(keys.shape[-2] for keys, _ in pairs)
+        layer.lazy_initialization(*self._pair)
+        layer.keys, layer.values = (buffer[:, :, :longest] for buffer in self._pair)
+
+    def _beside(self, parts: Sequence[Tensor]) -> Tensor:
+        heads, _, channels = parts[0].shape
+        buffer = parts[0].new_empty(len(parts), heads, self._capacity, channels)
+        for n, rows in enumerate(parts):
+            buffer[n, :, : rows.shape[1]] = rows
+            buffer[n, :, rows.shape[1] :] = 0.0  # a mask takes no part of them, but 0 times what is no number is none
+        return buffer
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Go on with some of the sequences that the rows are of, named in their order: they move up."""
         assert self._pair is not None
         end = self._layer.keys.shape[-2]
-        self._pair = self._pair[0][index], self._pair[1][index]
+        for buffer in self._pair:
+            for place, n in enumerate(kept):
+                if place != n:
+                    buffer[place, :, :end] = buffer[n, :, :end]
+        self._pair = self._pair[0][: len(kept)], self._pair[1][: len(kept)]
         self._layer.keys, self._layer.values = (buffer[:, :, :end] for buffer in self._pair)
 
     def _grown(self, like: Tensor, start: int, of_values: bool = False) -> Tensor:
@@ -196,6 +216,24 @@ def put_in(
             layer.update = layer.slots.update
         if state is not None:
             _put(layer, shape, state.layers[number], state.position)
+    return cache
+
+
+def put_together(
+    new_cache: Callable[[], Any], shapes: Sequence[LayerShape], states: Sequence[SequenceState], capacity: int
+) -> Any:
+    """A cache of the library that holds several sequences of a model that `can_cut`, the shorter ones padded behind.
+
+    Args:
+        new_cache, shapes: as of `put_in`.
+        capacity: rows of each in all that are expected.
+    """
+    cache = new_cache()
+    for number, (layer, shape) in enumerate(zip(cache.layers, shapes, strict=True)):
+        if shape.kind == "full":
+            layer.slots = _Slots(layer, capacity)
+            layer.update = layer.slots.update
+            layer.slots.begin([state.layers[number] for state in states])
     return cache
 
 

@@ -9,6 +9,7 @@ import pytest
 from gfcache.codecs import registry
 from gfcache.codecs.words import as_f32, from_f32
 
+ROWS = registry.serving("compressed_k")
 # Bits per value of Gaussian values that a codec may take, header included.
 MOST_BITS = {
     "bf16": 16.1, "f16": 16.1, "int8": 8.4, "int4": 4.4, "step4": 4.4, "step3.5": 3.9, "step3": 3.4,
@@ -30,10 +31,10 @@ def values(rows: int, width: int = 48, dtype: str = "f32", seed: int = 0, scale:
 
 
 def test_the_tables_of_this_file_are_whole() -> None:
-    assert set(MOST_BITS) == set(MOST_ERROR) == set(registry.LOSSY)
+    assert set(MOST_BITS) == set(MOST_ERROR) == set(ROWS)
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 31, 32, 127, 128, 129, 1023, 1024, 1025, 2500])
 def test_what_was_rounded_is_stored_exactly(name: str, dtype: str, rows: int) -> None:
@@ -44,7 +45,7 @@ def test_what_was_rounded_is_stored_exactly(name: str, dtype: str, rows: int) ->
     assert registry.decode(chosen, bytes(stored), dtype, once.shape) == once.tobytes()
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 def test_rate_and_error_are_as_expected(name: str) -> None:
     given = values(4096)
     once = registry.rounded(given, "f32", name)
@@ -55,7 +56,7 @@ def test_rate_and_error_are_as_expected(name: str) -> None:
     assert 0 < error <= MOST_ERROR[name]
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_rounding_twice_changes_nothing(name: str, dtype: str) -> None:
     if dtype == "bf16" and name.startswith(("kivi", "flexgen")):
@@ -64,14 +65,14 @@ def test_rounding_twice_changes_nothing(name: str, dtype: str) -> None:
     assert np.array_equal(registry.rounded(once, dtype, name), once)
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 def test_a_writer_does_not_change_what_was_not_rounded(name: str) -> None:
     given = values(1100)
     chosen, stored = registry.encode(given, "f32", name)
     assert registry.decode(chosen, bytes(stored), "f32", given.shape) == given.tobytes()
 
 
-@pytest.mark.parametrize("name", registry.serving("compressed_k"))
+@pytest.mark.parametrize("name", ROWS)
 def test_a_document_that_grows_keeps_the_rows_that_it_has(name: str) -> None:
     """Rounded, continued with new rows and rounded again: the first 1,408 rows (whole groups) are what they were."""
     whole = values(3000)
@@ -81,7 +82,7 @@ def test_a_document_that_grows_keeps_the_rows_that_it_has(name: str) -> None:
     assert np.array_equal(grown, registry.rounded(whole, "f32", name))
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize(
     "given",
     [
@@ -109,7 +110,7 @@ def test_states_of_more_axes(name: str) -> None:
     assert registry.decode(chosen, bytes(stored), "f32", state.shape) == once.tobytes()
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 def test_damaged_blocks_are_told_or_give_other_values(name: str) -> None:
     once = registry.rounded(values(1100, 12), "f32", name)
     chosen, stored = registry.encode(once, "f32", name)
@@ -125,7 +126,7 @@ def test_damaged_blocks_are_told_or_give_other_values(name: str) -> None:
             assert len(registry.decode(name, changed, "f32", once.shape)) == once.nbytes
 
 
-@pytest.mark.parametrize("name", registry.LOSSY)
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("shape", [(0, 12), (12, 0), (), (1 << 20, 12), (1, 1 << 24)])
 def test_other_shapes_are_refused_without_being_allocated(name: str, shape: tuple[int, ...]) -> None:
     once = registry.rounded(values(1100, 12), "f32", name)

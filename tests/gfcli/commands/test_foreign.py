@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 
 from gfcli.app import run
 from goldfinch.foreign.importing import import_foreign
+from tests.cpu_time import PATIENCE_S
 from tests.goldfinch.foreign.folders import write_folder
 
 LINES = [f"The colour of item {n} is blue.\n" for n in range(30)]
@@ -317,7 +319,7 @@ def test_a_changed_document_in_blocks_is_brought_up_to_date(book: str, capsys: p
     assert gfcache.verify_cache("book.gfc", complete=True).model["blocks"]
 
 
-@pytest.mark.parametrize("codec", ["int8", "step3", "step1.5", "kivi2"])
+@pytest.mark.parametrize("codec", ["int8", "step3", "step1.5", "basis3", "kivi2"])
 @pytest.mark.parametrize("model", ["llama"], indirect=True)
 @pytest.mark.usefixtures("model")
 def test_a_plan_knows_the_size_of_rounded_keys_and_values(codec: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,6 +327,45 @@ def test_a_plan_knows_the_size_of_rounded_keys_and_values(codec: str, capsys: py
     printed(capsys, "prefill", "doc.txt", "--codec", codec, "-q")
     assert Path("doc.gfc").stat().st_size == pytest.approx(planned["bytes"], rel=0.05)
     assert {s["codec"] for s in json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))["sections"]} >= {codec}
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_a_codec_with_a_basis_from_prefill_to_answer(
+    model: str, others: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The basis lies beside the model; without it, the cache is refused by its digest, and nothing else is lost."""
+    whole, basis = ["prefill", "doc.txt", "-q", "--layout", "whole"], others / model / "codec_basis.gfb"
+    printed(capsys, *whole, "-o", "plain.gfc")
+    printed(capsys, "convert", "plain.gfc", "--codec", "basis2.5", "-o", "small.gfc")
+    kept = basis.read_bytes()
+    printed(capsys, *whole, "--codec", "basis2.5", "--receipt")
+    assert basis.read_bytes() == kept
+    assert printed(capsys, "verify", "--replay", "100%", "doc.gfc").endswith("equal bit for bit\n")
+    assert printed(capsys, "diff", "doc.gfc", "small.gfc", code=10).count("error_receipt")
+    before = printed(capsys, "ask", "--cache", "small.gfc", "What is blue?", "--max-tokens", "8", "-q")
+    assert printed(capsys, "ask", "--cache", "doc.gfc", "What is blue?", "--max-tokens", "8", "-q") == before
+    script = "import sys; from gfcli.app import run; sys.exit(run(sys.argv[1:]))"  # which offered no basis yet
+    elsewhere = [sys.executable, "-c", script, "verify", "doc.gfc"]
+    assert subprocess.run(elsewhere, capture_output=True, timeout=PATIENCE_S, check=False).returncode == 0
+    basis.rename("away")
+    refused = subprocess.run(elsewhere, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    Path("away").rename(basis)
+    assert refused.returncode == 4
+    assert "was coded in the basis" in refused.stderr
+    assert (
+        str(json.loads(printed(capsys, "inspect", "doc.gfc", "--json"))["numerics"]["rows_basis"])[:16]
+        in refused.stderr
+    )
+
+
+@pytest.mark.usefixtures("work")
+def test_models_of_ours_have_no_basis(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("doc.txt").write_text(TEXT)
+    assert run(["prefill", "doc.txt", "--codec", "basis3"]) == 2
+    assert "for models of others" in capsys.readouterr().err
+    printed(capsys, "prefill", "doc.txt", "-q")
+    assert run(["convert", "doc.gfc", "--codec", "basis3", "-o", "small.gfc"]) == 2
+    assert "models of others" in capsys.readouterr().err
 
 
 def test_what_codecs_cost_is_noted_and_measured_again(model: str, capsys: pytest.CaptureFixture[str]) -> None:

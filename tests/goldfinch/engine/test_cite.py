@@ -20,6 +20,7 @@ from goldfinch.engine.cite import (
     line_shares,
     most_read,
 )
+from goldfinch.engine.session import Session
 from goldfinch.policies.places import Found
 from tests.conftest import SAMPLES
 from tests.tolerances import PATHS_FP32
@@ -187,8 +188,11 @@ def test_what_was_copied_says_which_line_was_read(model: goldfinch.LanguageModel
     assert hits >= 3
 
 
-def test_a_model_without_a_pointer_copies_nothing(tiny_model: Path) -> None:
+def test_a_model_without_a_pointer_copies_nothing_and_runs_for_nothing(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = session(goldfinch.load_model(tiny_model), "A text.\nAnother.")
+    monkeypatch.setattr(Session, "behind_layers", None)
     assert float(copied_from(one, one.document_state, [5, 6], [7]).abs().sum()) == 0
 
 

@@ -16,6 +16,7 @@ from gfcache.codecs import registry
 from goldfinch.caching.row_parts import Form
 from goldfinch.engine.base import Start
 from goldfinch.errors import ModelRefused
+from goldfinch.foreign.running.engine import ForeignEngine
 from goldfinch.measure.choosing import Bounds, ladder_of, measured
 from goldfinch.measure.divergence import reproduced
 
@@ -207,16 +208,20 @@ def test_what_codecs_cost_is_measured_kept_and_measured_again(tmp_path: Path) ->
 
 
 def test_bounds_choose_among_codecs_of_keys_and_values(tmp_path: Path) -> None:
-    engine = tiny_engine("llama", dtype="f32")
+    engine = ForeignEngine(replace(tiny_engine("llama", dtype="f32").model, path=tmp_path))
     computed = made(engine, "raw", tokens=150)
-    ladder = ladder_of(computed.identity["model"])
-    assert [coding.rows for coding in ladder][:2] == ["raw", "int8"]
+    steps = ladder_of(computed.identity["model"], based=False)
+    ladder = ladder_of(computed.identity["model"], based=True)
+    assert [coding.rows for coding in ladder][:3] == ["raw", "int8", "basis4"]
+    assert [coding.rows.replace("basis", "step") for coding in ladder] == [coding.rows for coding in steps]
     assert {coding.state for coding in ladder} == {"raw"}
 
     def size(cache: Any) -> int:
         return cache.file_bytes(tmp_path / "x.gfc")
 
-    assert measured(engine, computed, Form(Coding()), Bounds(max_kl=100.0), size).numerics.coding == ladder[-1]
+    least = measured(engine, computed, Form(Coding()), Bounds(max_kl=100.0), size).numerics.coding
+    assert ladder[-1].is_met_by(least)
+    assert least.basis is not None
     assert measured(engine, computed, Form(Coding()), Bounds(max_kl=0.0), size).numerics.coding == ladder[0]
     chosen = measured(
         engine, computed, Form(Coding()), Bounds(max_bytes=size(made(engine, "int8", tokens=150)) + 8192), size
