@@ -36,7 +36,7 @@ def compact(report: Row) -> Row:
         raise ValueError(f"it was measured at {commit}, which is no commit: measure in a clean checkout")
     return {
         "conditions": report["conditions"],
-        "command": re.sub(r" -o \S+", " -o report/", report["command"]),
+        "command": _command(report["command"]),
         "enough_questions": report["enough_questions"],
         "methods": [{name: one[name] for name in ("name", "family", "settings")} for one in report["methods"]],
         "tasks": report["tasks"],
@@ -48,6 +48,12 @@ def compact(report: Row) -> Row:
             for gap in report["gaps"]
         ],
     }
+
+
+def _command(command: str) -> str:
+    """As others would type it: models by their names, wherever they lay, and a folder of no meaning."""
+    command = re.sub(r" -o \S+", " -o report/", command)
+    return re.sub(r"(?<=--models )\S+", lambda found: re.sub(r"[^,]*/(?=[^,/])", "", found[0]), command)
 
 
 def _cell(cell: Row) -> Row:

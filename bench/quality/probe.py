@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import goldfinch
-from bench.places import add_record, of_embedded, write_record
+from bench.places import RESULTS, add_record, write_record
 from goldfinch.caching.document_cache import DocumentCache
 from goldfinch.caching.kept import without
 from goldfinch.compare.tasks.base import Exam, Question
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--training", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=1000)
-    add_record(parser, of_embedded("probe"))
+    add_record(parser, RESULTS / "probe.json")
     options = parser.parse_args()
     model = goldfinch.load_model(options.model) if options.model else goldfinch.load_model()
     engine, material = GoldFinchEngine(model), Material(data_directory(options.data))

@@ -35,6 +35,7 @@ from bench.report.sections.many import many_lines
 from bench.report.sections.methods import methods_page
 from bench.report.sections.ordinary import ordinary_lines, ordinary_rows
 from bench.report.sections.others import others_lines
+from bench.report.sections.probe import probe_lines
 from bench.report.sections.reading import policy_lines, reading_lines, right_of, table, text_rows
 from bench.report.summary import goal_lines, summary_lines
 
@@ -103,6 +104,7 @@ def benchmarks_page() -> str:
     lines += codec_lines(embedded("codecs"))
     lines += codec_speed_lines(known("codec-speed"))
     lines += dropping_lines(embedded("dropping"))
+    lines += probe_lines(known("probe"))
     lines += others_lines(*map(known, ("foreign", "pair-codecs", "blocks-answers", "blocks-speed")))
     lines += ["## Prefill against length", ""]
     for name in ("flatness", "flatness-12x768"):

@@ -241,11 +241,13 @@ class ModelRun:
         return sum(like.seconds) / len(like.seconds) * (group.tokens / like.tokens) ** _GROWTH
 
     def _total(self) -> float | None:
-        """Seconds of all documents, as far as is known; never more than the budget."""
+        """Seconds of all documents, never more than the budget; None, or the budget, while some are not known."""
         left = 0.0
         for group in (one for one in self._groups if not one.over):
             each = max(group.asked / max(len(group.seconds), 1), 1.0)
-            left += self._expected(group) * max(self._options.questions - group.asked, 0) / each
+            if not (expected := self._expected(group)):
+                return self._options.budget_s
+            left += expected * max(self._options.questions - group.asked, 0) / each
         total = self.spent_s + left
         return total if self._options.budget_s is None else min(total, self._options.budget_s)
 

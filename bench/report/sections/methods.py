@@ -194,8 +194,10 @@ def _beside(reports: list[Row]) -> Iterator[str]:
         yield f"| {cost['model']} | {cost['tokens']:,} | {sizes} |"
     models = {model["name"]: model for report in reports for model in report["models"]}
     yield ""
-    for _, cost in full:
-        if models[cost["model"]]["kind"] == "goldfinch":
+    shown: set[str] = set()
+    for _, cost in sorted(full, key=lambda one: int(one[1]["tokens"])):
+        if models[cost["model"]]["kind"] == "goldfinch" and cost["model"] not in shown:
+            shown.add(cost["model"])
             yield from _of_goldfinch(cost, models[cost["model"]])
 
 
@@ -221,9 +223,15 @@ def _of_goldfinch(cost: Row, model: Row) -> Iterator[str]:
 
 
 def _not_run(reports: list[Row]) -> Iterator[str]:
+    """What reports name, methods with one reason together."""
+    methods: dict[tuple[str, str, str], list[str]] = {}
     for report in reports:
         for model in report["models"]:
             for one in model["not_run"]:
-                what = [str(one[name]) for name in ("method", "task") if one[name] is not None]
-                what += [f"{one['tokens']:,} tokens"] if one["tokens"] is not None else []
-                yield f"{model['name']}: {', '.join(what) or 'all'}: {one['reason']}."
+                where = [] if one["task"] is None else [str(one["task"])]
+                where += [f"{one['tokens']:,} tokens"] if one["tokens"] is not None else []
+                lacking = methods.setdefault((model["name"], ", ".join(where), one["reason"]), [])
+                lacking += [] if one["method"] is None else [f"`{one['method']}`"]
+    for (name, place, reason), lacking in methods.items():
+        what = ", ".join([*lacking, *([place] if place else [])])
+        yield f"{name}: {what or 'all'}: {reason}."

@@ -53,7 +53,10 @@ def quality(found: Compared, options: Options = OPTIONS) -> list[tuple[Any, ...]
 
 
 def test_one_prefill_serves_all_methods(engine: GoldFinchEngine, prefills: list[int], tmp_path: Path) -> None:
-    found = compared(engine, tmp_path)
+    steps: list[Any] = []
+    found = compared(engine, tmp_path, tell=steps.append)
+    assert steps[0].total_s is None
+    assert 0 < steps[1].spent_s < steps[1].total_s
     assert len(prefills) == 2  # documents of five questions each
     assert [row.key.method for row in found.rows] == [one.name for one in OPTIONS.methods] * 2
     assert all(len(row.scores) == 5 for row in found.rows)
@@ -146,7 +149,9 @@ def test_the_time_is_spread_and_kept(
     monkeypatch.setattr(module, "ask", slow)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
     options = replace(OPTIONS, methods=methods_of(["int8"]), tasks=tasks_of(["facts", "pairs"]), questions=1000)
-    found = compared(engine, tmp_path, replace(options, budget_s=45.0))
+    steps: list[Any] = []
+    found = compared(engine, tmp_path, replace(options, budget_s=45.0), tell=steps.append)
+    assert [step.total_s for step in steps] == [45.0] * 4  # of a budget; before anything was timed, too
     assert len(prefills) == 4
     assert {(c.task, c.score.documents) for c in summary_of([found], options).cells} == {("facts", 2), ("pairs", 2)}
     assert compared(engine, tmp_path, replace(options, budget_s=45.0)).rows == found.rows
