@@ -103,7 +103,9 @@ def test_an_interrupted_run_says_that_it_goes_on(line: list[str], tmp_path: Path
     line[line.index("--questions") + 1] = "10"
     assert run(line) == 130
     assert "resume" in capsys.readouterr().err
-    assert len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) == 3  # both methods of one document, one of the next
+    assert (
+        len((tmp_path / "report" / "rows.jsonl").read_text().splitlines()) == 3
+    )  # both methods of one document, one of the next
     assert run(line) == 0
     assert asked[4:] == ["int8"]
 
