@@ -194,7 +194,9 @@ def converted(values: Tensor, model: LanguageModel, dtype: Any, file: gfcache.Ca
         out = values.to(model.device, dtype)
         is_finite = out.dtype == values.dtype or bool(out.isfinite().all())
     if not is_finite:
-        raise gfcache.DamagedCache(file.path, "R16", f"{name} beyond what {dtype} can hold", "finite values")
+        raise gfcache.DamagedCache(
+            file.path, "R16", f"{name} beyond what {str(dtype).removeprefix('torch.')} can hold", "finite values"
+        )
     return out
 
 

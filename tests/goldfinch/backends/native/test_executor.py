@@ -143,7 +143,6 @@ def test_native_keys_and_values_equal_torch(name: str, pieces, imported: Callabl
 @pytest.mark.parametrize("block", [7, 64, 2048])
 def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, imported, monkeypatch) -> None:
     """A document of few distinct pairs: the short way, block borders and the first row included."""
-    from goldfinch.backends.native import executor as native_executor
     from goldfinch.backends.native import gold as gold_native
 
     model = goldfinch.load_model(imported(name))
@@ -154,7 +153,7 @@ def test_each_pair_of_tokens_once_equals_every_row(name: str, block: int, import
     assert len(distinct.now) <= 26
     assert not gold_native.DistinctPairs.of(torch.arange(T)).pay_off
     document = GoldDocument(ids, c)
-    monkeypatch.setattr(native_executor, "REBUILD_BLOCK", block)
+    monkeypatch.setattr(gold_native, "REBUILD_BLOCK", block)
     with torch.no_grad():
         found = model.executor.expand(document).expanded
         monkeypatch.setattr(gold_native, "PAIRS_SHARE", 0.0)
