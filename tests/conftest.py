@@ -69,7 +69,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Last, one of these would be waited for by the other processes.
-    items.sort(key=lambda item: not str(item.path.relative_to(HERE)).startswith(LONG))
+    items.sort(key=lambda item: not str(item.path).removeprefix(f"{HERE}/").startswith(LONG))
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
