@@ -123,12 +123,10 @@ def cache_session(cache: str, how: How, options: Options) -> Any:
 
 def _models_for(header: gfcache.Header, how: How, options: Options) -> Models:
     """Who loads the model for questions to a cache: without torch where that can be."""
-    if options.torch_for is not None:
-        return options.models
     card = model_asked(header, options.model, remark=console.warn_once)
     device, dtype = numerics(options.models.device, options.models.dtype, header.compute_dtype, card=card)
     exact = options.strict or options.explain
-    wanted = Wanted(device, FILE_DTYPES[dtype], how.read, options.memory_bytes, exact)
+    wanted = Wanted(device, FILE_DTYPES[dtype], how.read, options.memory_bytes, exact, options.torch_for)
     reason = reason_for_torch(card, header, wanted)
     console.detail("without torch" if reason is None else f"with torch: {reason}")
     return replace(options.models, light=reason is None)
