@@ -12,7 +12,9 @@ import torch
 from gfkernels.native.build import unavailable
 
 import goldfinch
+from goldfinch import Session, open_cache, prefill
 from goldfinch.backends.light import LightExecutor
+from goldfinch.library.light import NAME
 from goldfinch.models.config import ModelConfig
 from goldfinch.models.language_model import LanguageModel
 from goldfinch.models.memory import GoldMemory
@@ -138,3 +140,18 @@ def test_what_was_copied(pair: tuple[Any, Any]) -> None:
         shares.append(model.copied(y[:, -2:], model.row_of(IDS[0, 5:7]), state.pointing))
     alike(shares[1], shares[0], 1e-4)
     assert np.asarray(shares[0]).any()
+
+
+def test_cold_equals_warm(pair: tuple[Any, Any], tmp_path: Path) -> None:
+    """Held, and saved and opened again: the same bits of logits and answers, with no token of the document computed."""
+    _, model = pair
+    warm = prefill(model, model.row_of(np.tile(IDS[0], 9)))
+    warm.save(tmp_path / "doc.gfc")
+    sessions = [Session(model, cache) for cache in (warm, open_cache(tmp_path / "doc.gfc", model))]
+    assert sessions[1].cache.numerics.backend == NAME
+    for question in (QUESTION[0].tolist(), [7]):
+        one, other = (np.asarray(session.start(question)[0]) for session in sessions)
+        assert np.array_equal(one, other)
+        one, other = (session.generate(question, max_tokens=9) for session in sessions)
+        assert one == other
+        assert sessions[1].last_usage.document_tokens_computed == 0
