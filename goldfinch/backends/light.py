@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from goldfinch.models.executor import KeysValues, block_tokens_of
+from goldfinch.models.executor import WITHOUT_TORCH, KeysValues, block_tokens_of
 from goldfinch.models.memory import GoldMemory
 from goldfinch.models.state import GoldDocument, LayerState, Ranges
 
 from .native import decode, gold, layers
 from .vectors import BlockVectors, block_vectors
-
-NAME = "numpy"
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class LightExecutor:
         model: whose layers it runs (`running.light_model.LightModel`).
     """
 
-    name = NAME
+    name = WITHOUT_TORCH
     fewest_batch_rows = 1 << 30
-    block_tokens = block_tokens_of(NAME, "cpu")
+    block_tokens = block_tokens_of(WITHOUT_TORCH, "cpu")
     packing_obstacle = "without torch, documents are computed one at a time"
 
     def __init__(self, model: Any) -> None:

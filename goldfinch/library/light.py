@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from goldfinch.caching.numerics import Numerics
 from goldfinch.models.config import ModelConfig
+from goldfinch.models.executor import WITHOUT_TORCH
 from goldfinch.models.memory import expanded_bytes
 from goldfinch.policies.measured import record_of
 from goldfinch.policies.named import ATTENTION, AUTO
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from goldfinch.policies.base import Chosen
     from goldfinch.weights.directory import ModelCard
 
-NAME = "numpy"  # of the backend, in the numerics of caches
 BYTES = 4  # of a number
 
 
@@ -54,7 +54,7 @@ def reason_for_torch(card: ModelCard, header: gfcache.Header, wanted: Wanted) ->
     """
     if wanted.torch_for is not None:
         return wanted.torch_for
-    if wanted.same_numerics and Numerics.from_dict(header.numerics).backend != NAME:
+    if wanted.same_numerics and Numerics.from_dict(header.numerics).backend != WITHOUT_TORCH:
         return "the cache was computed by another backend"
     config = card.config
     if not isinstance(config, ModelConfig):

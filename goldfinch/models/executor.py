@@ -131,6 +131,8 @@ class Executor(Protocol):
 REBUILD_BLOCK = 2048
 # Tokens per block: large enough for the matrix products, small enough for the caches of the CPU.
 BLOCK_TOKENS = 512
+# Name of the executor without torch, in the numerics of caches.
+WITHOUT_TORCH = "numpy"
 # A GPU needs long products, and the intermediate rows must stay small.
 GPU_BLOCK_TOKENS = 8192
 
